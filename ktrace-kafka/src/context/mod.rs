@@ -1,0 +1,5 @@
+//! Trace context in record headers.
+
+pub mod id;
+
+pub use id::{SpanId, TraceId};

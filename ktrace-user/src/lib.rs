@@ -1,0 +1,6 @@
+//! The agent: where Segments come from, who speaks, what they say, and where the spans go.
+
+pub mod capture;
+pub mod cli;
+pub mod export;
+pub mod process;

@@ -1,0 +1,2 @@
+//! The binary `ktrace`.
+fn main() {}

@@ -1,0 +1,14 @@
+//! Who owns a socket: the traced process and the resource that its spans bear.
+
+use std::sync::Arc;
+
+use crate::export::Resource;
+
+/// A traced process, read once at first sight.
+#[derive(Debug)]
+pub struct Process {
+    /// In the initial pid namespace; 0 where it is not known (capture files).
+    pub pid: u32,
+    /// What its spans say of it: `service.name`, `process.*`, `container.id`, `host.name`.
+    pub resource: Arc<Resource>,
+}
