@@ -1,0 +1,178 @@
+//! Compression codecs of record batches: one file each. Output is capped, so a bomb is refused.
+
+mod gzip;
+mod lz4;
+mod snappy;
+mod zstd;
+
+/// How a batch's records are compressed (the lowest three bits of its attributes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Codec {
+    /// `None` for a codec that no release has.
+    #[must_use]
+    pub fn of(attributes: i16) -> Option<Self> {
+        Some(match attributes & 7 {
+            0 => Self::None,
+            1 => Self::Gzip,
+            2 => Self::Snappy,
+            3 => Self::Lz4,
+            4 => Self::Zstd,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a batch was not decompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The codec refuses the bytes.
+    #[error("the compressed records are damaged")]
+    Damaged,
+    /// The output is over the cap.
+    #[error("the records are over the cap when decompressed")]
+    TooLarge,
+}
+
+/// Above this, the output buffer is given back after use.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Decompresses into a buffer of its own, used again and again.
+pub struct Decompressor {
+    output: Vec<u8>,
+    limit: usize,
+    zstd: Option<zstd::Context>,
+}
+
+impl Decompressor {
+    /// Refuses outputs of more than `limit` bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { output: Vec::new(), limit, zstd: None }
+    }
+
+    /// The records of a batch, decompressed where they have to be.
+    pub fn decompress<'a>(&'a mut self, codec: Codec, input: &'a [u8]) -> Result<&'a [u8], CodecError> {
+        self.output.clear();
+        self.output.shrink_to(KEPT_BYTES);
+        match codec {
+            Codec::None => return Ok(input),
+            Codec::Gzip => gzip::decompress(input, self.limit, &mut self.output)?,
+            Codec::Snappy => snappy::decompress(input, self.limit, &mut self.output)?,
+            Codec::Lz4 => lz4::decompress(input, self.limit, &mut self.output)?,
+            Codec::Zstd => zstd::decompress(&mut self.zstd, input, self.limit, &mut self.output)?,
+        }
+        Ok(&self.output)
+    }
+}
+
+/// Reads a decoder to its end, but no further than the limit.
+fn read_capped(decoder: impl std::io::Read, limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
+    use std::io::Read as _;
+    let cap = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    decoder.take(cap).read_to_end(output).map_err(|_| CodecError::Damaged)?;
+    if output.len() > limit { Err(CodecError::TooLarge) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn sample() -> Vec<u8> {
+        (0..200_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect()
+    }
+
+    fn compressed(codec: Codec, plain: &[u8]) -> Vec<u8> {
+        match codec {
+            Codec::None => plain.to_vec(),
+            Codec::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Codec::Snappy => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
+            Codec::Lz4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(vec![]);
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Codec::Zstd => ::zstd::encode_all(plain, 1).unwrap(),
+        }
+    }
+
+    const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+    #[test]
+    fn every_codec_gives_back_what_went_in() {
+        let plain = sample();
+        let mut decompressor = Decompressor::new(plain.len());
+        for _ in 0..2 {
+            for codec in ALL {
+                let wire = compressed(codec, &plain);
+                assert_eq!(decompressor.decompress(codec, &wire), Ok(&plain[..]), "{codec:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let plain = sample();
+        let mut decompressor = Decompressor::new(plain.len() - 1);
+        for codec in &ALL[1..] {
+            let wire = compressed(*codec, &plain);
+            assert_eq!(decompressor.decompress(*codec, &wire), Err(CodecError::TooLarge), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn cut_or_damaged_input_is_refused() {
+        let plain = sample();
+        let mut decompressor = Decompressor::new(plain.len());
+        for codec in &ALL[1..] {
+            let mut wire = compressed(*codec, &plain);
+            wire.truncate(wire.len() / 2);
+            assert_eq!(decompressor.decompress(*codec, &wire), Err(CodecError::Damaged), "{codec:?} cut");
+            assert_eq!(
+                decompressor.decompress(*codec, b"nonsense, and more of it"),
+                Err(CodecError::Damaged)
+            );
+        }
+    }
+
+    #[test]
+    fn snappy_in_java_blocks() {
+        let plain = sample();
+        let mut wire = vec![];
+        for (part, head) in plain.chunks(32 * 1024).zip(std::iter::once(true).chain(std::iter::repeat(false)))
+        {
+            if head {
+                wire.extend(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
+            }
+            let block = snap::raw::Encoder::new().compress_vec(part).unwrap();
+            wire.extend((block.len() as u32).to_be_bytes());
+            wire.extend(block);
+        }
+        assert_eq!(Decompressor::new(plain.len()).decompress(Codec::Snappy, &wire), Ok(&plain[..]));
+        let twice = [wire.clone(), wire].concat();
+        let both = [plain.clone(), plain].concat();
+        assert_eq!(Decompressor::new(both.len()).decompress(Codec::Snappy, &twice), Ok(&both[..]));
+    }
+
+    #[test]
+    fn a_snappy_block_that_claims_too_much_allocates_nothing() {
+        // 2 GiB claimed in five bytes.
+        let wire = [0xff, 0xff, 0xff, 0xff, 0x07, 0, 0];
+        assert_eq!(
+            Decompressor::new(usize::MAX >> 1).decompress(Codec::Snappy, &wire),
+            Err(CodecError::Damaged)
+        );
+    }
+}

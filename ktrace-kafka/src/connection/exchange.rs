@@ -1,0 +1,320 @@
+//! What an exchange holds, told to a [`Sink`]: one function an API.
+
+use std::collections::HashMap;
+
+use crate::codec::CodecError;
+use crate::connection::Scratch;
+use crate::connection::session::Session;
+use crate::context::Extractor;
+use crate::counters::{Counters, Lost, Malformed};
+use crate::protocol::api::{Api, key};
+use crate::protocol::fetch::{self, Fetched};
+use crate::protocol::header;
+use crate::protocol::produce::{self, Appended};
+use crate::protocol::reader::{ParseError, Reader, Result};
+use crate::protocol::sink::{Head, Operation, Partition, Sink, Topic};
+use crate::protocol::{api_versions, group, metadata};
+use crate::record::{Batch, Batches, Next, Record, walk};
+
+/// Whether a request's body is wanted when its response comes.
+pub fn is_read(api_key: i16) -> bool {
+    matches!(api_key, key::PRODUCE | key::FETCH | key::API_VERSIONS) || group::begins_with_group(api_key)
+}
+
+/// Reads an exchange. `response` is the response's frame, empty for a Produce with acks=0.
+pub fn read<S: Sink>(
+    head: &Head<'_>,
+    request: &[u8],
+    response: &[u8],
+    session: &mut Session,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) {
+    scratch.counters.exchanges = scratch.counters.exchanges.saturating_add(1);
+    sink.exchange(head);
+    let Some(api) = Api::of(head.api_key) else { return };
+    let request = Reader::new(request, api.is_flexible(head.version));
+    let read = match head.api_key {
+        key::PRODUCE => read_produce(api, head, request, response, scratch, sink),
+        key::FETCH => read_fetch(api, head, request, response, session, scratch, sink),
+        key::METADATA => read_metadata(api, head, response, sink),
+        key::API_VERSIONS => read_api_versions(head, request, sink),
+        api_key if group::begins_with_group(api_key) => {
+            let mut request = request;
+            group::read_request(&mut request).map(|group| {
+                if !group.is_empty() {
+                    sink.group(head, group);
+                }
+            })
+        }
+        _ => Ok(()),
+    };
+    match read {
+        Ok(()) => {}
+        Err(ParseError::Unsupported(_)) => scratch.counters.lose(Lost::UnsupportedVersion),
+        Err(ParseError::Truncated(_) | ParseError::Malformed(_)) => scratch.counters.refuse(Malformed::Body),
+    }
+}
+
+fn read_api_versions<S: Sink>(head: &Head<'_>, request: Reader<'_>, sink: &mut S) -> Result<()> {
+    if let Some(software) = api_versions::read_request(head.version, request)? {
+        sink.software(head, software.name, software.version);
+    }
+    Ok(())
+}
+
+fn read_metadata<S: Sink>(api: &Api, head: &Head<'_>, response: &[u8], sink: &mut S) -> Result<()> {
+    struct Told<'x, S>(&'x Head<'x>, &'x mut S);
+    impl<S: Sink> metadata::Visitor for Told<'_, S> {
+        fn cluster(&mut self, id: &str) {
+            self.1.cluster(self.0, id);
+        }
+        fn topic(&mut self, id: u128, name: &str) {
+            self.1.topic(self.0, id, name);
+        }
+    }
+    let body = header::response_body(response, api, head.version)?;
+    metadata::read_response(head.version, body, &mut Told(head, sink))
+}
+
+/// The results of a Produce response, by partition. Brokers answer in the order of the request, so they are looked up by
+/// place first.
+#[derive(Default)]
+struct Results<'a> {
+    list: Vec<(Topic<'a>, i32, Appended)>,
+    by_partition: Option<HashMap<(Topic<'a>, i32), Appended>>,
+}
+
+impl<'a> Results<'a> {
+    fn of(&mut self, place: usize, topic: Topic<'a>, partition: i32) -> Option<Appended> {
+        match self.list.get(place) {
+            Some((at, index, appended)) if (*at, *index) == (topic, partition) => Some(*appended),
+            _ => self
+                .by_partition
+                .get_or_insert_with(|| {
+                    self.list.iter().map(|(t, p, appended)| ((*t, *p), *appended)).collect()
+                })
+                .get(&(topic, partition))
+                .copied(),
+        }
+    }
+}
+
+fn read_produce<S: Sink>(
+    api: &Api,
+    head: &Head<'_>,
+    request: Reader<'_>,
+    response: &[u8],
+    scratch: &mut Scratch,
+    sink: &mut S,
+) -> Result<()> {
+    let mut results = Results::default();
+    if head.response.is_some() {
+        let body = header::response_body(response, api, head.version)?;
+        produce::read_response(head.version, body, |topic, partition, appended| {
+            results.list.push((topic, partition, appended));
+        })?;
+    }
+    // Nothing is told of a request that cannot be read to its end.
+    produce::read_request(head.version, request, |_, _, _, _| ())?;
+    let mut place = 0_usize;
+    produce::read_request(head.version, request, |start, topic, index, records| {
+        let appended = results.of(place, topic, index);
+        place = place.saturating_add(1);
+        let partition = Partition {
+            topic,
+            index,
+            operation: Operation::Produce { acks: start.acks },
+            error: appended.map_or(0, |appended| appended.error),
+        };
+        let mut first_offset = None;
+        for next in Batches::new(records) {
+            let Some(mut batch) = whole_batch(next, &mut scratch.counters) else { continue };
+            // The broker's offsets take the place of the producer's, which begin at 0.
+            let first = *first_offset.get_or_insert(batch.base_offset);
+            let base = appended.filter(|appended| appended.error == 0 && appended.base_offset >= 0);
+            if let Some(base) = base {
+                batch.base_offset = base.base_offset.wrapping_add(batch.base_offset.wrapping_sub(first));
+                if base.log_append_time_ms >= 0 {
+                    batch.attributes |= 0x08;
+                    batch.max_timestamp_ms = base.log_append_time_ms;
+                }
+            }
+            read_batch(&batch, scratch, |record| match base {
+                Some(_) => sink.record(head, &partition, &batch, record),
+                None => sink.record(head, &partition, &batch, &Record { offset: -1, ..*record }),
+            });
+        }
+    })?;
+    Ok(())
+}
+
+fn read_fetch<S: Sink>(
+    api: &Api,
+    head: &Head<'_>,
+    request: Reader<'_>,
+    response: &[u8],
+    session: &mut Session,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) -> Result<()> {
+    // The replica's id may stand at the end, so the request is read before it is believed.
+    let asked = fetch::read_request(head.version, request, |_, _, _| ())?;
+    // Another replica is no consumer.
+    if asked.replica_id >= 0 {
+        return Ok(());
+    }
+    session.begin(&asked);
+    fetch::read_request(head.version, request, |topic, partition, from| session.ask(topic, partition, from))?;
+    let body = header::response_body(response, api, head.version)?;
+    // Nothing is told of a response that cannot be read to its end.
+    fetch::read_response(head.version, body, |_| ())?;
+    fetch::read_response(head.version, body, |fetched| {
+        let from = session.offset(fetched.topic, fetched.index).unwrap_or(i64::MIN);
+        read_fetched(head, &fetched, from, asked.read_committed, scratch, sink);
+    })
+}
+
+fn read_fetched<S: Sink>(
+    head: &Head<'_>,
+    fetched: &Fetched<'_>,
+    from: i64,
+    read_committed: bool,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) {
+    let partition = Partition {
+        topic: fetched.topic,
+        index: fetched.index,
+        operation: Operation::Fetch { high_watermark: fetched.high_watermark, read_committed },
+        error: fetched.error,
+    };
+    let mut aborted = Aborted::new(fetched, read_committed);
+    for next in Batches::new(fetched.records) {
+        let Some(batch) = whole_batch(next, &mut scratch.counters) else { continue };
+        if aborted.hides(&batch) || batch.is_control() {
+            continue;
+        }
+        read_batch(&batch, scratch, |record| {
+            if record.offset >= from {
+                sink.record(head, &partition, &batch, record);
+            }
+        });
+    }
+}
+
+/// Which producers' batches a read-committed consumer drops at this place of the log.
+struct Aborted {
+    /// (first offset, producer id), the last first.
+    coming: Vec<(i64, i64)>,
+    producers: Vec<i64>,
+}
+
+impl Aborted {
+    fn new(fetched: &Fetched<'_>, read_committed: bool) -> Self {
+        let mut coming = vec![];
+        if read_committed && !fetched.aborted.is_empty() {
+            coming.extend(fetched.aborted.iter().map(|(producer, first)| (first, producer)));
+            coming.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        Self { coming, producers: vec![] }
+    }
+
+    fn hides(&mut self, batch: &Batch<'_>) -> bool {
+        let last = batch.base_offset.saturating_add(i64::from(batch.last_offset_delta));
+        while let Some((_, producer)) = self.coming.pop_if(|(first, _)| *first <= last) {
+            self.producers.push(producer);
+        }
+        if self.producers.is_empty() || batch.producer_id < 0 {
+            return false;
+        }
+        if batch.is_control() {
+            if batch.aborts() {
+                self.producers.retain(|producer| *producer != batch.producer_id);
+            }
+            return false;
+        }
+        batch.is_transactional() && self.producers.contains(&batch.producer_id)
+    }
+}
+
+fn whole_batch<'a>(next: Next<'a>, counters: &mut Counters) -> Option<Batch<'a>> {
+    match next {
+        Next::Batch(batch) => return Some(batch),
+        Next::Legacy(_) => counters.lose(Lost::UnsupportedMagic),
+        Next::Cut => {}
+        Next::Malformed => counters.refuse(Malformed::Batch),
+    }
+    None
+}
+
+/// Gives the records of a batch.
+fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, each: impl FnMut(&Record<'_>)) {
+    let Scratch { counters, decompressor, extractor, .. } = scratch;
+    let Some(codec) = batch.codec() else { return counters.refuse(Malformed::Batch) };
+    counters.batches = counters.batches.saturating_add(1);
+    match decompressor.decompress(codec, batch.records) {
+        Ok(records) => walk_batch(batch, records, extractor, counters, each),
+        Err(CodecError::TooLarge) => counters.refuse(Malformed::DecompressionBomb),
+        Err(CodecError::Damaged) => counters.refuse(Malformed::Compression),
+    }
+}
+
+fn walk_batch(
+    batch: &Batch<'_>,
+    records: &[u8],
+    extractor: &Extractor,
+    counters: &mut Counters,
+    each: impl FnMut(&Record<'_>),
+) {
+    let walked = walk(batch, records, extractor, each);
+    counters.records = counters.records.saturating_add(walked.records);
+    if !walked.whole {
+        counters.refuse(Malformed::Record);
+    }
+    for _ in 0..walked.malformed_contexts {
+        counters.refuse(Malformed::Context);
+    }
+}
+
+/// Whether the bytes of a plausible request, with their size prefix, are what its API asks: as far as they go.
+pub fn request_is_plausible(bytes: &[u8]) -> bool {
+    let Some((size, rest)) = bytes.split_first_chunk() else { return false };
+    let size = usize::try_from(i32::from_be_bytes(*size)).unwrap_or(usize::MAX);
+    let (frame, whole) = rest.split_at_checked(size).map_or((rest, false), |(frame, _)| (frame, true));
+    let Ok((head, body)) = header::RequestHeader::read(frame) else { return !whole };
+    let Some(api) = Api::of(head.api_key) else { return false };
+    let body = Reader::new(body, api.is_flexible(head.version));
+    let read = match head.api_key {
+        key::PRODUCE => produce::read_request(head.version, body, |_, _, _, _| ()).map(|_| ()),
+        key::FETCH => fetch::read_request(head.version, body, |_, _, _| ()).map(|_| ()),
+        key::API_VERSIONS => api_versions::read_request(head.version, body).map(|_| ()),
+        _ => Ok(()),
+    };
+    fits(read, whole)
+}
+
+/// Whether the bytes of a response of `len` bytes, without size prefix, are what this API answers: as far as they go.
+pub fn confirms(api_key: i16, version: i16, bytes: &[u8], len: usize) -> bool {
+    let (frame, whole) = bytes.split_at_checked(len).map_or((bytes, false), |(frame, _)| (frame, true));
+    let Some(api) = Api::of(api_key) else { return whole };
+    let Ok(body) = header::response_body(frame, api, version) else { return !whole };
+    struct Nobody;
+    impl metadata::Visitor for Nobody {}
+    let read = match api_key {
+        key::PRODUCE => produce::read_response(version, body, |_, _, _| ()),
+        key::FETCH => fetch::read_response(version, body, |_| ()),
+        key::METADATA => metadata::read_response(version, body, &mut Nobody),
+        _ => Ok(()),
+    };
+    fits(read, whole)
+}
+
+fn fits(read: Result<()>, whole: bool) -> bool {
+    match read {
+        Ok(()) => true,
+        Err(ParseError::Unsupported(_)) => true,
+        Err(ParseError::Truncated(_)) => !whole,
+        Err(ParseError::Malformed(_)) => false,
+    }
+}

@@ -1,0 +1,50 @@
+//! B3: one header or several (<https://github.com/openzipkin/b3-propagation>).
+
+use super::{Read, Values, span_id, text, trace_id};
+
+/// `<trace id>-<span id>[-<sampling>[-<parent>]]`, or the sampling flag alone.
+pub fn read_single<'a>(values: &Values<'_, 'a>) -> Read<'a> {
+    let value = text(values.get(0).unwrap_or_default());
+    if matches!(value, b"0" | b"1" | b"d") {
+        return Read::Nothing;
+    }
+    let mut fields = value.split(|&byte| byte == b'-');
+    let trace = fields.next().and_then(trace_id);
+    let span = fields.next().and_then(span_id);
+    let flags = match fields.next() {
+        None => None,
+        Some(b"0") => Some(0),
+        Some(b"1" | b"d") => Some(1),
+        Some(_) => return Read::Malformed,
+    };
+    // The parent is not needed, but nothing may come after it.
+    let parent_is_fine = fields.next().is_none_or(|parent| span_id(parent).is_some());
+    match (trace, span) {
+        (Some(trace_id), Some(span_id)) if parent_is_fine && fields.next().is_none() => {
+            Read::Context { trace_id, span_id: Some(span_id), flags, state: None }
+        }
+        _ => Read::Malformed,
+    }
+}
+
+/// `X-B3-TraceId`, `X-B3-SpanId`, `X-B3-Sampled`, `X-B3-Flags`.
+pub fn read_multi<'a>(values: &Values<'_, 'a>) -> Read<'a> {
+    let (trace, span) = match (values.get(0), values.get(1)) {
+        (None, None) => return Read::Nothing,
+        (Some(trace), Some(span)) => (trace_id(text(trace)), span_id(text(span))),
+        _ => return Read::Malformed,
+    };
+    let debug = values.get(3).map(text) == Some(b"1");
+    let flags = match values.get(2).map(text) {
+        _ if debug => Some(1),
+        Some(b"1" | b"true") => Some(1),
+        Some(b"0" | b"false") => Some(0),
+        _ => None,
+    };
+    match (trace, span) {
+        (Some(trace_id), Some(span_id)) => {
+            Read::Context { trace_id, span_id: Some(span_id), flags, state: None }
+        }
+        _ => Read::Malformed,
+    }
+}

@@ -1,0 +1,50 @@
+//! Hexadecimal text, either case.
+
+const INVALID: u8 = 0xff;
+
+const VALUES: [u8; 256] = {
+    let mut table = [INVALID; 256];
+    let mut i = 0_u8;
+    #[cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "evaluated by the compiler"))]
+    while i < 16 {
+        table[b"0123456789abcdef"[i as usize] as usize] = i;
+        table[b"0123456789ABCDEF"[i as usize] as usize] = i;
+        i = i.saturating_add(1);
+    }
+    table
+};
+
+fn value(digit: u8) -> u8 {
+    VALUES.get(usize::from(digit)).copied().unwrap_or(INVALID)
+}
+
+/// `2 × N` digits as `N` bytes; `None` for another length or another character.
+#[must_use]
+pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; N];
+    let mut wrong = 0;
+    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
+        let (high, low) = (value(high), value(low));
+        wrong |= high | low;
+        *byte = high << 4 | (low & 0x0f);
+    }
+    // Only an invalid digit has a high bit.
+    (wrong & 0xf0 == 0).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn digits_of_either_case_and_nothing_else() {
+        assert_eq!(decode(b"00fFa5"), Some([0x00, 0xff, 0xa5]));
+        assert_eq!(decode::<3>(b"00fFa"), None);
+        assert_eq!(decode::<3>(b"00fFag"), None);
+        assert_eq!(decode::<3>(b"00fFa5a5"), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Plain pairs of a trace id and a span id, and users' own keys: home-grown, without a specification.
+
+use super::{Read, SpanId, TraceId, Values, hex, span_id, text, trace_id, w3c};
+
+/// A trace id with, perhaps, a span id. A span without a trace says nothing.
+pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
+    let Some(trace) = values.get(0) else { return Read::Nothing };
+    let Some(trace_id) = any_trace_id(trace) else { return Read::Malformed };
+    Read::Context { trace_id, span_id: values.get(1).and_then(any_span_id), flags: None, state: None }
+}
+
+/// The value of a user's own key: a `traceparent`, or a trace id.
+pub fn read_own<'a>(values: &Values<'_, 'a>) -> Read<'a> {
+    let value = values.get(0).unwrap_or_default();
+    if let Some(read) = w3c::parse(text(value), None) {
+        return read;
+    }
+    read(values)
+}
+
+/// 32 or 16 hex digits, a UUID, or 16 raw bytes.
+fn any_trace_id(value: &[u8]) -> Option<TraceId> {
+    let digits = text(value);
+    trace_id(digits).or_else(|| uuid(digits)).or_else(|| TraceId::new(raw(value)?))
+}
+
+/// 16 hex digits, or 8 raw bytes.
+fn any_span_id(value: &[u8]) -> Option<SpanId> {
+    span_id(text(value)).or_else(|| SpanId::new(raw(value)?))
+}
+
+/// Raw bytes: a value of this length that is not text.
+fn raw<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
+    let is_text = value.iter().all(|byte| (0x20..0x7f).contains(byte));
+    value.try_into().ok().filter(|_| !is_text)
+}
+
+fn uuid(text: &[u8]) -> Option<TraceId> {
+    let mut digits = [0; 32];
+    let mut rest = digits.as_mut_slice();
+    let mut parts = text.split(|&byte| byte == b'-');
+    for len in [8, 4, 4, 4, 12] {
+        let part = parts.next().filter(|part| part.len() == len)?;
+        let (head, tail) = rest.split_at_mut_checked(len)?;
+        head.copy_from_slice(part);
+        rest = tail;
+    }
+    if parts.next().is_some() { None } else { TraceId::new(hex::decode(&digits)?) }
+}

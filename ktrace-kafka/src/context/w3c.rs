@@ -1,0 +1,40 @@
+//! W3C Trace Context: `traceparent` and `tracestate` (<https://www.w3.org/TR/trace-context/>).
+
+use super::{Read, Values, hex, span_id, text, trace_id};
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`.
+const LEN: usize = 55;
+
+/// The longest `tracestate` that is passed on, in bytes; the specification asks for at least 512.
+const MAX_STATE_BYTES: usize = 1024;
+
+pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
+    // A state without a parent says nothing.
+    let Some(parent) = values.get(0) else { return Read::Nothing };
+    let state = values
+        .get(1)
+        .filter(|state| state.len() <= MAX_STATE_BYTES)
+        .and_then(|state| std::str::from_utf8(text(state)).ok())
+        .filter(|state| !state.is_empty());
+    parse(text(parent), state).unwrap_or(Read::Malformed)
+}
+
+/// Reads a `traceparent`.
+pub fn parse<'a>(parent: &[u8], state: Option<&'a str>) -> Option<Read<'a>> {
+    let (known, more) = parent.split_at_checked(LEN)?;
+    let mut fields = known.split(|&byte| byte == b'-');
+    let [version]: [u8; 1] = hex::decode(fields.next()?)?;
+    let longer_is_legal = version != 0 && more.first() == Some(&b'-');
+    if version == 0xff || !(more.is_empty() || longer_is_legal) {
+        return None;
+    }
+    let trace = fields.next().filter(|digits| digits.len() == 32)?;
+    let (trace_id, span_id) = (trace_id(trace)?, span_id(fields.next()?)?);
+    let [flags]: [u8; 1] = hex::decode(fields.next()?)?;
+    fields.next().is_none().then_some(Read::Context {
+        trace_id,
+        span_id: Some(span_id),
+        flags: Some(flags),
+        state,
+    })
+}

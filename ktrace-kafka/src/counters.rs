@@ -1,0 +1,132 @@
+//! What was seen, and what was not: one counter for each way to lose or refuse bytes.
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name under which summaries and metrics report it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why something that passed the socket was not shown.
+    Lost {
+        /// Bytes missing from a stream: never captured, or captured too late. Counts gaps.
+        Gap = "gap",
+        /// Frames of which a gap took a part.
+        FrameBroken = "frame_broken",
+        /// Frames over [`crate::Limits::frame_bytes`].
+        FrameTooLarge = "frame_too_large",
+        /// Segments held for reordering over [`crate::Limits::held_bytes`]. Counts times.
+        HeldTooMuch = "held_too_much",
+        /// Requests whose response was never seen.
+        Unanswered = "unanswered",
+        /// Requests waiting for a response over [`crate::Limits::pending`] or [`crate::Limits::pending_bytes`].
+        TooManyPending = "too_many_pending",
+        /// Responses whose request was never seen: of before the capture's start, or taken by a gap.
+        ResponseWithoutRequest = "response_without_request",
+        /// Requests and responses of an API version that is not read yet. Counts exchanges.
+        UnsupportedVersion = "unsupported_version",
+        /// Record sets in the message format of before Kafka 0.11, not read yet.
+        UnsupportedMagic = "unsupported_magic",
+        /// Connections that do not speak Kafka, on a Kafka port.
+        NotKafka = "not_kafka",
+        /// Connections that speak TLS, on a Kafka port.
+        Tls = "tls",
+    }
+}
+
+reasons! {
+    /// What was refused because it is not as Kafka would have written it.
+    Malformed {
+        /// A frame's size or header makes no sense; the stream is searched for the next frame.
+        Frame = "frame",
+        /// A request or response body.
+        Body = "body",
+        /// A record batch.
+        Batch = "batch",
+        /// A record in a batch.
+        Record = "record",
+        /// A compressed batch that its codec refuses.
+        Compression = "compression",
+        /// A compressed batch over [`crate::Limits::decompressed_bytes`].
+        DecompressionBomb = "decompression_bomb",
+        /// A response out of the order of its requests.
+        ResponseOrder = "response_order",
+        /// Trace context under a known key that its format refuses.
+        Context = "context",
+    }
+}
+
+/// Counts of one connection or, merged, of many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Whole frames of either direction.
+    pub frames: u64,
+    /// Requests with their response (or that have none: acks=0).
+    pub exchanges: u64,
+    /// Record batches that were read.
+    pub batches: u64,
+    /// Records that were read.
+    pub records: u64,
+    /// Bytes that gaps took.
+    pub gap_bytes: u64,
+    lost: [u64; Lost::ALL.len()],
+    malformed: [u64; Malformed::ALL.len()],
+}
+
+impl Counters {
+    /// One more loss for this reason.
+    pub fn lose(&mut self, reason: Lost) {
+        if let Some(count) = self.lost.get_mut(reason as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// One more refusal for this reason.
+    pub fn refuse(&mut self, reason: Malformed) {
+        if let Some(count) = self.malformed.get_mut(reason as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Every reason to lose, with its count.
+    pub fn lost(&self) -> impl Iterator<Item = (Lost, u64)> + '_ {
+        Lost::ALL.iter().copied().zip(self.lost.iter().copied())
+    }
+
+    /// Every reason to refuse, with its count.
+    pub fn malformed(&self) -> impl Iterator<Item = (Malformed, u64)> + '_ {
+        Malformed::ALL.iter().copied().zip(self.malformed.iter().copied())
+    }
+
+    /// Adds the counts of another connection.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.frames, other.frames),
+            (&mut self.exchanges, other.exchanges),
+            (&mut self.batches, other.batches),
+            (&mut self.records, other.records),
+            (&mut self.gap_bytes, other.gap_bytes),
+        ] {
+            *mine = mine.saturating_add(theirs);
+        }
+        for (mine, theirs) in self.lost.iter_mut().zip(other.lost) {
+            *mine = mine.saturating_add(theirs);
+        }
+        for (mine, theirs) in self.malformed.iter_mut().zip(other.malformed) {
+            *mine = mine.saturating_add(theirs);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Request and response headers (`RequestHeader.json`, `ResponseHeader.json`).
+
+use super::api::{Api, key};
+use super::reader::{ParseError, Reader, Result};
+
+/// The largest request that a broker takes by default (`socket.request.max.bytes`), and a sane bound of responses.
+pub const MAX_FRAME_BYTES: u32 = 100 * 1024 * 1024;
+
+/// The longest client id that is believed: Kafka's own limit is that of an int16 length.
+const MAX_CLIENT_ID_BYTES: usize = 1024;
+
+/// A request's header, and where its body begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHeader<'a> {
+    pub api_key: i16,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<&'a str>,
+}
+
+impl<'a> RequestHeader<'a> {
+    /// Reads the header of a request (without its size prefix); gives the body's bytes too.
+    ///
+    /// Of an unknown API only the first three fields are read: from where on its header is flexible is not known.
+    pub fn read(frame: &'a [u8]) -> Result<(Self, &'a [u8])> {
+        let mut reader = Reader::new(frame, false);
+        let api_key = reader.i16("api key")?;
+        let version = reader.i16("api version")?;
+        let correlation_id = reader.i32("correlation id")?;
+        let mut header = Self { api_key, version, correlation_id, client_id: None };
+        if api_key < 0 || version < 0 {
+            return Err(ParseError::Malformed("api key"));
+        }
+        let Some(api) = Api::of(api_key) else { return Ok((header, &[])) };
+        // ControlledShutdown v0 alone has no client id.
+        if api_key == 7 && version == 0 {
+            return Ok((header, reader.left()));
+        }
+        header.client_id = reader.nullable_string("client id")?;
+        if !api.is_flexible(version) {
+            return Ok((header, reader.left()));
+        }
+        let mut reader = Reader::new(reader.left(), true);
+        reader.skip_tagged_fields()?;
+        Ok((header, reader.left()))
+    }
+
+    /// Whether bytes (with their size prefix) may be the head of a request, told by the header alone: a known API, a
+    /// released version, a client id of printable text. Used to find a frame boundary, and to tell Kafka from others.
+    #[must_use]
+    pub fn is_plausible(bytes: &[u8]) -> bool {
+        let Some((&[s0, s1, s2, s3, k0, k1, v0, v1], rest)) = bytes.split_first_chunk::<8>() else {
+            return false;
+        };
+        // Cheap refusals first: most positions of random data end here.
+        if s0 > 6 || k0 != 0 || v0 != 0 {
+            return false;
+        }
+        let size = u32::from_be_bytes([s0, s1, s2, s3]);
+        let Some(api) = Api::of(i16::from(k1)) else { return false };
+        if !(8..=MAX_FRAME_BYTES).contains(&size) || i16::from(v1) > api.newest {
+            return false;
+        }
+        let mut reader = Reader::new(rest, false);
+        if !reader.i32("correlation id").is_ok_and(|id| id >= 0) {
+            return false;
+        }
+        if api.key == 7 && v1 == 0 {
+            return size == 12;
+        }
+        match reader.i16("client id").map(usize::try_from) {
+            Ok(Ok(len)) => {
+                len <= MAX_CLIENT_ID_BYTES
+                    && u32::try_from(len).is_ok_and(|len| len.saturating_add(10) <= size)
+                    // A cut client id is judged by what is there of it.
+                    && reader.left().iter().take(len).all(|byte| (0x20..0x7f).contains(byte) || *byte >= 0x80)
+            }
+            Ok(Err(_)) => rest.get(4..6) == Some(&[0xff, 0xff]) && size >= 10,
+            Err(_) => false,
+        }
+    }
+}
+
+/// Reads a response's correlation id (of a frame without its size prefix).
+pub fn correlation_id(frame: &[u8]) -> Result<i32> {
+    Reader::new(frame, false).i32("correlation id")
+}
+
+/// The body of a response to a request of this API and version.
+pub fn response_body<'a>(frame: &'a [u8], api: &Api, version: i16) -> Result<Reader<'a>> {
+    let mut reader = Reader::new(frame, api.response_header_is_flexible(version));
+    reader.i32("correlation id")?;
+    reader.skip_tagged_fields()?;
+    // An ApiVersions response may be flexible though its header is not.
+    Ok(Reader::new(reader.left(), api.is_flexible(version)))
+}
+
+/// How many bytes of a request, size prefix included, are enough for [`RequestHeader::is_plausible`].
+pub const PLAUSIBLE_BYTES: usize = 14;
+
+/// Whether a produce request waits for a response; `None` where it cannot be told.
+#[must_use]
+pub fn produce_acks(version: i16, body: &[u8]) -> Option<i16> {
+    let mut reader = Reader::new(body, Api::of(key::PRODUCE)?.is_flexible(version));
+    if version >= 3 {
+        reader.nullable_string("transactional id").ok()?;
+    }
+    reader.i16("acks").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(key: i16, version: i16, client: Option<&str>, body: &[u8]) -> Vec<u8> {
+        let mut rest = vec![];
+        rest.extend(key.to_be_bytes());
+        rest.extend(version.to_be_bytes());
+        rest.extend(7_i32.to_be_bytes());
+        rest.extend(client.map_or(-1, |text| text.len() as i16).to_be_bytes());
+        rest.extend(client.unwrap_or("").as_bytes());
+        rest.extend(body);
+        let mut frame = (rest.len() as u32).to_be_bytes().to_vec();
+        frame.extend(rest);
+        frame
+    }
+
+    #[test]
+    fn headers_of_both_kinds() {
+        let bytes = frame(3, 8, Some("me"), b"body");
+        let (header, body) = RequestHeader::read(&bytes[4..]).unwrap();
+        assert_eq!((header.client_id, header.correlation_id, body), (Some("me"), 7, &b"body"[..]));
+        let bytes = frame(3, 9, None, b"\0body");
+        let (header, body) = RequestHeader::read(&bytes[4..]).unwrap();
+        assert_eq!((header.client_id, body), (None, &b"body"[..]));
+    }
+
+    #[test]
+    fn plausible_heads() {
+        assert!(RequestHeader::is_plausible(&frame(18, 4, Some("rdkafka"), b"\0\0")));
+        assert!(RequestHeader::is_plausible(&frame(3, 1, None, b"")));
+        assert!(RequestHeader::is_plausible(&frame(3, 1, Some(""), b"")));
+        assert!(!RequestHeader::is_plausible(&frame(3, 44, Some("x"), b"")), "no such version");
+        assert!(!RequestHeader::is_plausible(&frame(300, 1, Some("x"), b"")), "no such API");
+        assert!(!RequestHeader::is_plausible(&frame(3, 1, Some("a\x01b"), b"")), "not a text");
+        assert!(!RequestHeader::is_plausible(b"GET / HTTP/1.1\r\nHost: x\r\n"));
+        assert!(!RequestHeader::is_plausible(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 1, 2, 3, 4]), "TLS");
+    }
+}

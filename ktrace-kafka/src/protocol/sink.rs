@@ -1,0 +1,90 @@
+//! What a connection tells: the vocabulary between the wire and whoever listens.
+
+use crate::record::{Batch, Record};
+
+/// A topic as the wire names it: by name, or (Produce 13, Fetch 13 and later, KIP-516) by id alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topic<'a> {
+    Name(&'a str),
+    Id(u128),
+}
+
+/// One exchange: a request and its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    pub api_key: i16,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<&'a str>,
+    /// When the request's first byte passed the socket; all times are in nanoseconds, of the clock that
+    /// [`crate::Connection::push`] was given.
+    pub request_start_ns: u64,
+    /// When its last byte did.
+    pub request_end_ns: u64,
+    /// TCP sequence number of the request's first byte.
+    pub request_seq: u32,
+    /// The response's first and last byte, and the sequence number of its first; `None` where there is none (acks=0).
+    pub response: Option<ResponseHead>,
+}
+
+/// When a response passed the socket, and where in its stream it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// TCP sequence number of the first byte.
+    pub seq: u32,
+}
+
+/// What an exchange does with records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Produce {
+        /// −1 (all), 0 or 1.
+        acks: i16,
+    },
+    Fetch {
+        /// The partition's high watermark: the offset after the last message that every replica has; −1 if unknown.
+        high_watermark: i64,
+        /// Whether the consumer reads only committed messages.
+        read_committed: bool,
+    },
+}
+
+/// One partition of a Produce or Fetch exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition<'a> {
+    pub topic: Topic<'a>,
+    pub index: i32,
+    pub operation: Operation,
+    /// Kafka's error code, 0 for none.
+    pub error: i16,
+}
+
+/// Listens to a connection. Calls come in the order of the responses.
+///
+/// For each exchange first [`Sink::exchange`], then what its body holds.
+pub trait Sink {
+    /// A request got its response (or needs none).
+    fn exchange(&mut self, _head: &Head<'_>) {}
+    /// The client named its software (ApiVersions).
+    fn software(&mut self, _head: &Head<'_>, _name: &str, _version: &str) {}
+    /// The cluster's id (Metadata).
+    fn cluster(&mut self, _head: &Head<'_>, _id: &str) {}
+    /// A topic's id and name (Metadata).
+    fn topic(&mut self, _head: &Head<'_>, _id: u128, _name: &str) {}
+    /// The client is a member of this group.
+    fn group(&mut self, _head: &Head<'_>, _group: &str) {}
+    /// One message of a Produce request or of a Fetch response.
+    ///
+    /// Not called for control records, for what lies below the fetch offset, or for aborted messages that a
+    /// read-committed consumer never sees.
+    fn record(
+        &mut self,
+        _head: &Head<'_>,
+        _partition: &Partition<'_>,
+        _batch: &Batch<'_>,
+        _record: &Record<'_>,
+    ) {
+    }
+}

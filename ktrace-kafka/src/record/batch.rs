@@ -1,0 +1,154 @@
+//! The batches of a record set, format v2 (magic 2).
+//!
+//! ```text
+//!  0           8        12            16    17   21           23              27
+//!  │base offset│ length │leader epoch │magic│crc │ attributes │last off. delta│ …
+//!  27             35            43           51              57              61
+//!  │base timestamp│max timestamp│producer id │producer epoch │ base sequence │ count … records
+//! ```
+//!
+//! `length` counts from the leader epoch on. The CRC is not checked: it is the broker's and the client's business, and
+//! would cost more than all the rest.
+
+use crate::codec::Codec;
+use crate::protocol::reader::{Reader, Result};
+
+/// Bytes before those that `length` counts.
+const LENGTH_END: usize = 12;
+/// The smallest `length` of a v2 batch: its head without records.
+const HEAD_AFTER_LENGTH: usize = 49;
+
+/// One batch: its head, and its records as they are on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch<'a> {
+    /// 0 in Produce requests, the log's in Fetch responses.
+    pub base_offset: i64,
+    pub attributes: i16,
+    pub last_offset_delta: i32,
+    /// Milliseconds since 1970.
+    pub base_timestamp_ms: i64,
+    /// Milliseconds since 1970; the time of every record where [`Batch::is_log_append_time`].
+    pub max_timestamp_ms: i64,
+    /// −1 where the producer is not idempotent.
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    /// As the wire says; compaction and damage may make it wrong.
+    pub count: i32,
+    /// Perhaps compressed.
+    pub records: &'a [u8],
+}
+
+impl Batch<'_> {
+    /// `None` for a codec that no release has.
+    #[must_use]
+    pub fn codec(&self) -> Option<Codec> {
+        Codec::of(self.attributes)
+    }
+
+    /// The broker's time of append is the time of every record.
+    #[must_use]
+    pub fn is_log_append_time(&self) -> bool {
+        self.attributes & 0x08 != 0
+    }
+
+    #[must_use]
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & 0x10 != 0
+    }
+
+    /// Holds a transaction's marker and no application record.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.attributes & 0x20 != 0
+    }
+
+    /// Whether a control batch ends a transaction by aborting it.
+    #[must_use]
+    pub fn aborts(&self) -> bool {
+        // length, attributes, timestamp delta, offset delta, key length, then the key: version and type.
+        let mut reader = Reader::new(self.records, false);
+        let kind = (|| -> Result<i16> {
+            reader.varint("record")?;
+            reader.i8("attributes")?;
+            reader.varlong("timestamp delta")?;
+            reader.varint("offset delta")?;
+            reader.varint("key")?;
+            reader.i16("control version")?;
+            reader.i16("control type")
+        })();
+        self.is_control() && kind == Ok(0)
+    }
+}
+
+/// What stands next in a record set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    Batch(Batch<'a>),
+    /// A message set of magic 0 or 1.
+    Legacy(&'a [u8]),
+    /// The set ends inside a batch, as a slice of the log may.
+    Cut,
+    /// Neither; the rest of the set is unreadable.
+    Malformed,
+}
+
+/// The batches of a record set, in order.
+#[derive(Clone, Debug)]
+pub struct Batches<'a> {
+    left: &'a [u8],
+}
+
+impl<'a> Batches<'a> {
+    #[must_use]
+    pub fn new(records: &'a [u8]) -> Self {
+        Self { left: records }
+    }
+
+    fn read(&mut self) -> Result<Next<'a>> {
+        let mut head = Reader::new(self.left, false);
+        let base_offset = head.i64("base offset")?;
+        let length = head.i32("batch length")?;
+        let Ok(length) = usize::try_from(length) else { return Ok(Next::Malformed) };
+        let (_, whole) = self.left.split_at_checked(LENGTH_END).unwrap_or_default();
+        let Some((body, rest)) = whole.split_at_checked(length) else { return Ok(Next::Cut) };
+        self.left = rest;
+        let mut head = Reader::new(body, false);
+        head.i32("leader epoch")?;
+        match head.i8("magic")? {
+            2 if length >= HEAD_AFTER_LENGTH => {}
+            // Here the leader epoch's place holds a CRC; only the magic's place is the same.
+            0 | 1 => return Ok(Next::Legacy(body)),
+            _ => return Ok(Next::Malformed),
+        }
+        head.u32("crc")?;
+        Ok(Next::Batch(Batch {
+            base_offset,
+            attributes: head.i16("attributes")?,
+            last_offset_delta: head.i32("last offset delta")?,
+            base_timestamp_ms: head.i64("base timestamp")?,
+            max_timestamp_ms: head.i64("max timestamp")?,
+            producer_id: head.i64("producer id")?,
+            producer_epoch: head.i16("producer epoch")?,
+            base_sequence: head.i32("base sequence")?,
+            count: head.i32("count")?,
+            records: head.left(),
+        }))
+    }
+}
+
+impl<'a> Iterator for Batches<'a> {
+    type Item = Next<'a>;
+
+    fn next(&mut self) -> Option<Next<'a>> {
+        if self.left.is_empty() {
+            return None;
+        }
+        // Too short for a head means that the slice of the log ends there.
+        let next = self.read().unwrap_or(Next::Cut);
+        if matches!(next, Next::Cut | Next::Malformed) {
+            self.left = &[];
+        }
+        Some(next)
+    }
+}

@@ -1,0 +1,142 @@
+//! The records of a batch: read in place, one after another, without an allocation.
+
+use crate::context::{Extractor, Found, Slots};
+use crate::protocol::reader::{Reader, Result};
+use crate::record::Batch;
+
+/// One record. Its value is never looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// In a Produce request with its response, and in a Fetch response: the log's. −1 where the broker gave none.
+    pub offset: i64,
+    /// The record's place in its batch, counted from 0 (the first record's offset delta).
+    pub offset_delta: i32,
+    /// Milliseconds since 1970: the producer's, or the time of append where the topic says so.
+    pub timestamp_ms: i64,
+    pub key: Option<&'a [u8]>,
+    /// Bytes of the value, `None` for a tombstone.
+    pub value_len: Option<usize>,
+    pub headers: Headers<'a>,
+    /// What the headers say of the record's trace.
+    pub context: Found<'a>,
+}
+
+/// A record's headers: keys may repeat, values may be null.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    reader: Reader<'a>,
+    count: i32,
+}
+
+impl<'a> Headers<'a> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.count).unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count <= 0
+    }
+
+    /// Keys and values, in the order of the wire.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        let mut reader = self.reader;
+        (0..self.count).map_while(move |_| header(&mut reader).ok())
+    }
+}
+
+#[inline]
+fn nullable<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<Option<&'a [u8]>> {
+    match usize::try_from(reader.varint(what)?) {
+        Ok(len) => reader.take(len, what).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+#[inline]
+fn header<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Option<&'a [u8]>)> {
+    let key = nullable(reader, "header key")?.unwrap_or(&[]);
+    Ok((key, nullable(reader, "header value")?))
+}
+
+/// How a walk over a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// Records that were given.
+    pub records: u64,
+    /// Trace contexts that their format refused.
+    pub malformed_contexts: u64,
+    /// Whether the records end as the batch says.
+    pub whole: bool,
+}
+
+/// Gives every record of a batch to `each`. `records` are the batch's, decompressed.
+pub fn walk<'a>(
+    batch: &Batch<'_>,
+    records: &'a [u8],
+    extractor: &Extractor,
+    mut each: impl FnMut(&Record<'a>),
+) -> Walked {
+    let mut left = Reader::new(records, false);
+    let mut walked = Walked { records: 0, malformed_contexts: 0, whole: true };
+    let mut slots = Slots::new();
+    for _ in 0..batch.count.max(0) {
+        match record(batch, &mut left, extractor, &mut slots) {
+            Ok(record) => {
+                walked.records = walked.records.saturating_add(1);
+                if record.context.malformed {
+                    walked.malformed_contexts = walked.malformed_contexts.saturating_add(1);
+                }
+                each(&record);
+            }
+            Err(_) => {
+                walked.whole = false;
+                break;
+            }
+        }
+    }
+    walked.whole &= left.left().is_empty();
+    walked
+}
+
+#[inline]
+fn record<'a>(
+    batch: &Batch<'_>,
+    left: &mut Reader<'a>,
+    extractor: &Extractor,
+    slots: &mut Slots<'a>,
+) -> Result<Record<'a>> {
+    let length = usize::try_from(left.varint("record length")?).unwrap_or(usize::MAX);
+    let mut reader = Reader::new(left.take(length, "record")?, false);
+    reader.i8("record attributes")?;
+    let timestamp_delta = reader.varlong("timestamp delta")?;
+    let offset_delta = reader.varint("offset delta")?;
+    let key = nullable(&mut reader, "key")?;
+    let value_len = nullable(&mut reader, "value")?.map(<[u8]>::len);
+    let count = reader.varint("headers")?;
+    let headers = Headers { reader, count };
+    slots.clear();
+    for _ in 0..count {
+        let (key, value) = header(&mut reader)?;
+        if let Some(value) = value {
+            extractor.note(slots, key, value);
+        }
+    }
+    reader.end("record")?;
+    Ok(Record {
+        offset: batch.base_offset.wrapping_add(i64::from(offset_delta)),
+        offset_delta,
+        timestamp_ms: if batch.is_log_append_time() {
+            batch.max_timestamp_ms
+        } else {
+            batch.base_timestamp_ms.wrapping_add(timestamp_delta)
+        },
+        key,
+        value_len,
+        headers,
+        context: extractor.find(slots),
+    })
+}

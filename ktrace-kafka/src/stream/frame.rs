@@ -1,0 +1,348 @@
+//! Frames: a size prefix (int32, big endian) and that many bytes.
+//!
+//! ```text
+//!  Searching ──plausible head──▶ Between ◀──────────────┐
+//!      ▲                           │ 4 bytes of size    │ frame ends
+//!      │ size makes no sense,      ▼                    │
+//!      └── gap over the end ──── Inside ────────────────┘
+//! ```
+//!
+//! A gap inside a frame breaks that frame alone: its end is known from its size. Only a gap over a frame's end makes
+//! the framer search for the next head, which whoever reads the frames has to find plausible.
+
+use super::Piece;
+
+/// Bytes of a broken frame that are kept: enough for its header.
+const BROKEN_HEAD_BYTES: usize = 2048;
+
+/// A larger buffer is given back after use.
+const KEPT_BYTES: usize = 4096;
+
+/// A frame, or what is left of one. Bytes are without the size prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub bytes: &'a [u8],
+    /// A gap took a part, or it was too large: `bytes` are only its beginning.
+    pub broken: bool,
+    /// Sequence number of the first byte (of the size prefix).
+    pub seq: u32,
+    pub start_ns: u64,
+    pub end_ns: u64,
+}
+
+/// What a reader of frames says to each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on with the frame that follows.
+    Next,
+    /// This cannot have been a frame: search.
+    Lost,
+    /// Nothing here is worth reading any more.
+    Stop,
+}
+
+/// Reads frames, and judges whether bytes may begin one.
+pub trait Reader {
+    /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a head: no.
+    fn plausible(&mut self, bytes: &[u8]) -> bool;
+    /// A frame.
+    fn frame(&mut self, frame: Frame<'_>) -> Verdict;
+    /// A size that no frame has.
+    fn bad_size(&mut self) -> Verdict;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For a plausible head.
+    Searching,
+    /// At a frame's beginning, or in its size.
+    Between,
+    /// `left` bytes of the frame are still to come; they are kept unless it is broken.
+    Inside { left: usize, broken: bool },
+    /// For good.
+    Stopped,
+}
+
+/// Cuts a stream into frames.
+pub struct Framer {
+    state: State,
+    /// The frame at hand, with its size prefix, as far as it has come.
+    buffer: Vec<u8>,
+    seq: u32,
+    start_ns: u64,
+    /// Bytes looked at since the search began.
+    searched: u64,
+}
+
+impl Framer {
+    /// At a frame's beginning if the stream's beginning was seen, else searching for one.
+    #[must_use]
+    pub fn new(at_beginning: bool) -> Self {
+        let state = if at_beginning { State::Between } else { State::Searching };
+        Self { state, buffer: Vec::new(), seq: 0, start_ns: 0, searched: 0 }
+    }
+
+    /// Whether the framer has lost, or not yet found, the frames' beginnings.
+    #[must_use]
+    pub fn is_searching(&self) -> bool {
+        self.state == State::Searching
+    }
+
+    /// Bytes looked at in vain by the present search.
+    #[must_use]
+    pub fn searched(&self) -> u64 {
+        self.searched
+    }
+
+    /// Bytes held for the frame at hand.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Reads no further and holds nothing.
+    pub fn stop(&mut self) {
+        self.state = State::Stopped;
+        self.buffer = Vec::new();
+    }
+
+    /// Takes what the stream gives. Frames of more than `max_bytes` are skipped and given as broken.
+    pub fn push(&mut self, piece: Piece<'_>, max_bytes: usize, reader: &mut impl Reader) {
+        match piece {
+            Piece::Gap { bytes } => self.gap(bytes, reader),
+            Piece::Data { mut seq, mut bytes, time_ns } => {
+                while !bytes.is_empty() && self.state != State::Stopped {
+                    let before = bytes.len();
+                    bytes = self.data(seq, bytes, time_ns, max_bytes, reader);
+                    let used = before.saturating_sub(bytes.len());
+                    seq = seq.wrapping_add(u32::try_from(used).unwrap_or(u32::MAX));
+                }
+            }
+        }
+    }
+
+    fn search(&mut self) {
+        self.state = State::Searching;
+        self.searched = 0;
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.buffer.clear();
+        if self.buffer.capacity() > KEPT_BYTES {
+            self.buffer = Vec::new();
+        }
+    }
+
+    fn obey(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Next => {
+                self.state = State::Between;
+                self.clear();
+            }
+            Verdict::Lost => self.search(),
+            Verdict::Stop => self.stop(),
+        }
+    }
+
+    fn gap(&mut self, bytes: u64, reader: &mut impl Reader) {
+        match self.state {
+            State::Inside { left, .. }
+                if bytes > 0 && u64::try_from(left).is_ok_and(|left| bytes <= left) =>
+            {
+                let left = left.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+                self.buffer.truncate(BROKEN_HEAD_BYTES);
+                self.state = State::Inside { left, broken: true };
+                if left == 0 {
+                    self.end(self.start_ns, reader);
+                }
+            }
+            State::Inside { .. } => {
+                // The frame at hand is broken too, and told before the search.
+                self.buffer.truncate(BROKEN_HEAD_BYTES);
+                self.state = State::Inside { left: 0, broken: true };
+                self.end(self.start_ns, reader);
+                if self.state != State::Stopped {
+                    self.search();
+                }
+            }
+            State::Between | State::Searching => self.search(),
+            State::Stopped => {}
+        }
+    }
+
+    /// Takes some of `bytes`; gives the rest.
+    fn data<'a>(
+        &mut self,
+        seq: u32,
+        bytes: &'a [u8],
+        time_ns: u64,
+        max_bytes: usize,
+        reader: &mut impl Reader,
+    ) -> &'a [u8] {
+        match self.state {
+            State::Stopped => &[],
+            State::Searching => {
+                let skipped = (0..bytes.len())
+                    .find(|&at| bytes.get(at..).is_some_and(|rest| reader.plausible(rest)))
+                    .unwrap_or(bytes.len());
+                self.searched = self.searched.saturating_add(u64::try_from(skipped).unwrap_or(u64::MAX));
+                if skipped < bytes.len() {
+                    self.state = State::Between;
+                }
+                bytes.get(skipped..).unwrap_or_default()
+            }
+            State::Between => {
+                if self.buffer.is_empty() {
+                    (self.seq, self.start_ns) = (seq, time_ns);
+                    // The whole frame in one piece is read where it lies.
+                    if let Some((size, rest)) = bytes.split_first_chunk()
+                        && let Ok(size) = usize::try_from(i32::from_be_bytes(*size))
+                        && size <= max_bytes
+                        && let Some((frame, rest)) = rest.split_at_checked(size)
+                    {
+                        let (seq, start_ns) = (self.seq, time_ns);
+                        let verdict = reader.frame(Frame {
+                            bytes: frame,
+                            broken: false,
+                            seq,
+                            start_ns,
+                            end_ns: time_ns,
+                        });
+                        self.obey(verdict);
+                        return rest;
+                    }
+                }
+                let wanted = 4_usize.saturating_sub(self.buffer.len()).min(bytes.len());
+                let (head, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+                self.buffer.extend_from_slice(head);
+                if let Some(size) = self.buffer.first_chunk() {
+                    match usize::try_from(i32::from_be_bytes(*size)) {
+                        Ok(left) => {
+                            self.state = State::Inside { left, broken: left > max_bytes };
+                            if left == 0 {
+                                self.end(time_ns, reader);
+                            }
+                        }
+                        Err(_) => {
+                            let verdict = reader.bad_size();
+                            self.obey(if verdict == Verdict::Next { Verdict::Lost } else { verdict });
+                        }
+                    }
+                }
+                rest
+            }
+            State::Inside { left, broken } => {
+                let (part, rest) = bytes.split_at_checked(left).unwrap_or((bytes, &[]));
+                let kept =
+                    if broken { BROKEN_HEAD_BYTES.saturating_sub(self.buffer.len()) } else { part.len() };
+                self.buffer.extend_from_slice(part.get(..kept.min(part.len())).unwrap_or_default());
+                let left = left.saturating_sub(part.len());
+                self.state = State::Inside { left, broken };
+                if left == 0 {
+                    self.end(time_ns, reader);
+                }
+                rest
+            }
+        }
+    }
+
+    fn end(&mut self, time_ns: u64, reader: &mut impl Reader) {
+        let broken = matches!(self.state, State::Inside { broken: true, .. });
+        let frame = Frame {
+            bytes: self.buffer.get(4..).unwrap_or_default(),
+            broken,
+            seq: self.seq,
+            start_ns: self.start_ns,
+            end_ns: time_ns,
+        };
+        let verdict = reader.frame(frame);
+        self.obey(verdict);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Seen(Vec<(String, bool, u64, u64)>);
+
+    impl Reader for Seen {
+        fn plausible(&mut self, bytes: &[u8]) -> bool {
+            bytes.len() >= 5 && bytes[..3] == [0, 0, 0] && bytes[4] == b'<'
+        }
+
+        fn frame(&mut self, frame: Frame<'_>) -> Verdict {
+            let text = String::from_utf8_lossy(frame.bytes).into_owned();
+            self.0.push((text, frame.broken, frame.start_ns, frame.end_ns));
+            Verdict::Next
+        }
+
+        fn bad_size(&mut self) -> Verdict {
+            Verdict::Lost
+        }
+    }
+
+    fn wire(frames: &[&str]) -> Vec<u8> {
+        frames.iter().flat_map(|f| [&(f.len() as u32).to_be_bytes()[..], f.as_bytes()].concat()).collect()
+    }
+
+    fn feed(framer: &mut Framer, seen: &mut Seen, bytes: &[u8], time_ns: u64) {
+        framer.push(Piece::Data { seq: 0, bytes, time_ns }, 100, seen);
+    }
+
+    #[test]
+    fn frames_in_any_pieces() {
+        let bytes = wire(&["<one>", "", "<three>"]);
+        for size in 1..bytes.len() {
+            let (mut framer, mut seen) = (Framer::new(true), Seen::default());
+            for (time, part) in bytes.chunks(size).enumerate() {
+                feed(&mut framer, &mut seen, part, time as u64);
+            }
+            let texts: Vec<_> = seen.0.iter().map(|(text, broken, ..)| (text.as_str(), *broken)).collect();
+            assert_eq!(texts, [("<one>", false), ("", false), ("<three>", false)], "in pieces of {size}");
+            assert!(seen.0.iter().all(|(.., start, end)| start <= end));
+        }
+    }
+
+    #[test]
+    fn a_gap_inside_a_frame_breaks_that_frame_alone() {
+        let (mut framer, mut seen) = (Framer::new(true), Seen::default());
+        let bytes = wire(&["<one>", "<two>"]);
+        feed(&mut framer, &mut seen, &bytes[..6], 0);
+        framer.push(Piece::Gap { bytes: 3 }, 100, &mut seen);
+        feed(&mut framer, &mut seen, &bytes[9..], 0);
+        assert_eq!(seen.0, [("<o".into(), true, 0, 0), ("<two>".into(), false, 0, 0)]);
+    }
+
+    #[test]
+    fn a_gap_over_a_frames_end_makes_it_search() {
+        let (mut framer, mut seen) = (Framer::new(true), Seen::default());
+        let bytes = wire(&["<one>", "<two>", "<three>"]);
+        feed(&mut framer, &mut seen, &bytes[..6], 0);
+        framer.push(Piece::Gap { bytes: 6 }, 100, &mut seen);
+        feed(&mut framer, &mut seen, &bytes[12..], 0);
+        let texts: Vec<_> = seen.0.iter().map(|(text, broken, ..)| (text.as_str(), *broken)).collect();
+        assert_eq!(texts, [("<o", true), ("<three>", false)]);
+    }
+
+    #[test]
+    fn in_the_middle_of_a_stream_the_next_plausible_head_is_found() {
+        let (mut framer, mut seen) = (Framer::new(false), Seen::default());
+        feed(&mut framer, &mut seen, &[b"rest of a frame".as_slice(), &wire(&["<two>"])].concat(), 0);
+        assert_eq!((seen.0.len(), framer.searched()), (1, 15));
+    }
+
+    #[test]
+    fn a_size_that_makes_no_sense_and_one_that_is_too_large() {
+        let (mut framer, mut seen) = (Framer::new(true), Seen::default());
+        feed(&mut framer, &mut seen, &[0xff, 0xff, 0xff, 0xfe, 1, 2], 0);
+        assert!(framer.is_searching());
+        feed(&mut framer, &mut seen, &wire(&["<two>"]), 0);
+        let large = "<".repeat(101);
+        feed(&mut framer, &mut seen, &wire(&[&large, "<four>"]), 0);
+        let texts: Vec<_> = seen.0.iter().map(|(text, broken, ..)| (text.len(), *broken)).collect();
+        assert_eq!(texts, [(5, false), (101, true), (6, false)]);
+    }
+}

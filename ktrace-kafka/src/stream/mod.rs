@@ -1,0 +1,337 @@
+//! One direction of one TCP connection, put back in order by sequence number; it knows its gaps.
+//!
+//! ```text
+//!            next                    held
+//!  ──given────┤   hole   ├──────────────┤  hole  ├───────┤
+//! ```
+//!
+//! Invariants: everything before `next` has been given, as data or as a gap; `held` is sorted, without overlap at its
+//! front, and begins after `next`. A hole is filled by a retransmission, or becomes a gap: when the other side
+//! acknowledges what lies behind it (it has the bytes, we never will), or when too much is held.
+
+pub mod frame;
+
+use std::collections::VecDeque;
+
+/// What a stream gives, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    Data {
+        /// Sequence number of the first byte.
+        seq: u32,
+        bytes: &'a [u8],
+        /// When they passed the socket.
+        time_ns: u64,
+    },
+    /// Bytes that nobody will ever give.
+    Gap { bytes: u64 },
+}
+
+/// A run of bytes with its place. `len` may be more than the bytes that could be copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    pub seq: u32,
+    pub bytes: &'a [u8],
+    pub len: u32,
+    pub syn: bool,
+    pub fin: bool,
+    pub time_ns: u64,
+}
+
+struct Held {
+    seq: u32,
+    bytes: Box<[u8]>,
+    len: u32,
+    fin: bool,
+    time_ns: u64,
+}
+
+/// No TCP window is larger: what lies further back is not a retransmission but another life of the connection.
+const MAX_WINDOW: i32 = 1 << 30;
+
+/// See the module.
+#[derive(Default)]
+pub struct Stream {
+    /// Sequence number of the next byte to be given; `None` before the first.
+    next: Option<u32>,
+    held: VecDeque<Held>,
+    held_bytes: usize,
+}
+
+/// How far `seq` lies behind `next`, negative for before.
+fn distance(seq: u32, next: u32) -> i32 {
+    seq.wrapping_sub(next).cast_signed()
+}
+
+impl Stream {
+    /// Whether a byte or the SYN has been seen.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Bytes that wait for a hole to be filled.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Takes a run; `give` gets what is in order now. Returns whether a hole was given up because more than `max_held`
+    /// bytes were held.
+    pub fn push(&mut self, run: Run<'_>, max_held: usize, mut give: impl FnMut(Piece<'_>)) -> bool {
+        let (mut seq, Run { bytes, len, fin, time_ns, .. }) = (run.seq, run);
+        if run.syn {
+            // The SYN takes a sequence number of its own.
+            seq = seq.wrapping_add(1);
+            if self.next.is_none() {
+                self.next = Some(seq);
+            }
+        }
+        let next = *self.next.get_or_insert(seq);
+        let ahead = distance(seq, next);
+        if ahead > 0 {
+            if len == 0 && !fin {
+                return false;
+            }
+            self.hold(Held { seq, bytes: bytes.into(), len, fin, time_ns });
+            if self.held_bytes <= max_held {
+                return false;
+            }
+            let until = self.held.front().map_or(next, |first| first.seq);
+            self.skip_to(until, &mut give);
+            self.drain(&mut give);
+            return true;
+        }
+        if ahead < -MAX_WINDOW {
+            give(Piece::Gap { bytes: 0 });
+            self.forget();
+            self.next = Some(seq);
+        }
+        self.give(seq, bytes, len, fin, time_ns, &mut give);
+        self.drain(&mut give);
+        false
+    }
+
+    /// The other side has everything before `ack`: holes before it will never be filled.
+    pub fn acknowledged(&mut self, ack: u32, mut give: impl FnMut(Piece<'_>)) {
+        while let Some(next) = self.next {
+            let ahead = distance(ack, next);
+            if ahead <= 0 || ahead > MAX_WINDOW {
+                return;
+            }
+            let until = match self.held.front() {
+                Some(first) if distance(first.seq, ack) < 0 => first.seq,
+                _ => ack,
+            };
+            self.skip_to(until, &mut give);
+            self.drain(&mut give);
+        }
+    }
+
+    /// Gives all that is held, holes as gaps: nothing more will come.
+    pub fn finish(&mut self, mut give: impl FnMut(Piece<'_>)) {
+        while let Some(first) = self.held.front() {
+            let until = first.seq;
+            self.skip_to(until, &mut give);
+            self.drain(&mut give);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.held = VecDeque::new();
+        self.held_bytes = 0;
+    }
+
+    fn hold(&mut self, held: Held) {
+        let Some(next) = self.next else { return };
+        let place = distance(held.seq, next);
+        let at = self.held.partition_point(|other| distance(other.seq, next) <= place);
+        // The same bytes again: keep the longer.
+        if let Some(before) = at.checked_sub(1).and_then(|index| self.held.get_mut(index))
+            && before.seq == held.seq
+        {
+            if before.len >= held.len {
+                before.fin |= held.fin;
+                return;
+            }
+            self.held_bytes =
+                self.held_bytes.saturating_sub(before.bytes.len()).saturating_add(held.bytes.len());
+            *before = held;
+            return;
+        }
+        self.held_bytes = self.held_bytes.saturating_add(held.bytes.len());
+        self.held.insert(at, held);
+    }
+
+    fn skip_to(&mut self, seq: u32, give: &mut impl FnMut(Piece<'_>)) {
+        if let Some(next) = self.next
+            && let Ok(bytes) = u64::try_from(distance(seq, next))
+            && bytes > 0
+        {
+            give(Piece::Gap { bytes });
+            self.next = Some(seq);
+        }
+    }
+
+    fn drain(&mut self, give: &mut impl FnMut(Piece<'_>)) {
+        while let (Some(next), Some(first)) = (self.next, self.held.front()) {
+            if distance(first.seq, next) > 0 {
+                return;
+            }
+            let Some(Held { seq, bytes, len, fin, time_ns }) = self.held.pop_front() else { return };
+            self.held_bytes = self.held_bytes.saturating_sub(bytes.len());
+            self.give(seq, &bytes, len, fin, time_ns, give);
+        }
+        if self.held.is_empty() && self.held.capacity() > 0 {
+            self.forget();
+        }
+    }
+
+    /// Gives what of a run is new; the run begins at or before `next`.
+    fn give(
+        &mut self,
+        seq: u32,
+        bytes: &[u8],
+        len: u32,
+        fin: bool,
+        time_ns: u64,
+        give: &mut impl FnMut(Piece<'_>),
+    ) {
+        let Some(next) = self.next else { return };
+        let old = next.wrapping_sub(seq);
+        let end = seq.wrapping_add(len);
+        if let Some(fresh) = len.checked_sub(old).filter(|&fresh| fresh > 0) {
+            let here = usize::try_from(old).ok().and_then(|old| bytes.get(old..)).unwrap_or_default();
+            if !here.is_empty() {
+                give(Piece::Data { seq: next, bytes: here, time_ns });
+            }
+            let missing = u64::from(fresh).saturating_sub(u64::try_from(here.len()).unwrap_or(u64::MAX));
+            if missing > 0 {
+                give(Piece::Gap { bytes: missing });
+            }
+            self.next = Some(end);
+        }
+        // The FIN takes a sequence number of its own.
+        if fin && self.next == Some(end) {
+            self.next = Some(end.wrapping_add(1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run(seq: u32, bytes: &[u8]) -> Run<'_> {
+        Run { seq, bytes, len: bytes.len() as u32, syn: false, fin: false, time_ns: 0 }
+    }
+
+    #[derive(Default)]
+    struct Got(Vec<u8>, Vec<u64>);
+
+    impl Got {
+        fn take(&mut self, piece: Piece<'_>) {
+            match piece {
+                Piece::Data { bytes, .. } => self.0.extend(bytes),
+                Piece::Gap { bytes } => {
+                    self.0.push(b'_');
+                    self.1.push(bytes);
+                }
+            }
+        }
+    }
+
+    fn text(got: &Got) -> &str {
+        std::str::from_utf8(&got.0).unwrap()
+    }
+
+    #[test]
+    fn order_duplicates_overlaps_and_wrap() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        let start = u32::MAX - 3;
+        for (offset, bytes) in [(0, "abc"), (6, "ghi"), (0, "abc"), (9, "jk"), (2, "cdefg"), (5, "fghijkl")] {
+            stream.push(run(start.wrapping_add(offset), bytes.as_bytes()), 1000, |piece| got.take(piece));
+        }
+        assert_eq!((text(&got), stream.held_bytes()), ("abcdefghijkl", 0));
+    }
+
+    #[test]
+    fn a_hole_becomes_a_gap_when_what_lies_behind_it_is_acknowledged() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(run(10, b"abc"), 1000, |piece| got.take(piece));
+        stream.push(run(16, b"ghi"), 1000, |piece| got.take(piece));
+        stream.acknowledged(13, |piece| got.take(piece));
+        assert_eq!(text(&got), "abc");
+        stream.acknowledged(19, |piece| got.take(piece));
+        assert_eq!((text(&got), &got.1[..]), ("abc_ghi", &[3][..]));
+        stream.acknowledged(25, |piece| got.take(piece));
+        stream.push(run(25, b"p"), 1000, |piece| got.take(piece));
+        assert_eq!((text(&got), &got.1[..]), ("abc_ghi_p", &[3, 6][..]));
+    }
+
+    #[test]
+    fn syn_and_fin_take_a_number_each_and_are_no_gap() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(Run { syn: true, ..run(99, b"") }, 1000, |piece| got.take(piece));
+        stream.acknowledged(100, |piece| got.take(piece));
+        stream.push(Run { fin: true, ..run(100, b"ab") }, 1000, |piece| got.take(piece));
+        stream.acknowledged(103, |piece| got.take(piece));
+        assert_eq!(text(&got), "ab");
+    }
+
+    #[test]
+    fn what_could_not_be_copied_is_a_gap() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(Run { len: 5, ..run(0, b"ab") }, 1000, |piece| got.take(piece));
+        stream.push(run(5, b"f"), 1000, |piece| got.take(piece));
+        assert_eq!((text(&got), &got.1[..]), ("ab_f", &[3][..]));
+    }
+
+    #[test]
+    fn holding_too_much_gives_up_the_hole() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(run(0, b"a"), 4, |piece| got.take(piece));
+        assert!(!stream.push(run(2, b"cd"), 4, |piece| got.take(piece)));
+        assert!(stream.push(run(4, b"efg"), 4, |piece| got.take(piece)));
+        assert_eq!(text(&got), "a_cdefg");
+    }
+
+    #[test]
+    fn a_jump_back_by_more_than_any_window_begins_anew() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(run(0x9000_0000, b"a"), 4, |piece| got.take(piece));
+        stream.push(run(0x4000_0000, b"b"), 4, |piece| got.take(piece));
+        assert_eq!(text(&got), "a_b");
+    }
+
+    proptest! {
+        /// Cut anyhow, sent again, in any order within a window: the same bytes come out, each once.
+        #[test]
+        fn any_order_gives_the_bytes_once(
+            start in any::<u32>(),
+            cuts in proptest::collection::vec((0_usize..400, 1_usize..60), 1..60),
+            seed in any::<u64>(),
+        ) {
+            let bytes: Vec<u8> = (0..460_u32).map(|i| (i % 251) as u8).collect();
+            let mut runs: Vec<(usize, usize)> = cuts;
+            // Whatever was cut, all of it passes once more in pieces of 37.
+            runs.extend((0..460).step_by(37).map(|at| (at, 37)));
+            let mut order: Vec<usize> = (0..runs.len()).collect();
+            let mut state = seed | 1;
+            for i in (1..order.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                order.swap(i, (state >> 33) as usize % (i + 1));
+            }
+            let (mut stream, mut got) = (Stream::default(), Got::default());
+            stream.push(Run { syn: true, ..run(start.wrapping_sub(1), b"") }, 1 << 20, |piece| got.take(piece));
+            for index in order {
+                let (at, len) = runs[index];
+                let end = (at + len).min(bytes.len());
+                stream.push(run(start.wrapping_add(at as u32), &bytes[at..end]), 1 << 20, |piece| got.take(piece));
+            }
+            prop_assert_eq!(&got.0, &bytes);
+            prop_assert_eq!(stream.held_bytes(), 0);
+        }
+    }
+}
