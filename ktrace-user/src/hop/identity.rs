@@ -1,0 +1,141 @@
+//! Identity: ids that every agent gives the same message, without any of them talking to another.
+//!
+//! All integers are big endian, all hashes are XXH3 with seed 0; ids are their canonical (big endian) bytes.
+//!
+//! | id | hash | of |
+//! | --- | --- | --- |
+//! | derived trace id | XXH3-128 | partition (4 bytes), offset (8), record timestamp in ms (8), key length (4; −1 for null), key, value length (4; −1 for null) |
+//! | `send` span id | XXH3-64 | `send`, the derived trace id (16), the topic's name |
+//! | `poll` span id | XXH3-64 | `poll`, the derived trace id (16), the fetch's correlation id (4), the response's TCP sequence number (4), length of the topic's name (4), the name, the client id |
+//!
+//! Producer and consumer both know what the trace id is made of: the producer's host from the request and from the
+//! response's base offset and append time, the consumer's host from the fetched batch. Neither the topic, nor the codec,
+//! nor the protocol's version is part of it. `docs/semantics.md` has test vectors.
+
+use ktrace_kafka::context::{SpanId, TraceId};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+
+/// What names one delivery of a message: two deliveries of the same message, to the same consumer or to two, differ.
+///
+/// The sequence number stands for the connection: unlike addresses and ports it is the same on both ends of a
+/// translation of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub correlation_id: i32,
+    /// TCP sequence number of the response's first byte.
+    pub response_seq: u32,
+}
+
+/// A length as the hash takes it, −1 for null.
+fn length(bytes: Option<usize>) -> [u8; 4] {
+    bytes.map_or(-1, |len| i32::try_from(len).unwrap_or(i32::MAX)).to_be_bytes()
+}
+
+/// The trace id of a message whose headers name none.
+#[must_use]
+pub fn derived_trace_id(
+    partition: i32,
+    offset: i64,
+    timestamp_ms: i64,
+    key: Option<&[u8]>,
+    value_len: Option<usize>,
+) -> TraceId {
+    let mut hash = Xxh3Default::new();
+    hash.update(&partition.to_be_bytes());
+    hash.update(&offset.to_be_bytes());
+    hash.update(&timestamp_ms.to_be_bytes());
+    hash.update(&length(key.map(<[u8]>::len)));
+    hash.update(key.unwrap_or_default());
+    hash.update(&length(value_len));
+    trace_id(hash.digest128())
+}
+
+/// The trace id of a message that got no offset (acks=0, or an error): nobody else can tell it, but it is the only one
+/// of its kind. `place` is the record's in its batch.
+#[must_use]
+pub fn lone_trace_id(partition: i32, request_seq: u32, correlation_id: i32, timestamp_ms: i64, place: i32) -> TraceId {
+    let mut hash = Xxh3Default::new();
+    hash.update(b"lone");
+    hash.update(&partition.to_be_bytes());
+    hash.update(&request_seq.to_be_bytes());
+    hash.update(&correlation_id.to_be_bytes());
+    hash.update(&timestamp_ms.to_be_bytes());
+    hash.update(&place.to_be_bytes());
+    trace_id(hash.digest128())
+}
+
+/// The id of the span that sent a message.
+#[must_use]
+pub fn send_span_id(derived: TraceId, topic: &str) -> SpanId {
+    let mut hash = Xxh3Default::new();
+    hash.update(b"send");
+    hash.update(&derived.to_bytes());
+    hash.update(topic.as_bytes());
+    span_id(hash.digest())
+}
+
+/// The id of the span that delivered a message.
+#[must_use]
+pub fn poll_span_id(derived: TraceId, topic: &str, client_id: Option<&str>, delivery: Delivery) -> SpanId {
+    let mut hash = Xxh3Default::new();
+    hash.update(b"poll");
+    hash.update(&derived.to_bytes());
+    hash.update(&delivery.correlation_id.to_be_bytes());
+    hash.update(&delivery.response_seq.to_be_bytes());
+    hash.update(&length(Some(topic.len())));
+    hash.update(topic.as_bytes());
+    hash.update(client_id.unwrap_or_default().as_bytes());
+    span_id(hash.digest())
+}
+
+/// A hash of all zeros is no id; its neighbour is as good.
+fn trace_id(hash: u128) -> TraceId {
+    TraceId::new(hash.max(1).to_be_bytes()).unwrap_or_else(|| trace_id(u128::from(xxh3_64(b"zero"))))
+}
+
+fn span_id(hash: u64) -> SpanId {
+    SpanId::new(hash.max(1).to_be_bytes()).unwrap_or_else(|| span_id(xxh3_64(b"zero")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_that_other_programs_can_check() {
+        let derived = derived_trace_id(2, 1042, 1_700_000_000_123, Some(b"order-7"), Some(100));
+        let delivery = Delivery { correlation_id: 9, response_seq: 0x8000_0001 };
+        assert_eq!(derived.to_string(), "VECTOR1");
+        assert_eq!(derived_trace_id(0, 0, 0, None, None).to_string(), "VECTOR2");
+        assert_eq!(send_span_id(derived, "orders").to_string(), "VECTOR3");
+        assert_eq!(poll_span_id(derived, "orders", Some("billing-1"), delivery).to_string(), "VECTOR4");
+    }
+
+    #[test]
+    fn every_part_counts() {
+        let base = derived_trace_id(2, 1042, 5, Some(b"k"), Some(1));
+        for other in [
+            derived_trace_id(3, 1042, 5, Some(b"k"), Some(1)),
+            derived_trace_id(2, 1043, 5, Some(b"k"), Some(1)),
+            derived_trace_id(2, 1042, 6, Some(b"k"), Some(1)),
+            derived_trace_id(2, 1042, 5, Some(b"l"), Some(1)),
+            derived_trace_id(2, 1042, 5, Some(b""), Some(1)),
+            derived_trace_id(2, 1042, 5, None, Some(1)),
+            derived_trace_id(2, 1042, 5, Some(b"k"), Some(0)),
+            derived_trace_id(2, 1042, 5, Some(b"k"), None),
+        ] {
+            assert_ne!(base, other);
+        }
+        let delivery = Delivery { correlation_id: 9, response_seq: 1 };
+        let poll = poll_span_id(base, "orders", None, delivery);
+        for other in [
+            poll_span_id(base, "orders2", None, delivery),
+            poll_span_id(base, "orders", Some("2"), delivery),
+            poll_span_id(base, "orders", None, Delivery { correlation_id: 10, ..delivery }),
+            poll_span_id(base, "orders", None, Delivery { response_seq: 2, ..delivery }),
+            send_span_id(base, "orders"),
+        ] {
+            assert_ne!(poll, other);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! From Events to Spans: the pipeline of one ring or one capture file.
+//!
+//! ```text
+//!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Span
+//! ```
+//!
+//! A worker owns its connections; no lock lies on the way of the bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ktrace_kafka as kafka;
+use ktrace_kafka::context::{Extractor, Wanted, WantedError};
+use ktrace_kafka::counters::Lost;
+use ktrace_kafka::record::{Batch, Record};
+use ktrace_kafka::{Head, Limits, Operation, Partition, Push, Scratch, Sink};
+
+use crate::capture::{ConnectionId, Direction, Ends, Event, Segment};
+use crate::export::{Resource, Span, Value};
+use crate::hop::groups::{Groups, Speaker};
+use crate::hop::topics::Topics;
+use crate::hop::{Context, Hop, Kind, Topic, TopicName, Waiting, identity};
+use crate::process::Process;
+
+/// What the pipeline is told by the user.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerOptions {
+    /// Trace header formats in the order in which they are tried; empty: all known. `key:NAME` is a user's own.
+    pub context: Vec<String>,
+}
+
+/// What a worker has seen, as the summary tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub connections: u64,
+    pub segments: u64,
+    pub bytes: u64,
+    pub frames: u64,
+    pub exchanges: u64,
+    pub batches: u64,
+    pub records: u64,
+    /// What did not become spans, by reason.
+    pub lost: BTreeMap<&'static str, u64>,
+    /// What could not be read, by reason.
+    pub malformed: BTreeMap<&'static str, u64>,
+}
+
+/// A closed connection is kept for this long: what was on its way may still pass.
+const LINGER_NS: u64 = 5_000_000_000;
+
+/// A connection of which nothing is heard for this long, not even its end, is forgotten. Should it speak again, it is
+/// read from its next whole exchange on.
+const FORGET_NS: u64 = 3_600_000_000_000;
+
+/// How often connections and waiting hops are looked through.
+const SWEEP_NS: u64 = 250_000_000;
+
+/// One connection, and what its hops share.
+struct Connection {
+    kafka: kafka::Connection,
+    peer: Peer,
+    last_ns: u64,
+    closed_ns: Option<u64>,
+    /// Both sides have sent a FIN: (client, broker).
+    fin: (bool, bool),
+}
+
+/// Who speaks on a connection, and as whom.
+struct Peer {
+    ends: Ends,
+    owner: Option<Arc<Process>>,
+    client_id: Option<Arc<str>>,
+    cluster_id: Option<Arc<str>>,
+    /// Of the client id where the process is not known.
+    stand_in: Option<Arc<Resource>>,
+}
+
+/// See the module.
+pub struct Worker {
+    connections: HashMap<ConnectionId, Connection>,
+    scratch: Scratch,
+    told: Told,
+    totals: Totals,
+    swept_ns: u64,
+}
+
+/// What the connections of a worker share.
+struct Told {
+    topics: Topics,
+    groups: Groups,
+    clusters: HashMap<std::net::SocketAddr, Arc<str>>,
+    waiting: Waiting,
+    /// The topic of the last record; that of the next is nearly always the same.
+    last_topic: Option<Arc<TopicName>>,
+    sink: Box<dyn FnMut(Span)>,
+}
+
+impl Worker {
+    /// `sink` gets every span.
+    ///
+    /// # Errors
+    /// Names the context format that is none.
+    pub fn new(options: WorkerOptions, sink: Box<dyn FnMut(Span)>) -> Result<Self, WantedError> {
+        let wanted: Vec<Wanted> = options
+            .context
+            .iter()
+            .map(|name| match name.strip_prefix("key:") {
+                Some(key) => Wanted::Key(key.to_owned()),
+                None => Wanted::Format(name.clone()),
+            })
+            .collect();
+        let extractor = if wanted.is_empty() { Extractor::default() } else { Extractor::new(&wanted)? };
+        Ok(Self {
+            connections: HashMap::new(),
+            scratch: Scratch::new(Limits::default(), extractor),
+            told: Told {
+                topics: Topics::default(),
+                groups: Groups::default(),
+                clusters: HashMap::new(),
+                waiting: Waiting::default(),
+                last_topic: None,
+                sink,
+            },
+            totals: Totals::default(),
+            swept_ns: 0,
+        })
+    }
+
+    /// Takes an event.
+    pub fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Opened { connection, ends, owner } => self.opened(connection, ends, owner),
+            Event::Segment(segment) => self.segment(&segment),
+            Event::Closed { connection } => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.closed_ns.get_or_insert(connection.last_ns);
+                }
+            }
+            Event::Tick { time_ns } => self.tick(time_ns),
+        }
+    }
+
+    /// Gives what is held to the sink.
+    #[must_use]
+    pub fn finish(mut self) -> Totals {
+        let mut ids: Vec<_> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.forget(id);
+        }
+        self.told.release(None);
+        let Self { mut totals, scratch: Scratch { counters, .. }, told, .. } = self;
+        totals.frames = counters.frames;
+        totals.exchanges = counters.exchanges;
+        totals.batches = counters.batches;
+        totals.records = counters.records;
+        totals.lost = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();
+        totals.lost.insert("gap_bytes", counters.gap_bytes);
+        totals.lost.insert("topic_unnamed", told.waiting.unnamed());
+        totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
+        totals.lost.retain(|_, count| *count > 0);
+        totals.malformed.retain(|_, count| *count > 0);
+        totals
+    }
+
+    fn opened(&mut self, id: ConnectionId, ends: Ends, owner: Option<Arc<Process>>) {
+        if let Some(known) = self.connections.get_mut(&id) {
+            known.peer.ends = ends;
+            if owner.is_some() {
+                known.peer.owner = owner;
+            }
+            return;
+        }
+        self.totals.connections = self.totals.connections.saturating_add(1);
+        let peer = Peer { ends, owner, client_id: None, cluster_id: None, stand_in: None };
+        let connection = Connection {
+            kafka: kafka::Connection::default(),
+            peer,
+            last_ns: self.swept_ns,
+            closed_ns: None,
+            fin: (false, false),
+        };
+        self.connections.insert(id, connection);
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>) {
+        self.totals.segments = self.totals.segments.saturating_add(1);
+        self.totals.bytes = self.totals.bytes.saturating_add(u64::from(segment.len));
+        if segment.time_ns.saturating_sub(self.swept_ns) > SWEEP_NS {
+            self.tick(segment.time_ns);
+        }
+        let Some(connection) = self.connections.get_mut(&segment.connection) else {
+            // Sources tell of a connection before its first segment.
+            self.scratch.counters.lose(Lost::ResponseWithoutRequest);
+            return;
+        };
+        connection.last_ns = segment.time_ns;
+        let direction = match segment.direction {
+            Direction::ToBroker => kafka::Direction::ToBroker,
+            Direction::ToClient => kafka::Direction::ToClient,
+        };
+        let push = Push {
+            direction,
+            seq: segment.seq,
+            ack: segment.ack,
+            syn: segment.syn,
+            fin: segment.fin,
+            bytes: segment.payload,
+            len: segment.len,
+            time_ns: segment.time_ns,
+        };
+        let mut listener =
+            Listener { id: segment.connection, peer: &mut connection.peer, told: &mut self.told };
+        connection.kafka.push(&mut self.scratch, push, &mut listener);
+        if segment.fin {
+            match segment.direction {
+                Direction::ToBroker => connection.fin.0 = true,
+                Direction::ToClient => connection.fin.1 = true,
+            }
+        }
+        if segment.rst || connection.fin == (true, true) {
+            connection.closed_ns.get_or_insert(segment.time_ns);
+        }
+    }
+
+    fn tick(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.swept_ns) < SWEEP_NS {
+            return;
+        }
+        self.swept_ns = now_ns;
+        let over: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| match connection.closed_ns {
+                Some(closed) => now_ns.saturating_sub(closed) > LINGER_NS,
+                None => now_ns.saturating_sub(connection.last_ns) > FORGET_NS && connection.last_ns > 0,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.forget(id);
+        }
+        self.told.release(Some(now_ns));
+    }
+
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(mut connection) = self.connections.remove(&id) {
+            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
+            connection.kafka.finish(&mut self.scratch, &mut listener);
+        }
+    }
+}
+
+impl Told {
+    fn release(&mut self, now_ns: Option<u64>) {
+        if !self.waiting.is_empty() {
+            self.waiting.release(&self.topics, now_ns, |hop| (self.sink)(hop.span()));
+        }
+    }
+
+    fn topic(&mut self, topic: kafka::Topic<'_>) -> Topic {
+        match topic {
+            kafka::Topic::Name(name) => match &self.last_topic {
+                Some(last) if *last.name == *name => Topic::Named(Arc::clone(last)),
+                _ => {
+                    let topic = self.topics.named(name);
+                    self.last_topic = Some(Arc::clone(&topic));
+                    Topic::Named(topic)
+                }
+            },
+            kafka::Topic::Id(id) => self.topics.of(id).map_or(Topic::Id(id), Topic::Named),
+        }
+    }
+}
+
+impl Peer {
+    /// Kept as long as it stays the same.
+    fn client_id(&mut self, id: Option<&str>) -> Option<Arc<str>> {
+        if self.client_id.as_deref() != id {
+            self.client_id = id.map(Into::into);
+            self.stand_in = None;
+        }
+        self.client_id.clone()
+    }
+
+    fn speaker(&self) -> Speaker {
+        match &self.owner {
+            Some(process) if process.pid != 0 => Speaker::Process(process.pid),
+            _ => Speaker::Address(self.ends.client.ip()),
+        }
+    }
+
+    /// The process's, or what its client id says of it where there is none (a capture file).
+    fn resource(&mut self) -> Arc<Resource> {
+        if let Some(process) = &self.owner {
+            return Arc::clone(&process.resource);
+        }
+        let client_id = &self.client_id;
+        let resource = self.stand_in.get_or_insert_with(|| {
+            let name = client_id.as_deref().filter(|id| !id.is_empty()).unwrap_or("unknown_service");
+            Arc::new(Resource { attributes: vec![("service.name".into(), Value::Str(name.into()))] })
+        });
+        Arc::clone(resource)
+    }
+}
+
+/// Makes hops of what a connection tells.
+struct Listener<'x> {
+    id: ConnectionId,
+    peer: &'x mut Peer,
+    told: &'x mut Told,
+}
+
+impl Sink for Listener<'_> {
+    fn cluster(&mut self, _head: &Head<'_>, id: &str) {
+        let known = self.told.clusters.entry(self.peer.ends.broker).or_insert_with(|| id.into());
+        if **known != *id {
+            *known = id.into();
+        }
+        self.peer.cluster_id = Some(Arc::clone(known));
+    }
+
+    fn topic(&mut self, _head: &Head<'_>, id: u128, name: &str) {
+        if self.told.topics.learn(id, name) {
+            self.told.release(Some(0));
+        }
+    }
+
+    fn group(&mut self, head: &Head<'_>, group: &str) {
+        let client_id = self.peer.client_id(head.client_id);
+        self.told.groups.learn(self.peer.speaker(), client_id, group);
+    }
+
+    fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, _batch: &Batch<'_>, record: &Record<'_>) {
+        let client_id = self.peer.client_id(head.client_id);
+        let offset = (record.offset >= 0).then_some(record.offset);
+        let derived = match offset {
+            Some(offset) => identity::derived_trace_id(
+                partition.index,
+                offset,
+                record.timestamp_ms,
+                record.key,
+                record.value_len,
+            ),
+            None => identity::lone_trace_id(
+                partition.index,
+                head.request_seq,
+                head.correlation_id,
+                record.timestamp_ms,
+                record.offset_delta,
+            ),
+        };
+        let response = head.response;
+        let (kind, start_ns, end_ns) = match partition.operation {
+            Operation::Produce { acks } => (
+                Kind::Produced { acks },
+                head.request_start_ns,
+                response.map_or(head.request_end_ns, |response| response.end_ns),
+            ),
+            Operation::Fetch { high_watermark, .. } => {
+                let Some(response) = response else { return };
+                let group = self.told.groups.of(self.peer.speaker(), client_id.clone());
+                let lag = (high_watermark >= 0)
+                    .then(|| high_watermark.saturating_sub(record.offset).saturating_sub(1).max(0));
+                let delivery =
+                    identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
+                (Kind::Delivered { group, lag, delivery }, response.start_ns, response.end_ns)
+            }
+        };
+        if self.peer.cluster_id.is_none() {
+            self.peer.cluster_id = self.told.clusters.get(&self.peer.ends.broker).cloned();
+        }
+        let hop = Hop {
+            kind,
+            topic: self.told.topic(partition.topic),
+            partition: partition.index,
+            offset,
+            timestamp_ms: record.timestamp_ms,
+            value_len: record.value_len,
+            context: record.context.context.map(|context| Context {
+                format: context.format,
+                trace_id: context.trace_id,
+                span_id: context.span_id,
+                state: context.state.map(Into::into),
+            }),
+            derived,
+            error: partition.error,
+            client_id,
+            cluster_id: self.peer.cluster_id.clone(),
+            ends: self.peer.ends,
+            start_ns,
+            end_ns,
+            resource: self.peer.resource(),
+        };
+        if let Some(hop) = self.told.waiting.pass(self.id, end_ns, hop) {
+            (self.told.sink)(hop.span());
+        } else if self.told.waiting.is_full() {
+            self.told.release(Some(end_ns));
+        }
+    }
+}
