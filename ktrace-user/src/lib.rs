@@ -4,3 +4,5 @@ pub mod capture;
 pub mod cli;
 pub mod export;
 pub mod process;
+pub mod summary;
+pub mod worker;
