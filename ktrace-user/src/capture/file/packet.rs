@@ -153,7 +153,7 @@ mod tests {
             assert_eq!((packet.payload, packet.len, packet.seq, packet.ack), (&b"hello"[..], 5, 7, Some(9)));
             assert_eq!(packet.destination, "10.0.0.2:9092".parse().unwrap());
         }
-        assert_eq!(parse(Linktype::IEEE802_11, &ip, ip.len()), Err(Skipped::LinkType));
+        assert_eq!(parse(Linktype(105), &ip, ip.len()), Err(Skipped::LinkType));
     }
 
     #[test]
