@@ -3,4 +3,7 @@
 pub mod capture;
 pub mod cli;
 pub mod export;
+pub mod hop;
 pub mod process;
+pub mod summary;
+pub mod worker;

@@ -1,2 +1,18 @@
 //! The binary `ktrace`.
-fn main() {}
+
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says.
+    let filter = EnvFilter::try_from_env("KTRACE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(
+            std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none(),
+        )
+        .init();
+    ktrace_user::cli::main()
+}

@@ -1,9 +1,16 @@
 //! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
 
+pub mod file;
+pub mod live;
+mod ports;
+pub mod probe;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::process::Process;
+
+pub use ports::{PortSet, PortSetError};
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,10 +56,18 @@ pub struct Segment<'a> {
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A connection with its ends and its process, once, before its first Segment; again when more is known of it.
-    Opened { connection: ConnectionId, ends: Ends, owner: Option<Arc<Process>> },
+    Opened {
+        connection: ConnectionId,
+        ends: Ends,
+        owner: Option<Arc<Process>>,
+    },
     Segment(Segment<'a>),
     /// The client has closed the socket; segments on their way may still follow.
-    Closed { connection: ConnectionId },
+    Closed {
+        connection: ConnectionId,
+    },
     /// Nothing more for now; the wall clock moves on (nanoseconds since 1970).
-    Tick { time_ns: u64 },
+    Tick {
+        time_ns: u64,
+    },
 }

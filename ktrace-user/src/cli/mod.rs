@@ -1,1 +1,121 @@
-//! Verbs: one file each.
+//! Verbs: one file each. `main` parses, runs the verb and turns its end into an exit code.
+
+mod completions;
+mod doctor;
+mod failure;
+mod file;
+mod filter;
+mod live;
+mod man;
+mod observe;
+mod pipeline;
+mod replay;
+mod run;
+mod signals;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use failure::Failure;
+pub use filter::Filter;
+
+/// See Kafka messages from the kernel as distributed traces
+#[derive(Debug, Parser)]
+#[command(name = "ktrace", version, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Watch this host and export spans
+    Run(run::Args),
+    /// Watch this host and print messages as they pass
+    Observe(observe::Args),
+    /// The same on capture files, without privileges
+    Replay(replay::Args),
+    /// Say what ktrace can do on this host, what it cannot, and what to do about that
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Print the manual page
+    Man,
+}
+
+/// The whole program: exit code 0 done, 1 failed, 2 usage, 3 this host cannot capture.
+#[must_use]
+pub fn main() -> ExitCode {
+    let end = parse(std::env::args_os().collect()).and_then(|cli| match cli.verb {
+        Verb::Run(args) => run::run(args),
+        Verb::Observe(args) => observe::run(args),
+        Verb::Replay(args) => replay::run(args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man => man::run(),
+    });
+    match end {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Twice where a configuration file is given: its values become the defaults of the second time, so that every option is defined
+/// once, and flags and environment beat the file.
+fn parse(args: Vec<OsString>) -> Result<Cli, Failure> {
+    let matches = Cli::command().try_get_matches_from(&args).map_err(|error| usage(&error, None))?;
+    let cli = from_matches(&matches)?;
+    let Some(path) = cli.verb.config() else { return Ok(cli) };
+    let command = file::with_defaults(Cli::command(), path)?;
+    let matches = command.try_get_matches_from(&args).map_err(|error| usage(&error, Some(path)))?;
+    from_matches(&matches)
+}
+
+fn from_matches(matches: &clap::ArgMatches) -> Result<Cli, Failure> {
+    Cli::from_arg_matches(matches).map_err(|error| usage(&error, None))
+}
+
+impl Verb {
+    fn config(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Run(args) => args.pipeline.config.as_deref(),
+            Self::Observe(args) => args.pipeline.config.as_deref(),
+            Self::Replay(args) => args.pipeline.config.as_deref(),
+            Self::Doctor(_) | Self::Completions(_) | Self::Man => None,
+        }
+    }
+}
+
+/// Help and version are printed and exit 0; anything else becomes one line and a hint. `file`: the configuration file whose values
+/// were the only change since the arguments alone were well.
+fn usage(error: &clap::Error, file: Option<&std::path::Path>) -> Failure {
+    if !error.use_stderr() {
+        return match error.print() {
+            Ok(()) => Failure::Quiet(ExitCode::SUCCESS),
+            Err(_) => Failure::Quiet(ExitCode::SUCCESS),
+        };
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return Failure::Quiet(ExitCode::from(2));
+    }
+    let text = error.render().to_string();
+    let said: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let said = said.join(" ");
+    let mut what = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
+    if let Some(file) = file {
+        what = format!("{}: {what}", file.display());
+    }
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned));
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let verb = usage.trim().strip_prefix("Usage: ").unwrap_or("ktrace").split_whitespace();
+    let verb: Vec<_> = verb.take_while(|word| word.bytes().all(|b| b.is_ascii_lowercase())).collect();
+    let advice = tip.unwrap_or_else(|| format!("see {} --help", verb.join(" ")));
+    Failure::Usage { what, advice }
+}

@@ -1,5 +1,107 @@
-//! Where spans go: one file a sink.
+//! Where spans go: one file a sink, each behind a bounded queue of its own.
+//!
+//! A producer of spans never waits for a sink in live capture: a full queue drops the span and counts it. Replay waits instead,
+//! since a file does not run away.
 
+mod json;
+mod otlp;
+mod otlp_json;
+mod print;
+mod queue;
+mod sdk;
 mod span;
+mod text;
 
-pub use span::{Kind, Link, Resource, Span, Status, Value};
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use otlp::{OtlpOptions, otlp};
+pub use print::{Format, Output, print};
+pub use queue::WhenFull;
+pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
+
+use self::queue::Sender;
+
+/// A sink could not be set up or has failed for good.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    #[error("cannot set up OTLP export: {what}")]
+    Otlp { what: String },
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error("cannot write spans: {0}")]
+    Write(std::io::Error),
+}
+
+/// A running sink: its queue and its thread.
+pub struct Sink {
+    sender: Sender,
+    thread: JoinHandle<Result<(), ExportError>>,
+    /// Tells the thread how long it may still take; dropped for sinks that need no limit.
+    limit: Option<tokio::sync::oneshot::Sender<Duration>>,
+}
+
+/// Gives spans to all sinks; one for each worker.
+#[derive(Clone)]
+pub struct Spans {
+    senders: Vec<Sender>,
+}
+
+impl Spans {
+    /// Puts a span into the queue of every sink.
+    pub fn send(&self, span: Span) {
+        let Some((last, others)) = self.senders.split_last() else { return };
+        for sender in others {
+            sender.send(span.clone());
+        }
+        last.send(span);
+    }
+}
+
+/// All sinks of a run.
+#[derive(Default)]
+pub struct Sinks {
+    sinks: Vec<Sink>,
+}
+
+impl Sinks {
+    pub fn add(&mut self, sink: Sink) {
+        self.sinks.push(sink);
+    }
+
+    #[must_use]
+    pub fn spans(&self) -> Spans {
+        Spans { senders: self.sinks.iter().map(|sink| sink.sender.clone()).collect() }
+    }
+
+    /// Flushes all sinks, network sinks within `limit`, and tells what was lost by reason. Every [`Spans`] must be dropped
+    /// before, or the sinks wait for more.
+    ///
+    /// # Errors
+    /// The first sink's that failed for good; a closed pipe is none.
+    pub fn finish(self, limit: Duration) -> (BTreeMap<&'static str, u64>, Result<(), ExportError>) {
+        let mut lost = BTreeMap::new();
+        let mut end = Ok(());
+        for Sink { sender, thread, limit: sent } in self.sinks {
+            if let Some(sent) = sent {
+                // The thread may have ended already, then there is nothing to limit.
+                let _ = sent.send(limit);
+            }
+            let counters = sender.close();
+            match thread.join() {
+                Ok(result) => end = end.and(result),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            for (reason, count) in counters.lost() {
+                *lost.entry(reason).or_default() += count;
+            }
+        }
+        (lost, end)
+    }
+}
+
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,214 @@
+//! Which connection a captured packet belongs to, and which way it goes: what the socket tells in live capture.
+
+use std::collections::HashMap;
+
+use super::packet::Packet;
+use crate::capture::{ConnectionId, Direction, Ends, PortSet};
+
+/// So many connections are remembered at once, so that memory does not grow with the file; those closed or longest
+/// silent are forgotten first. A packet of a forgotten one begins a new connection in its middle.
+const MAX_CONNECTIONS: usize = 65_536;
+
+/// The connections of a capture file, numbered from 1 in the order of their first packets.
+#[derive(Debug)]
+pub(super) struct Connections {
+    ports: PortSet,
+    by_ends: HashMap<Ends, Known>,
+    last_id: u64,
+    packets: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: ConnectionId,
+    /// Sequence number of the client's SYN, where the file has it or the answer to it.
+    client_isn: Option<u32>,
+    client_fin: bool,
+    broker_fin: bool,
+    closed: bool,
+    last_packet: u64,
+}
+
+/// Where a packet belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub connection: ConnectionId,
+    pub direction: Direction,
+    /// An earlier connection of the same ends, still open as far as the file told, that this one's SYN ends.
+    pub replaces: Option<ConnectionId>,
+    /// This is the connection's first packet.
+    pub opens: Option<Ends>,
+    /// After this packet the connection is closed.
+    pub closes: bool,
+}
+
+impl Connections {
+    pub fn new(ports: PortSet) -> Self {
+        Self { ports, by_ends: HashMap::new(), last_id: 0, packets: 0 }
+    }
+
+    /// `None` for packets that have no Kafka port.
+    pub fn place(&mut self, packet: &Packet<'_>) -> Option<Placed> {
+        self.packets = self.packets.saturating_add(1);
+        let (ends, direction) = self.orient(packet)?;
+        let syn_isn = match (packet.syn, direction) {
+            (true, Direction::ToBroker) => Some(packet.seq),
+            (true, Direction::ToClient) => packet.ack.map(|ack| ack.wrapping_sub(1)),
+            (false, _) => None,
+        };
+        let mut replaces = None;
+        let known = self.by_ends.get(&ends);
+        let new = match (known, syn_isn) {
+            (None, _) => true,
+            // A SYN seen again is a retransmission; one with another number is a new connection on old ports.
+            (Some(known), Some(isn)) if known.client_isn != Some(isn) => {
+                replaces = (!known.closed).then_some(known.id);
+                true
+            }
+            (Some(_), _) => false,
+        };
+        if new {
+            self.forget_if_full();
+            self.last_id = self.last_id.saturating_add(1);
+            let known = Known {
+                id: ConnectionId(self.last_id),
+                client_isn: syn_isn,
+                client_fin: false,
+                broker_fin: false,
+                closed: false,
+                last_packet: self.packets,
+            };
+            self.by_ends.insert(ends, known);
+        }
+        let known = self.by_ends.get_mut(&ends)?;
+        known.last_packet = self.packets;
+        match direction {
+            Direction::ToBroker => known.client_fin |= packet.fin,
+            Direction::ToClient => known.broker_fin |= packet.fin,
+        }
+        let over = packet.rst || (known.client_fin && known.broker_fin);
+        let closes = over && !known.closed;
+        known.closed |= over;
+        Some(Placed { connection: known.id, direction, replaces, opens: new.then_some(ends), closes })
+    }
+
+    /// By port: who listens on a Kafka port is the broker. Where both ends have one: a connection that is known; else the SYN
+    /// tells; else the broker is the end with the lower port, since ports for clients are taken from high ranges.
+    fn orient(&self, packet: &Packet<'_>) -> Option<(Ends, Direction)> {
+        let to_broker = (Ends { client: packet.source, broker: packet.destination }, Direction::ToBroker);
+        let to_client = (Ends { client: packet.destination, broker: packet.source }, Direction::ToClient);
+        let destination_is_kafka = self.ports.contains(packet.destination.port());
+        let source_is_kafka = self.ports.contains(packet.source.port());
+        match (source_is_kafka, destination_is_kafka) {
+            (false, false) => None,
+            (false, true) => Some(to_broker),
+            (true, false) => Some(to_client),
+            (true, true) if packet.syn => Some(if packet.ack.is_some() { to_client } else { to_broker }),
+            (true, true) if self.by_ends.contains_key(&to_broker.0) => Some(to_broker),
+            (true, true) if self.by_ends.contains_key(&to_client.0) => Some(to_client),
+            (true, true) => {
+                let lower = packet.source.port() < packet.destination.port();
+                Some(if lower { to_client } else { to_broker })
+            }
+        }
+    }
+
+    fn forget_if_full(&mut self) {
+        if self.by_ends.len() < MAX_CONNECTIONS {
+            return;
+        }
+        self.by_ends.retain(|_, known| !known.closed);
+        if self.by_ends.len() < MAX_CONNECTIONS {
+            return;
+        }
+        let mut last: Vec<u64> = self.by_ends.values().map(|known| known.last_packet).collect();
+        let half = last.len() / 2;
+        let (_, median, _) = last.select_nth_unstable(half);
+        let median = *median;
+        self.by_ends.retain(|_, known| known.last_packet >= median);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(source: u16, destination: u16) -> Packet<'static> {
+        Packet {
+            source: ([10, 0, 0, 1], source).into(),
+            destination: ([10, 0, 0, 2], destination).into(),
+            seq: 1,
+            ack: Some(1),
+            syn: false,
+            fin: false,
+            rst: false,
+            payload: &[],
+            len: 0,
+        }
+    }
+
+    fn answer(packet: Packet<'static>) -> Packet<'static> {
+        Packet { source: packet.destination, destination: packet.source, ..packet }
+    }
+
+    fn connections() -> Connections {
+        Connections::new("9092,9093".parse().unwrap())
+    }
+
+    #[test]
+    fn the_kafka_port_tells_the_direction() {
+        let mut connections = connections();
+        let request = packet(40000, 9092);
+        let first = connections.place(&request).unwrap();
+        assert_eq!((first.connection, first.direction), (ConnectionId(1), Direction::ToBroker));
+        assert!(first.opens.is_some());
+        let second = connections.place(&answer(request)).unwrap();
+        assert_eq!((second.connection, second.direction), (ConnectionId(1), Direction::ToClient));
+        assert!(second.opens.is_none());
+        assert_eq!(connections.place(&packet(1, 2)), None);
+    }
+
+    #[test]
+    fn two_kafka_ports_are_told_apart_by_the_syn_or_the_lower_port() {
+        let mut connections = connections();
+        let syn = Packet { syn: true, ack: None, ..packet(9092, 9093) };
+        assert_eq!(connections.place(&syn).unwrap().direction, Direction::ToBroker);
+        assert_eq!(connections.place(&packet(9092, 9093)).unwrap().direction, Direction::ToBroker);
+        let mut connections = self::connections();
+        assert_eq!(connections.place(&packet(9092, 9093)).unwrap().direction, Direction::ToClient);
+    }
+
+    #[test]
+    fn a_syn_with_another_number_begins_a_new_connection() {
+        let mut connections = connections();
+        let syn = Packet { syn: true, ack: None, seq: 100, ..packet(40000, 9092) };
+        assert_eq!(connections.place(&syn).unwrap().connection, ConnectionId(1));
+        let syn_ack = Packet { syn: true, ack: Some(101), seq: 900, ..answer(syn) };
+        assert_eq!(connections.place(&syn_ack).unwrap().connection, ConnectionId(1));
+        assert_eq!(connections.place(&syn).unwrap().connection, ConnectionId(1));
+        let again = connections.place(&Packet { seq: 500, ..syn }).unwrap();
+        assert_eq!((again.connection, again.replaces), (ConnectionId(2), Some(ConnectionId(1))));
+    }
+
+    #[test]
+    fn both_fins_or_a_reset_close_once() {
+        let mut connections = connections();
+        let fin = Packet { fin: true, ..packet(40000, 9092) };
+        assert!(!connections.place(&fin).unwrap().closes);
+        assert!(connections.place(&answer(fin)).unwrap().closes);
+        assert!(!connections.place(&answer(fin)).unwrap().closes);
+        let syn = Packet { syn: true, ack: None, ..packet(40000, 9092) };
+        let next = connections.place(&syn).unwrap();
+        assert_eq!((next.connection, next.replaces), (ConnectionId(2), None));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut connections = connections();
+        for number in 0..=u32::try_from(MAX_CONNECTIONS).unwrap() {
+            let client = (std::net::Ipv4Addr::from(number), 40000).into();
+            connections.place(&Packet { source: client, ..packet(40000, 9092) });
+        }
+        assert!(connections.by_ends.len() <= MAX_CONNECTIONS / 2 + 1);
+    }
+}

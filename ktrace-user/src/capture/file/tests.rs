@@ -1,0 +1,171 @@
+//! Capture files built by hand: formats, byte orders, clocks, and files that end early.
+
+use std::io::Write;
+
+use etherparse::PacketBuilder;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::*;
+use crate::capture::{ConnectionId, Direction};
+
+const RAW_IP: u32 = 101;
+
+fn tcp(to_broker: bool, seq: u32, payload: &[u8]) -> Vec<u8> {
+    let (from, to) = if to_broker { (40000, 9092) } else { (9092, 40000) };
+    let mut out = Vec::new();
+    PacketBuilder::ipv4([127, 0, 0, 1], [127, 0, 0, 1], 64)
+        .tcp(from, to, seq, 1000)
+        .ack(1)
+        .write(&mut out, payload)
+        .unwrap();
+    out
+}
+
+/// A pcap file with one packet a second, the fraction being its index.
+fn pcap(magic: u32, big_endian: bool, packets: &[Vec<u8>]) -> Vec<u8> {
+    let word = |value: u32| if big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
+    let version = if big_endian { [0, 2, 0, 4] } else { [2, 0, 4, 0] };
+    let mut file = [word(magic), version, word(0), word(0), word(65535), word(RAW_IP)].concat();
+    for (index, packet) in (0..).zip(packets) {
+        let len = u32::try_from(packet.len()).unwrap();
+        file.extend([word(100 + index), word(index), word(len), word(len)].concat());
+        file.extend(packet);
+    }
+    file
+}
+
+fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+    let mut body = body.to_vec();
+    body.resize(body.len().next_multiple_of(4), 0);
+    let len = u32::try_from(body.len() + 12).unwrap().to_le_bytes();
+    [&kind.to_le_bytes()[..], &len, &body, &len].concat()
+}
+
+fn section() -> Vec<u8> {
+    block(0x0a0d_0d0a, &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat())
+}
+
+fn interface(resolution: u8) -> Vec<u8> {
+    block(1, &[101, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, resolution, 0, 0, 0, 0, 0, 0, 0])
+}
+
+fn enhanced(interface: u32, ticks: u64, packet: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(packet.len()).unwrap().to_le_bytes();
+    let high = u32::try_from(ticks >> 32).unwrap().to_le_bytes();
+    let low = u32::try_from(ticks & 0xffff_ffff).unwrap().to_le_bytes();
+    block(6, &[&interface.to_le_bytes()[..], &high, &low, &len, &len, packet].concat())
+}
+
+/// What a file gave: events in short, and how it ended.
+fn read(file: Vec<u8>) -> (Vec<String>, Result<FileCounters, FileError>) {
+    let mut seen = Vec::new();
+    let mut file = match CaptureFile::new("test".to_owned(), Cursor::new(file), PortSet::default()) {
+        Ok(file) => file,
+        Err(error) => return (seen, Err(error)),
+    };
+    let end = file.run(&AtomicBool::new(false), |event| {
+        seen.push(match event {
+            Event::Opened { connection: ConnectionId(id), owner: None, .. } => format!("open {id}"),
+            Event::Segment(s) => {
+                let arrow = if s.direction == Direction::ToBroker { '>' } else { '<' };
+                format!("{arrow}{} {} @{}", s.seq, s.payload.len(), s.time_ns)
+            }
+            Event::Closed { connection: ConnectionId(id) } => format!("close {id}"),
+            other => format!("{other:?}"),
+        });
+    });
+    (seen, end.map(|()| file.counters()))
+}
+
+fn two() -> Vec<Vec<u8>> {
+    vec![tcp(true, 10, b"hello"), tcp(false, 20, b"hi")]
+}
+
+#[test]
+fn pcap_in_both_byte_orders_and_precisions() {
+    let micros = ["open 1", ">10 5 @100000000000", "<20 2 @101000001000"];
+    let nanos = ["open 1", ">10 5 @100000000000", "<20 2 @101000000001"];
+    for (magic, expected) in [(0xa1b2_c3d4, micros), (0xa1b2_3c4d, nanos)] {
+        for big_endian in [false, true] {
+            let (seen, end) = read(pcap(magic, big_endian, &two()));
+            assert_eq!(seen, expected);
+            assert_eq!(end.unwrap().packets, 2);
+        }
+    }
+}
+
+#[test]
+fn pcapng_with_clocks_of_each_interface_and_several_sections() {
+    let [request, response] = [&two()[0], &two()[1]].map(Clone::clone);
+    let file = [
+        section(),
+        interface(6),
+        interface(9),
+        interface(0x80 | 10),
+        block(0xbad, b"unknown blocks are skipped"),
+        enhanced(0, 100_000_001, &request),
+        enhanced(1, 100_000_000_002, &response),
+        enhanced(2, 100 * 1024 + 512, &response),
+        block(3, &[&u32::try_from(request.len()).unwrap().to_le_bytes()[..], &request].concat()),
+        section(),
+        interface(9),
+        enhanced(0, 7, &response),
+    ]
+    .concat();
+    let expected = [
+        "open 1",
+        ">10 5 @100000001000",
+        "<20 2 @100000000002",
+        "<20 2 @100500000000",
+        ">10 5 @100500000000",
+        "<20 2 @7",
+    ];
+    assert_eq!(read(file).0, expected);
+}
+
+#[test]
+fn gzip_is_told_by_its_magic_number() {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&pcap(0xa1b2_c3d4, false, &two())).unwrap();
+    let whole = gzip.finish().unwrap();
+    assert_eq!(read(whole.clone()).0.len(), 3);
+    let cut = whole[..whole.len() - 12].to_vec();
+    assert!(matches!(read(cut).1, Err(FileError::Cut { .. })));
+}
+
+#[test]
+fn a_cut_file_gives_what_was_whole() {
+    let file = pcap(0xa1b2_c3d4, false, &two());
+    for cut in [1, 20, 41, 50] {
+        let (seen, end) = read(file[..file.len() - cut].to_vec());
+        assert_eq!(seen.len(), 2, "without the last {cut} bytes");
+        assert!(matches!(end, Err(FileError::Cut { packets: 1, .. })), "{end:?}");
+    }
+}
+
+#[test]
+fn what_is_no_capture_file_is_refused() {
+    for bytes in [&b""[..], b"x", b"#!/bin/sh\necho hello\n", &[0x1f, 0x8b, 8], &PCAPNG, &PCAP[0]] {
+        let (seen, end) = read(bytes.to_vec());
+        assert!(seen.is_empty());
+        assert!(matches!(end, Err(FileError::NotACapture { .. })), "{bytes:?}: {end:?}");
+    }
+}
+
+#[test]
+fn a_block_that_claims_too_much_is_damage_or_a_cut() {
+    let mut file = pcap(0xa1b2_c3d4, false, &two());
+    let second = 24 + 16 + two()[0].len();
+    file[second + 8..second + 12].copy_from_slice(&0x7000_0000_u32.to_le_bytes());
+    let (seen, end) = read(file.clone());
+    assert_eq!(seen.len(), 2);
+    assert!(matches!(end, Err(FileError::Cut { .. } | FileError::Damaged { .. })), "{end:?}");
+}
+
+#[test]
+fn a_file_larger_than_the_buffer_streams() {
+    let packets: Vec<_> = (0..60_u32).map(|n| tcp(true, n * 60_000, &[7; 60_000])).collect();
+    let (seen, end) = read(pcap(0xa1b2_c3d4, false, &packets));
+    assert_eq!((seen.len(), end.unwrap().packets), (61, 60));
+}

@@ -1,0 +1,24 @@
+//! `ktrace completions SHELL`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::{Cli, Failure};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell whose script is printed
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "ktrace", &mut script);
+    // A reader that is gone has seen what it wanted.
+    let _ = std::io::stdout().lock().write_all(&script);
+    Ok(ExitCode::SUCCESS)
+}

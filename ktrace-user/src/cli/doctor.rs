@@ -1,0 +1,144 @@
+//! `ktrace doctor`: what this host allows, and what to do about what it does not.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use serde_json::json;
+
+use super::Failure;
+use crate::capture::PortSet;
+use crate::capture::probe::{self, Report};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Kafka ports looked for among the sockets of this host
+    #[arg(long, value_name = "LIST", env = "KTRACE_PORTS", default_value = "auto")]
+    ports: PortSet,
+    /// How the findings are printed
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    /// For eyes
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// Exit code 0 where capture is possible, else 3.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let report = probe::run(&args.ports);
+    let written = match args.output {
+        Output::Text => write!(anstream::stdout().lock(), "{}", text(&report)),
+        Output::Json => writeln!(std::io::stdout().lock(), "{}", as_json(&report)),
+    };
+    // A reader that is gone has seen what it wanted.
+    let _ = written;
+    Ok(if possible(&report) { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+/// What the doctor would say of this host, as the second line of an error.
+pub fn advice(ports: &PortSet) -> String {
+    let report = probe::run(ports);
+    let advice: Vec<_> = report
+        .items
+        .iter()
+        .filter(|item| !item.ok)
+        .map(|item| match &item.advice {
+            Some(advice) => format!("{}: {advice}", item.name),
+            None => format!("{}: {}", item.name, item.detail),
+        })
+        .collect();
+    if advice.is_empty() { "run ktrace doctor for more".to_owned() } else { advice.join("\n        ") }
+}
+
+fn possible(report: &Report) -> bool {
+    report.items.iter().all(|item| item.ok)
+}
+
+/// With colours; the stream takes them out where there is no terminal.
+fn text(report: &Report) -> String {
+    let (good, bad, faint) =
+        (AnsiColor::Green.on_default(), AnsiColor::Red.on_default().bold(), Style::new().dimmed());
+    let width = report.items.iter().map(|item| item.name.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for item in &report.items {
+        let (style, mark) = if item.ok { (good, '✓') } else { (bad, '✗') };
+        let padding = " ".repeat(width.saturating_sub(item.name.chars().count()));
+        out += &format!("{style}{mark}{style:#} {}{padding}  {}\n", item.name, item.detail);
+        if let Some(advice) = &item.advice {
+            out += &format!("    {advice}\n");
+        }
+    }
+    if !report.sockets.is_empty() {
+        out += "\nKafka sockets seen:\n";
+    }
+    for socket in &report.sockets {
+        let pid = socket.pid.map(|pid| format!(" pid {pid}")).unwrap_or_default();
+        let service = socket.service.as_deref().unwrap_or("unknown process");
+        out +=
+            &format!("  {} → {}  {service}{faint}{pid}{faint:#}\n", socket.ends.client, socket.ends.broker);
+    }
+    out
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let items = report
+        .items
+        .iter()
+        .map(|item| json!({"name": item.name, "ok": item.ok, "detail": item.detail, "advice": item.advice}));
+    let sockets = report.sockets.iter().map(|socket| {
+        json!({
+            "client": socket.ends.client,
+            "broker": socket.ends.broker,
+            "pid": socket.pid,
+            "service": socket.service,
+        })
+    });
+    json!({
+        "possible": possible(report),
+        "items": items.collect::<Vec<_>>(),
+        "sockets": sockets.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Ends;
+    use crate::capture::probe::{Check, SocketSeen};
+
+    fn report() -> Report {
+        let check = |name: &str, ok, advice: Option<&str>| Check {
+            name: name.to_owned(),
+            ok,
+            detail: "seen".to_owned(),
+            advice: advice.map(str::to_owned),
+        };
+        let ends = Ends { client: ([10, 0, 0, 1], 40000).into(), broker: ([10, 0, 0, 2], 9092).into() };
+        Report {
+            items: vec![check("kernel", true, None), check("capabilities", false, Some("add CAP_BPF"))],
+            sockets: vec![SocketSeen { ends, pid: Some(7), service: None }],
+        }
+    }
+
+    #[test]
+    fn golden_text() {
+        let plain = anstream::adapter::strip_str(&text(&report())).to_string();
+        assert_eq!(
+            plain,
+            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka sockets seen:\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process pid 7\n"
+        );
+    }
+
+    #[test]
+    fn json_tells_whether_capture_is_possible() {
+        let json = as_json(&report());
+        assert_eq!(json["possible"], false);
+        assert_eq!(json["items"][1]["advice"], "add CAP_BPF");
+        assert_eq!(json["sockets"][0]["broker"], "10.0.0.2:9092");
+    }
+}

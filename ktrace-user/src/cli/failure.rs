@@ -1,0 +1,59 @@
+//! How a verb fails: an exit code, one line that says what, a second that says what to do.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use crate::capture::file::FileError;
+use crate::export::ExportError;
+
+/// The end of a verb that did not do what it should.
+#[derive(Debug)]
+pub enum Failure {
+    /// Exit code 1.
+    Failed { what: String, advice: String },
+    /// Exit code 2.
+    Usage { what: String, advice: String },
+    /// Exit code 3: this host cannot capture. The advice may have several lines.
+    CannotCapture { what: String, advice: String },
+    /// What is to be said has been said.
+    Quiet(ExitCode),
+}
+
+impl Failure {
+    pub fn failed(what: impl Display, advice: impl Display) -> Self {
+        Self::Failed { what: what.to_string(), advice: advice.to_string() }
+    }
+
+    /// Tells it on standard error.
+    #[must_use]
+    pub fn report(&self) -> ExitCode {
+        let (code, what, advice) = match self {
+            Self::Failed { what, advice } => (1, what, advice),
+            Self::Usage { what, advice } => (2, what, advice),
+            Self::CannotCapture { what, advice } => (3, what, advice),
+            Self::Quiet(code) => return *code,
+        };
+        let red = anstyle::AnsiColor::Red.on_default().bold();
+        anstream::eprintln!("{red}ktrace:{red:#} {what}\n        {advice}");
+        ExitCode::from(code)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::failed(&error, error.advice())
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        let advice = match error {
+            ExportError::Otlp { .. } => {
+                "check --otlp and the environment variables OTEL_EXPORTER_OTLP_… and OTEL_BSP_…"
+            }
+            ExportError::Thread(_) => "check the limits on threads and open files (ulimit -a)",
+            ExportError::Write(_) => "check that there is space where standard output goes",
+        };
+        Self::failed(error, advice)
+    }
+}

@@ -1,0 +1,79 @@
+//! The configuration file: TOML, one key an option, named as its long flag.
+//!
+//! Its values become the options' defaults, so the options' own definitions check them.
+
+use std::path::Path;
+
+use clap::{Args as _, Command};
+use toml::{Table, Value};
+
+use super::Failure;
+use super::pipeline::{Live, Pipeline, Printed, Told};
+
+/// `command` with the file's values as defaults of every verb that has the option.
+pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::failed(
+            format_args!("cannot read configuration file {name}: {error}"),
+            "check --config and KTRACE_CONFIG",
+        )
+    })?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        Failure::Usage {
+            what: format!("{name}, line {line}: {}", error.message().replace('\n', " ")),
+            advice: "write TOML: one key a line, such as ports = \"9092-9094\"".to_owned(),
+        }
+    })?;
+    let keys = keys();
+    let mut command = command;
+    for (key, value) in &table {
+        if !keys.contains(key) {
+            return Err(Failure::Usage {
+                what: format!("{name}: unknown key `{key}`"),
+                advice: format!("known keys are: {}", keys.join(", ")),
+            });
+        }
+        let values = texts(value).ok_or_else(|| Failure::Usage {
+            what: format!("{name}: key `{key}` must be text, a number or a list of those"),
+            advice: format!("see --{key} in ktrace run --help"),
+        })?;
+        for verb in ["run", "observe", "replay"] {
+            command = command.mut_subcommand(verb, |verb| {
+                if !verb.get_arguments().any(|arg| arg.get_long() == Some(key)) {
+                    return verb;
+                }
+                verb.mut_args(|arg| {
+                    if arg.get_long() == Some(key) { arg.default_values(values.clone()) } else { arg }
+                })
+            });
+        }
+    }
+    Ok(command)
+}
+
+/// Every option that any of the pipeline's verbs has. One file may serve all three.
+fn keys() -> Vec<String> {
+    let all = Told::augment_args(Printed::augment_args(Live::augment_args(Pipeline::augment_args(
+        Command::new(""),
+    ))));
+    let long = all.get_arguments().filter_map(|arg| arg.get_long());
+    long.filter(|name| !matches!(*name, "config" | "help")).map(str::to_owned).collect()
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Float(number) => Some(vec![number.to_string()]),
+        Value::Array(values) => {
+            let texts = values.iter().map(|value| match value {
+                Value::Array(_) => None,
+                value => texts(value)?.pop(),
+            });
+            texts.collect()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,173 @@
+//! Which spans are kept: patterns for topic, group and service, and sampling by trace id. Pure.
+
+use globset::{Glob, GlobMatcher};
+use ktrace_kafka::context::TraceId;
+
+use crate::export::{Span, Value};
+
+/// Random bits of a trace id: its last 7 bytes
+/// (<https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/>).
+const RANDOMNESS: u64 = 1 << 56;
+
+/// Keeps a span or leaves it out.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    topic: Patterns,
+    group: Patterns,
+    service: Patterns,
+    /// Trace ids whose random part is at least this are kept.
+    threshold: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Patterns {
+    only: Vec<GlobMatcher>,
+    not: Vec<GlobMatcher>,
+}
+
+impl Filter {
+    /// Patterns with a leading `!` leave out; `sample` is the share of traces kept, from 0 to 1.
+    ///
+    /// # Errors
+    /// Names the pattern that is none.
+    pub fn new(
+        topic: &[String],
+        group: &[String],
+        service: &[String],
+        sample: f64,
+    ) -> Result<Self, globset::Error> {
+        // Exact for every ratio that has at most 56 bits, and the ratio is within 0 and 1.
+        let dropped = ((1.0 - sample) * RANDOMNESS as f64) as u64;
+        Ok(Self {
+            topic: Patterns::new(topic)?,
+            group: Patterns::new(group)?,
+            service: Patterns::new(service)?,
+            threshold: dropped,
+        })
+    }
+
+    /// A span without a topic or a group (a producer has no group) is kept where only patterns for it are given; so a message's
+    /// sender is seen with its receivers.
+    #[must_use]
+    pub fn keeps(&self, span: &Span) -> bool {
+        self.samples(span.trace_id)
+            && self.topic.keep(attribute(span, "messaging.destination.name"))
+            && self.group.keep(attribute(span, "messaging.consumer.group.name"))
+            && self.service.keep(Some(span.resource.service_name()))
+    }
+
+    /// The same answer on every host.
+    #[must_use]
+    pub fn samples(&self, trace: TraceId) -> bool {
+        let mut bytes = trace.to_bytes();
+        // Leaves the last seven.
+        bytes[8] = 0;
+        let random = u64::from_be_bytes(*bytes.last_chunk::<8>().unwrap_or(&[0; 8]));
+        random >= self.threshold
+    }
+}
+
+impl Patterns {
+    fn new(patterns: &[String]) -> Result<Self, globset::Error> {
+        let (mut only, mut not) = (Vec::new(), Vec::new());
+        for pattern in patterns {
+            let (list, pattern) = match pattern.strip_prefix('!') {
+                Some(pattern) => (&mut not, pattern),
+                None => (&mut only, pattern.as_str()),
+            };
+            list.push(Glob::new(pattern)?.compile_matcher());
+        }
+        Ok(Self { only, not })
+    }
+
+    fn keep(&self, name: Option<&str>) -> bool {
+        let Some(name) = name else { return true };
+        let matches = |list: &[GlobMatcher]| list.iter().any(|glob| glob.is_match(name));
+        (self.only.is_empty() || matches(&self.only)) && !matches(&self.not)
+    }
+}
+
+fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
+    span.attributes.iter().find_map(|(key, value)| match value {
+        Value::Str(text) if *key == name => Some(&**text),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ktrace_kafka::context::SpanId;
+
+    use super::*;
+    use crate::export::{Kind, Resource, Status};
+
+    fn trace(random: u64) -> TraceId {
+        let id = (0xaaaa_bbbb_cccc_dddd_ee00_u128 << 48) | u128::from(random);
+        TraceId::new(id.to_be_bytes()).unwrap()
+    }
+
+    fn span(topic: &str, group: Option<&str>, service: &str) -> Span {
+        let mut attributes = vec![("messaging.destination.name", Value::Str(topic.into()))];
+        attributes.extend(group.map(|group| ("messaging.consumer.group.name", Value::Str(group.into()))));
+        Span {
+            trace_id: trace(1),
+            span_id: SpanId::new([1; 8]).unwrap(),
+            parent: None,
+            trace_state: None,
+            links: vec![],
+            name: "send".into(),
+            kind: Kind::Client,
+            start_ns: 0,
+            end_ns: 0,
+            status: Status::Unset,
+            resource: Arc::new(Resource {
+                attributes: vec![("service.name".into(), Value::Str(service.into()))],
+            }),
+            attributes,
+        }
+    }
+
+    fn filter(topic: &[&str], group: &[&str], service: &[&str]) -> Filter {
+        let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        Filter::new(&own(topic), &own(group), &own(service), 1.0).unwrap()
+    }
+
+    #[test]
+    fn patterns_let_in_and_leave_out() {
+        let orders = span("orders.eu", Some("billing"), "billing-api");
+        for (filter, kept) in [
+            (filter(&[], &[], &[]), true),
+            (filter(&["orders.*"], &[], &[]), true),
+            (filter(&["payments", "orders.*"], &[], &[]), true),
+            (filter(&["payments"], &[], &[]), false),
+            (filter(&["!__*"], &[], &[]), true),
+            (filter(&["orders.*", "!*.eu"], &[], &[]), false),
+            (filter(&[], &["bill?ng"], &["!billing-api"]), false),
+            (filter(&[], &["bill?ng"], &["billing*"]), true),
+        ] {
+            assert_eq!(filter.keeps(&orders), kept, "{filter:?}");
+        }
+        assert!(filter(&[], &["billing"], &[]).keeps(&span("orders", None, "orders-api")));
+        assert!(Filter::new(&["[".to_owned()], &[], &[], 1.0).is_err());
+    }
+
+    #[test]
+    fn sampling_reads_the_last_seven_bytes_alone() {
+        let sampled = |ratio| Filter::new(&[], &[], &[], ratio).unwrap();
+        let half = sampled(0.5);
+        let edge = RANDOMNESS / 2;
+        let id = |first: u8, random: u64| {
+            let mut bytes = [first; 16];
+            bytes[8..].copy_from_slice(&random.to_be_bytes());
+            bytes[8] = first;
+            TraceId::new(bytes).unwrap()
+        };
+        for first in [0, 1, 0xff] {
+            assert!(half.samples(id(first, edge)) && !half.samples(id(first, edge - 1)));
+        }
+        assert!(sampled(1.0).samples(id(1, 0)));
+        assert!(!sampled(0.0).samples(id(1, RANDOMNESS - 1)));
+    }
+}

@@ -1,0 +1,58 @@
+//! What `run` and `observe` share: from the kernel's events to the sinks.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::pipeline::{Live, Pipeline, Told};
+use super::{Failure, doctor};
+use crate::capture::live::{Live as Source, LiveOptions};
+use crate::export::Sinks;
+use crate::summary::Summary;
+use crate::worker::Worker;
+
+/// Sinks get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
+pub const FLUSH: Duration = Duration::from_secs(10);
+
+/// Until `stop` is set.
+pub fn watch(
+    live: Live,
+    pipeline: &Pipeline,
+    told: &Told,
+    sinks: Sinks,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let options =
+        LiveOptions { ports: pipeline.ports.clone(), cgroup: live.cgroup, ring_bytes: live.ring_size };
+    let mut source = Source::open(options).map_err(|error| Failure::CannotCapture {
+        what: error.to_string(),
+        advice: doctor::advice(&pipeline.ports),
+    })?;
+    let (mut worker, kept) = worker(pipeline, &sinks)?;
+    let seen = source.run(stop, |event| worker.event(event));
+    let mut summary = Summary::default();
+    summary.add(&worker.finish());
+    summary.spans = kept.get();
+    let counters = seen.map_err(|error| Failure::failed(error, "run ktrace doctor"))?;
+    summary.add_lost(counters);
+    let (lost, end) = sinks.finish(FLUSH);
+    summary.add_lost(lost);
+    told.tell(&summary)?;
+    Ok(end?)
+}
+
+/// The pipeline up to the sinks, and a count of the spans that pass the filter.
+pub fn worker(pipeline: &Pipeline, sinks: &Sinks) -> Result<(Worker, Rc<Cell<u64>>), Failure> {
+    let filter = pipeline.filter()?;
+    let spans = sinks.spans();
+    let kept = Rc::new(Cell::new(0));
+    let count = Rc::clone(&kept);
+    let sink = move |span| {
+        if filter.keeps(&span) {
+            count.set(count.get() + 1);
+            spans.send(span);
+        }
+    };
+    Ok((Worker::new(pipeline.worker(), Box::new(sink)), kept))
+}

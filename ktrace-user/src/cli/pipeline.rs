@@ -1,0 +1,150 @@
+//! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, Filter};
+use crate::capture::PortSet;
+use crate::export::{OtlpOptions, Output};
+use crate::summary::Summary;
+use crate::worker::WorkerOptions;
+
+/// What all three verbs take.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Pipeline")]
+pub struct Pipeline {
+    /// Kafka ports: numbers and ranges such as 9092-9094,19092; auto is 9092-9094
+    #[arg(long, value_name = "LIST", env = "KTRACE_PORTS", default_value = "auto")]
+    pub ports: PortSet,
+    /// Only messages of these topics; ! in front leaves out. Repeatable, or separated by commas
+    #[arg(long, value_name = "GLOB", env = "KTRACE_TOPIC", value_delimiter = ',')]
+    pub topic: Vec<String>,
+    /// Only messages of these consumer groups; ! in front leaves out. Producers have none and pass unless --topic or
+    /// --service says otherwise
+    #[arg(long, value_name = "GLOB", env = "KTRACE_GROUP", value_delimiter = ',')]
+    pub group: Vec<String>,
+    /// Only messages of these services; ! in front leaves out
+    #[arg(long, value_name = "GLOB", env = "KTRACE_SERVICE", value_delimiter = ',')]
+    pub service: Vec<String>,
+    /// Share of traces kept, 0 to 1, decided by trace id, so that all hosts keep the same
+    #[arg(long, value_name = "RATIO", env = "KTRACE_SAMPLE", default_value = "1", value_parser = ratio)]
+    pub sample: f64,
+    /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
+    #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
+    pub context: Vec<String>,
+    /// Send spans to this OTLP endpoint; beats OTEL_EXPORTER_OTLP_ENDPOINT
+    #[arg(long, value_name = "URL", env = "KTRACE_OTLP", value_parser = url)]
+    pub otlp: Option<String>,
+    /// Read options from this TOML file; flags and environment beat it
+    #[arg(long, value_name = "FILE", env = "KTRACE_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// What watching a host takes: `run` and `observe`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Capture")]
+pub struct Live {
+    /// Only processes under this cgroup v2 directory [default: all]
+    #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
+    pub cgroup: Option<PathBuf>,
+    /// Memory between kernel and agent, in bytes or with K or M
+    #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", default_value = "16M", value_parser = bytes)]
+    pub ring_size: u32,
+}
+
+/// What printing takes: `observe` and `replay`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct Printed {
+    /// How messages are printed. In text, ~ before a trace id marks one that was derived because the message carries none
+    #[arg(short, long, value_name = "FORMAT", env = "KTRACE_OUTPUT", value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// What is told at the end.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct Told {
+    /// Write what was seen and lost to this file as one JSON object at the end
+    #[arg(long, value_name = "FILE", env = "KTRACE_SUMMARY")]
+    pub summary: Option<PathBuf>,
+}
+
+impl Pipeline {
+    /// # Errors
+    /// [`Failure::Usage`] for a pattern that is none.
+    pub fn filter(&self) -> Result<Filter, Failure> {
+        Filter::new(&self.topic, &self.group, &self.service, self.sample).map_err(|error| Failure::Usage {
+            what: error.to_string(),
+            advice: "patterns know *, ? and [abc]; quote them from the shell".to_owned(),
+        })
+    }
+
+    #[must_use]
+    pub fn worker(&self) -> WorkerOptions {
+        WorkerOptions { context: self.context.clone() }
+    }
+
+    #[must_use]
+    pub fn export(&self) -> OtlpOptions {
+        OtlpOptions { url: self.otlp.clone() }
+    }
+}
+
+impl Told {
+    /// # Errors
+    /// [`Failure::Failed`] where the file cannot be written.
+    pub fn tell(&self, summary: &Summary) -> Result<(), Failure> {
+        let Some(path) = &self.summary else { return Ok(()) };
+        let text = serde_json::to_string(summary).map_err(|error| Failure::failed(error, "report this"))?;
+        std::fs::write(path, text + "\n").map_err(|error| {
+            Failure::failed(
+                format_args!("cannot write summary {}: {error}", path.display()),
+                "check the path given with --summary",
+            )
+        })
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "not a number from 0 to 1".to_owned())
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let known = text.starts_with("http://") || text.starts_with("https://");
+    known.then(|| text.to_owned()).ok_or_else(|| "must begin with http:// or https://".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix(['M', 'm']).map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "not a size such as 65536, 512K or 16M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("512K"), Ok(512 << 10));
+        assert_eq!(bytes("16M"), Ok(16 << 20));
+        for wrong in ["", "0", "4G", "9999M", "-1", "K"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ratios() {
+        assert_eq!(ratio("0.25"), Ok(0.25));
+        for wrong in ["", "2", "-0.1", "NaN", "10%"] {
+            assert!(ratio(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! `ktrace run`: watch this host and export spans. What the DaemonSet runs.
+
+use std::process::ExitCode;
+
+use super::pipeline::{Live, Pipeline, Told};
+use super::{Failure, live, signals};
+use crate::export::{Sinks, WhenFull, otlp};
+
+/// Spans go to --otlp, or where OpenTelemetry's standard environment says (OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS,
+/// _TIMEOUT, _COMPRESSION, _CERTIFICATE, OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES), or to http://localhost:4317.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    #[command(flatten)]
+    live: Live,
+    #[command(flatten)]
+    told: Told,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    args.pipeline.filter()?;
+    let stop = signals::stop()?;
+    let mut sinks = Sinks::default();
+    sinks.add(otlp(&args.pipeline.export(), WhenFull::Drop)?);
+    live::watch(args.live, &args.pipeline, &args.told, sinks, &stop)?;
+    Ok(ExitCode::SUCCESS)
+}

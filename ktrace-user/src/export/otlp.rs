@@ -1,0 +1,289 @@
+//! OTLP over gRPC or HTTP, by OpenTelemetry's own exporter with its standard environment.
+//!
+//! The exporter knows one resource at a time, so a batch goes out as one request for each traced process, one after the other on
+//! one connection. The alternative, one request with many resources, would mean to write endpoint, header, TLS, compression and
+//! retry handling again beside the exporter's: a host has few Kafka clients, and requests are cheap.
+//!
+//! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>,
+//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#batch-span-processor>
+
+use std::env;
+use std::str::FromStr;
+use std::time::Duration;
+
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use opentelemetry_otlp::{
+    Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
+use opentelemetry_sdk::trace::SpanExporter as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::queue::{Counters, queue};
+use super::sdk::{Converter, by_resource};
+use super::{ExportError, Sink, Span, WhenFull};
+
+/// Where to send, beyond what the environment says.
+#[derive(Clone, Debug, Default)]
+pub struct OtlpOptions {
+    /// `--otlp`: beats the environment.
+    pub url: Option<String>,
+}
+
+/// How spans are gathered: `OTEL_BSP_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batching {
+    delay: Duration,
+    queue: usize,
+    batch: usize,
+    timeout: Duration,
+}
+
+impl Batching {
+    /// Queue and batch are by default eight and four times the specification's, which are meant for one application: here all
+    /// Kafka clients of a host share them. A batch of some 1 MiB stays below the 4 MiB that gRPC servers accept.
+    fn from_environment() -> Result<Self, ExportError> {
+        let queue = number("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(16_384).max(1);
+        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")?.unwrap_or(2_048).max(1);
+        Ok(Self {
+            delay: Duration::from_millis(number("OTEL_BSP_SCHEDULE_DELAY")?.unwrap_or(5_000)),
+            queue,
+            batch: batch.min(queue),
+            timeout: Duration::from_millis(number("OTEL_BSP_EXPORT_TIMEOUT")?.unwrap_or(30_000)),
+        })
+    }
+}
+
+/// Starts exporting by OTLP on a thread of its own.
+///
+/// # Errors
+/// [`ExportError::Otlp`] where the configuration is wrong; a collector that cannot be reached is no error, but lost spans.
+pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportError> {
+    let batching = Batching::from_environment()?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
+    let exporter = {
+        // The gRPC channel starts its task on the runtime that is current.
+        let _entered = runtime.enter();
+        exporter(options)?
+    };
+    let (sender, spans, counters) = queue("otlp", batching.queue, when_full);
+    let (limit, limited) = oneshot::channel();
+    let converter = Converter::from_environment();
+    let export = Export { exporter, converter, batching, counters, failing: false, open: 0 };
+    let thread = std::thread::Builder::new()
+        .name("ktrace-otlp".to_owned())
+        .spawn(move || export.run(&runtime, spans, limited))
+        .map_err(ExportError::Thread)?;
+    Ok(Sink { sender, thread, limit: Some(limit) })
+}
+
+struct Export {
+    exporter: SpanExporter,
+    converter: Converter,
+    batching: Batching,
+    counters: std::sync::Arc<Counters>,
+    /// The last request failed; so a row of failures is told once.
+    failing: bool,
+    /// Spans taken from the queue and neither delivered nor counted as lost.
+    open: usize,
+}
+
+impl Export {
+    fn run(
+        mut self,
+        runtime: &Runtime,
+        mut spans: mpsc::Receiver<Span>,
+        limited: oneshot::Receiver<Duration>,
+    ) -> Result<(), ExportError> {
+        let counters = std::sync::Arc::clone(&self.counters);
+        let finished = runtime.block_on(async {
+            tokio::select! {
+                () = self.drain(&mut spans) => true,
+                () = time_is_up(limited) => false,
+            }
+        });
+        if !finished {
+            counters.fail(self.open.saturating_add(spans.len()));
+        }
+        let _ = self.exporter.shutdown();
+        Ok(())
+    }
+
+    /// Until all producers are gone and the queue is empty.
+    async fn drain(&mut self, spans: &mut mpsc::Receiver<Span>) {
+        let Batching { delay, batch: most, .. } = self.batching;
+        let mut batch = Vec::with_capacity(most);
+        loop {
+            self.open = spans.recv_many(&mut batch, most).await;
+            if batch.is_empty() {
+                return;
+            }
+            let due = Instant::now() + delay;
+            while batch.len() < most {
+                let room = most - batch.len();
+                match timeout_at(due, spans.recv_many(&mut batch, room)).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(more) => self.open += more,
+                }
+            }
+            for (resource, spans) in by_resource(batch.drain(..)) {
+                let count = spans.len();
+                self.exporter.set_resource(&self.converter.sdk_resource(&resource));
+                let spans = spans.iter().map(|span| self.converter.span(span)).collect();
+                let outcome = timeout(self.batching.timeout, self.exporter.export(spans)).await;
+                let failure = match outcome {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some(format!("no answer within {:?}", self.batching.timeout)),
+                };
+                self.open = self.open.saturating_sub(count);
+                self.note(failure, count);
+            }
+        }
+    }
+
+    /// Counts, and tells the first failure of a row and its end.
+    fn note(&mut self, failure: Option<String>, count: usize) {
+        match failure {
+            Some(why) => {
+                self.counters.fail(count);
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!("OTLP export fails, spans are being lost: {why}");
+                }
+            }
+            None if std::mem::take(&mut self.failing) => tracing::warn!("OTLP export works again"),
+            None => {}
+        }
+    }
+}
+
+/// Never, unless the run ends; then after the time that it allows.
+async fn time_is_up(limited: oneshot::Receiver<Duration>) {
+    match limited.await {
+        Ok(limit) => sleep(limit).await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Must be called within a tokio runtime.
+fn exporter(options: &OtlpOptions) -> Result<SpanExporter, ExportError> {
+    let wrong = |what: String| ExportError::Otlp { what };
+    let (name, protocol) = first_set(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"])
+        .unwrap_or(("", "grpc".to_owned()));
+    let endpoint = options.url.clone().or_else(|| {
+        first_set(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+            .map(|(_, value)| value)
+    });
+    let built = match protocol.to_ascii_lowercase().as_str() {
+        "grpc" => {
+            let build = |tls: Option<ClientTlsConfig>| {
+                let mut builder = SpanExporter::builder().with_tonic().with_retry_policy(retries());
+                if let Some(tls) = tls {
+                    builder = builder.with_tls_config(tls);
+                }
+                match &options.url {
+                    Some(url) => builder.with_endpoint(url).build(),
+                    None => builder.build(),
+                }
+            };
+            // Certificates are loaded when TLS is configured, so plain endpoints must not ask for it.
+            if endpoint.is_none_or(|endpoint| endpoint.starts_with("http:")) {
+                build(None)
+            } else {
+                let tls = tls()?;
+                // The host's own roots; Mozilla's alone where it has none, as in an empty container.
+                build(Some(tls.clone().with_enabled_roots()))
+                    .or_else(|_| build(Some(tls.with_webpki_roots())))
+            }
+        }
+        "http/protobuf" => {
+            if endpoint.is_some_and(|endpoint| endpoint.starts_with("https:")) {
+                return Err(wrong(format!(
+                    "{name}=http/protobuf works without TLS only; use grpc for https:"
+                )));
+            }
+            let builder = SpanExporter::builder()
+                .with_http()
+                .with_protocol(Protocol::HttpBinary)
+                .with_retry_policy(retries());
+            match &options.url {
+                Some(url) => builder.with_endpoint(signal_url(url)).build(),
+                None => builder.build(),
+            }
+        }
+        other => return Err(wrong(format!("{name}={other} is neither grpc nor http/protobuf"))),
+    };
+    built.map_err(|error| wrong(error.to_string()))
+}
+
+/// Within `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s), which bounds all attempts together.
+fn retries() -> RetryPolicy {
+    RetryPolicy::recommended().with_max_retries(6).with_max_delay(Duration::from_secs(5))
+}
+
+/// A base URL gets the path of traces, as the specification has it for base URLs of the environment.
+fn signal_url(url: &str) -> String {
+    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    if path.is_empty() { format!("{}/v1/traces", url.trim_end_matches('/')) } else { url.to_owned() }
+}
+
+/// `OTEL_EXPORTER_OTLP_CERTIFICATE` and the client's own, which the exporter leaves to its caller.
+fn tls() -> Result<ClientTlsConfig, ExportError> {
+    let file = |signal, general| -> Result<Option<Vec<u8>>, ExportError> {
+        let Some((name, path)) = first_set([signal, general]) else { return Ok(None) };
+        let what = |error| ExportError::Otlp { what: format!("{name}={path}: {error}") };
+        std::fs::read(&path).map(Some).map_err(what)
+    };
+    let mut config = ClientTlsConfig::new();
+    if let Some(authority) = file("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")?
+    {
+        config = config.ca_certificate(Certificate::from_pem(authority));
+    }
+    let certificate =
+        file("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")?;
+    let key = file("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY")?;
+    Ok(match (certificate, key) {
+        (Some(certificate), Some(key)) => config.identity(Identity::from_pem(certificate, key)),
+        _ => config,
+    })
+}
+
+/// Empty counts as not set.
+fn first_set<const N: usize>(names: [&'static str; N]) -> Option<(&'static str, String)> {
+    names.into_iter().find_map(|name| Some((name, env::var(name).ok().filter(|value| !value.is_empty())?)))
+}
+
+fn number<N: FromStr>(name: &'static str) -> Result<Option<N>, ExportError> {
+    let Some((_, value)) = first_set([name]) else { return Ok(None) };
+    let number = value.trim().parse().ok();
+    number.map(Some).ok_or_else(|| ExportError::Otlp { what: format!("{name}={value} is no number") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sinks, samples};
+    use super::*;
+
+    #[test]
+    fn base_urls_get_the_path_of_traces() {
+        assert_eq!(signal_url("http://host:4318"), "http://host:4318/v1/traces");
+        assert_eq!(signal_url("http://host:4318/"), "http://host:4318/v1/traces");
+        assert_eq!(signal_url("http://host:4318/tenant/v1/traces"), "http://host:4318/tenant/v1/traces");
+    }
+
+    #[test]
+    fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
+        // Port 9 (discard) answers nowhere by default, so the connection is refused.
+        let options = OtlpOptions { url: Some("http://127.0.0.1:9".to_owned()) };
+        let mut sinks = Sinks::default();
+        sinks.add(otlp(&options, WhenFull::Drop).unwrap());
+        let spans = sinks.spans();
+        (0..10).for_each(|_| spans.send(samples::send()));
+        drop(spans);
+        let started = std::time::Instant::now();
+        let (lost, end) = sinks.finish(Duration::from_millis(300));
+        assert!(end.is_ok() && started.elapsed() < Duration::from_secs(3));
+        assert_eq!(lost.get("export_failed"), Some(&10));
+    }
+}

@@ -1,0 +1,175 @@
+//! Our spans as the OpenTelemetry SDK's: the one conversion behind both OTLP sinks.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{
+    Link as SdkLink, SpanContext, SpanId, SpanKind, Status as SdkStatus, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue};
+use opentelemetry_sdk::Resource as SdkResource;
+use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector};
+use opentelemetry_sdk::trace::{SpanData, SpanLinks};
+
+use super::{Attributes, Kind, Resource, Span, Status, Value};
+
+/// The semantic conventions that names and values follow.
+pub(super) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+/// Converts spans; holds what is the same for all of them.
+pub(super) struct Converter {
+    scope: InstrumentationScope,
+    /// The agent's own `OTEL_RESOURCE_ATTRIBUTES`.
+    agent: Vec<KeyValue>,
+}
+
+impl Converter {
+    /// With what `OTEL_RESOURCE_ATTRIBUTES` of the agent adds to every resource.
+    pub fn from_environment() -> Self {
+        let detected = EnvResourceDetector::new().detect();
+        Self::new(detected.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone())).collect())
+    }
+
+    pub fn new(mut agent: Vec<KeyValue>) -> Self {
+        agent.sort_by(|a, b| a.key.cmp(&b.key));
+        let scope = InstrumentationScope::builder("ktrace")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url(SCHEMA_URL)
+            .build();
+        Self { scope, agent }
+    }
+
+    /// The process's attributes, then those of the agent whose names the process has not set.
+    pub fn resource(&self, resource: &Resource) -> Vec<KeyValue> {
+        let own = |name: &str| resource.attributes.iter().any(|(own, _)| **own == *name);
+        let process =
+            resource.attributes.iter().map(|(name, value)| KeyValue::new(Arc::clone(name), sdk_value(value)));
+        process.chain(self.agent.iter().filter(|added| !own(added.key.as_str())).cloned()).collect()
+    }
+
+    /// As the exporter takes it.
+    pub fn sdk_resource(&self, resource: &Resource) -> SdkResource {
+        SdkResource::builder_empty().with_schema_url(self.resource(resource), SCHEMA_URL).build()
+    }
+
+    /// A parent came out of a message's headers, or was computed as another agent computes it: it is remote.
+    pub fn span(&self, span: &Span) -> SpanData {
+        let mut links = SpanLinks::default();
+        links.links.extend(span.links.iter().map(|link| {
+            let context = context(link.trace_id, link.span_id, true, TraceState::default());
+            SdkLink::new(context, attributes(&link.attributes), 0)
+        }));
+        let state = span.trace_state.as_deref().and_then(|state| state.parse().ok()).unwrap_or_default();
+        SpanData {
+            span_context: context(span.trace_id, span.span_id, false, state),
+            parent_span_id: span.parent.map_or(SpanId::INVALID, |id| SpanId::from_bytes(id.to_bytes())),
+            parent_span_is_remote: span.parent.is_some(),
+            span_kind: match span.kind {
+                Kind::Internal => SpanKind::Internal,
+                Kind::Client => SpanKind::Client,
+                Kind::Producer => SpanKind::Producer,
+                Kind::Consumer => SpanKind::Consumer,
+            },
+            name: span.name.to_string().into(),
+            start_time: time(span.start_ns),
+            end_time: time(span.end_ns),
+            attributes: attributes(&span.attributes),
+            dropped_attributes_count: 0,
+            events: Default::default(),
+            links,
+            status: match &span.status {
+                Status::Unset => SdkStatus::Unset,
+                Status::Error(text) => SdkStatus::error(text.to_string()),
+            },
+            instrumentation_scope: self.scope.clone(),
+        }
+    }
+}
+
+/// Spans of the same traced process together, in the order in which the processes first come; order within a process stays.
+pub(super) fn by_resource<S: std::borrow::Borrow<Span>>(
+    spans: impl IntoIterator<Item = S>,
+) -> Vec<(Arc<Resource>, Vec<S>)> {
+    let mut groups: Vec<(Arc<Resource>, Vec<S>)> = Vec::new();
+    for span in spans {
+        let resource = &span.borrow().resource;
+        let same = |(of, _): &(Arc<Resource>, _)| Arc::ptr_eq(of, resource) || *of == *resource;
+        match groups.iter().position(same) {
+            Some(at) => groups[at].1.push(span),
+            None => groups.push((Arc::clone(resource), vec![span])),
+        }
+    }
+    groups
+}
+
+fn context(
+    trace: ktrace_kafka::context::TraceId,
+    span: ktrace_kafka::context::SpanId,
+    remote: bool,
+    state: TraceState,
+) -> SpanContext {
+    let trace = TraceId::from_bytes(trace.to_bytes());
+    SpanContext::new(trace, SpanId::from_bytes(span.to_bytes()), TraceFlags::SAMPLED, remote, state)
+}
+
+fn time(nanos: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+fn attributes(attributes: &Attributes) -> Vec<KeyValue> {
+    attributes.iter().map(|(name, value)| KeyValue::new(*name, sdk_value(value))).collect()
+}
+
+fn sdk_value(value: &Value) -> opentelemetry::Value {
+    match value {
+        Value::Str(text) => Arc::clone(text).into(),
+        Value::Int(number) => (*number).into(),
+        Value::Double(number) => (*number).into(),
+        Value::Bool(truth) => (*truth).into(),
+        Value::StrArray(texts) => {
+            opentelemetry::Value::Array(Array::String(texts.iter().cloned().map(StringValue::from).collect()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn the_agent_adds_only_what_the_process_has_not_set() {
+        let agent = [("service.name", "agent"), ("deployment.environment.name", "prod")];
+        let agent = agent.map(|(name, value)| KeyValue::new(name, value)).to_vec();
+        let resource = Converter::new(agent).resource(&samples::send().resource);
+        let names: Vec<_> = resource.iter().map(|pair| (pair.key.as_str(), pair.value.to_string())).collect();
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            names,
+            [
+                ("process.pid", text("7")),
+                ("service.name", text("orders-api")),
+                ("deployment.environment.name", text("prod"))
+            ]
+        );
+    }
+
+    #[test]
+    fn trace_state_is_passed_on_and_nonsense_is_not() {
+        let converter = Converter::new(vec![]);
+        let state = |span: &Span| converter.span(span).span_context.trace_state().header();
+        let mut span = samples::send();
+        assert_eq!(state(&span), "vendor=a,other=b");
+        span.trace_state = Some("no state".into());
+        assert_eq!(state(&span), "");
+    }
+
+    #[test]
+    fn groups_are_by_equality_and_keep_their_order() {
+        let [send, poll, failed] = [samples::send(), samples::poll(), samples::failed()];
+        let groups = by_resource([&send, &poll, &failed]);
+        let sizes: Vec<_> =
+            groups.iter().map(|(resource, spans)| (resource.service_name(), spans.len())).collect();
+        assert_eq!(sizes, [("orders-api", 2), ("billing", 1)]);
+    }
+}

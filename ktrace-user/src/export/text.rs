@@ -1,0 +1,223 @@
+//! One line a message, for eyes.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::print::Format;
+use super::{Span, Value};
+
+/// Colours, used on a terminal only.
+const SERVICE: Style = Style::new().bold();
+const SENT: Style = AnsiColor::Green.on_default();
+const RECEIVED: Style = AnsiColor::Cyan.on_default();
+const FAINT: Style = Style::new().dimmed();
+const FAILED: Style = AnsiColor::Red.on_default().bold();
+
+/// The format `text`. Columns grow with what they hold, up to a bound, so that lines stay under each other.
+pub(super) struct Text {
+    zone: TimeZone,
+    colours: bool,
+    service: Column,
+    target: Column,
+}
+
+struct Column {
+    width: usize,
+    most: usize,
+}
+
+impl Column {
+    /// Pads `text` and one more; a longer one widens the column from here on.
+    fn pad(&mut self, text: &str) -> String {
+        let length = text.chars().count();
+        self.width = self.width.max(length.min(self.most));
+        " ".repeat(self.width.saturating_sub(length).saturating_add(1))
+    }
+}
+
+impl Text {
+    /// Times in `zone`.
+    pub fn new(zone: TimeZone, colours: bool) -> Self {
+        let service = Column { width: 11, most: 32 };
+        let target = Column { width: 16, most: 48 };
+        Self { zone, colours, service, target }
+    }
+
+    fn paint(&self, style: Style, text: &str) -> String {
+        if self.colours { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    fn line(&mut self, span: &Span) -> String {
+        let operation = text(span, "messaging.operation.name").unwrap_or(&span.name);
+        let (arrow, style) = match operation {
+            "send" => ("→", SENT),
+            "poll" => ("←", RECEIVED),
+            _ => ("·", FAINT),
+        };
+        let service = printable(span.resource.service_name());
+        let target = printable(&target(span));
+        let derived = matches!(get(span, "ktrace.derived"), Some(Value::Bool(true)));
+        let trace = span.trace_id.to_string();
+        let mark = if derived { "~" } else { "" };
+        let mut line = format!(
+            "{} {}{}{} {}{}{operation:<7} {}",
+            self.paint(FAINT, &self.time(span.end_ns)),
+            self.paint(SERVICE, &service),
+            self.service.pad(&service),
+            self.paint(style, arrow),
+            target,
+            self.target.pad(&target),
+            self.paint(FAINT, &format!("trace={mark}{}", trace.get(..16).unwrap_or(&trace))),
+        );
+        for word in tail(span, operation) {
+            line.push(' ');
+            line.push_str(&printable(&word));
+        }
+        if let Some(error) = text(span, "error.type") {
+            line.push(' ');
+            line.push_str(&self.paint(FAILED, &printable(error)));
+        }
+        line
+    }
+
+    fn time(&self, nanos: u64) -> String {
+        let time = Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
+        time.to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
+    }
+}
+
+impl Format for Text {
+    fn write(&mut self, spans: &[Span], out: &mut Vec<u8>) {
+        for span in spans {
+            // A Vec does not fail.
+            let _ = writeln!(out, "{}", self.line(span));
+        }
+    }
+}
+
+/// `topic[partition]@offset`, as much of it as is known.
+fn target(span: &Span) -> String {
+    let mut target = text(span, "messaging.destination.name").unwrap_or("?").to_owned();
+    if let Some(partition) = text(span, "messaging.destination.partition.id") {
+        let _ = write!(target, "[{partition}]");
+    }
+    if let Some(Value::Int(offset)) = get(span, "messaging.kafka.offset") {
+        let _ = write!(target, "@{offset}");
+    }
+    target
+}
+
+/// What is worth telling of this operation.
+fn tail(span: &Span, operation: &str) -> Vec<String> {
+    let group = || text(span, "messaging.consumer.group.name").map(|group| format!("group={group}"));
+    let nanos = span.end_ns.saturating_sub(span.start_ns);
+    // Precise enough: these are durations of a few digits.
+    let took = || Some(milliseconds(nanos as f64 / 1e6));
+    let words = match operation {
+        "poll" => [
+            match get(span, "ktrace.queue_time_ms") {
+                Some(Value::Double(queue)) => Some(format!("queue={}", milliseconds(*queue))),
+                _ => None,
+            },
+            group(),
+            match get(span, "ktrace.lag") {
+                Some(Value::Int(lag)) => Some(format!("lag={lag}")),
+                _ => None,
+            },
+        ],
+        "send" => [took(), text(span, "ktrace.acks").map(|acks| format!("acks={acks}")), None],
+        _ => [took(), group(), None],
+    };
+    words.into_iter().flatten().collect()
+}
+
+/// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.
+fn milliseconds(value: f64) -> String {
+    let one_digit = |value: f64, unit: &str| {
+        let text = format!("{value:.1}");
+        format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
+    };
+    match value {
+        _ if value.abs() < 10.0 => one_digit(value, "ms"),
+        _ if value.abs() < 10_000.0 => format!("{value:.0}ms"),
+        _ => one_digit(value / 1000.0, "s"),
+    }
+}
+
+/// Names come from the network: nothing in them may speak to the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn get<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {
+    span.attributes.iter().find_map(|(key, value)| (*key == name).then_some(value))
+}
+
+fn text<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
+    match get(span, name) {
+        Some(Value::Str(text)) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Resource, samples};
+    use super::*;
+
+    fn lines(spans: &[Span], colours: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        Text::new(TimeZone::UTC, colours).write(spans, &mut out);
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn golden_lines() {
+        let spans = [samples::send(), samples::poll(), samples::commit(), samples::failed()];
+        assert_eq!(
+            lines(&spans, false),
+            [
+                "12:00:01.234 orders-api  → orders[2]@1042   send    trace=4bf92f3577b34da6 3.1ms acks=all",
+                "12:00:01.250 billing     ← orders[2]@1042   poll    trace=4bf92f3577b34da6 queue=12ms group=billing lag=0",
+                "12:00:01.234 billing     · orders[2]@1042   commit  trace=4bf92f3577b34da6 3.1ms group=billing",
+                "12:00:01.234 orders-api  → orders[2]        send    trace=~4bf92f3577b34da6 3.1ms acks=all NOT_ENOUGH_REPLICAS",
+            ]
+        );
+    }
+
+    #[test]
+    fn columns_grow_up_to_a_bound() {
+        let named = |name: &str| {
+            let attributes = vec![("service.name".into(), Value::Str(name.into()))];
+            Span { resource: Arc::new(Resource { attributes }), ..samples::send() }
+        };
+        let lines =
+            lines(&[named("a-rather-long-name"), named("b"), named(&"c".repeat(50)), named("d")], false);
+        let arrows: Vec<_> = lines.iter().map(|line| line.find('→').unwrap()).collect();
+        assert_eq!(arrows, [13 + 19, 13 + 19, 13 + 51, 13 + 33]);
+    }
+
+    #[test]
+    fn colours_only_where_asked_for_and_no_escapes_from_the_network() {
+        assert!(
+            lines(&[samples::failed()], true)[0].contains("\u{1b}[31m")
+                || lines(&[samples::failed()], true)[0].contains("\u{1b}[1m\u{1b}[31m")
+        );
+        let mut hostile = samples::send();
+        hostile.attributes = vec![("messaging.destination.name", Value::Str("\u{1b}[2J\n".into()))];
+        let line = &lines(&[hostile], false)[0];
+        assert!(!line.contains('\u{1b}') && line.contains("\u{fffd}[2J\u{fffd}"), "{line}");
+    }
+
+    #[test]
+    fn durations() {
+        let shown = [0.04, 0.4, 3.1, 9.0, 12.4, 950.0, 9999.0, 12_340.0].map(milliseconds);
+        assert_eq!(shown, ["0ms", "0.4ms", "3.1ms", "9ms", "12ms", "950ms", "9999ms", "12.3s"]);
+    }
+}
