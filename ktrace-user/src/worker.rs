@@ -331,7 +331,13 @@ impl Sink for Listener<'_> {
         self.told.groups.learn(self.peer.speaker(), client_id, group);
     }
 
-    fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, _batch: &Batch<'_>, record: &Record<'_>) {
+    fn record(
+        &mut self,
+        head: &Head<'_>,
+        partition: &Partition<'_>,
+        _batch: &Batch<'_>,
+        record: &Record<'_>,
+    ) {
         let client_id = self.peer.client_id(head.client_id);
         let offset = (record.offset >= 0).then_some(record.offset);
         let derived = match offset {

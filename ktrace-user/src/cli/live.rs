@@ -54,5 +54,14 @@ pub fn worker(pipeline: &Pipeline, sinks: &Sinks) -> Result<(Worker, Rc<Cell<u64
             spans.send(span);
         }
     };
-    Ok((Worker::new(pipeline.worker(), Box::new(sink)), kept))
+    Ok((
+        Worker::new(pipeline.worker(), Box::new(sink)).map_err(|error| Failure::Usage {
+            what: error.to_string(),
+            advice: format!(
+                "--context knows {}, and key:NAME for a header of your own",
+                ktrace_kafka::context::formats().collect::<Vec<_>>().join(", ")
+            ),
+        })?,
+        kept,
+    ))
 }

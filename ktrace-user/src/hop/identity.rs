@@ -53,7 +53,13 @@ pub fn derived_trace_id(
 /// The trace id of a message that got no offset (acks=0, or an error): nobody else can tell it, but it is the only one
 /// of its kind. `place` is the record's in its batch.
 #[must_use]
-pub fn lone_trace_id(partition: i32, request_seq: u32, correlation_id: i32, timestamp_ms: i64, place: i32) -> TraceId {
+pub fn lone_trace_id(
+    partition: i32,
+    request_seq: u32,
+    correlation_id: i32,
+    timestamp_ms: i64,
+    place: i32,
+) -> TraceId {
     let mut hash = Xxh3Default::new();
     hash.update(b"lone");
     hash.update(&partition.to_be_bytes());
@@ -105,10 +111,13 @@ mod tests {
     fn vectors_that_other_programs_can_check() {
         let derived = derived_trace_id(2, 1042, 1_700_000_000_123, Some(b"order-7"), Some(100));
         let delivery = Delivery { correlation_id: 9, response_seq: 0x8000_0001 };
-        assert_eq!(derived.to_string(), "VECTOR1");
-        assert_eq!(derived_trace_id(0, 0, 0, None, None).to_string(), "VECTOR2");
-        assert_eq!(send_span_id(derived, "orders").to_string(), "VECTOR3");
-        assert_eq!(poll_span_id(derived, "orders", Some("billing-1"), delivery).to_string(), "VECTOR4");
+        assert_eq!(derived.to_string(), "bcb70c265e1df6823785a32671bc007b");
+        assert_eq!(derived_trace_id(0, 0, 0, None, None).to_string(), "107d9ac6f3076d6d6b48bb46b56f0e71");
+        assert_eq!(send_span_id(derived, "orders").to_string(), "05a03fdd8c686dde");
+        assert_eq!(
+            poll_span_id(derived, "orders", Some("billing-1"), delivery).to_string(),
+            "8aca963028c6b113"
+        );
     }
 
     #[test]

@@ -27,9 +27,11 @@ impl Hop {
                 (send, sent_by, kind, &topic.send, vec![])
             }
             Kind::Delivered { delivery, .. } => {
-                let id = identity::poll_span_id(self.derived, &topic.name, self.client_id.as_deref(), *delivery);
+                let id =
+                    identity::poll_span_id(self.derived, &topic.name, self.client_id.as_deref(), *delivery);
                 // Without the topic's name the `send` span's id is not known, and no parent beats a wrong one.
-                let links = if named { vec![Link { trace_id, span_id: send, attributes: vec![] }] } else { vec![] };
+                let links =
+                    if named { vec![Link { trace_id, span_id: send, attributes: vec![] }] } else { vec![] };
                 (id, sent_by.or(named.then_some(send)), SpanKind::Consumer, &topic.poll, links)
             }
         };
@@ -73,7 +75,10 @@ impl Hop {
         add("messaging.client.id", self.client_id.clone().map(Value::Str));
         add("messaging.kafka.cluster.id", self.cluster_id.clone().map(Value::Str));
         add("messaging.kafka.message.tombstone", self.value_len.is_none().then_some(Value::Bool(true)));
-        add("messaging.message.body.size", self.value_len.and_then(|len| i64::try_from(len).ok()).map(Value::Int));
+        add(
+            "messaging.message.body.size",
+            self.value_len.and_then(|len| i64::try_from(len).ok()).map(Value::Int),
+        );
         add("server.address", Some(broker.clone()));
         add("server.port", Some(port.clone()));
         add("network.peer.address", Some(broker));
@@ -110,7 +115,11 @@ impl Hop {
         let micros = u32::try_from(self.end_ns.saturating_sub(stamped_ns).checked_div(1000)?).ok();
         // Beyond an hour microseconds do not count.
         Some(micros.map_or_else(
-            || f64::from(u32::try_from(self.end_ns.saturating_sub(stamped_ns) / 1_000_000).unwrap_or(u32::MAX)),
+            || {
+                f64::from(
+                    u32::try_from(self.end_ns.saturating_sub(stamped_ns) / 1_000_000).unwrap_or(u32::MAX),
+                )
+            },
             |micros| f64::from(micros) / 1000.0,
         ))
     }

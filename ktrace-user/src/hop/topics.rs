@@ -17,7 +17,11 @@ pub struct TopicName {
 
 impl TopicName {
     fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), send: format!("send {name}").into(), poll: format!("poll {name}").into() })
+        Arc::new(Self {
+            name: name.into(),
+            send: format!("send {name}").into(),
+            poll: format!("poll {name}").into(),
+        })
     }
 }
 
