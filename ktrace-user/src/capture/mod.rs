@@ -1,9 +1,26 @@
 //! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
 
+mod cgroup;
+mod clock;
+mod connections;
+mod counters;
+mod existing;
+mod live;
+mod netlink;
+mod ports;
+pub mod probe;
+mod programs;
+mod resolver;
+mod ring;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::process::Process;
+
+pub use counters::{Count, CounterReader, Counters};
+pub use live::{CaptureError, Live, LiveOptions};
+pub use ports::{PortSet, PortsError};
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,10 +66,18 @@ pub struct Segment<'a> {
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A connection with its ends and its process, once, before its first Segment; again when more is known of it.
-    Opened { connection: ConnectionId, ends: Ends, owner: Option<Arc<Process>> },
+    Opened {
+        connection: ConnectionId,
+        ends: Ends,
+        owner: Option<Arc<Process>>,
+    },
     Segment(Segment<'a>),
     /// The client has closed the socket; segments on their way may still follow.
-    Closed { connection: ConnectionId },
+    Closed {
+        connection: ConnectionId,
+    },
     /// Nothing more for now; the wall clock moves on (nanoseconds since 1970).
-    Tick { time_ns: u64 },
+    Tick {
+        time_ns: u64,
+    },
 }
