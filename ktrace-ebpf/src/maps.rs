@@ -22,9 +22,13 @@ static WAKE_SHIFT: Global<u32> = Global::new(20);
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
-/// All events. The agent sets the size before loading.
+/// Segments and ends of sockets. The agent sets the size before loading.
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Owners: a ring of their own, so that a process is not read from /proc only after all the bytes that came before it.
+#[map]
+pub static OWNERS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 
 /// Indexed by [`Counter`].
 #[map]

@@ -5,7 +5,7 @@ use core::mem;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, bpf_sock},
+    bindings::{BPF_RB_NO_WAKEUP, bpf_sock},
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_netns_cookie, bpf_get_socket_cookie,
         bpf_ktime_get_ns,
@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use ktrace_common::{Closed, Counter, Kind, Owner, ends};
 
-use crate::maps::{RING, TRACKED, captures, count, is_kafka};
+use crate::maps::{OWNERS, RING, TRACKED, captures, count, is_kafka};
 
 /// The program's verdict: let the call go on.
 const PASS: i32 = 1;
@@ -53,7 +53,7 @@ fn connecting(ctx: &SockAddrContext) {
     // A failure (no memory) only means that the agent is not told of the socket's end.
     let _ = TRACKED.insert(&cookie, &1, 0);
 
-    let Some(mut entry) = RING.reserve::<Owner>(0) else {
+    let Some(mut entry) = OWNERS.reserve::<Owner>(0) else {
         count(Counter::OwnerLost, 0);
         return;
     };
@@ -69,8 +69,8 @@ fn connecting(ctx: &SockAddrContext) {
         netns_cookie,
         comm: bpf_get_current_comm().unwrap_or_default(),
     });
-    // At once: a short-lived process must be read from /proc while it is there.
-    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    // Wakes the agent unless it is reading: a short-lived process must be read from /proc while it is there.
+    entry.submit(0);
 }
 
 /// The last descriptor of a socket is closed. Linux 5.9.

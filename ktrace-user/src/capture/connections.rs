@@ -26,6 +26,8 @@ pub(super) struct Connections {
 struct Connection {
     /// Known from the first segment on.
     ends: Option<Ends>,
+    /// Kernel time of the first segment.
+    opened_ns: u64,
     owner: Option<Arc<Process>>,
     closed: bool,
     /// Kernel time of what was last heard of it.
@@ -42,10 +44,20 @@ impl Connections {
         (!same).then_some(Event::Opened { connection: ConnectionId(cookie), ends, owner: Some(owner) })
     }
 
-    /// The socket begins a connection: it may be one that failed to connect before, and now goes elsewhere.
-    pub(super) fn connecting(&mut self, cookie: u64, owner: Arc<Process>, now_ns: u64) {
-        let connection = self.entry(cookie, now_ns);
-        *connection = Connection { owner: Some(owner), last_ns: now_ns, ..Connection::default() };
+    /// A process has connected the socket at `time_ns`. Gives `Opened` if its first segment was faster than this word of it.
+    pub(super) fn connecting(
+        &mut self,
+        cookie: u64,
+        owner: Arc<Process>,
+        time_ns: u64,
+    ) -> Option<Event<'static>> {
+        let connection = self.entry(cookie, time_ns);
+        if connection.ends.is_some() && connection.opened_ns >= time_ns {
+            return self.owned(cookie, owner, time_ns);
+        }
+        // New, or it failed to connect before and now goes elsewhere.
+        *connection = Connection { owner: Some(owner), last_ns: time_ns, ..Connection::default() };
+        None
     }
 
     /// A segment passes. Gives `Opened` if it is the connection's first, with the owner if it is known.
@@ -56,6 +68,7 @@ impl Connections {
         }
         let ends = ends(header);
         connection.ends = Some(ends);
+        connection.opened_ns = header.time_ns;
         Some(Event::Opened { connection: ConnectionId(header.cookie), ends, owner: connection.owner.clone() })
     }
 
@@ -84,7 +97,7 @@ impl Connections {
             self.make_room(now_ns);
         }
         let connection = self.known.entry(cookie).or_default();
-        connection.last_ns = now_ns;
+        connection.last_ns = connection.last_ns.max(now_ns);
         connection
     }
 
@@ -184,6 +197,18 @@ mod tests {
         // One that has not spoken yet is opened by its first segment.
         assert!(connections.owned(6, process(9), 3).is_none());
         assert!(matches!(connections.passes(&header(6, 0)), Some(Event::Opened { owner: Some(_), .. })));
+    }
+
+    #[test]
+    fn word_of_the_owner_may_come_late() {
+        let mut connections = Connections::default();
+        connections.passes(&SegmentHeader { time_ns: 10, ..header(5, flags::SYN) });
+        connections.closed(5, 11);
+        assert!(matches!(
+            connections.connecting(5, process(7), 9),
+            Some(Event::Opened { owner: Some(_), .. })
+        ));
+        assert!(connections.passes(&header(5, 0)).is_none());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The kernel as a source: programs attached, the ring read, owners found.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, MapData, MapError, RingBuf};
@@ -15,9 +15,11 @@ use super::cgroup;
 use super::clock::{Clock, monotonic_ns};
 use super::connections::{Connections, direction};
 use super::existing::Found;
+use super::owners::Owners;
 use super::programs::{Maps, PROGRAMS, Programs, Settings};
 use super::resolver::Resolver;
 use super::ring::{Record, decode, ring_size, wake_shift};
+use super::sleeper::Sleeper;
 use super::{ConnectionId, CounterReader, Counters, Event, PortSet, Segment};
 use crate::process::{ServiceNames, Table};
 
@@ -107,6 +109,7 @@ pub struct Live {
     ring: RingBuf<MapData>,
     tracked: HashMap<MapData, u64, u8>,
     counters: CounterReader,
+    owners: Owners,
     state: State,
 }
 
@@ -114,7 +117,7 @@ pub struct Live {
 struct State {
     clock: Clock,
     connections: Connections,
-    processes: Table,
+    processes: Arc<Mutex<Table>>,
     resolver: Resolver,
     /// Sockets whose end the kernel side is to tell although it did not see their beginning.
     untracked: Vec<u64>,
@@ -137,7 +140,9 @@ impl Live {
                 "only this container's part of the cgroup tree is in sight: other processes are not seen"
             );
         }
-        let Maps { ring, counters, tracked } = programs.maps()?;
+        let Maps { ring, owners, counters, tracked } = programs.maps()?;
+        let processes = Arc::new(Mutex::new(Table::new(options.services)));
+        let owners = Owners::start(owners, Arc::clone(&processes)).map_err(CaptureError::Wait)?;
         let mut links = Vec::with_capacity(PROGRAMS.len());
         // Owners first, so that no segment comes before its owner.
         for (name, needed) in PROGRAMS.into_iter().rev() {
@@ -156,10 +161,11 @@ impl Live {
             ring,
             tracked,
             counters: CounterReader::new(counters),
+            owners,
             state: State {
                 clock: Clock::measure(),
                 connections: Connections::default(),
-                processes: Table::new(options.services),
+                processes,
                 resolver: Resolver::new(options.ports),
                 untracked: Vec::new(),
             },
@@ -195,7 +201,7 @@ impl Live {
             let full_batch = self.drain(BATCH, &mut sink);
             sink(Event::Tick { time_ns: self.state.clock.wall_ns(monotonic_ns()) });
             let now = Instant::now();
-            let found = self.state.resolver.turn(now);
+            let found = self.state.resolver.turn(now, |cookie| self.state.connections.lacks_owner(cookie));
             self.state.found(found, &mut sink);
             if now.saturating_duration_since(upkeep) >= UPKEEP {
                 upkeep = now;
@@ -205,22 +211,29 @@ impl Live {
             match full_batch {
                 BATCH => {}
                 0 => {
-                    sleeper.sleep(sleep_ms).map_err(CaptureError::Wait)?;
+                    sleeper.sleep(Some(sleep_ms)).map_err(CaptureError::Wait)?;
                     sleep_ms = (sleep_ms * 2).min(LONGEST_SLEEP_MS);
                 }
                 _ => {
                     sleep_ms = SHORTEST_SLEEP_MS;
-                    sleeper.sleep(sleep_ms).map_err(CaptureError::Wait)?;
+                    sleeper.sleep(Some(sleep_ms)).map_err(CaptureError::Wait)?;
                 }
             }
         }
         self.links.clear();
+        self.owners.finish();
         while self.drain(BATCH, &mut sink) > 0 {}
         Ok(self.counters())
     }
 
     /// Hands on at most `limit` records of the ring, and says how many there were.
     fn drain(&mut self, limit: usize, sink: &mut impl FnMut(Event<'_>)) -> usize {
+        for owned in self.owners.take() {
+            if let Some(event) = self.state.connections.connecting(owned.cookie, owned.process, owned.time_ns)
+            {
+                sink(event);
+            }
+        }
         let mut count = 0;
         while count < limit
             && let Some(record) = self.ring.next()
@@ -243,23 +256,20 @@ impl State {
                 if let Some(opened) = self.connections.passes(&header) {
                     if self.connections.lacks_owner(header.cookie) {
                         self.untracked.push(header.cookie);
-                        self.resolver.ask();
+                        self.resolver.ask(header.cookie);
                     }
                     sink(opened);
                 }
                 sink(Event::Segment(self.segment(&header, payload)));
-            }
-            Some(Record::Owner(owner)) => {
-                let comm = owner.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-                let process = self.processes.get(owner.pid, &String::from_utf8_lossy(comm));
-                self.connections.connecting(owner.cookie, process, owner.time_ns);
             }
             Some(Record::Closed(closed)) => {
                 if let Some(event) = self.connections.closed(closed.cookie, closed.time_ns) {
                     sink(event);
                 }
             }
-            None => tracing::error!("the ring holds a record of a kind that the programs do not write"),
+            Some(Record::Owner(_)) | None => {
+                tracing::error!("the ring holds a record of a kind that the programs do not write")
+            }
         }
     }
 
@@ -288,49 +298,12 @@ impl State {
             }
             self.untracked.push(socket.cookie);
             if let Some(pid) = socket.pid {
-                let process = self.processes.get(pid, "");
+                let process = self.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
                 if let Some(opened) = self.connections.owned(socket.cookie, process, now_ns) {
                     sink(opened);
                 }
             }
         }
-    }
-}
-
-/// Sleeps until the kernel side wakes the agent or time is up. Edge-triggered: data that waits without a wake-up does not end the sleep, or the
-/// agent would run for every packet.
-struct Sleeper {
-    epoll: OwnedFd,
-}
-
-impl Sleeper {
-    fn new(ring: &RingBuf<MapData>) -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if epoll < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just gave this descriptor to us alone.
-        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
-        let mut interest = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
-        let ring = ring.as_fd().as_raw_fd();
-        // SAFETY: two open descriptors and a valid event.
-        if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, ring, &raw mut interest) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self { epoll })
-    }
-
-    fn sleep(&self, at_most_ms: i32) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: an open descriptor and room for one event.
-        if unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), &raw mut event, 1, at_most_ms) } < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -7,11 +7,13 @@ mod counters;
 mod existing;
 mod live;
 mod netlink;
+mod owners;
 mod ports;
 pub mod probe;
 mod programs;
 mod resolver;
 mod ring;
+mod sleeper;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

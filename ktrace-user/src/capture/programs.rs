@@ -38,6 +38,7 @@ pub(super) struct Programs {
 /// The maps that the agent reads and writes.
 pub(super) struct Maps {
     pub(super) ring: RingBuf<MapData>,
+    pub(super) owners: RingBuf<MapData>,
     pub(super) counters: PerCpuArray<MapData, Tally>,
     pub(super) tracked: HashMap<MapData, u64, u8>,
 }
@@ -80,6 +81,7 @@ impl Programs {
         }
         Ok(Maps {
             ring: take(&mut self.ebpf, "RING")?,
+            owners: take(&mut self.ebpf, "OWNERS")?,
             counters: take(&mut self.ebpf, "COUNTERS")?,
             tracked: take(&mut self.ebpf, "TRACKED")?,
         })

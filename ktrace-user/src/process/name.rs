@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn derived_names() {
-        let long_class_path = "-cp\0".to_owned()
+        let long_class_path = "java\0-cp\0".to_owned()
             + &"/very/long.jar:".repeat(100)
             + "\0kafka.tools.ProducerPerformance\0--topic\0t";
         for (executable, arguments, name, runtime) in [
