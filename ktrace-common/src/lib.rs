@@ -1,2 +1,21 @@
 //! What the kernel side and the agent both read: event layouts, `#[repr(C)]`, without padding.
+//!
+//! Every record in the ring buffer begins with its [`Kind`] as one byte, so a reader knows the layout from the first byte. Numbers are in the
+//! byte order of the machine, addresses in network order as in the packet; IPv4 addresses are written v4-mapped (`::ffff:a.b.c.d`).
 #![no_std]
+
+mod counter;
+mod event;
+mod port;
+
+pub use counter::{Counter, Tally};
+pub use event::{Closed, Kind, Owner, SegmentHeader, ends, flags};
+pub use port::{PORT_WORDS, port_slot};
+
+/// Payload bytes of the size classes that a piece of a packet is copied in. The piece reserves the smallest class that holds it, so it never
+/// takes more than twice its size from the ring (and 64 bytes at least); longer packets go as several pieces of the largest class.
+pub const CLASSES: [usize; 11] = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
+
+/// Pieces of the largest class that one packet may fill before its last piece. Linux caps a packet (GSO, big TCP) at 8 × 65535 bytes
+/// (`GSO_MAX_SIZE` in `include/linux/netdevice.h`), so nothing that Linux sends today is over the limit.
+pub const FULL_PIECES: u32 = 8;

@@ -1,16 +1,29 @@
 //! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
 
+mod cgroup;
+mod clock;
+mod connections;
+mod counters;
+mod existing;
 pub mod file;
-pub mod live;
+mod live;
+mod netlink;
+mod owners;
 mod ports;
 pub mod probe;
+mod programs;
+mod resolver;
+mod ring;
+mod sleeper;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::process::Process;
 
-pub use ports::{PortSet, PortSetError};
+pub use counters::{Count, CounterReader, Counters};
+pub use live::{CaptureError, Live, LiveOptions};
+pub use ports::{PortSet, PortsError};
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,40 +1,283 @@
-//! What this host allows: not built yet.
+//! What of capturing works on this host, tried and not guessed: for `ktrace doctor`.
 
-use super::{Ends, PortSet};
+use std::fs;
+use std::sync::Arc;
 
-/// One thing looked at.
-#[derive(Clone, Debug)]
+use ktrace_common::ends;
+
+use super::cgroup::{self, Cgroup};
+use super::existing;
+use super::live::page_size;
+use super::programs::{PROGRAMS, Programs, Settings};
+use super::ring::{ring_size, wake_shift};
+use super::{CaptureError, Ends, PortSet};
+use crate::process::{Process, ServiceNames, Table};
+
+/// One thing that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
+    /// Short, the same on every host: `kernel`, `cgroup v2`, `CAP_BPF`, `program egress`.
     pub name: String,
     pub ok: bool,
+    /// What was found.
     pub detail: String,
-    /// What to do about it, where it is not well.
+    /// What to do, where something is missing.
     pub advice: Option<String>,
 }
 
-/// A socket to or from a Kafka port.
+/// A Kafka connection of a process on this host.
 #[derive(Clone, Debug)]
-pub struct SocketSeen {
+pub struct KafkaSocket {
     pub ends: Ends,
-    pub pid: Option<u32>,
-    pub service: Option<String>,
+    /// `None` where the process was not found, or may not be looked at.
+    pub owner: Option<Arc<Process>>,
 }
 
-/// What was found; capture is possible where all checks are well.
+/// All that was found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub items: Vec<Check>,
-    pub sockets: Vec<SocketSeen>,
+    pub sockets: Vec<KafkaSocket>,
 }
 
-/// Looks at this host.
+impl Report {
+    /// Whether everything works that a capture cannot do without.
+    #[must_use]
+    pub fn can_capture(&self) -> bool {
+        let works = |name: &str| self.items.iter().any(|item| item.name == name && item.ok);
+        PROGRAMS.into_iter().filter(|(_, needed)| *needed).all(|(name, _)| works(&program_item(name)))
+    }
+}
+
+/// Capabilities that capturing makes use of: bit (`include/uapi/linux/capability.h`), name, what it is for, and whether there is no capture
+/// without it.
+const CAPABILITIES: [(u32, &str, &str, bool); 6] = [
+    (39, "CAP_BPF", "loading the programs", true),
+    (12, "CAP_NET_ADMIN", "attaching them to sockets", true),
+    (38, "CAP_PERFMON", "not needed; later for TLS libraries", false),
+    (
+        21,
+        "CAP_SYS_ADMIN",
+        "sockets in other network namespaces that were there before; mounting cgroup v2 where it is not",
+        false,
+    ),
+    (19, "CAP_SYS_PTRACE", "names of processes of other users, from their environment and executable", false),
+    (2, "CAP_DAC_READ_SEARCH", "the same where file modes forbid it", false),
+];
+/// CAP_SYS_ADMIN includes CAP_BPF and CAP_NET_ADMIN as far as BPF goes.
+const SYS_ADMIN: u32 = 21;
+/// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the inode of the initial pid namespace.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Tries everything. Programs are attached for a moment and let nothing through the ring.
 #[must_use]
-pub fn run(_ports: &PortSet) -> Report {
-    let items = vec![Check {
-        name: "live capture".to_owned(),
-        ok: false,
-        detail: "not part of this build".to_owned(),
-        advice: Some("use ktrace replay on a capture file".to_owned()),
-    }];
-    Report { items, sockets: Vec::new() }
+pub fn run(ports: &PortSet) -> Report {
+    let mut items = vec![kernel(), pid_namespace()];
+    items.extend(capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default()));
+    items.extend(memlock());
+    let cgroup = cgroup::open(None);
+    items.push(cgroup_item(&cgroup));
+    items.extend(programs(ports, cgroup.as_ref().ok()));
+    let (item, sockets) = sockets(ports);
+    items.push(item);
+    Report { items, sockets }
+}
+
+fn check(name: &str, ok: bool, detail: impl Into<String>, advice: Option<&str>) -> Check {
+    Check { name: name.to_owned(), ok, detail: detail.into(), advice: advice.map(str::to_owned) }
+}
+
+fn kernel() -> Check {
+    let release = release();
+    let ok = version(&release).is_some_and(|version| version >= (5, 8));
+    check("kernel", ok, release, (!ok).then_some("ktrace needs Linux 5.8 or newer"))
+}
+
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Major and minor number of a kernel release such as `5.10.0-33-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// The kernel names processes by their number in the initial namespace; looked up in another one, they would be someone else.
+fn pid_namespace() -> Check {
+    match fs::read_link("/proc/self/ns/pid") {
+        Ok(name) if name.to_str() == Some(INITIAL_PID_NAMESPACE) => {
+            check("pid namespace", true, "the host's", None)
+        }
+        Ok(_) => check(
+            "pid namespace",
+            false,
+            "a container's: processes cannot be named",
+            Some("run the container with the host's pid namespace (hostPID: true, --pid=host)"),
+        ),
+        Err(error) => check("pid namespace", false, error.to_string(), Some("mount /proc")),
+    }
+}
+
+fn capabilities(status: &str) -> Vec<Check> {
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .unwrap_or_default();
+    CAPABILITIES
+        .into_iter()
+        .map(|(bit, name, purpose, needed)| {
+            let held = effective & 1 << bit != 0;
+            let implied = needed && effective & 1 << SYS_ADMIN != 0;
+            let advice = (!held && !implied).then(|| format!("give ktrace {name}, or run it as root"));
+            let detail = match (held, implied) {
+                (true, _) => format!("held: {purpose}"),
+                (false, true) => format!("covered by CAP_SYS_ADMIN: {purpose}"),
+                (false, false) => format!("missing: {purpose}"),
+            };
+            let optional = name == "CAP_PERFMON";
+            Check {
+                name: name.to_owned(),
+                ok: held || implied || optional,
+                detail,
+                advice: advice.filter(|_| !optional),
+            }
+        })
+        .collect()
+}
+
+/// Locked memory matters before Linux 5.11 only.
+fn memlock() -> Option<Check> {
+    if version(&release())? >= (5, 11) {
+        return None;
+    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place to write to.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    let ok = limit.rlim_max == libc::RLIM_INFINITY || unlimited_by_privilege();
+    let advice = "this kernel counts BPF maps as locked memory: raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity)";
+    let detail = match limit.rlim_max {
+        libc::RLIM_INFINITY => "no limit".to_owned(),
+        bytes => format!("at most {} KiB; raised by ktrace where it may", bytes >> 10),
+    };
+    Some(check("locked memory", ok, detail, (!ok).then_some(advice)))
+}
+
+/// Raising a hard limit takes CAP_SYS_RESOURCE (24).
+fn unlimited_by_privilege() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:"))
+            .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+            .is_some_and(|effective| effective & 1 << 24 != 0)
+    })
+}
+
+fn cgroup_item(cgroup: &Result<Cgroup, cgroup::CgroupError>) -> Check {
+    match cgroup {
+        Ok(Cgroup { path, whole_host, .. }) => {
+            let place = path.as_ref().map_or_else(
+                || "mounted nowhere; ktrace makes a mount of its own that nobody sees".to_owned(),
+                |path| format!("mounted at {}", path.display()),
+            );
+            let advice = "only a container's part of the tree is in sight: mount the host's /sys/fs/cgroup into the container";
+            check("cgroup v2", *whole_host, place, (!whole_host).then_some(advice))
+        }
+        Err(error) => check(
+            "cgroup v2",
+            false,
+            error.to_string(),
+            Some("mount the tree: mount -t cgroup2 none /sys/fs/cgroup/unified"),
+        ),
+    }
+}
+
+fn program_item(name: &str) -> String {
+    format!("program {name}")
+}
+
+/// Loads and attaches each program; all are gone again when this returns.
+fn programs(ports: &PortSet, cgroup: Option<&Cgroup>) -> Vec<Check> {
+    let ring_bytes = ring_size(1 << 16, page_size());
+    let settings = Settings { ports, ring_bytes, wake_shift: wake_shift(ring_bytes), ends: ends::CLIENT };
+    let mut programs = match Programs::new(&settings) {
+        Ok(programs) => programs,
+        Err(error) => {
+            return vec![check("eBPF maps", false, error.to_string(), Some(error.advice()))];
+        }
+    };
+    let mut items = vec![check("eBPF maps", true, "made", None)];
+    let Some(cgroup) = cgroup else { return items };
+    for (name, needed) in PROGRAMS {
+        let item = program_item(name);
+        items.push(match programs.attach(name, cgroup) {
+            Ok(_link) => check(&item, true, "loaded and attached", None),
+            Err(source) => {
+                let error = CaptureError::Program { name, source: Box::new(source) };
+                let advice = if needed {
+                    error.advice()
+                } else {
+                    "capture works without it, but knows less of processes"
+                };
+                check(&item, false, error.to_string(), Some(advice))
+            }
+        });
+    }
+    items
+}
+
+fn sockets(ports: &PortSet) -> (Check, Vec<KafkaSocket>) {
+    let mut table = Table::new(ServiceNames::default());
+    match existing::find(ports) {
+        Ok(found) => {
+            let detail = format!("{} connections to ports {ports}", found.len());
+            let sockets = found
+                .into_iter()
+                .map(|socket| KafkaSocket {
+                    ends: socket.ends,
+                    owner: socket.pid.map(|pid| table.get(pid, "")),
+                })
+                .collect();
+            (check("sockets", true, detail, None), sockets)
+        }
+        Err(error) => {
+            let advice = "the kernel lists sockets by sock_diag (modules inet_diag and tcp_diag); without it, connections older than ktrace have no process";
+            (check("sockets", false, error.to_string(), Some(advice)), Vec::new())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(version("5.10.0-33-amd64"), Some((5, 10)));
+        assert_eq!(version("6.18"), Some((6, 18)));
+        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(version("custom"), None);
+        assert!(kernel().ok);
+    }
+
+    #[test]
+    fn capabilities_from_the_status_file() {
+        let of = |line: &str| -> Vec<(String, bool)> {
+            capabilities(line).into_iter().map(|check| (check.name, check.ok)).collect()
+        };
+        assert!(of("Name:\tx\nCapEff:\t000001ffffffffff\n").iter().all(|(_, ok)| *ok));
+        let none = of("CapEff:\t0000000000000000\n");
+        assert!(none.iter().all(|(name, ok)| *ok == (name == "CAP_PERFMON")), "{none:?}");
+        // CAP_SYS_ADMIN alone.
+        let admin = of("CapEff:\t0000000000200000\n");
+        assert!(admin.contains(&("CAP_BPF".to_owned(), true)));
+        assert!(admin.contains(&("CAP_SYS_PTRACE".to_owned(), false)));
+    }
+
+    #[test]
+    fn without_its_programs_nothing_can_be_captured() {
+        assert!(!Report::default().can_capture());
+    }
 }

@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     // A reader that is gone has seen what it wanted.
     let _ = written;
-    Ok(if possible(&report) { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if report.can_capture() { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
 /// What the doctor would say of this host, as the second line of an error.
@@ -53,10 +53,6 @@ pub fn advice(ports: &PortSet) -> String {
         })
         .collect();
     if advice.is_empty() { "run ktrace doctor for more".to_owned() } else { advice.join("\n        ") }
-}
-
-fn possible(report: &Report) -> bool {
-    report.items.iter().all(|item| item.ok)
 }
 
 /// With colours; the stream takes them out where there is no terminal.
@@ -77,8 +73,8 @@ fn text(report: &Report) -> String {
         out += "\nKafka sockets seen:\n";
     }
     for socket in &report.sockets {
-        let pid = socket.pid.map(|pid| format!(" pid {pid}")).unwrap_or_default();
-        let service = socket.service.as_deref().unwrap_or("unknown process");
+        let pid = socket.owner.as_ref().map(|owner| format!(" pid {}", owner.pid)).unwrap_or_default();
+        let service = socket.owner.as_ref().map_or("unknown process", |owner| owner.resource.service_name());
         out +=
             &format!("  {} → {}  {service}{faint}{pid}{faint:#}\n", socket.ends.client, socket.ends.broker);
     }
@@ -94,12 +90,12 @@ fn as_json(report: &Report) -> serde_json::Value {
         json!({
             "client": socket.ends.client,
             "broker": socket.ends.broker,
-            "pid": socket.pid,
-            "service": socket.service,
+            "pid": socket.owner.as_ref().map(|owner| owner.pid),
+            "service": socket.owner.as_ref().map(|owner| owner.resource.service_name()),
         })
     });
     json!({
-        "possible": possible(report),
+        "possible": report.can_capture(),
         "items": items.collect::<Vec<_>>(),
         "sockets": sockets.collect::<Vec<_>>(),
     })
@@ -109,7 +105,7 @@ fn as_json(report: &Report) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::capture::Ends;
-    use crate::capture::probe::{Check, SocketSeen};
+    use crate::capture::probe::{Check, KafkaSocket};
 
     fn report() -> Report {
         let check = |name: &str, ok, advice: Option<&str>| Check {
@@ -121,7 +117,7 @@ mod tests {
         let ends = Ends { client: ([10, 0, 0, 1], 40000).into(), broker: ([10, 0, 0, 2], 9092).into() };
         Report {
             items: vec![check("kernel", true, None), check("capabilities", false, Some("add CAP_BPF"))],
-            sockets: vec![SocketSeen { ends, pid: Some(7), service: None }],
+            sockets: vec![KafkaSocket { ends, owner: None }],
         }
     }
 
@@ -130,7 +126,7 @@ mod tests {
         let plain = anstream::adapter::strip_str(&text(&report())).to_string();
         assert_eq!(
             plain,
-            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka sockets seen:\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process pid 7\n"
+            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka sockets seen:\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process\n"
         );
     }
 

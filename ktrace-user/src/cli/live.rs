@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
-use crate::capture::live::{Live as Source, LiveOptions};
+use crate::capture::{Live as Source, LiveOptions};
 use crate::export::Sinks;
 use crate::summary::Summary;
 use crate::worker::Worker;
@@ -23,8 +23,12 @@ pub fn watch(
     sinks: Sinks,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
-    let options =
-        LiveOptions { ports: pipeline.ports.clone(), cgroup: live.cgroup, ring_bytes: live.ring_size };
+    let options = LiveOptions {
+        ports: pipeline.ports.clone(),
+        cgroup: live.cgroup,
+        ring_bytes: live.ring_size as usize,
+        ..LiveOptions::default()
+    };
     let mut source = Source::open(options).map_err(|error| Failure::CannotCapture {
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports),
@@ -35,7 +39,7 @@ pub fn watch(
     summary.add(&worker.finish());
     summary.spans = kept.get();
     let counters = seen.map_err(|error| Failure::failed(error, "run ktrace doctor"))?;
-    summary.add_lost(counters);
+    summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
     let (lost, end) = sinks.finish(FLUSH);
     summary.add_lost(lost);
     told.tell(&summary)?;

@@ -1,8 +1,16 @@
 //! Who owns a socket: the traced process and the resource that its spans bear.
 
+mod environment;
+mod name;
+mod read;
+mod table;
+
 use std::sync::Arc;
 
 use crate::export::Resource;
+
+pub use name::ServiceNames;
+pub use table::Table;
 
 /// A traced process, read once at first sight.
 #[derive(Debug)]

@@ -1,0 +1,30 @@
+//! What runs in the kernel: the two programs on the way of every packet, and those that tell who owns a socket.
+//!
+//! Nothing here keeps a packet back, changes it or waits: `egress` and `ingress` always return 1 ("pass"), `connect4` and `connect6` as well.
+//! Needs Linux 5.8: ring buffer (5.8), `sock_release` and socket cookies in all of these programs (5.8), cgroup `bpf_link` (5.7).
+//! Built for the BPF targets only; for any other target this is an empty program, so that checks over the whole workspace pass.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod owner;
+#[cfg(target_arch = "bpf")]
+mod segment;
+
+/// Lets the programs use helpers that the kernel keeps for GPL-compatible ones.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Never reached: the verifier refuses programs that could.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

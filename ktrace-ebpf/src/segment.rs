@@ -1,0 +1,260 @@
+//! The bytes: `egress` and `ingress` see every packet of every socket below the cgroup that they are attached to, at the socket, from the IP
+//! header on, before fragmentation and segmentation on the way out and after reassembly on the way in.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::__sk_buff,
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes},
+    macros::cgroup_skb,
+    programs::SkBuffContext,
+};
+use ktrace_common::{CLASSES, Counter, FULL_PIECES, Kind, SegmentHeader, ends, flags};
+
+use crate::maps::{RING, captures, count, is_kafka, submit_flags};
+
+/// The programs' verdict: a tracer never drops a packet.
+const PASS: i32 = 1;
+
+/// What sockets send.
+#[cgroup_skb(egress)]
+pub fn egress(ctx: SkBuffContext) -> i32 {
+    packet(&ctx, 0);
+    PASS
+}
+
+/// What sockets receive.
+#[cgroup_skb(ingress)]
+pub fn ingress(ctx: SkBuffContext) -> i32 {
+    packet(&ctx, flags::INGRESS);
+    PASS
+}
+
+/// A piece of a packet in the ring: the header and room for one size class.
+#[repr(C)]
+struct Piece<const SIZE: usize> {
+    header: SegmentHeader,
+    payload: [u8; SIZE],
+}
+
+/// Where a packet's payload begins, and what its headers say.
+struct Parsed {
+    header: SegmentHeader,
+    /// Bytes from the IP header to the payload.
+    payload_at: u32,
+    /// Bytes of payload.
+    payload_len: u32,
+}
+
+#[inline(always)]
+fn packet(ctx: &SkBuffContext, way: u8) {
+    let skb: *mut __sk_buff = ctx.as_ptr().cast();
+    // SAFETY: the kernel passes a valid context; `remote_port` is the port in network order in the upper half of the word's bytes (as
+    // `bpf_convert_ctx_access` in `net/core/filter.c` loads it), `local_port` is in host order.
+    let (remote_port, local_port) = unsafe {
+        (
+            u32::from_be((&raw const (*skb).remote_port).read_volatile()) as u16,
+            (&raw const (*skb).local_port).read_volatile() as u16,
+        )
+    };
+    let end = if captures(ends::CLIENT) && is_kafka(remote_port) {
+        0
+    } else if captures(ends::BROKER) && is_kafka(local_port) {
+        flags::BROKER_END
+    } else {
+        return;
+    };
+    let Some(mut parsed) = parse(skb, way | end, local_port, remote_port) else {
+        // SAFETY: the kernel passes a valid context.
+        count(Counter::Unparsed, u64::from(unsafe { (*skb).len }));
+        return;
+    };
+    if parsed.payload_len == 0 && parsed.header.flags & (flags::SYN | flags::FIN | flags::RST) == 0 {
+        return;
+    }
+    // SAFETY: the helper takes the program's own context.
+    parsed.header.cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    // SAFETY: no arguments.
+    parsed.header.time_ns = unsafe { bpf_ktime_get_ns() };
+    copy(skb, &mut parsed);
+}
+
+/// Reads `N` bytes of the packet. On the stack, so `N` is small.
+#[inline(always)]
+fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
+    let mut bytes = [0u8; N];
+    // SAFETY: the destination has room for N bytes; the kernel checks the range within the packet.
+    let result = unsafe { bpf_skb_load_bytes(skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
+    (result == 0).then_some(bytes)
+}
+
+/// Reads the IP and TCP headers.
+#[inline(always)]
+fn parse(skb: *mut __sk_buff, bits: u8, local_port: u16, remote_port: u16) -> Option<Parsed> {
+    let first: [u8; 1] = load(skb, 0)?;
+    let mut header = SegmentHeader {
+        kind: Kind::Segment as u8,
+        flags: bits,
+        local_port,
+        remote_port,
+        ..SegmentHeader::default()
+    };
+    let ingress = bits & flags::INGRESS != 0;
+    let tcp_at = if first[0] >> 4 == 4 {
+        let ip: [u8; 20] = load(skb, 0)?;
+        if ip[9] != TCP {
+            return None;
+        }
+        let (source, target) =
+            (v4_mapped([ip[12], ip[13], ip[14], ip[15]]), v4_mapped([ip[16], ip[17], ip[18], ip[19]]));
+        (header.local, header.remote) = if ingress { (target, source) } else { (source, target) };
+        u32::from(ip[0] & 15) * 4
+    } else {
+        let next: [u8; 1] = load(skb, 6)?;
+        let source: [u8; 16] = load(skb, 8)?;
+        let target: [u8; 16] = load(skb, 24)?;
+        (header.local, header.remote) = if ingress { (target, source) } else { (source, target) };
+        skip_extensions(skb, next[0])?
+    };
+    let tcp: [u8; 20] = load(skb, tcp_at)?;
+    header.seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+    header.ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+    // FIN, SYN, RST and ACK are bits 0, 1, 2 and 4 of the header's byte 13 (RFC 9293, section 3.1).
+    header.flags |= (tcp[13] & 1) << 1 | (tcp[13] & 2) >> 1 | tcp[13] & 4 | (tcp[13] & 16) >> 1;
+    let payload_at = tcp_at + u32::from(tcp[12] >> 4) * 4;
+    // From the packet itself and not from the IP header: its length field is 0 in packets above 64 KiB (big TCP).
+    // SAFETY: the kernel passes a valid context.
+    let payload_len = unsafe { (*skb).len }.checked_sub(payload_at)?;
+    Some(Parsed { header, payload_at, payload_len })
+}
+
+const TCP: u8 = 6;
+
+#[inline(always)]
+fn v4_mapped(v4: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+/// Where the TCP header of an IPv6 packet begins; `next` is the type of the header behind the fixed one. More than four extension headers
+/// before TCP are not followed.
+#[inline(always)]
+fn skip_extensions(skb: *mut __sk_buff, mut next: u8) -> Option<u32> {
+    let mut at = 40;
+    for _ in 0..4 {
+        // Numbers as in the registry "IPv6 Extension Header Types": hop-by-hop, routing, destination options; fragment; authentication.
+        match next {
+            TCP => return Some(at),
+            0 | 43 | 60 => {
+                let extension: [u8; 2] = load(skb, at)?;
+                next = extension[0];
+                at += (u32::from(extension[1]) + 1) * 8;
+            }
+            44 => {
+                let extension: [u8; 2] = load(skb, at)?;
+                next = extension[0];
+                at += 8;
+            }
+            51 => {
+                let extension: [u8; 2] = load(skb, at)?;
+                next = extension[0];
+                at += (u32::from(extension[1]) + 2) * 4;
+            }
+            _ => return None,
+        }
+    }
+    (next == TCP).then_some(at)
+}
+
+/// Hands the packet to the ring: full pieces of the largest class, then the rest in the smallest class that holds it.
+#[inline(always)]
+fn copy(skb: *mut __sk_buff, parsed: &mut Parsed) {
+    const FULL: usize = CLASSES[CLASSES.len() - 1];
+    let header = &mut parsed.header;
+    let mut at = parsed.payload_at;
+    let mut left = parsed.payload_len;
+    let ending = header.flags & (flags::FIN | flags::RST);
+
+    for _ in 0..FULL_PIECES {
+        if left <= FULL as u32 {
+            break;
+        }
+        header.flags &= !ending;
+        piece::<FULL>(skb, header, at, FULL as u32);
+        // The SYN takes one number of its own.
+        header.seq = header.seq.wrapping_add(FULL as u32 + u32::from(header.flags & flags::SYN != 0));
+        header.flags &= !flags::SYN;
+        at += FULL as u32;
+        left -= FULL as u32;
+    }
+    header.flags |= ending;
+    match left as usize {
+        0..=64 => piece::<64>(skb, header, at, left),
+        65..=128 => piece::<128>(skb, header, at, left),
+        129..=256 => piece::<256>(skb, header, at, left),
+        257..=512 => piece::<512>(skb, header, at, left),
+        513..=1024 => piece::<1024>(skb, header, at, left),
+        1025..=2048 => piece::<2048>(skb, header, at, left),
+        2049..=4096 => piece::<4096>(skb, header, at, left),
+        4097..=8192 => piece::<8192>(skb, header, at, left),
+        8193..=16384 => piece::<16384>(skb, header, at, left),
+        16385..=32768 => piece::<32768>(skb, header, at, left),
+        32769..=FULL => piece::<FULL>(skb, header, at, left),
+        _ => count(Counter::OverLimit, u64::from(left)),
+    }
+}
+
+/// Copies `len` bytes (at most `SIZE`) of the packet straight into the ring.
+#[inline(always)]
+fn piece<const SIZE: usize>(skb: *mut __sk_buff, header: &mut SegmentHeader, at: u32, len: u32) {
+    const {
+        let mut known = false;
+        let mut index = 0;
+        while index < CLASSES.len() {
+            known |= CLASSES[index] == SIZE;
+            index += 1;
+        }
+        assert!(known);
+    }
+    let Some(mut entry) = RING.reserve::<Piece<SIZE>>(0) else {
+        count(Counter::RingFull, u64::from(len));
+        return;
+    };
+    let piece = entry.as_mut_ptr();
+    header.len = len;
+    header.copied = 0;
+    if len > 0 {
+        // SAFETY: the reservation has room for SIZE bytes of payload and `bounded` gives at most SIZE.
+        let result = unsafe {
+            bpf_skb_load_bytes(skb.cast(), at, (&raw mut (*piece).payload).cast(), bounded::<SIZE>(len))
+        };
+        if result == 0 {
+            header.copied = len;
+        } else {
+            count(Counter::LoadFailed, u64::from(len));
+        }
+    }
+    // SAFETY: the reservation is exclusive and has room for the header.
+    unsafe { (&raw mut (*piece).header).write(*header) };
+    count(Counter::Captured, u64::from(header.copied));
+    entry.submit(submit_flags(size_of::<Piece<SIZE>>() as u64));
+}
+
+/// `len` (1 to `SIZE`, a power of two) in a form whose bounds every verifier sees: 5.10's does not carry those of a comparison to the helper
+/// call, and the compiler would drop a mask that it can prove to change nothing.
+#[inline(always)]
+fn bounded<const SIZE: usize>(len: u32) -> u32 {
+    let mut value = u64::from(len);
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        asm!(
+            "{value} += -1",
+            "{value} &= {mask}",
+            "{value} += 1",
+            value = inout(reg) value,
+            mask = const SIZE - 1,
+            options(pure, nomem, nostack),
+        );
+    }
+    value as u32
+}

@@ -1,0 +1,152 @@
+//! Where to attach: the root of the cgroup v2 tree, wherever it is mounted, or a directory that the user names.
+
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// A directory of the cgroup v2 tree, open for attaching.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    pub(super) fd: OwnedFd,
+    /// Where it is mounted; `None` where it was mounted by ourselves, out of sight.
+    pub(super) path: Option<PathBuf>,
+    /// Whether it is the root of the whole host and not only of a container.
+    pub(super) whole_host: bool,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CgroupError {
+    #[error("{path}: {source}")]
+    Open { path: PathBuf, source: io::Error },
+    #[error("{path} is not in a cgroup v2 tree")]
+    NotCgroup2 { path: PathBuf },
+    #[error("no cgroup v2 tree is mounted, and mounting one failed: {source}")]
+    Mount { source: io::Error },
+}
+
+/// Opens the directory that the user named, or the root: the mount that shows most of the host, or a mount of our own that nobody sees.
+pub(super) fn open(named: Option<&Path>) -> Result<Cgroup, CgroupError> {
+    if let Some(path) = named {
+        let fd = open_directory(path)?;
+        return if is_cgroup2(fd.as_raw_fd()) {
+            Ok(Cgroup { fd, path: Some(path.to_owned()), whole_host: is_root(path) })
+        } else {
+            Err(CgroupError::NotCgroup2 { path: path.to_owned() })
+        };
+    }
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if let Some(path) = mounts(&table).into_iter().max_by_key(|path| is_root(path)) {
+        let fd = open_directory(&path)?;
+        return Ok(Cgroup { fd, whole_host: is_root(&path), path: Some(path) });
+    }
+    let fd = mount_detached().map_err(|source| CgroupError::Mount { source })?;
+    let whole_host = is_root(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())));
+    Ok(Cgroup { fd, path: None, whole_host })
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {
+    File::open(path).map(OwnedFd::from).map_err(|source| CgroupError::Open { path: path.to_owned(), source })
+}
+
+/// Mount points of cgroup v2 in a mount table (proc_pid_mountinfo(5)), in its order.
+fn mounts(table: &str) -> Vec<PathBuf> {
+    table
+        .lines()
+        .filter_map(|line| {
+            let (before, after) = line.split_once(" - ")?;
+            (after.split(' ').next() == Some("cgroup2"))
+                .then(|| before.split(' ').nth(4).map(|path| PathBuf::from(unescape(path))))?
+        })
+        .collect()
+}
+
+/// The mount table writes space, tab, newline and backslash as octal numbers.
+fn unescape(text: &str) -> String {
+    ["\\040 ", "\\011\t", "\\012\n", "\\134\\"].iter().fold(text.to_owned(), |text, pair| {
+        let (code, plain) = pair.split_at(4);
+        text.replace(code, plain)
+    })
+}
+
+/// Only the root of the hierarchy has no `cgroup.events` (`Documentation/admin-guide/cgroup-v2.rst`, "exists on non-root cgroups").
+fn is_root(path: &Path) -> bool {
+    path.join("cgroup.controllers").exists() && !path.join("cgroup.events").exists()
+}
+
+fn is_cgroup2(fd: RawFd) -> bool {
+    // SAFETY: all-zero bytes are a valid statfs.
+    let mut info: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: an open descriptor and a valid place to write to.
+    unsafe { libc::fstatfs(fd, &raw mut info) == 0 && info.f_type == libc::CGROUP2_SUPER_MAGIC }
+}
+
+/// Mounts the tree without a place in any file system: the mount lives as long as the descriptor, so not even `kill -9` leaves it behind.
+/// Linux 5.2; needs CAP_SYS_ADMIN.
+fn mount_detached() -> io::Result<OwnedFd> {
+    /// `FSCONFIG_CMD_CREATE` of `include/uapi/linux/mount.h`.
+    const CREATE: libc::c_uint = 6;
+    const HERE: &CStr = c".";
+
+    // SAFETY: a terminated string.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"cgroup2".as_ptr(), 0) })?;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: an open descriptor; this command takes no key and no value.
+    if unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: an open descriptor.
+    let mount = owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0) })?;
+    // The mount's own descriptor is a mere path; programs attach to a directory that was opened.
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: an open descriptor and a terminated string.
+    owned(unsafe { libc::openat(mount.as_raw_fd(), HERE.as_ptr(), flags) }.into())
+}
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(result) {
+        // SAFETY: the kernel just gave this descriptor to us alone.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_cgroup2_in_mount_tables() {
+        let hybrid = "\
+25 21 0:22 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755
+26 25 0:23 / /sys/fs/cgroup/unified rw,relatime shared:10 - cgroup2 cgroup2 rw
+27 25 0:24 / /sys/fs/cgroup/cpu rw,relatime shared:11 - cgroup cgroup rw,cpu
+99 25 0:23 / /mnt/with\\040space\\134 rw - cgroup2 none rw";
+        assert_eq!(
+            mounts(hybrid),
+            [PathBuf::from("/sys/fs/cgroup/unified"), PathBuf::from("/mnt/with space\\")]
+        );
+        assert!(mounts("").is_empty());
+        assert!(mounts("garbage\n - \n1 2 - cgroup2").is_empty());
+    }
+
+    #[test]
+    fn named_directories_must_be_cgroups() {
+        assert!(matches!(open(Some(Path::new("/nowhere"))), Err(CgroupError::Open { .. })));
+        assert!(matches!(open(Some(Path::new("/proc"))), Err(CgroupError::NotCgroup2 { .. })));
+    }
+
+    #[test]
+    fn a_mount_of_our_own_is_a_cgroup_root() {
+        match mount_detached() {
+            Ok(fd) => {
+                assert!(is_cgroup2(fd.as_raw_fd()));
+                let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+                assert!(!table.contains(&format!("fd/{}", fd.as_raw_fd())));
+            }
+            Err(error) => println!("skipped: {error}"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Kafka sockets that are there already, and the processes that hold them: for connections older than the agent, and for those whose owner
+//! the kernel side could not tell.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use super::netlink::{Socket, tcp_sockets};
+use super::{Ends, PortSet};
+
+/// A client's end of a connection to a Kafka port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) cookie: u64,
+    pub(super) ends: Ends,
+    /// A process that holds the socket, by the agent's view of /proc; `None` where none was found (gone, or not to be seen).
+    pub(super) pid: Option<u32>,
+}
+
+/// Lists the sockets of all network namespaces that the agent may enter (CAP_SYS_ADMIN for others than its own), and finds their processes
+/// through the descriptors in /proc (CAP_SYS_PTRACE for those of other users).
+///
+/// Takes about a second on a host with a million descriptors; nothing is looked up if no socket matches.
+pub(super) fn find(ports: &PortSet) -> io::Result<Vec<Found>> {
+    let sockets: Vec<Socket> =
+        in_all_namespaces()?.into_iter().filter(|socket| ports.contains(socket.remote.port())).collect();
+    let wanted = sockets.iter().map(|socket| socket.inode).filter(|inode| *inode != 0).collect();
+    let holders = holders(wanted);
+    Ok(sockets
+        .into_iter()
+        .map(|socket| Found {
+            cookie: socket.cookie,
+            ends: Ends { client: socket.local, broker: socket.remote },
+            pid: holders.get(&socket.inode).copied(),
+        })
+        .collect())
+}
+
+fn in_all_namespaces() -> io::Result<Vec<Socket>> {
+    let mut sockets = tcp_sockets()?;
+    let own = fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let others = namespaces(&own);
+    if others.is_empty() {
+        return Ok(sockets);
+    }
+    // A thread of its own: it ends in another namespace than it began in.
+    let entered = thread::Builder::new().name("ktrace-netns".into()).spawn(move || {
+        let mut sockets = Vec::new();
+        for path in others {
+            let Ok(namespace) = File::open(&path) else { continue };
+            // SAFETY: an open descriptor; only this thread changes its namespace.
+            if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+                sockets.extend(tcp_sockets().unwrap_or_default());
+            } else {
+                let error = io::Error::last_os_error();
+                tracing::debug!(path = %path.display(), %error, "cannot list the sockets of a network namespace");
+            }
+        }
+        sockets
+    })?;
+    sockets.extend(entered.join().unwrap_or_default());
+    Ok(sockets)
+}
+
+/// A path to each network namespace that a process lives in, except `own`.
+fn namespaces(own: &Path) -> Vec<PathBuf> {
+    let mut seen = HashSet::from([own.to_owned()]);
+    let mut paths = Vec::new();
+    for (_, folder) in processes() {
+        let path = folder.join("ns/net");
+        if let Ok(name) = fs::read_link(&path)
+            && seen.insert(name)
+        {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+/// Which process holds each of the wanted sockets. Where several do (after fork), the one with the lowest number: most often the parent.
+fn holders(mut wanted: HashSet<u32>) -> HashMap<u32, u32> {
+    let mut holders = HashMap::new();
+    for (pid, folder) in processes() {
+        if wanted.is_empty() {
+            break;
+        }
+        let Ok(descriptors) = fs::read_dir(folder.join("fd")) else { continue };
+        for descriptor in descriptors.flatten() {
+            let Ok(target) = fs::read_link(descriptor.path()) else { continue };
+            if let Some(inode) = target.to_str().and_then(socket_inode)
+                && wanted.remove(&inode)
+            {
+                holders.insert(inode, pid);
+            }
+        }
+    }
+    holders
+}
+
+/// The processes in /proc, by number.
+fn processes() -> Vec<(u32, PathBuf)> {
+    let mut processes: Vec<(u32, PathBuf)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+        .collect();
+    processes.sort_unstable();
+    processes
+}
+
+/// The inode number in the target of a descriptor's link, if it is a socket.
+fn socket_inode(target: &str) -> Option<u32> {
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn descriptor_links() {
+        assert_eq!(socket_inode("socket:[12345]"), Some(12345));
+        assert_eq!(socket_inode("pipe:[12345]"), None);
+        assert_eq!(socket_inode("socket:[]"), None);
+        assert_eq!(socket_inode("/tmp/socket:[1]"), None);
+    }
+
+    #[test]
+    fn finds_our_own_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let found = find(&port.to_string().parse().unwrap()).unwrap();
+        let [found] = found.as_slice() else { panic!("one socket expected: {found:?}") };
+        assert_eq!(found.ends.client, stream.local_addr().unwrap());
+        assert_eq!(found.ends.broker, stream.peer_addr().unwrap());
+        assert_eq!(found.pid, Some(std::process::id()));
+    }
+}

@@ -1,0 +1,178 @@
+//! The TCP sockets of a network namespace, as the kernel lists them: sock_diag(7).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use super::connections::address;
+
+/// A connected TCP socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Socket {
+    /// The same number as `bpf_get_socket_cookie` gives.
+    pub(super) cookie: u64,
+    /// 0 where no process holds it any more.
+    pub(super) inode: u32,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+/// Message type of `include/uapi/linux/sock_diag.h`.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// Bytes of `struct nlmsghdr`, of `struct inet_diag_req_v2` and of `struct inet_diag_msg`.
+const NLMSG_HEADER: usize = 16;
+const REQUEST: usize = 56;
+const ANSWER: usize = 72;
+/// Established, SYN sent, FIN wait 1 and 2, close wait, last ACK, closing (`include/net/tcp_states.h`): all that has or had a peer, without
+/// TIME-WAIT, which belongs to no process.
+const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+
+/// Lists the sockets of the calling thread's network namespace.
+pub(super) fn tcp_sockets() -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        dump(u8::try_from(family).unwrap_or_default(), &mut sockets)?;
+    }
+    Ok(sockets)
+}
+
+fn dump(family: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let fd = unsafe {
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave this descriptor to us alone.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let request = request(family);
+    // SAFETY: an open descriptor and a buffer of the given length.
+    if unsafe { libc::send(fd.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut buffer = vec![0_u8; 64 << 10];
+    loop {
+        // SAFETY: an open descriptor and a buffer of the given length.
+        let received = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let Ok(received) = usize::try_from(received) else {
+            match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => continue,
+                error => return Err(error),
+            }
+        };
+        if received == 0 || parse(&buffer[..received.min(buffer.len())], sockets)? {
+            return Ok(());
+        }
+    }
+}
+
+fn request(family: u8) -> [u8; NLMSG_HEADER + REQUEST] {
+    let mut message = [0; NLMSG_HEADER + REQUEST];
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    message[0..4].copy_from_slice(&((NLMSG_HEADER + REQUEST) as u32).to_ne_bytes());
+    message[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message[6..8].copy_from_slice(&flags.to_ne_bytes());
+    message[16] = family;
+    message[17] = libc::IPPROTO_TCP as u8;
+    message[20..24].copy_from_slice(&STATES.to_ne_bytes());
+    message
+}
+
+/// Reads the messages of one datagram; whether the list has ended.
+fn parse(mut datagram: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool> {
+    while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
+        let length = length as usize;
+        let Some(body) = datagram.get(NLMSG_HEADER..length) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "sock_diag answer is cut short"));
+        };
+        match i32::from(kind) {
+            libc::NLMSG_DONE => return Ok(true),
+            libc::NLMSG_ERROR => {
+                let code = u32_at(body, 0).unwrap_or_default().cast_signed();
+                return Err(io::Error::from_raw_os_error(-code));
+            }
+            _ => sockets.extend(socket(body)),
+        }
+        // Messages are padded to four bytes.
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// Reads a `struct inet_diag_msg`.
+fn socket(body: &[u8]) -> Option<Socket> {
+    let body = body.get(..ANSWER)?;
+    let family = i32::from(body[0]);
+    let port = |at: usize| Some(u16::from_be_bytes(body.get(at..at + 2)?.try_into().ok()?));
+    let octets = |at: usize| -> Option<[u8; 16]> {
+        let bytes: [u8; 16] = body.get(at..at + 16)?.try_into().ok()?;
+        Some(if family == libc::AF_INET {
+            let [a, b, c, d, ..] = bytes;
+            std::net::Ipv4Addr::new(a, b, c, d).to_ipv6_mapped().octets()
+        } else {
+            bytes
+        })
+    };
+    Some(Socket {
+        local: address(octets(8)?, port(4)?),
+        remote: address(octets(24)?, port(6)?),
+        cookie: u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << 32,
+        inode: u32_at(body, 68)?,
+    })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn lists_a_socket_with_its_cookie() {
+        for listen in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(listen) else { continue };
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let mut cookie = 0_u64;
+            let mut length = size_of::<u64>() as libc::socklen_t;
+            // SAFETY: an open descriptor and a place for eight bytes.
+            let result = unsafe {
+                libc::getsockopt(
+                    stream.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    libc::SO_COOKIE,
+                    (&raw mut cookie).cast(),
+                    &raw mut length,
+                )
+            };
+            assert_eq!(result, 0);
+            let sockets = tcp_sockets().unwrap();
+            let found = sockets.iter().find(|socket| socket.cookie == cookie).unwrap();
+            assert_eq!(found.local, stream.local_addr().unwrap());
+            assert_eq!(found.remote, stream.peer_addr().unwrap());
+            assert_ne!(found.inode, 0);
+        }
+    }
+
+    #[test]
+    fn answers_cut_short_are_errors_not_panics() {
+        let mut sockets = Vec::new();
+        let mut message = vec![0_u8; NLMSG_HEADER];
+        message[0..4].copy_from_slice(&200_u32.to_ne_bytes());
+        message[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        assert!(parse(&message, &mut sockets).is_err());
+        message[0..4].copy_from_slice(&3_u32.to_ne_bytes());
+        assert!(parse(&message, &mut sockets).is_err());
+        message[0..4].copy_from_slice(&(NLMSG_HEADER as u32).to_ne_bytes());
+        assert!(!parse(&message, &mut sockets).unwrap());
+        assert!(sockets.is_empty());
+    }
+}

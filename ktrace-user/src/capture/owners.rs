@@ -1,0 +1,102 @@
+//! Reads processes from /proc the moment that they connect, in a thread of its own: a process may be gone a millisecond later, and the thread
+//! that reads the segments may be busy for longer than that.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use aya::maps::{MapData, RingBuf};
+
+use super::ring::{Record, decode};
+use super::sleeper::{Alarm, Sleeper};
+use crate::process::{Process, Table};
+
+/// A process has connected a socket.
+pub(super) struct Owned {
+    pub(super) cookie: u64,
+    pub(super) process: Arc<Process>,
+    /// Kernel time of the connect.
+    pub(super) time_ns: u64,
+}
+
+/// The thread; it ends when this is dropped.
+pub(super) struct Owners {
+    read: Receiver<Owned>,
+    stop: Arc<AtomicBool>,
+    alarm: Alarm,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Owners {
+    /// Starts the thread on the ring of owners.
+    pub(super) fn start(mut ring: RingBuf<MapData>, table: Arc<Mutex<Table>>) -> io::Result<Self> {
+        let sleeper = Sleeper::new(&ring)?;
+        let alarm = sleeper.alarm()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (sender, read) = mpsc::channel();
+        let thread = thread::Builder::new().name("ktrace-owners".into()).spawn(move || {
+            hurry();
+            loop {
+                // Looked at before the ring, so that what came before the end is read.
+                let last = stopped.load(Ordering::Acquire);
+                drain(&mut ring, &table, &sender);
+                if last {
+                    return;
+                }
+                if let Err(error) = sleeper.sleep(None) {
+                    tracing::error!(%error, "owners of new connections will not be known");
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { read, stop, alarm, thread: Some(thread) })
+    }
+
+    /// What was read since the last call.
+    pub(super) fn take(&self) -> impl Iterator<Item = Owned> {
+        self.read.try_iter()
+    }
+
+    /// Reads what is left in the ring, and ends the thread.
+    pub(super) fn finish(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.alarm.ring();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that reads processes has panicked");
+        }
+    }
+}
+
+impl Drop for Owners {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, sender: &Sender<Owned>) {
+    while let Some(record) = ring.next() {
+        let Some(Record::Owner(owner)) = decode(&record) else { continue };
+        let comm = owner.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let comm = String::from_utf8_lossy(comm);
+        let process = table.lock().unwrap_or_else(PoisonError::into_inner).get(owner.pid, &comm);
+        // Nobody receives once the capture has ended.
+        drop(sender.send(Owned { cookie: owner.cookie, process, time_ns: owner.time_ns }));
+    }
+}
+
+/// Lets this thread go before others where that is allowed (CAP_SYS_NICE): it runs for a tenth of a millisecond for each new connection, and
+/// what it does not read at once is lost.
+fn hurry() {
+    // SAFETY: no pointers; 0 means the calling thread.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+    if result != 0 {
+        tracing::debug!(
+            "short-lived processes may be gone before they are read: no permission to raise the priority"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! The eBPF programs: loaded, attached to a cgroup, and their maps.
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::links::{CgroupAttachMode, FdLink};
+use aya::programs::{CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError};
+use aya::{Ebpf, EbpfLoader};
+use ktrace_common::{PORT_WORDS, Tally, port_slot};
+
+use super::{CaptureError, PortSet};
+use crate::capture::cgroup::Cgroup;
+
+/// The object that the build script made.
+#[cfg(ktrace_ebpf)]
+static OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ktrace")));
+#[cfg(not(ktrace_ebpf))]
+static OBJECT: Option<&[u8]> = None;
+
+/// The programs by name, and whether there is no capture without them. Without `connect4` and `connect6`, processes are only found by looking
+/// through /proc; without `sock_release` (Linux 5.9), ends of sockets are only seen as FIN and RST.
+pub(super) const PROGRAMS: [(&str, bool); 5] =
+    [("egress", true), ("ingress", true), ("connect4", false), ("connect6", false), ("sock_release", false)];
+
+/// What is set before the programs are loaded.
+pub(super) struct Settings<'a> {
+    pub(super) ports: &'a PortSet,
+    /// A size that the kernel accepts.
+    pub(super) ring_bytes: u32,
+    pub(super) wake_shift: u32,
+    /// Bits of [`ktrace_common::ends`].
+    pub(super) ends: u8,
+}
+
+/// The object in the kernel: its maps are made; its programs are loaded one by one.
+pub(super) struct Programs {
+    ebpf: Ebpf,
+}
+
+/// The maps that the agent reads and writes.
+pub(super) struct Maps {
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) owners: RingBuf<MapData>,
+    pub(super) counters: PerCpuArray<MapData, Tally>,
+    pub(super) tracked: HashMap<MapData, u64, u8>,
+}
+
+impl Programs {
+    /// Makes the maps and fills in the ports.
+    pub(super) fn new(settings: &Settings<'_>) -> Result<Self, CaptureError> {
+        let object = OBJECT.ok_or(CaptureError::NotBuilt)?;
+        raise_memlock();
+        let mut ebpf = EbpfLoader::new()
+            .override_global("ENDS", &settings.ends, true)
+            .override_global("WAKE_SHIFT", &settings.wake_shift, true)
+            .map_max_entries("RING", settings.ring_bytes)
+            .load(object)
+            .map_err(|source| CaptureError::Object(Box::new(source)))?;
+        let mut words = vec![0_u64; PORT_WORDS as usize];
+        for port in settings.ports.iter() {
+            let (word, bit) = port_slot(port);
+            words[word as usize] |= bit;
+        }
+        let mut ports: Array<_, u64> = ebpf
+            .map_mut("PORTS")
+            .ok_or(CaptureError::NoMap("PORTS"))?
+            .try_into()
+            .map_err(CaptureError::map("PORTS"))?;
+        for (index, word) in (0..).zip(words).filter(|(_, word)| *word != 0) {
+            ports.set(index, &word, 0).map_err(CaptureError::map("PORTS"))?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// Takes the maps out.
+    pub(super) fn maps(&mut self) -> Result<Maps, CaptureError> {
+        fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+            ebpf: &mut Ebpf,
+            name: &'static str,
+        ) -> Result<T, CaptureError> {
+            let map = ebpf.take_map(name).ok_or(CaptureError::NoMap(name))?;
+            T::try_from(map).map_err(CaptureError::map(name))
+        }
+        Ok(Maps {
+            ring: take(&mut self.ebpf, "RING")?,
+            owners: take(&mut self.ebpf, "OWNERS")?,
+            counters: take(&mut self.ebpf, "COUNTERS")?,
+            tracked: take(&mut self.ebpf, "TRACKED")?,
+        })
+    }
+
+    /// Loads one program and attaches it by a link, which is its only hold: the program goes when the link is dropped, or its process dies.
+    pub(super) fn attach(&mut self, name: &str, cgroup: &Cgroup) -> Result<FdLink, ProgramError> {
+        let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+        // One program beside others: a link is never exclusive.
+        let mode = CgroupAttachMode::default();
+        let fd = &cgroup.fd;
+        match program {
+            Program::CgroupSkb(program) => {
+                let program: &mut CgroupSkb = program;
+                program.load()?;
+                let way = program.expected_attach_type().unwrap_or(CgroupSkbAttachType::Egress);
+                let link = program.attach(fd, way, mode)?;
+                Ok(program.take_link(link)?.try_into()?)
+            }
+            Program::CgroupSockAddr(program) => {
+                let program: &mut CgroupSockAddr = program;
+                program.load()?;
+                let link = program.attach(fd, mode)?;
+                Ok(program.take_link(link)?.try_into()?)
+            }
+            Program::CgroupSock(program) => {
+                let program: &mut CgroupSock = program;
+                program.load()?;
+                let link = program.attach(fd, mode)?;
+                Ok(program.take_link(link)?.try_into()?)
+            }
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }
+    }
+}
+
+/// Before Linux 5.11, maps count as locked memory. Where this fails on such a kernel, loading fails, and says so.
+fn raise_memlock() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid limit.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}

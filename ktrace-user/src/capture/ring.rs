@@ -1,0 +1,94 @@
+//! The records of the ring buffer, read.
+
+use ktrace_common::{Closed, Kind, Owner, SegmentHeader};
+
+/// One record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Record<'a> {
+    /// A piece of a packet with the payload that was copied.
+    Segment(SegmentHeader, &'a [u8]),
+    Owner(Owner),
+    Closed(Closed),
+}
+
+/// Reads a record; `None` for what the programs never write.
+pub(super) fn decode(record: &[u8]) -> Option<Record<'_>> {
+    match Kind::from_byte(*record.first()?)? {
+        Kind::Segment => {
+            let (header, room) = record.split_at_checked(size_of::<SegmentHeader>())?;
+            // SAFETY: any bytes make a valid header: integers only, without padding.
+            let header: SegmentHeader = unsafe { read(header)? };
+            let payload = room.get(..usize::try_from(header.copied).ok()?)?;
+            Some(Record::Segment(header, payload))
+        }
+        // SAFETY: any bytes make a valid event: integers only, without padding.
+        Kind::Owner => Some(Record::Owner(unsafe { read(record)? })),
+        // SAFETY: any bytes make a valid event: integers only, without padding.
+        Kind::Closed => Some(Record::Closed(unsafe { read(record)? })),
+    }
+}
+
+/// Reads a `T` from the beginning of `bytes`; `None` if they are too few.
+///
+/// # Safety
+///
+/// Every bit pattern is a valid `T`.
+unsafe fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
+    let bytes = bytes.get(..size_of::<T>())?;
+    // SAFETY: as many bytes as T has were just taken, and the caller vouches for the patterns.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The size that the kernel accepts for a ring of at least `bytes`: a power of two and a multiple of the page size, at most 1 GiB.
+pub(super) fn ring_size(bytes: usize, page: usize) -> u32 {
+    const LARGEST: usize = 1 << 30;
+    u32::try_from(bytes.clamp(page, LARGEST).next_power_of_two().min(LARGEST)).unwrap_or(1 << 30)
+}
+
+/// How much may wait in a ring of `size` bytes before the agent is woken, as a power of two: an eighth, and 1 MiB at most, so that what is read is still in the CPU's cache.
+pub(super) fn wake_shift(size: u32) -> u32 {
+    size.ilog2().saturating_sub(3).min(20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<T: Copy>(value: &T) -> Vec<u8> {
+        // SAFETY: the event types have no padding, so all their bytes are initialised.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
+    }
+
+    #[test]
+    fn segments_end_where_the_copy_ended() {
+        let header = SegmentHeader { kind: Kind::Segment as u8, len: 5, copied: 3, ..Default::default() };
+        let mut record = bytes_of(&header);
+        record.extend(b"abcdefgh");
+        assert_eq!(decode(&record), Some(Record::Segment(header, b"abc")));
+        record.truncate(size_of::<SegmentHeader>() + 2);
+        assert_eq!(decode(&record), None);
+        record.truncate(size_of::<SegmentHeader>() - 1);
+        assert_eq!(decode(&record), None);
+    }
+
+    #[test]
+    fn owners_and_ends() {
+        let owner = Owner { kind: Kind::Owner as u8, pid: 7, cookie: 9, ..Default::default() };
+        assert_eq!(decode(&bytes_of(&owner)), Some(Record::Owner(owner)));
+        let closed = Closed { kind: Kind::Closed as u8, cookie: 9, ..Default::default() };
+        assert_eq!(decode(&bytes_of(&closed)), Some(Record::Closed(closed)));
+        assert_eq!(decode(&bytes_of(&closed)[..23]), None);
+        assert_eq!(decode(&[]), None);
+        assert_eq!(decode(&[77; 100]), None);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(ring_size(0, 4096), 4096);
+        assert_eq!(ring_size(4097, 4096), 8192);
+        assert_eq!(ring_size(100_000, 65536), 131_072);
+        assert_eq!(ring_size(usize::MAX, 4096), 1 << 30);
+        assert_eq!(wake_shift(4096), 9);
+        assert_eq!(wake_shift(64 << 20), 20);
+    }
+}
