@@ -67,7 +67,13 @@ impl Agent {
     }
 
     /// Any command line that ends in the agent's verb. `name` keeps apart the files of a test's agents.
-    pub fn start(dir: &Path, name: &str, command: &mut Command, port: u16, arguments: &[&str]) -> Result<Self> {
+    pub fn start(
+        dir: &Path,
+        name: &str,
+        command: &mut Command,
+        port: u16,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let output = dir.join(format!("{name}.json"));
         let summary = dir.join(format!("{name}.summary"));
         command.args(["--ports", &port.to_string(), "--summary"]).arg(&summary).args(arguments);

@@ -45,7 +45,10 @@ pub fn tool(name: &str, recipe: &[&str], build: impl FnOnce(&Path) -> Result<()>
 }
 
 /// Runs a step of a build at low priority; its output is shown only when it fails.
-pub fn step(program: impl AsRef<std::ffi::OsStr>, change: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+pub fn step(
+    program: impl AsRef<std::ffi::OsStr>,
+    change: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<()> {
     let mut command = Command::new("nice");
     command.arg(program);
     change(&mut command);

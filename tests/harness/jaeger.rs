@@ -75,7 +75,12 @@ impl Jaeger {
     /// The names of all services that Jaeger knows.
     pub fn services(&self) -> Result<Vec<String>> {
         let answer = self.get("/api/services")?;
-        Ok(answer["data"].as_array().into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect())
+        Ok(answer["data"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|name| Some(name.as_str()?.to_owned()))
+            .collect())
     }
 
     /// HTTP/1.0, so that the answer is not in chunks.
@@ -111,11 +116,9 @@ fn shown(answer: &Value) -> Vec<Shown> {
     for trace in answer["data"].as_array().into_iter().flatten() {
         for span in trace["spans"].as_array().into_iter().flatten() {
             let process = text(&span["processID"]);
-            let parent = span["references"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|reference| reference["refType"] == "CHILD_OF" && reference["traceID"] == span["traceID"]);
+            let parent = span["references"].as_array().into_iter().flatten().find(|reference| {
+                reference["refType"] == "CHILD_OF" && reference["traceID"] == span["traceID"]
+            });
             spans.push(Shown {
                 span_id: text(&span["spanID"]),
                 parent_span_id: parent.map(|reference| text(&reference["spanID"])),

@@ -24,7 +24,8 @@ impl Need {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".into()),
             Self::Agent => {
                 let binary = agent::binary();
-                (!binary.exists()).then(|| format!("no agent at {}: build it or set KTRACE_BIN", binary.display()))
+                (!binary.exists())
+                    .then(|| format!("no agent at {}: build it or set KTRACE_BIN", binary.display()))
             }
             Self::CgroupV2 => {
                 let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();

@@ -36,7 +36,12 @@ impl Process {
     }
 
     /// Starts `command` with standard output in `output` and standard error in `log`.
-    pub fn start_with_output(name: &str, command: &mut Command, output: impl Into<Stdio>, log: &Path) -> Result<Self> {
+    pub fn start_with_output(
+        name: &str,
+        command: &mut Command,
+        output: impl Into<Stdio>,
+        log: &Path,
+    ) -> Result<Self> {
         let errors = File::options().create(true).append(true).open(log)?;
         let child = command
             .stdin(Stdio::null())

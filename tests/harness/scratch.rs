@@ -13,7 +13,10 @@ pub struct Scratch(Option<TempDir>);
 
 impl Scratch {
     pub fn new() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("ktrace-").permissions(Permissions::from_mode(0o755)).tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("ktrace-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()?;
         Ok(Self(Some(dir)))
     }
 

@@ -107,7 +107,10 @@ impl Truth {
             .received
             .iter()
             .filter_map(|line| {
-                Some(((line.topic.as_str(), line.key.as_deref()?), (line.partition, line.offset, line.timestamp)))
+                Some((
+                    (line.topic.as_str(), line.key.as_deref()?),
+                    (line.partition, line.offset, line.timestamp),
+                ))
             })
             .collect();
         for line in self.sent.iter_mut().filter(|line| line.offset.is_none()) {
@@ -122,7 +125,8 @@ impl Truth {
     /// A consumer may read only some topics.
     #[must_use]
     pub fn disagreements(&self) -> Vec<String> {
-        let sent: HashMap<Place, &Line> = self.sent.iter().filter_map(|line| Some((line.place()?, line))).collect();
+        let sent: HashMap<Place, &Line> =
+            self.sent.iter().filter_map(|line| Some((line.place()?, line))).collect();
         let mut wrong: Vec<String> = self
             .sent
             .iter()
@@ -134,7 +138,8 @@ impl Truth {
                 wrong.push(format!("received but never sent: {line:?}"));
                 continue;
             };
-            if (&origin.key, origin.value_len, &origin.headers) != (&line.key, line.value_len, &line.headers) {
+            if (&origin.key, origin.value_len, &origin.headers) != (&line.key, line.value_len, &line.headers)
+            {
                 wrong.push(format!("sent {origin:?}\n  but received {line:?}"));
             }
         }

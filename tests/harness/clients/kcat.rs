@@ -27,7 +27,8 @@ impl Output {
             Self::Received(file, pattern) => {
                 let text = fs::read_to_string(file).with_context(|| format!("no {}", file.display()))?;
                 for line in text.lines() {
-                    let message: Message = serde_json::from_str(line).with_context(|| format!("kcat said {line}"))?;
+                    let message: Message =
+                        serde_json::from_str(line).with_context(|| format!("kcat said {line}"))?;
                     truth.add(message.fill((**pattern).clone()));
                 }
             }
@@ -50,8 +51,10 @@ pub(super) fn produce(what: &Produce<'_>, dir: &Path) -> Result<Client> {
         line.topic = what.topic.into();
         line.key = Some(key);
         line.value_len = Some(u64::from(what.payload));
-        line.headers =
-            headers.iter().map(|(key, value)| ((*key).into(), Some(HeaderValue::Text(value.clone())))).collect();
+        line.headers = headers
+            .iter()
+            .map(|(key, value)| ((*key).into(), Some(HeaderValue::Text(value.clone()))))
+            .collect();
         lines.push(line);
     }
     let messages = dir.join(format!("{}.messages", what.service));

@@ -15,11 +15,15 @@ pub fn collector() -> Result<PathBuf> {
     let recipe = include_str!("../../tools/collector/builder.yaml");
     let dir = cache::tool("collector", &[recipe, VERSION], |dir| {
         cache::step("go", |go| {
-            go.args(["install", &format!("go.opentelemetry.io/collector/cmd/builder@{VERSION}")]).env("GOBIN", dir)
+            go.args(["install", &format!("go.opentelemetry.io/collector/cmd/builder@{VERSION}")])
+                .env("GOBIN", dir)
         })?;
         let config = dir.join("builder.yaml");
         let output = dir.join("build");
-        fs::write(&config, recipe.replacen("dist:", &format!("dist:\n  output_path: {}", output.display()), 1))?;
+        fs::write(
+            &config,
+            recipe.replacen("dist:", &format!("dist:\n  output_path: {}", output.display()), 1),
+        )?;
         cache::step(dir.join("builder"), |builder| builder.arg("--config").arg(config))?;
         fs::rename(output.join("otelcol"), dir.join("otelcol"))?;
         fs::remove_dir_all(output)?;
