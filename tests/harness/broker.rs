@@ -1,7 +1,9 @@
 //! A real Kafka broker in KRaft mode, one node, on loopback.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -18,11 +20,19 @@ pub struct Settings {
     pub heap_mib: u32,
     /// Further lines for the broker's properties.
     pub properties: String,
+    /// Whether it goes on when whoever started it has ended.
+    pub outlives: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { version: tools::KAFKA_VERSION, port: 9092, heap_mib: 512, properties: String::new() }
+        Self {
+            version: tools::KAFKA_VERSION,
+            port: 9092,
+            heap_mib: 512,
+            properties: String::new(),
+            outlives: false,
+        }
     }
 }
 
@@ -45,10 +55,16 @@ impl Broker {
             java.args(JVM).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
             java.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&config)
         })?;
+        let mut java = if settings.outlives {
+            let mut java = Command::new("java");
+            java.process_group(0);
+            java
+        } else {
+            process::command("java")
+        };
         let mut process = Process::start(
             "the broker",
-            process::command("java")
-                .args(JVM)
+            java.args(JVM)
                 .arg(format!("-Xmx{}m", settings.heap_mib))
                 .arg("-cp")
                 .arg(&kafka)
@@ -58,6 +74,9 @@ impl Broker {
             &home.join("log"),
         )?;
         process.wait_for_line("Kafka Server started", Duration::from_secs(60))?;
+        if settings.outlives {
+            process.leave_running();
+        }
         Ok(Self { port: settings.port, process })
     }
 
@@ -77,11 +96,6 @@ impl Broker {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
-    }
-
-    /// Leaves the broker running when this value goes.
-    pub fn leave_running(&mut self) {
-        self.process.leave_running();
     }
 }
 

@@ -25,6 +25,11 @@ impl Scratch {
         self.0.as_ref().map_or(Path::new("/nonexistent"), TempDir::path)
     }
 
+    /// Leaves the directory when this value goes, and returns it.
+    pub fn leave(mut self) -> PathBuf {
+        self.0.take().map(TempDir::keep).unwrap_or_default()
+    }
+
     /// A path in the directory; nothing is created.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
