@@ -1,1 +1,19 @@
-//! The vocabulary of the end-to-end tests.
+//! The vocabulary of the end-to-end tests: real brokers, clients and collectors, the agent, and what to hold its spans
+//! against. Everything listens on loopback, writes into the test's own directory and goes when its value is dropped.
+
+pub mod agent;
+pub mod broker;
+pub mod cache;
+pub mod check;
+pub mod clients;
+pub mod collector;
+pub mod compare;
+pub mod jaeger;
+pub mod need;
+pub mod ports;
+pub mod process;
+pub mod scratch;
+pub mod spans;
+pub mod tcpdump;
+pub mod tools;
+pub mod truth;

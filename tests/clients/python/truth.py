@@ -1,0 +1,43 @@
+# Writes what a client knows about its messages, one JSON object a line.
+import base64
+import json
+
+
+def header_value(raw):
+    """Text as it is, bytes that are no UTF-8 as {"base64": …}."""
+    if raw is None:
+        return None
+    if isinstance(raw, str):
+        return raw
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+class Truth:
+    def __init__(self, options):
+        self.file = open(options.truth, "w", encoding="utf-8")
+        self.who = {"client": "python", "service": options.service, "client_id": options.client_id}
+
+    def message(self, event, message, headers, key, value_len, group=None):
+        offset = message.offset()
+        self.write(
+            event=event,
+            group=group,
+            topic=message.topic(),
+            partition=message.partition(),
+            # acks=0: the broker did not tell
+            offset=offset if offset is not None and offset >= 0 else None,
+            timestamp=message.timestamp()[1],
+            key=key,
+            value_len=value_len,
+            headers=[[name, header_value(value)] for name, value in headers or []],
+        )
+
+    def error(self, error):
+        self.write(event="error", error=str(error))
+        self.file.flush()
+
+    def write(self, **fields):
+        print(json.dumps({**self.who, **fields}), file=self.file)

@@ -1,0 +1,122 @@
+//! The agent under test: started with arguments, ready when it says so, ended by SIGTERM.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::process::{self, Process};
+use crate::spans::{self, Span};
+
+/// `KTRACE_BIN`, else the release musl binary in the target directory.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("KTRACE_BIN") {
+        return path.into();
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    target.join("x86_64-unknown-linux-musl/release/ktrace")
+}
+
+/// A running `ktrace run` or `ktrace observe`.
+#[derive(Debug)]
+pub struct Agent {
+    output: PathBuf,
+    summary: PathBuf,
+    process: Process,
+}
+
+/// What an agent left.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub spans: Vec<Span>,
+    /// The `--summary` object.
+    pub summary: Value,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The sum of all counts under `lost`.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        sum(&self.summary["lost"])
+    }
+}
+
+fn sum(value: &Value) -> u64 {
+    match value {
+        Value::Object(counts) => counts.values().map(sum).sum(),
+        other => other.as_u64().unwrap_or_default(),
+    }
+}
+
+impl Agent {
+    /// `ktrace observe -o json` on one port, with further arguments; ready when this returns.
+    pub fn observe(dir: &Path, name: &str, port: u16, arguments: &[&str]) -> Result<Self> {
+        Self::start(dir, name, process::command(binary()).args(["observe", "-o", "json"]), port, arguments)
+    }
+
+    /// `ktrace run` on one port, with further arguments; ready when this returns.
+    pub fn run(dir: &Path, name: &str, port: u16, arguments: &[&str]) -> Result<Self> {
+        Self::start(dir, name, process::command(binary()).arg("run"), port, arguments)
+    }
+
+    /// Any command line that ends in the agent's verb. `name` keeps apart the files of a test's agents.
+    pub fn start(
+        dir: &Path,
+        name: &str,
+        command: &mut Command,
+        port: u16,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let output = dir.join(format!("{name}.json"));
+        let summary = dir.join(format!("{name}.summary"));
+        command.args(["--ports", &port.to_string(), "--summary"]).arg(&summary).args(arguments);
+        let log = dir.join(format!("{name}.stderr"));
+        let mut process = Process::start_with_output("ktrace", command, File::create(&output)?, &log)?;
+        process.wait_for_line("watching", Duration::from_secs(20))?;
+        Ok(Self { output, summary, process })
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The spans of the lines that are whole by now.
+    pub fn so_far(&self) -> Result<Vec<Span>> {
+        let text = fs::read_to_string(&self.output)?;
+        spans::parse(&text[..text.rfind('\n').map_or(0, |at| at + 1)])
+    }
+
+    /// SIGTERM: it detaches, flushes and ends.
+    pub fn stop(mut self) -> Result<Ended> {
+        let status = self.process.terminate(Duration::from_secs(30))?;
+        let stderr = self.process.said();
+        let summary = fs::read_to_string(&self.summary)
+            .with_context(|| format!("no summary; ktrace ended with {status} and said:\n{stderr}"))?;
+        let spans = spans::read(&self.output)?;
+        Ok(Ended { status, spans, summary: serde_json::from_str(&summary)?, stderr })
+    }
+
+    /// SIGKILL, as the kernel does it when memory is short.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+}
+
+/// `ktrace replay -o json` of a capture file.
+pub fn replay(file: &Path, port: u16) -> Result<(ExitStatus, Vec<Span>, String)> {
+    let output = Command::new(binary())
+        .args(["replay", "-o", "json", "--ports", &port.to_string()])
+        .arg(file)
+        .output()
+        .context("cannot start ktrace")?;
+    let spans = spans::parse(&String::from_utf8_lossy(&output.stdout))?;
+    Ok((output.status, spans, String::from_utf8_lossy(&output.stderr).into_owned()))
+}

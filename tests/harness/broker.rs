@@ -1,0 +1,135 @@
+//! A real Kafka broker in KRaft mode, one node, on loopback.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::process::{self, Process};
+use crate::{cache, ports, tools};
+
+/// How the broker is to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub version: &'static str,
+    /// The clients' port, advertised too.
+    pub port: u16,
+    pub heap_mib: u32,
+    /// Further lines for the broker's properties.
+    pub properties: String,
+    /// Whether it goes on when whoever started it has ended.
+    pub outlives: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            version: tools::KAFKA_VERSION,
+            port: 9092,
+            heap_mib: 512,
+            properties: String::new(),
+            outlives: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Broker {
+    pub port: u16,
+    process: Process,
+}
+
+impl Broker {
+    /// Starts a broker whose data and log are in `dir/broker`, and returns when it serves.
+    pub fn start(dir: &Path, settings: &Settings) -> Result<Self> {
+        let home = dir.join("broker");
+        fs::create_dir_all(&home)?;
+        let [controller] = ports::free()?;
+        let config = home.join("server.properties");
+        fs::write(&config, properties(&home, settings, controller))?;
+        let kafka = tools::kafka(settings.version)?;
+        cache::step("java", |java| {
+            java.args(JVM).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
+            java.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&config)
+        })?;
+        let mut java = if settings.outlives {
+            let mut java = Command::new("java");
+            java.process_group(0);
+            java
+        } else {
+            process::command("java")
+        };
+        let mut process = Process::start(
+            "the broker",
+            java.args(JVM)
+                .arg(format!("-Xmx{}m", settings.heap_mib))
+                .arg("-cp")
+                .arg(&kafka)
+                .arg("kafka.Kafka")
+                .arg(&config)
+                .current_dir(&home),
+            &home.join("log"),
+        )?;
+        process.wait_for_line("Kafka Server started", Duration::from_secs(60))?;
+        if settings.outlives {
+            process.leave_running();
+        }
+        Ok(Self { port: settings.port, process })
+    }
+
+    /// `host:port` for clients.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Creates topics and waits for their leaders.
+    pub fn create_topics(&self, partitions: u32, names: &[&str]) -> Result<()> {
+        cache::step(tools::python()?, |python| {
+            python.arg(source()).arg(self.bootstrap()).arg(partitions.to_string()).args(names)
+        })
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+/// Quick to start, which matters more here than speed in the long run.
+const JVM: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+
+/// Any will do; each broker is a cluster of its own.
+const CLUSTER_ID: &str = "a3RyYWNlLXRlc3RzLTAwMQ";
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/topics.py")
+}
+
+fn properties(home: &Path, settings: &Settings, controller: u16) -> String {
+    let (port, data) = (settings.port, home.join("data"));
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+{}
+",
+        data.display(),
+        settings.properties
+    )
+}

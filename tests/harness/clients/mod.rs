@@ -1,0 +1,201 @@
+//! The truth-logging clients, all with the same options.
+
+mod java;
+mod kcat;
+mod python;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::process::Process;
+use crate::truth::Truth;
+
+/// Which client library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Library {
+    Java,
+    /// Java with the OpenTelemetry Java agent, which puts a `traceparent` into every message.
+    JavaAgent,
+    Python,
+    Kcat,
+}
+
+impl Library {
+    /// As in the truth lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Java => "java",
+            Self::JavaAgent => "java-agent",
+            Self::Python => "python",
+            Self::Kcat => "kcat",
+        }
+    }
+}
+
+/// What a producer does.
+#[derive(Clone, Debug)]
+pub struct Produce<'a> {
+    pub library: Library,
+    pub bootstrap: &'a str,
+    pub topic: &'a str,
+    /// Also the client id and the first part of the keys, so different for each producer of a test.
+    pub service: &'a str,
+    pub count: u32,
+    pub codec: &'a str,
+    /// `none`, `traceparent`, `b3`, `b3-multi`, `trace_id`, `traceId`, `trace-id`.
+    pub header_style: &'a str,
+    pub payload: u32,
+    /// `all`, `1` or `0`.
+    pub acks: &'a str,
+    pub interval_ms: u32,
+}
+
+impl<'a> Produce<'a> {
+    /// One message, uncompressed, without headers.
+    #[must_use]
+    pub fn new(library: Library, bootstrap: &'a str, topic: &'a str, service: &'a str) -> Self {
+        Self {
+            library,
+            bootstrap,
+            topic,
+            service,
+            count: 1,
+            codec: "none",
+            header_style: "none",
+            payload: 100,
+            acks: "all",
+            interval_ms: 0,
+        }
+    }
+
+    /// Starts it; its files are in `dir` under its service's name.
+    pub fn start(&self, dir: &Path) -> Result<Client> {
+        match self.library {
+            Library::Java | Library::JavaAgent => java::produce(self, dir),
+            Library::Python => python::produce(self, dir),
+            Library::Kcat => kcat::produce(self, dir),
+        }
+    }
+
+    /// Starts it and waits for its end.
+    pub fn run(&self, dir: &Path, truth: &mut Truth) -> Result<()> {
+        self.start(dir)?.finish(Duration::from_secs(120), truth)
+    }
+
+    fn options(&self, truth: &Path) -> Vec<String> {
+        let idempotent = if self.acks == "all" { "true" } else { "false" };
+        [
+            ("bootstrap", self.bootstrap),
+            ("topic", self.topic),
+            ("service", self.service),
+            ("client-id", self.service),
+            ("truth", &truth.to_string_lossy()),
+            ("count", &self.count.to_string()),
+            ("codec", self.codec),
+            ("acks", self.acks),
+            ("idempotence", idempotent),
+            ("payload", &self.payload.to_string()),
+            ("header-style", self.header_style),
+            ("interval-ms", &self.interval_ms.to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [format!("--{name}"), value.to_owned()])
+        .collect()
+    }
+}
+
+/// What a consumer does: it reads from the beginning, as a member of a group.
+#[derive(Clone, Debug)]
+pub struct Consume<'a> {
+    pub library: Library,
+    pub bootstrap: &'a str,
+    pub topics: &'a [&'a str],
+    /// Also the client id.
+    pub service: &'a str,
+    pub group: &'a str,
+    /// It ends when it has got so many.
+    pub expect: usize,
+}
+
+impl Consume<'_> {
+    /// Starts it; its files are in `dir` under its service's name.
+    pub fn start(&self, dir: &Path) -> Result<Client> {
+        match self.library {
+            Library::Java | Library::JavaAgent => java::consume(self, dir),
+            Library::Python => python::consume(self, dir),
+            Library::Kcat => kcat::consume(self, dir),
+        }
+    }
+
+    fn options(&self, truth: &Path) -> Vec<String> {
+        [
+            ("bootstrap", self.bootstrap),
+            ("topic", &self.topics.join(",")),
+            ("service", self.service),
+            ("client-id", self.service),
+            ("truth", &truth.to_string_lossy()),
+            ("group", self.group),
+            ("expect", &self.expect.to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [format!("--{name}"), value.to_owned()])
+        .collect()
+    }
+}
+
+/// A running client.
+#[derive(Debug)]
+pub struct Client {
+    process: Process,
+    log: Log,
+}
+
+/// Where a client's truth is.
+#[derive(Debug)]
+enum Log {
+    /// It writes truth lines itself.
+    Lines(PathBuf),
+    /// kcat's output, to be turned into truth lines.
+    Kcat(kcat::Output),
+}
+
+impl Client {
+    /// Waits for its end, which has to be a good one, and adds what it knows to `truth`.
+    pub fn finish(mut self, within: Duration, truth: &mut Truth) -> Result<()> {
+        self.process.finish(within)?;
+        self.read(truth)
+    }
+
+    /// Ends it now and adds what it knows to `truth`.
+    pub fn stop(mut self, truth: &mut Truth) -> Result<()> {
+        self.process.terminate(Duration::from_secs(20))?;
+        self.read(truth)
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        self.process.is_running()
+    }
+
+    fn read(&self, truth: &mut Truth) -> Result<()> {
+        match &self.log {
+            Log::Lines(file) => truth.read(file),
+            Log::Kcat(output) => output.read(truth),
+        }
+    }
+}
+
+fn truth_file(dir: &Path, service: &str) -> PathBuf {
+    dir.join(format!("{service}.truth"))
+}
+
+fn log_file(dir: &Path, service: &str) -> PathBuf {
+    dir.join(format!("{service}.log"))
+}

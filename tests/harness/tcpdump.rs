@@ -1,0 +1,45 @@
+//! A capture of loopback ports into a file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::{self, Process};
+
+#[derive(Debug)]
+pub struct Capture {
+    pub file: PathBuf,
+    process: Process,
+}
+
+impl Capture {
+    /// Captures the whole packets of TCP `port` on loopback into `dir/NAME.pcap`.
+    pub fn start(dir: &Path, name: &str, port: u16) -> Result<Self> {
+        let file = dir.join(format!("{name}.pcap"));
+        let mut process = Process::start(
+            "tcpdump",
+            process::command("tcpdump")
+                .args(["-i", "lo", "--packet-buffered", "-s", "262144", "--time-stamp-precision=nano"])
+                // KiB in the kernel for what is not written yet
+                .args(["-B", "262144"])
+                // stays the user it is, so that it can write into the test's directory
+                .args(["-Z", "root", "-w"])
+                .arg(&file)
+                .args(["tcp", "port", &port.to_string()]),
+            &dir.join(format!("{name}.tcpdump.log")),
+        )?;
+        process.wait_for_line("listening on", Duration::from_secs(10))?;
+        Ok(Self { file, process })
+    }
+
+    /// Stops, and returns how many packets the kernel dropped before tcpdump saw them.
+    pub fn stop(mut self) -> Result<u64> {
+        // what has passed is in the kernel's buffer for up to a second
+        std::thread::sleep(Duration::from_millis(1500));
+        self.process.terminate(Duration::from_secs(20))?;
+        let said = self.process.said();
+        let dropped = said.lines().find_map(|line| line.strip_suffix(" packets dropped by kernel"));
+        dropped.and_then(|count| count.trim().parse().ok()).with_context(|| format!("tcpdump said: {said}"))
+    }
+}

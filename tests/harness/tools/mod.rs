@@ -1,0 +1,25 @@
+//! The tools that tests and demo run, one file each. Each function returns where the tool is and makes it first if need be.
+
+mod collector;
+mod jaeger;
+mod java;
+mod kafka;
+mod python;
+
+pub use collector::collector;
+pub use jaeger::jaeger;
+pub use java::{agent as java_agent, clients as java_clients};
+pub use kafka::{KAFKA_VERSION, kafka};
+pub use python::python;
+
+use std::path::{Path, PathBuf};
+
+/// `tests/` in the source tree.
+fn sources() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The class path of all jars in a directory.
+fn jars(dir: &Path) -> PathBuf {
+    dir.join("*")
+}
