@@ -34,6 +34,7 @@ pub fn watch(
         advice: doctor::advice(&pipeline.ports),
     })?;
     let (mut worker, kept) = worker(pipeline, &sinks)?;
+    eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     let seen = source.run(stop, |event| worker.event(event));
     let mut summary = Summary::default();
     summary.add(&worker.finish());
