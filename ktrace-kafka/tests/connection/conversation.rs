@@ -1,0 +1,323 @@
+//! A client and a broker that talk: their bytes are encoded by the `kafka-protocol` crate, their segments are cut,
+//! lost and shuffled as a test wants.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use ktrace_kafka::context::Extractor;
+use ktrace_kafka::record::{Batch, Record as Seen};
+use ktrace_kafka::{Connection, Direction, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
+use uuid::Uuid;
+
+pub const TOPIC: &str = "orders";
+pub const TOPIC_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+pub const CODECS: [Compression; 5] =
+    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+/// What was told, a line an event.
+#[derive(Default)]
+pub struct Lines(pub Vec<String>);
+
+fn shown(topic: Topic<'_>) -> String {
+    match topic {
+        Topic::Name(name) => name.to_owned(),
+        Topic::Id(id) => format!("{id:032x}"),
+    }
+}
+
+impl Sink for Lines {
+    fn topic(&mut self, _head: &Head<'_>, id: u128, name: &str) {
+        self.0.push(format!("topic {name} {id:032x}"));
+    }
+
+    fn cluster(&mut self, _head: &Head<'_>, id: &str) {
+        self.0.push(format!("cluster {id}"));
+    }
+
+    fn software(&mut self, _head: &Head<'_>, name: &str, version: &str) {
+        self.0.push(format!("software {name} {version}"));
+    }
+
+    fn group(&mut self, head: &Head<'_>, group: &str) {
+        self.0.push(format!("group {group} of {}", head.client_id.unwrap_or("-")));
+    }
+
+    fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, _batch: &Batch<'_>, record: &Seen<'_>) {
+        let operation = match partition.operation {
+            Operation::Produce { acks } => format!("produced acks={acks}"),
+            Operation::Fetch { high_watermark, .. } => format!("fetched hw={high_watermark}"),
+        };
+        let context = record.context.context.map_or_else(
+            || "-".to_owned(),
+            |c| format!("{}/{}/{}", c.format, c.trace_id, c.span_id.map_or("-".into(), |id| id.to_string())),
+        );
+        self.0.push(format!(
+            "{operation} {}[{}]@{} error={} t={} key={} len={} headers={} {context} by {}",
+            shown(partition.topic),
+            partition.index,
+            record.offset,
+            partition.error,
+            record.timestamp_ms,
+            record.key.map_or("null".into(), String::from_utf8_lossy),
+            record.value_len.map_or("null".into(), |len| len.to_string()),
+            record.headers.len(),
+            head.client_id.unwrap_or("-"),
+        ));
+    }
+}
+
+pub fn request<M: Encodable + HeaderVersion>(key: ApiKey, version: i16, id: i32, message: &M) -> Vec<u8> {
+    let header = RequestHeader::default()
+        .with_request_api_key(key as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(id)
+        .with_client_id(Some(StrBytes::from_static_str("me")));
+    let mut body = BytesMut::new();
+    header.encode(&mut body, M::header_version(version)).unwrap();
+    message.encode(&mut body, version).unwrap();
+    framed(&body)
+}
+
+pub fn response<M: Encodable + HeaderVersion>(version: i16, id: i32, message: &M) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    ResponseHeader::default().with_correlation_id(id).encode(&mut body, M::header_version(version)).unwrap();
+    message.encode(&mut body, version).unwrap();
+    framed(&body)
+}
+
+pub fn framed(body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32).to_be_bytes()[..], body].concat()
+}
+
+pub fn record(offset: i64, key: Option<&str>, value: Option<usize>, headers: &[(&str, &str)]) -> Record {
+    Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: 0,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: TimestampType::Creation,
+        offset,
+        sequence: -1,
+        timestamp: 1_700_000_000_000 + offset,
+        key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
+        value: value.map(|len| Bytes::from(vec![b'v'; len])),
+        headers: headers
+            .iter()
+            .map(|(key, value)| {
+                (StrBytes::from_string((*key).into()), Some(Bytes::copy_from_slice(value.as_bytes())))
+            })
+            .collect::<IndexMap<_, _>>(),
+    }
+}
+
+pub const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// Three records: with a traceparent, with nothing, a tombstone with b3.
+pub fn three(base: i64) -> Vec<Record> {
+    vec![
+        record(base, Some("k0"), Some(100), &[("traceparent", PARENT), ("content-type", "x")]),
+        record(base + 1, None, Some(0), &[]),
+        record(base + 2, Some(""), None, &[("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1")]),
+    ]
+}
+
+pub fn batch(records: &[Record], compression: Compression) -> Bytes {
+    let mut out = BytesMut::new();
+    RecordBatchEncoder::encode(&mut out, records, &RecordEncodeOptions { version: 2, compression }).unwrap();
+    out.freeze()
+}
+
+fn name() -> TopicName {
+    TopicName(StrBytes::from_static_str(TOPIC))
+}
+
+pub fn produce(version: i16, id: i32, acks: i16, records: Bytes) -> Vec<u8> {
+    let partition =
+        produce_request::PartitionProduceData::default().with_index(2).with_records(Some(records));
+    let mut topic = produce_request::TopicProduceData::default().with_partition_data(vec![partition]);
+    if version >= 13 {
+        topic.topic_id = Uuid::from_u128(TOPIC_ID);
+    } else {
+        topic.name = name();
+    }
+    let message =
+        ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+    request(ApiKey::Produce, version, id, &message)
+}
+
+pub fn produced(version: i16, id: i32, base_offset: i64, error: i16) -> Vec<u8> {
+    let mut partition = produce_response::PartitionProduceResponse::default()
+        .with_index(2)
+        .with_error_code(error)
+        .with_base_offset(base_offset)
+        .with_log_append_time_ms(-1);
+    if version >= 8 && error != 0 {
+        partition.error_message = Some(StrBytes::from_static_str("no"));
+    }
+    let mut topic = produce_response::TopicProduceResponse::default().with_partition_responses(vec![partition]);
+    if version >= 13 {
+        topic.topic_id = Uuid::from_u128(TOPIC_ID);
+    } else {
+        topic.name = name();
+    }
+    response(version, id, &ProduceResponse::default().with_responses(vec![topic]))
+}
+
+pub fn fetch(version: i16, id: i32, offset: i64, isolation: i8) -> Vec<u8> {
+    let partition = fetch_request::FetchPartition::default()
+        .with_partition(2)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
+    let mut topic = fetch_request::FetchTopic::default().with_partitions(vec![partition]);
+    if version >= 13 {
+        topic.topic_id = Uuid::from_u128(TOPIC_ID);
+    } else {
+        topic.topic = name();
+    }
+    let mut message = FetchRequest::default()
+        .with_max_wait_ms(500)
+        .with_min_bytes(1)
+        .with_isolation_level(isolation)
+        .with_topics(vec![topic]);
+    if version >= 7 {
+        message.session_epoch = -1;
+    }
+    request(ApiKey::Fetch, version, id, &message)
+}
+
+pub fn fetched(version: i16, id: i32, records: Bytes, aborted: &[(i64, i64)]) -> Vec<u8> {
+    let aborted = aborted
+        .iter()
+        .map(|(producer, first)| {
+            fetch_response::AbortedTransaction::default()
+                .with_producer_id(ProducerId(*producer))
+                .with_first_offset(*first)
+        })
+        .collect();
+    let partition = fetch_response::PartitionData::default()
+        .with_partition_index(2)
+        .with_high_watermark(50)
+        .with_last_stable_offset(50)
+        .with_aborted_transactions(Some(aborted))
+        .with_records(Some(records));
+    let mut topic = fetch_response::FetchableTopicResponse::default().with_partitions(vec![partition]);
+    if version >= 13 {
+        topic.topic_id = Uuid::from_u128(TOPIC_ID);
+    } else {
+        topic.topic = name();
+    }
+    response(version, id, &FetchResponse::default().with_responses(vec![topic]))
+}
+
+/// Who sends, and the bytes.
+pub type Said = (Direction, Vec<u8>);
+
+pub fn client(bytes: Vec<u8>) -> Said {
+    (Direction::ToBroker, bytes)
+}
+
+pub fn broker(bytes: Vec<u8>) -> Said {
+    (Direction::ToClient, bytes)
+}
+
+/// A segment with its place.
+#[derive(Clone)]
+pub struct Part {
+    pub direction: Direction,
+    pub seq: u32,
+    pub ack: u32,
+    pub syn: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// The segments of a conversation, each message cut by `cut` into the lengths that it gives.
+pub fn segments(said: &[Said], isn: u32, mut cut: impl FnMut(usize) -> usize) -> Vec<Part> {
+    let (mut client, mut broker) = (isn, isn.wrapping_mul(3));
+    let mut parts = vec![
+        Part { direction: Direction::ToBroker, seq: client, ack: 0, syn: true, bytes: vec![] },
+        Part { direction: Direction::ToClient, seq: broker, ack: client.wrapping_add(1), syn: true, bytes: vec![] },
+    ];
+    client = client.wrapping_add(1);
+    broker = broker.wrapping_add(1);
+    for (direction, bytes) in said {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(cut(rest.len()).clamp(1, rest.len()));
+            rest = tail;
+            let (mine, ack) = match direction {
+                Direction::ToBroker => (&mut client, broker),
+                Direction::ToClient => (&mut broker, client),
+            };
+            parts.push(Part { direction: *direction, seq: *mine, ack, syn: false, bytes: head.to_vec() });
+            *mine = mine.wrapping_add(head.len() as u32);
+        }
+    }
+    parts
+}
+
+/// A connection with its scratch, and what it told.
+pub struct Observed {
+    pub connection: Connection,
+    pub scratch: Scratch,
+    pub lines: Lines,
+    time_ns: u64,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self {
+            connection: Connection::default(),
+            scratch: Scratch::new(Limits::default(), Extractor::default()),
+            lines: Lines::default(),
+            time_ns: 0,
+        }
+    }
+}
+
+impl Observed {
+    pub fn push(&mut self, part: &Part) {
+        self.time_ns += 1000;
+        let push = Push {
+            direction: part.direction,
+            seq: part.seq,
+            ack: Some(part.ack),
+            syn: part.syn,
+            fin: false,
+            bytes: &part.bytes,
+            len: part.bytes.len() as u32,
+            time_ns: self.time_ns,
+        };
+        self.connection.push(&mut self.scratch, push, &mut self.lines);
+    }
+
+    pub fn finish(mut self) -> (Vec<String>, Scratch) {
+        self.connection.finish(&mut self.scratch, &mut self.lines);
+        (self.lines.0, self.scratch)
+    }
+}
+
+/// What is told of a conversation in which each message is a segment.
+pub fn told(said: &[Said]) -> Vec<String> {
+    let mut observed = Observed::default();
+    for part in segments(said, 77, |len| len) {
+        observed.push(&part);
+    }
+    observed.finish().0
+}
+
+/// A small generator of numbers, the same for the same seed (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
