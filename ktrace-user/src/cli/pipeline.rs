@@ -20,8 +20,7 @@ pub struct Pipeline {
     /// Only messages of these topics; ! in front leaves out. Repeatable, or separated by commas
     #[arg(long, value_name = "GLOB", env = "KTRACE_TOPIC", value_delimiter = ',')]
     pub topic: Vec<String>,
-    /// Only messages of these consumer groups; ! in front leaves out. Producers have none and pass unless --topic or
-    /// --service says otherwise
+    /// Only what these consumer groups receive and commit; ! in front leaves out
     #[arg(long, value_name = "GLOB", env = "KTRACE_GROUP", value_delimiter = ',')]
     pub group: Vec<String>,
     /// Only messages of these services; ! in front leaves out
@@ -77,7 +76,7 @@ impl Pipeline {
     pub fn filter(&self) -> Result<Filter, Failure> {
         Filter::new(&self.topic, &self.group, &self.service, self.sample).map_err(|error| Failure::Usage {
             what: error.to_string(),
-            advice: "patterns know *, ? and [abc]; quote them from the shell".to_owned(),
+            advice: "patterns know *, ? and [abc]".to_owned(),
         })
     }
 

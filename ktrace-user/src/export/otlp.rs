@@ -261,29 +261,4 @@ fn number<N: FromStr>(name: &'static str) -> Result<Option<N>, ExportError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Sinks, samples};
-    use super::*;
-
-    #[test]
-    fn base_urls_get_the_path_of_traces() {
-        assert_eq!(signal_url("http://host:4318"), "http://host:4318/v1/traces");
-        assert_eq!(signal_url("http://host:4318/"), "http://host:4318/v1/traces");
-        assert_eq!(signal_url("http://host:4318/tenant/v1/traces"), "http://host:4318/tenant/v1/traces");
-    }
-
-    #[test]
-    fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
-        // Port 9 (discard) answers nowhere by default, so the connection is refused.
-        let options = OtlpOptions { url: Some("http://127.0.0.1:9".to_owned()) };
-        let mut sinks = Sinks::default();
-        sinks.add(otlp(&options, WhenFull::Drop).unwrap());
-        let spans = sinks.spans();
-        (0..10).for_each(|_| spans.send(samples::send()));
-        drop(spans);
-        let started = std::time::Instant::now();
-        let (lost, end) = sinks.finish(Duration::from_millis(300));
-        assert!(end.is_ok() && started.elapsed() < Duration::from_secs(3));
-        assert_eq!(lost.get("export_failed"), Some(&10));
-    }
-}
+mod tests;
