@@ -48,6 +48,7 @@ impl From<FileError> for Failure {
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         let advice = match error {
+            ExportError::Closed => return Self::Quiet(ExitCode::SUCCESS),
             ExportError::Otlp { .. } => {
                 "check --otlp and the environment variables OTEL_EXPORTER_OTLP_… and OTEL_BSP_…"
             }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -14,7 +14,7 @@ use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
 use crate::capture::PortSet;
 use crate::capture::file::{CaptureFile, FileError};
-use crate::export::{Sinks, WhenFull, otlp, print};
+use crate::export::{ExportError, Sinks, WhenFull, otlp, print};
 use crate::summary::Summary;
 
 #[derive(Debug, clap::Args)]
@@ -54,10 +54,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let (lost, printed) = sinks.finish(FLUSH);
     summary.add_lost(lost);
     args.told.tell(&summary)?;
-    // A reader that is gone (`| head`) wants no more words either.
-    if !(stop.load(Ordering::Relaxed) && printed.is_ok())
-        && !matches!(end, Err(FileError::Open { .. } | FileError::NotACapture { .. }))
-    {
+    if let Err(ExportError::Closed) = printed {
+        // Who has gone wants no more words either.
+        return Ok(ExitCode::SUCCESS);
+    }
+    if end.is_ok() || summary.segments > 0 {
         eprintln!("{summary}");
     }
     end?;
