@@ -49,7 +49,7 @@ impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         let advice = match error {
             ExportError::Closed => return Self::Quiet(ExitCode::SUCCESS),
-            ExportError::Otlp { .. } => {
+            ExportError::Otlp { .. } | ExportError::Undelivered { .. } => {
                 "check --otlp and the environment variables OTEL_EXPORTER_OTLP_… and OTEL_BSP_…"
             }
             ExportError::Thread(_) => "check the limits on threads and open files (ulimit -a)",

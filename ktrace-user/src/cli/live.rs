@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
 use crate::capture::live::{Live as Source, LiveOptions};
-use crate::export::Sinks;
+use crate::export::{ExportError, Sinks};
 use crate::summary::Summary;
 use crate::worker::Worker;
 
@@ -34,12 +34,18 @@ pub fn watch(
     let mut summary = Summary::default();
     summary.add(&worker.finish());
     summary.spans = kept.get();
-    let counters = seen.map_err(|error| Failure::failed(error, "run ktrace doctor"))?;
-    summary.add_lost(counters);
-    let (lost, end) = sinks.finish(FLUSH);
+    let (lost, exported) = sinks.finish(FLUSH);
     summary.add_lost(lost);
+    if let Ok(counters) = &seen {
+        summary.add_lost(counters.iter().map(|(reason, count)| (*reason, *count)));
+    }
     told.tell(&summary)?;
-    Ok(end?)
+    seen.map_err(|error| Failure::failed(error, "run ktrace doctor"))?;
+    match exported {
+        // Counted and logged when it happened: an agent that is told to end has not failed.
+        Ok(()) | Err(ExportError::Undelivered { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The pipeline up to the sinks, and a count of the spans that pass the filter.

@@ -26,6 +26,7 @@ pub use filter::Filter;
 /// See Kafka messages from the kernel as distributed traces
 #[derive(Debug, Parser)]
 #[command(name = "ktrace", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(after_help = "KTRACE_LOG=info shows the agent's own log; NO_COLOR=1 turns colours off")]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,

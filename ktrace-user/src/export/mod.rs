@@ -34,6 +34,9 @@ pub enum ExportError {
     Thread(std::io::Error),
     #[error("cannot write spans: {0}")]
     Write(std::io::Error),
+    /// The run's export ended with spans that nobody took.
+    #[error("{spans} spans were not delivered: {why}")]
+    Undelivered { spans: u64, why: String },
     /// Who read them has gone (`| head`). A quiet end of the run, not a failure.
     #[error("nobody reads the output any more")]
     Closed,

@@ -1,7 +1,7 @@
 //! The exporter against a collector within this process.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -66,7 +66,12 @@ fn export(address: SocketAddr, spans: Vec<Span>) -> std::collections::BTreeMap<&
     spans.into_iter().for_each(|span| sender.send(span));
     drop(sender);
     let (lost, end) = sinks.finish(Duration::from_secs(10));
-    end.unwrap();
+    let failed = lost.get("export_failed").copied().unwrap_or(0);
+    match end {
+        Ok(()) => assert_eq!(failed, 0),
+        Err(ExportError::Undelivered { spans, .. }) => assert_eq!(spans, failed),
+        Err(other) => panic!("{other}"),
+    }
     lost
 }
 
@@ -126,6 +131,9 @@ fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
     drop(spans);
     let started = std::time::Instant::now();
     let (lost, end) = sinks.finish(Duration::from_millis(300));
-    assert!(end.is_ok() && started.elapsed() < Duration::from_secs(3));
+    assert!(
+        matches!(end, Err(ExportError::Undelivered { spans: 10, .. }))
+            && started.elapsed() < Duration::from_secs(3)
+    );
     assert_eq!(lost.get("export_failed"), Some(&10));
 }
