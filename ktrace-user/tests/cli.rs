@@ -1,7 +1,7 @@
 //! The binary from outside: exit codes, what it says, what wins over what.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -190,4 +190,21 @@ fn a_closed_pipe_is_quiet() {
         assert_eq!(said, "", "{args:?}");
         assert!(code == Some(0) || args == ["doctor"], "{args:?}: {code:?}");
     }
+}
+
+#[test]
+fn a_signal_ends_a_replay_of_a_silent_pipe_in_order() {
+    let mut child = ktrace(&["replay", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(&pcap(&[b"one", b"two"])).unwrap();
+    pipe.flush().unwrap();
+    // Time to read what is there.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let (code, lines) = end(&output);
+    assert_eq!(code, 0, "{lines:?}");
+    assert!(lines[0].starts_with("1 connections, 2 segments"), "{lines:?}");
+    drop(pipe);
 }

@@ -116,7 +116,8 @@ impl Export {
         match counters.failed() {
             0 => Ok(()),
             spans => {
-                let why = self.failing.unwrap_or_else(|| "some requests failed".to_owned());
+                let why =
+                    self.failing.unwrap_or_else(|| "the collector refused some, or was too slow".to_owned());
                 Err(ExportError::Undelivered { spans, why })
             }
         }

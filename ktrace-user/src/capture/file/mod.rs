@@ -191,6 +191,8 @@ impl CaptureFile {
                     }
                 }
                 Next::Grow => capacity = self.grow(capacity)?,
+                // A reader that was told to stop ends anywhere.
+                Next::Fail(_) if stop.load(Ordering::Relaxed) => return Ok(()),
                 Next::Fail(what) => {
                     let (name, packets) = (self.name.clone(), self.counters.packets);
                     return Err(match what {
