@@ -53,7 +53,7 @@ fn pcap(payloads: &[&[u8]]) -> Vec<u8> {
 
 #[test]
 fn usage_errors_are_one_line_and_a_hint() {
-    let ports = "invalid value '9092,kafka' for '--ports <LIST>': `kafka` is neither a port (1-65535) nor a range such as 9092-9094";
+    let ports = "invalid value '9092,kafka' for '--ports <LIST>': \"kafka\" is not a port: ports are numbers from 1 to 65535";
     for (args, what, advice) in [
         (&["replay", "--nope"][..], "unexpected argument '--nope' found", "see ktrace replay --help"),
         (&["--nope"], "unexpected argument '--nope' found", "see ktrace --help"),
@@ -118,7 +118,10 @@ fn replay_reads_standard_input_and_ends_with_a_summary() {
 #[test]
 fn flags_beat_environment_beats_file_beats_default() {
     let capture = file("precedence.pcap", &pcap(&[b"x"]));
-    let config = file("precedence.toml", b"ports = 1\nring-size = \"4M\"\ntopic = [\"a\", \"!b\"]\n");
+    let config = file(
+        "precedence.toml",
+        b"ports = 1\nring-size = \"4M\"\ntopic = [\"a\", \"!b\"]\n[service-name]\njava = \"orders\"\n",
+    );
     let connections = |extra: &[&str], environment: &[(&str, &str)]| {
         let mut command = ktrace(&["replay", &capture, "--summary"]);
         command.arg(path("precedence.json")).args(extra).envs(environment.iter().copied());

@@ -1,6 +1,5 @@
 //! Live capture: not built yet.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -8,29 +7,56 @@ use thiserror::Error;
 
 use super::{Event, PortSet};
 
-/// What to capture, and with how much memory.
-#[derive(Clone, Debug)]
+/// What to watch.
+#[derive(Clone, Debug, Default)]
 pub struct LiveOptions {
     pub ports: PortSet,
-    /// A cgroup v2 directory; the root where it is `None`.
+    /// Only processes below this cgroup v2 directory; `None` for the whole host.
     pub cgroup: Option<PathBuf>,
-    /// Bytes of the ring buffers together.
-    pub ring_bytes: u32,
+    /// Bytes of the ring buffer.
+    pub ring_bytes: usize,
+    /// Brokers' ends of connections too.
+    pub broker_end: bool,
+    /// The user's names for services.
+    pub services: Vec<(String, String)>,
 }
 
-/// Why this host cannot capture.
+/// Why nothing can be captured from this kernel.
 #[derive(Debug, Error)]
 pub enum CaptureError {
-    #[error("live capture is not part of this build")]
+    #[error("this ktrace was built without eBPF")]
     NotBuilt,
 }
 
-/// Programs attached to this host.
+impl CaptureError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        "use ktrace replay on a capture file"
+    }
+}
+
+/// A running capture.
 #[derive(Debug)]
 pub struct Live;
 
-/// Losses on the way from the kernel, by reason.
-pub type Counters = BTreeMap<&'static str, u64>;
+/// Events and the payload bytes that they stand for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    pub events: u64,
+    pub bytes: u64,
+}
+
+/// What the kernel side has counted.
+#[derive(Debug)]
+pub struct Counters;
+
+impl Counters {
+    /// Every way to lose something, by its name.
+    pub fn lost(&self) -> impl Iterator<Item = (&'static str, Count)> {
+        std::iter::empty()
+    }
+}
 
 impl Live {
     /// # Errors
@@ -39,15 +65,15 @@ impl Live {
         Err(CaptureError::NotBuilt)
     }
 
-    /// Gives events until `stop` is set.
+    /// Hands every event to `sink` until `stop` is set.
     ///
     /// # Errors
-    /// [`CaptureError`] where a ring fails.
+    /// [`CaptureError`] where the ring fails.
     pub fn run(
         &mut self,
         _stop: &AtomicBool,
-        _each: impl FnMut(Event<'_>),
+        _sink: impl FnMut(Event<'_>),
     ) -> Result<Counters, CaptureError> {
-        Ok(Counters::new())
+        Ok(Counters)
     }
 }

@@ -1,7 +1,7 @@
 //! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
 
 pub mod file;
-pub mod live;
+mod live;
 mod ports;
 pub mod probe;
 
@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::process::Process;
 
-pub use ports::{PortSet, PortSetError};
+pub use live::{CaptureError, Count, Counters, Live, LiveOptions};
+pub use ports::{PortSet, PortsError};
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,65 +1,107 @@
-//! The ports on which Kafka is looked for.
+//! Kafka's ports, as users write them: `9092`, `9092-9094,19092`, `auto`.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use thiserror::Error;
-
-/// What `auto` stands for.
-const AUTO: RangeInclusive<u16> = 9092..=9094;
-
-/// A set of TCP ports, written as numbers and ranges: `9092-9094,19092`, or `auto`.
+/// A set of TCP ports. Its text form is a list of numbers and ranges, or `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSet {
+    /// Sorted, neither overlapping nor touching, none empty.
     ranges: Vec<RangeInclusive<u16>>,
 }
 
-/// A part of a port list that is neither a port nor a range.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{part}` is neither a port (1-65535) nor a range such as 9092-9094")]
-pub struct PortSetError {
-    part: String,
+/// Why a list of ports was not understood; names the part that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortsError {
+    #[error("no ports given; write numbers and ranges such as 9092-9094,19092, or auto")]
+    Empty,
+    #[error("{part:?} is not a port: ports are numbers from 1 to 65535")]
+    NotAPort { part: String },
+    #[error("the range {part:?} runs backwards")]
+    Backwards { part: String },
 }
 
 impl PortSet {
+    /// What `auto` means: the ports that Kafka's own examples listen on.
+    pub const AUTO: RangeInclusive<u16> = 9092..=9094;
+
+    /// Whether `port` is in the set.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         self.ranges.iter().any(|range| range.contains(&port))
+    }
+
+    /// All ports, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        self.ranges.iter().cloned().flatten()
+    }
+
+    fn from_ranges(mut ranges: Vec<RangeInclusive<u16>>) -> Self {
+        ranges.sort_by_key(|range| *range.start());
+        let mut merged: Vec<RangeInclusive<u16>> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                    *last = *last.start()..=*last.end().max(range.end());
+                }
+                _ => merged.push(range),
+            }
+        }
+        Self { ranges: merged }
     }
 }
 
 impl Default for PortSet {
     fn default() -> Self {
-        Self { ranges: vec![AUTO] }
+        Self { ranges: vec![Self::AUTO] }
     }
 }
 
 impl FromStr for PortSet {
-    type Err = PortSetError;
+    type Err = PortsError;
 
-    fn from_str(text: &str) -> Result<Self, PortSetError> {
-        let ranges = text.split(',').map(|part| match part.trim() {
-            "auto" => Ok(AUTO),
-            part => range(part).ok_or_else(|| PortSetError { part: part.to_owned() }),
-        });
-        Ok(Self { ranges: ranges.collect::<Result<_, _>>()? })
+    fn from_str(text: &str) -> Result<Self, PortsError> {
+        let mut ranges = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            if part.is_empty() && text.trim().is_empty() {
+                return Err(PortsError::Empty);
+            }
+            if part.eq_ignore_ascii_case("auto") {
+                ranges.push(Self::AUTO);
+                continue;
+            }
+            let not_a_port = || PortsError::NotAPort { part: part.to_owned() };
+            let port = |digits: &str| match digits.trim().parse::<u16>() {
+                Ok(port) if port != 0 => Ok(port),
+                _ => Err(not_a_port()),
+            };
+            let range = match part.split_once('-') {
+                Some((first, last)) => port(first)?..=port(last)?,
+                None => {
+                    let port = port(part)?;
+                    port..=port
+                }
+            };
+            if range.is_empty() {
+                return Err(PortsError::Backwards { part: part.to_owned() });
+            }
+            ranges.push(range);
+        }
+        Ok(Self::from_ranges(ranges))
     }
-}
-
-fn range(part: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = part.split_once('-').unwrap_or((part, part));
-    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first > 0 && first <= last).then_some(first..=last)
 }
 
 impl fmt::Display for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, range) in self.ranges.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            match (range.start(), range.end()) {
-                (first, last) if first == last => write!(f, "{comma}{first}")?,
-                (first, last) => write!(f, "{comma}{first}-{last}")?,
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            if range.start() == range.end() {
+                write!(f, "{}", range.start())?;
+            } else {
+                write!(f, "{}-{}", range.start(), range.end())?;
             }
         }
         Ok(())
@@ -71,19 +113,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_ranges_and_auto() {
-        let ports: PortSet = "19092, 9092-9093".parse().unwrap();
-        assert!(ports.contains(9093) && ports.contains(19092) && !ports.contains(9094));
-        assert_eq!(ports.to_string(), "19092,9092-9093");
-        assert_eq!("auto".parse::<PortSet>().unwrap(), PortSet::default());
+    fn lists_and_ranges() {
+        for (text, shown) in [
+            ("9092", "9092"),
+            ("9092-9094,19092", "9092-9094,19092"),
+            (" 19092 , 9092 - 9094 ", "9092-9094,19092"),
+            ("auto", "9092-9094"),
+            ("AUTO,9095", "9092-9095"),
+            ("1-65535,80", "1-65535"),
+            ("5,4,3,3", "3-5"),
+            ("65535,65535", "65535"),
+        ] {
+            assert_eq!(text.parse::<PortSet>().map(|set| set.to_string()), Ok(shown.to_owned()), "{text}");
+        }
     }
 
     #[test]
-    fn the_bad_part_is_named() {
-        for (text, part) in
-            [("9092,kafka", "kafka"), ("0", "0"), ("9-1", "9-1"), ("", ""), ("70000", "70000")]
-        {
-            assert_eq!(text.parse::<PortSet>(), Err(PortSetError { part: part.to_owned() }));
+    fn errors_name_the_part() {
+        let not_a_port = |part: &str| PortsError::NotAPort { part: part.to_owned() };
+        for (text, error) in [
+            ("", PortsError::Empty),
+            ("  ", PortsError::Empty),
+            ("9092,kafka", not_a_port("kafka")),
+            ("9092,", not_a_port("")),
+            ("0", not_a_port("0")),
+            ("70000", not_a_port("70000")),
+            ("1-2-3", not_a_port("1-2-3")),
+            ("9094-9092", PortsError::Backwards { part: "9094-9092".to_owned() }),
+        ] {
+            assert_eq!(text.parse::<PortSet>(), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn membership() {
+        let set: PortSet = "9092-9093,19092".parse().unwrap();
+        assert!(set.contains(9092) && set.contains(9093) && set.contains(19092));
+        assert!(!set.contains(9091) && !set.contains(9094));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [9092, 9093, 19092]);
     }
 }

@@ -1,37 +1,49 @@
 //! What this host allows: not built yet.
 
-use super::{Ends, PortSet};
+use std::sync::Arc;
 
-/// One thing looked at.
+use super::{Ends, PortSet};
+use crate::process::Process;
+
+/// One thing that was tried.
 #[derive(Clone, Debug)]
 pub struct Check {
     pub name: String,
     pub ok: bool,
+    /// What was found.
     pub detail: String,
-    /// What to do about it, where it is not well.
+    /// What to do, where something is missing.
     pub advice: Option<String>,
 }
 
-/// A socket to or from a Kafka port.
+/// A Kafka connection of a process on this host.
 #[derive(Clone, Debug)]
-pub struct SocketSeen {
+pub struct KafkaSocket {
     pub ends: Ends,
-    pub pid: Option<u32>,
-    pub service: Option<String>,
+    /// `None` where the process was not found, or may not be looked at.
+    pub owner: Option<Arc<Process>>,
 }
 
-/// What was found; capture is possible where all checks are well.
+/// All that was found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub items: Vec<Check>,
-    pub sockets: Vec<SocketSeen>,
+    pub sockets: Vec<KafkaSocket>,
 }
 
-/// Looks at this host.
+impl Report {
+    /// Whether everything works that a capture cannot do without.
+    #[must_use]
+    pub fn can_capture(&self) -> bool {
+        self.items.iter().all(|item| item.ok)
+    }
+}
+
+/// Tries everything.
 #[must_use]
 pub fn run(_ports: &PortSet) -> Report {
     let items = vec![Check {
-        name: "live capture".to_owned(),
+        name: "eBPF".to_owned(),
         ok: false,
         detail: "not part of this build".to_owned(),
         advice: Some("use ktrace replay on a capture file".to_owned()),

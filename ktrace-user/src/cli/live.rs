@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
-use crate::capture::live::{Live as Source, LiveOptions};
+use crate::capture::{Live as Source, LiveOptions};
 use crate::export::{ExportError, Sinks};
 use crate::summary::Summary;
 use crate::worker::Worker;
@@ -23,11 +23,16 @@ pub fn watch(
     sinks: Sinks,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
-    let options =
-        LiveOptions { ports: pipeline.ports.clone(), cgroup: live.cgroup, ring_bytes: live.ring_size };
+    let options = LiveOptions {
+        ports: pipeline.ports.clone(),
+        cgroup: live.cgroup,
+        ring_bytes: live.ring_size,
+        services: live.service_name.into_iter().collect(),
+        ..LiveOptions::default()
+    };
     let mut source = Source::open(options).map_err(|error| Failure::CannotCapture {
         what: error.to_string(),
-        advice: doctor::advice(&pipeline.ports),
+        advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
     let (mut worker, kept) = worker(pipeline, &sinks)?;
     let seen = source.run(stop, |event| worker.event(event));
@@ -37,10 +42,10 @@ pub fn watch(
     let (lost, exported) = sinks.finish(FLUSH);
     summary.add_lost(lost);
     if let Ok(counters) = &seen {
-        summary.add_lost(counters.iter().map(|(reason, count)| (*reason, *count)));
+        summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
     }
     told.tell(&summary)?;
-    seen.map_err(|error| Failure::failed(error, "run ktrace doctor"))?;
+    seen.map_err(|error| Failure::failed(&error, error.advice()))?;
     match exported {
         // Counted and logged when it happened: an agent that is told to end has not failed.
         Ok(()) | Err(ExportError::Undelivered { .. }) => Ok(()),
