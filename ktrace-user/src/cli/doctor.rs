@@ -40,8 +40,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(if report.can_capture() { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
-/// What the doctor would say of this host, as the second line of an error.
-pub fn advice(ports: &PortSet) -> String {
+/// What the doctor would say of this host, as further lines of an error; `otherwise` where it finds nothing wrong.
+pub fn advice(ports: &PortSet, otherwise: &str) -> String {
     let report = probe::run(ports);
     let advice: Vec<_> = report
         .items
@@ -52,7 +52,7 @@ pub fn advice(ports: &PortSet) -> String {
             None => format!("{}: {}", item.name, item.detail),
         })
         .collect();
-    if advice.is_empty() { "run ktrace doctor for more".to_owned() } else { advice.join("\n        ") }
+    if advice.is_empty() { otherwise.to_owned() } else { advice.join("\n        ") }
 }
 
 /// With colours; the stream takes them out where there is no terminal.
@@ -73,8 +73,9 @@ fn text(report: &Report) -> String {
         out += "\nKafka sockets seen:\n";
     }
     for socket in &report.sockets {
-        let pid = socket.owner.as_ref().map(|owner| format!(" pid {}", owner.pid)).unwrap_or_default();
-        let service = socket.owner.as_ref().map_or("unknown process", |owner| owner.resource.service_name());
+        let owner = socket.owner.as_deref();
+        let pid = owner.map(|owner| format!(" pid {}", owner.pid)).unwrap_or_default();
+        let service = owner.map_or("unknown process", |owner| owner.resource.service_name());
         out +=
             &format!("  {} → {}  {service}{faint}{pid}{faint:#}\n", socket.ends.client, socket.ends.broker);
     }
@@ -103,9 +104,13 @@ fn as_json(report: &Report) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::capture::Ends;
     use crate::capture::probe::{Check, KafkaSocket};
+    use crate::export::{Resource, Value};
+    use crate::process::Process;
 
     fn report() -> Report {
         let check = |name: &str, ok, advice: Option<&str>| Check {
@@ -115,9 +120,11 @@ mod tests {
             advice: advice.map(str::to_owned),
         };
         let ends = Ends { client: ([10, 0, 0, 1], 40000).into(), broker: ([10, 0, 0, 2], 9092).into() };
+        let attributes = vec![("service.name".into(), Value::Str("billing".into()))];
+        let owner = Arc::new(Process { pid: 7, resource: Arc::new(Resource { attributes }) });
         Report {
             items: vec![check("kernel", true, None), check("capabilities", false, Some("add CAP_BPF"))],
-            sockets: vec![KafkaSocket { ends, owner: None }],
+            sockets: vec![KafkaSocket { ends, owner: Some(owner) }, KafkaSocket { ends, owner: None }],
         }
     }
 
@@ -126,7 +133,7 @@ mod tests {
         let plain = anstream::adapter::strip_str(&text(&report())).to_string();
         assert_eq!(
             plain,
-            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka sockets seen:\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process\n"
+            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka sockets seen:\n  10.0.0.1:40000 → 10.0.0.2:9092  billing pid 7\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process\n"
         );
     }
 

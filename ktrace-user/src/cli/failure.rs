@@ -48,7 +48,8 @@ impl From<FileError> for Failure {
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         let advice = match error {
-            ExportError::Otlp { .. } => {
+            ExportError::Closed => return Self::Quiet(ExitCode::SUCCESS),
+            ExportError::Otlp { .. } | ExportError::Undelivered { .. } => {
                 "check --otlp and the environment variables OTEL_EXPORTER_OTLP_… and OTEL_BSP_…"
             }
             ExportError::Thread(_) => "check the limits on threads and open files (ulimit -a)",

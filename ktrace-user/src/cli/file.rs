@@ -62,6 +62,7 @@ fn keys() -> Vec<String> {
     long.filter(|name| !matches!(*name, "config" | "help")).map(str::to_owned).collect()
 }
 
+/// An option's values; those of the form KEY=NAME may stand as a table.
 fn texts(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(text) => Some(vec![text.clone()]),
@@ -69,10 +70,14 @@ fn texts(value: &Value) -> Option<Vec<String>> {
         Value::Float(number) => Some(vec![number.to_string()]),
         Value::Array(values) => {
             let texts = values.iter().map(|value| match value {
-                Value::Array(_) => None,
+                Value::Array(_) | Value::Table(_) => None,
                 value => texts(value)?.pop(),
             });
             texts.collect()
+        }
+        Value::Table(pairs) => {
+            let pairs = pairs.iter().map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+            pairs.collect()
         }
         _ => None,
     }

@@ -46,8 +46,8 @@ impl Filter {
         })
     }
 
-    /// A span without a topic or a group (a producer has no group) is kept where only patterns for it are given; so a message's
-    /// sender is seen with its receivers.
+    /// A span without a group (a producer has none) or without a topic is not among those that a pattern asks for, and not among
+    /// those that one leaves out.
     #[must_use]
     pub fn keeps(&self, span: &Span) -> bool {
         self.samples(span.trace_id)
@@ -81,8 +81,8 @@ impl Patterns {
     }
 
     fn keep(&self, name: Option<&str>) -> bool {
-        let Some(name) = name else { return true };
-        let matches = |list: &[GlobMatcher]| list.iter().any(|glob| glob.is_match(name));
+        let matches =
+            |list: &[GlobMatcher]| name.is_some_and(|name| list.iter().any(|glob| glob.is_match(name)));
         (self.only.is_empty() || matches(&self.only)) && !matches(&self.not)
     }
 }
@@ -149,7 +149,8 @@ mod tests {
         ] {
             assert_eq!(filter.keeps(&orders), kept, "{filter:?}");
         }
-        assert!(filter(&[], &["billing"], &[]).keeps(&span("orders", None, "orders-api")));
+        let sent = span("orders", None, "orders-api");
+        assert!(!filter(&[], &["billing"], &[]).keeps(&sent) && filter(&[], &["!billing"], &[]).keeps(&sent));
         assert!(Filter::new(&["[".to_owned()], &[], &[], 1.0).is_err());
     }
 

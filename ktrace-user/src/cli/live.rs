@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
 use crate::capture::{Live as Source, LiveOptions};
-use crate::export::Sinks;
+use crate::export::{ExportError, Sinks};
 use crate::summary::Summary;
 use crate::worker::Worker;
 
@@ -26,25 +26,31 @@ pub fn watch(
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
         cgroup: live.cgroup,
-        ring_bytes: live.ring_size as usize,
+        ring_bytes: live.ring_size,
+        services: live.service_name.into_iter().collect(),
         ..LiveOptions::default()
     };
     let mut source = Source::open(options).map_err(|error| Failure::CannotCapture {
         what: error.to_string(),
-        advice: doctor::advice(&pipeline.ports),
+        advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
     let (mut worker, kept) = worker(pipeline, &sinks)?;
-    eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     let seen = source.run(stop, |event| worker.event(event));
     let mut summary = Summary::default();
     summary.add(&worker.finish());
     summary.spans = kept.get();
-    let counters = seen.map_err(|error| Failure::failed(error, "run ktrace doctor"))?;
-    summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
-    let (lost, end) = sinks.finish(FLUSH);
+    let (lost, exported) = sinks.finish(FLUSH);
     summary.add_lost(lost);
+    if let Ok(counters) = &seen {
+        summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
+    }
     told.tell(&summary)?;
-    Ok(end?)
+    seen.map_err(|error| Failure::failed(&error, error.advice()))?;
+    match exported {
+        // Counted and logged when it happened: an agent that is told to end has not failed.
+        Ok(()) | Err(ExportError::Undelivered { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The pipeline up to the sinks, and a count of the spans that pass the filter.
@@ -59,14 +65,5 @@ pub fn worker(pipeline: &Pipeline, sinks: &Sinks) -> Result<(Worker, Rc<Cell<u64
             spans.send(span);
         }
     };
-    Ok((
-        Worker::new(pipeline.worker(), Box::new(sink)).map_err(|error| Failure::Usage {
-            what: error.to_string(),
-            advice: format!(
-                "--context knows {}, and key:NAME for a header of your own",
-                ktrace_kafka::context::formats().collect::<Vec<_>>().join(", ")
-            ),
-        })?,
-        kept,
-    ))
+    Ok((Worker::new(pipeline.worker(), Box::new(sink)), kept))
 }

@@ -14,9 +14,10 @@ mod run;
 mod signals;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
@@ -25,6 +26,7 @@ pub use filter::Filter;
 /// See Kafka messages from the kernel as distributed traces
 #[derive(Debug, Parser)]
 #[command(name = "ktrace", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(after_help = "KTRACE_LOG=info shows the agent's own log; NO_COLOR=1 turns colours off")]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -36,7 +38,7 @@ enum Verb {
     Run(run::Args),
     /// Watch this host and print messages as they pass
     Observe(observe::Args),
-    /// The same on capture files, without privileges
+    /// Read capture files instead of a live host; needs no privilege
     Replay(replay::Args),
     /// Say what ktrace can do on this host, what it cannot, and what to do about that
     Doctor(doctor::Args),
@@ -66,20 +68,20 @@ pub fn main() -> ExitCode {
 /// Twice where a configuration file is given: its values become the defaults of the second time, so that every option is defined
 /// once, and flags and environment beat the file.
 fn parse(args: Vec<OsString>) -> Result<Cli, Failure> {
-    let matches = Cli::command().try_get_matches_from(&args).map_err(|error| usage(&error, None))?;
-    let cli = from_matches(&matches)?;
+    let matches = Cli::command().try_get_matches_from(&args).map_err(|error| usage(&error, &args, None))?;
+    let cli = from_matches(&matches, &args)?;
     let Some(path) = cli.verb.config() else { return Ok(cli) };
     let command = file::with_defaults(Cli::command(), path)?;
-    let matches = command.try_get_matches_from(&args).map_err(|error| usage(&error, Some(path)))?;
-    from_matches(&matches)
+    let matches = command.try_get_matches_from(&args).map_err(|error| usage(&error, &args, Some(path)))?;
+    from_matches(&matches, &args)
 }
 
-fn from_matches(matches: &clap::ArgMatches) -> Result<Cli, Failure> {
-    Cli::from_arg_matches(matches).map_err(|error| usage(&error, None))
+fn from_matches(matches: &clap::ArgMatches, args: &[OsString]) -> Result<Cli, Failure> {
+    Cli::from_arg_matches(matches).map_err(|error| usage(&error, args, None))
 }
 
 impl Verb {
-    fn config(&self) -> Option<&std::path::Path> {
+    fn config(&self) -> Option<&Path> {
         match self {
             Self::Run(args) => args.pipeline.config.as_deref(),
             Self::Observe(args) => args.pipeline.config.as_deref(),
@@ -91,12 +93,11 @@ impl Verb {
 
 /// Help and version are printed and exit 0; anything else becomes one line and a hint. `file`: the configuration file whose values
 /// were the only change since the arguments alone were well.
-fn usage(error: &clap::Error, file: Option<&std::path::Path>) -> Failure {
+fn usage(error: &clap::Error, args: &[OsString], file: Option<&Path>) -> Failure {
     if !error.use_stderr() {
-        return match error.print() {
-            Ok(()) => Failure::Quiet(ExitCode::SUCCESS),
-            Err(_) => Failure::Quiet(ExitCode::SUCCESS),
-        };
+        // A reader that is gone has seen what it wanted.
+        let _ = error.print();
+        return Failure::Quiet(ExitCode::SUCCESS);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
@@ -109,13 +110,14 @@ fn usage(error: &clap::Error, file: Option<&std::path::Path>) -> Failure {
     if let Some(file) = file {
         what = format!("{}: {what}", file.display());
     }
-    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned));
-    let usage = match error.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
-        _ => String::new(),
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let advice = match tip.filter(|tip| tip.contains("similar")) {
+        Some(tip) => tip.to_owned(),
+        None => {
+            let verb = args.get(1).and_then(|verb| verb.to_str()).unwrap_or_default();
+            let known = Cli::command().get_subcommands().any(|known| known.get_name() == verb);
+            format!("see ktrace {}--help", if known { format!("{verb} ") } else { String::new() })
+        }
     };
-    let verb = usage.trim().strip_prefix("Usage: ").unwrap_or("ktrace").split_whitespace();
-    let verb: Vec<_> = verb.take_while(|word| word.bytes().all(|b| b.is_ascii_lowercase())).collect();
-    let advice = tip.unwrap_or_else(|| format!("see {} --help", verb.join(" ")));
     Failure::Usage { what, advice }
 }

@@ -20,8 +20,7 @@ pub struct Pipeline {
     /// Only messages of these topics; ! in front leaves out. Repeatable, or separated by commas
     #[arg(long, value_name = "GLOB", env = "KTRACE_TOPIC", value_delimiter = ',')]
     pub topic: Vec<String>,
-    /// Only messages of these consumer groups; ! in front leaves out. Producers have none and pass unless --topic or
-    /// --service says otherwise
+    /// Only what these consumer groups receive and commit; ! in front leaves out
     #[arg(long, value_name = "GLOB", env = "KTRACE_GROUP", value_delimiter = ',')]
     pub group: Vec<String>,
     /// Only messages of these services; ! in front leaves out
@@ -49,8 +48,11 @@ pub struct Live {
     #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
     pub cgroup: Option<PathBuf>,
     /// Memory between kernel and agent, in bytes or with K or M
-    #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", default_value = "16M", value_parser = bytes)]
-    pub ring_size: u32,
+    #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", default_value = "64M", value_parser = bytes)]
+    pub ring_size: usize,
+    /// Call a service NAME that would be called KEY (or whose executable, its path or container id is KEY). Repeatable
+    #[arg(long, value_name = "KEY=NAME", env = "KTRACE_SERVICE_NAME", value_delimiter = ',', value_parser = pair)]
+    pub service_name: Vec<(String, String)>,
 }
 
 /// What printing takes: `observe` and `replay`.
@@ -77,7 +79,7 @@ impl Pipeline {
     pub fn filter(&self) -> Result<Filter, Failure> {
         Filter::new(&self.topic, &self.group, &self.service, self.sample).map_err(|error| Failure::Usage {
             what: error.to_string(),
-            advice: "patterns know *, ? and [abc]; quote them from the shell".to_owned(),
+            advice: "patterns know *, ? and [abc]".to_owned(),
         })
     }
 
@@ -117,12 +119,18 @@ fn url(text: &str) -> Result<String, String> {
     known.then(|| text.to_owned()).ok_or_else(|| "must begin with http:// or https://".to_owned())
 }
 
-fn bytes(text: &str) -> Result<u32, String> {
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, name)| !key.is_empty() && !name.is_empty());
+    pair.map(|(key, name)| (key.to_owned(), name.to_owned()))
+        .ok_or_else(|| "not of the form KEY=NAME".to_owned())
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.strip_suffix(['K', 'k']) {
         Some(digits) => (digits, 1 << 10),
         None => text.strip_suffix(['M', 'm']).map_or((text, 1), |digits| (digits, 1 << 20)),
     };
-    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "not a size such as 65536, 512K or 16M".to_owned())
 }
 
@@ -135,7 +143,7 @@ mod tests {
         assert_eq!(bytes("4096"), Ok(4096));
         assert_eq!(bytes("512K"), Ok(512 << 10));
         assert_eq!(bytes("16M"), Ok(16 << 20));
-        for wrong in ["", "0", "4G", "9999M", "-1", "K"] {
+        for wrong in ["", "0", "4G", "99999999999999999999M", "-1", "K"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }

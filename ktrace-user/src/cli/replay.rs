@@ -2,20 +2,25 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::live::{FLUSH, worker};
+use super::live::worker;
 use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
 use crate::capture::PortSet;
 use crate::capture::file::{CaptureFile, FileError};
-use crate::export::{Sinks, WhenFull, otlp, print};
+use crate::export::{ExportError, Sinks, WhenFull, otlp, print};
 use crate::summary::Summary;
+
+/// What is held at the end of the last file has this long to reach its sinks. Nobody waits to kill a replay, as with the agent.
+const DELIVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -51,13 +56,14 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             break;
         }
     }
-    let (lost, printed) = sinks.finish(FLUSH);
+    let (lost, printed) = sinks.finish(DELIVERY);
     summary.add_lost(lost);
     args.told.tell(&summary)?;
-    // A reader that is gone (`| head`) wants no more words either.
-    if !(stop.load(Ordering::Relaxed) && printed.is_ok())
-        && !matches!(end, Err(FileError::Open { .. } | FileError::NotACapture { .. }))
-    {
+    if let Err(ExportError::Closed) = printed {
+        // Who has gone wants no more words either.
+        return Ok(ExitCode::SUCCESS);
+    }
+    if end.is_ok() || summary.segments > 0 {
         eprintln!("{summary}");
     }
     end?;
@@ -69,14 +75,16 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 fn replay(
     path: &Path,
     ports: &PortSet,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
     summary: &mut Summary,
     each: impl FnMut(crate::capture::Event<'_>),
 ) -> Result<(), FileError> {
     let name = path.display().to_string();
     let progress = ProgressBar::hidden();
     let mut file = if path == Path::new("-") {
-        CaptureFile::new("standard input".to_owned(), io::stdin(), ports.clone())?
+        let name = "standard input".to_owned();
+        let input = Input::open(stop).map_err(|source| FileError::Open { name: name.clone(), source })?;
+        CaptureFile::new(name, input, ports.clone())?
     } else {
         let file = File::open(path).map_err(|source| FileError::Open { name: name.clone(), source })?;
         show(&progress, &file);
@@ -100,4 +108,37 @@ fn show(progress: &ProgressBar, file: &File) {
     }
     progress.set_length(len);
     progress.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+}
+
+/// Standard input, which may be a live capture's pipe that is silent for long: it ends when the run is to stop.
+struct Input {
+    pipe: File,
+    stop: Arc<AtomicBool>,
+}
+
+impl Input {
+    fn open(stop: &Arc<AtomicBool>) -> io::Result<Self> {
+        // Not `Stdin` itself: its buffer may hold bytes of which `poll` knows nothing.
+        let pipe = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        Ok(Self { pipe, stop: Arc::clone(stop) })
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        const LOOK_AGAIN_MS: i32 = 500;
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut waiting = libc::pollfd { fd: self.pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call, and its descriptor is open.
+            let ready = unsafe { libc::poll(&raw mut waiting, 1, LOOK_AGAIN_MS) };
+            if ready > 0 {
+                return self.pipe.read(into);
+            }
+            let error = io::Error::last_os_error();
+            if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        Ok(0)
+    }
 }

@@ -34,6 +34,12 @@ pub enum ExportError {
     Thread(std::io::Error),
     #[error("cannot write spans: {0}")]
     Write(std::io::Error),
+    /// The run's export ended with spans that nobody took.
+    #[error("{spans} spans were not delivered: {why}")]
+    Undelivered { spans: u64, why: String },
+    /// Who read them has gone (`| head`). A quiet end of the run, not a failure.
+    #[error("nobody reads the output any more")]
+    Closed,
 }
 
 /// A running sink: its queue and its thread.
@@ -81,7 +87,7 @@ impl Sinks {
     /// before, or the sinks wait for more.
     ///
     /// # Errors
-    /// The first sink's that failed for good; a closed pipe is none.
+    /// The first sink's that failed for good.
     pub fn finish(self, limit: Duration) -> (BTreeMap<&'static str, u64>, Result<(), ExportError>) {
         let mut lost = BTreeMap::new();
         let mut end = Ok(());

@@ -9,6 +9,7 @@
 
 use std::env;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
@@ -55,6 +56,10 @@ impl Batching {
     }
 }
 
+/// In replay, a collector that has just failed gets this much time for each further request: replay waits for its sinks, and a
+/// long file must not take hours because nobody listens.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Starts exporting by OTLP on a thread of its own.
 ///
 /// # Errors
@@ -70,7 +75,7 @@ pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportEr
     let (sender, spans, counters) = queue("otlp", batching.queue, when_full);
     let (limit, limited) = oneshot::channel();
     let converter = Converter::from_environment();
-    let export = Export { exporter, converter, batching, counters, failing: false, open: 0 };
+    let export = Export { exporter, converter, batching, when_full, counters, failing: None, open: 0 };
     let thread = std::thread::Builder::new()
         .name("ktrace-otlp".to_owned())
         .spawn(move || export.run(&runtime, spans, limited))
@@ -82,9 +87,10 @@ struct Export {
     exporter: SpanExporter,
     converter: Converter,
     batching: Batching,
-    counters: std::sync::Arc<Counters>,
-    /// The last request failed; so a row of failures is told once.
-    failing: bool,
+    when_full: WhenFull,
+    counters: Arc<Counters>,
+    /// Why the last request failed, if it did; so a row of failures is told once.
+    failing: Option<String>,
     /// Spans taken from the queue and neither delivered nor counted as lost.
     open: usize,
 }
@@ -96,7 +102,7 @@ impl Export {
         mut spans: mpsc::Receiver<Span>,
         limited: oneshot::Receiver<Duration>,
     ) -> Result<(), ExportError> {
-        let counters = std::sync::Arc::clone(&self.counters);
+        let counters = Arc::clone(&self.counters);
         let finished = runtime.block_on(async {
             tokio::select! {
                 () = self.drain(&mut spans) => true,
@@ -107,7 +113,14 @@ impl Export {
             counters.fail(self.open.saturating_add(spans.len()));
         }
         let _ = self.exporter.shutdown();
-        Ok(())
+        match counters.failed() {
+            0 => Ok(()),
+            spans => {
+                let why =
+                    self.failing.unwrap_or_else(|| "the collector refused some, or was too slow".to_owned());
+                Err(ExportError::Undelivered { spans, why })
+            }
+        }
     }
 
     /// Until all producers are gone and the queue is empty.
@@ -131,11 +144,15 @@ impl Export {
                 let count = spans.len();
                 self.exporter.set_resource(&self.converter.sdk_resource(&resource));
                 let spans = spans.iter().map(|span| self.converter.span(span)).collect();
-                let outcome = timeout(self.batching.timeout, self.exporter.export(spans)).await;
+                let patience = match self.when_full {
+                    WhenFull::Wait if self.failing.is_some() => PATIENCE,
+                    _ => self.batching.timeout,
+                };
+                let outcome = timeout(patience, self.exporter.export(spans)).await;
                 let failure = match outcome {
                     Ok(Ok(())) => None,
                     Ok(Err(error)) => Some(error.to_string()),
-                    Err(_) => Some(format!("no answer within {:?}", self.batching.timeout)),
+                    Err(_) => Some(format!("no answer within {patience:?}")),
                 };
                 self.open = self.open.saturating_sub(count);
                 self.note(failure, count);
@@ -148,11 +165,12 @@ impl Export {
         match failure {
             Some(why) => {
                 self.counters.fail(count);
-                if !std::mem::replace(&mut self.failing, true) {
+                if self.failing.is_none() {
                     tracing::warn!("OTLP export fails, spans are being lost: {why}");
                 }
+                self.failing = Some(why);
             }
-            None if std::mem::take(&mut self.failing) => tracing::warn!("OTLP export works again"),
+            None if self.failing.take().is_some() => tracing::warn!("OTLP export works again"),
             None => {}
         }
     }
@@ -261,29 +279,4 @@ fn number<N: FromStr>(name: &'static str) -> Result<Option<N>, ExportError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Sinks, samples};
-    use super::*;
-
-    #[test]
-    fn base_urls_get_the_path_of_traces() {
-        assert_eq!(signal_url("http://host:4318"), "http://host:4318/v1/traces");
-        assert_eq!(signal_url("http://host:4318/"), "http://host:4318/v1/traces");
-        assert_eq!(signal_url("http://host:4318/tenant/v1/traces"), "http://host:4318/tenant/v1/traces");
-    }
-
-    #[test]
-    fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
-        // Port 9 (discard) answers nowhere by default, so the connection is refused.
-        let options = OtlpOptions { url: Some("http://127.0.0.1:9".to_owned()) };
-        let mut sinks = Sinks::default();
-        sinks.add(otlp(&options, WhenFull::Drop).unwrap());
-        let spans = sinks.spans();
-        (0..10).for_each(|_| spans.send(samples::send()));
-        drop(spans);
-        let started = std::time::Instant::now();
-        let (lost, end) = sinks.finish(Duration::from_millis(300));
-        assert!(end.is_ok() && started.elapsed() < Duration::from_secs(3));
-        assert_eq!(lost.get("export_failed"), Some(&10));
-    }
-}
+mod tests;

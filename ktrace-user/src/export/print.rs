@@ -30,7 +30,7 @@ pub trait Format: Send {
     fn write(&mut self, spans: &[Span], out: &mut Vec<u8>);
 }
 
-/// Starts printing to standard output. When nobody reads it any more (`| head`), `stop` is set and the sink ends well.
+/// Starts printing to standard output. When nobody reads it any more (`| head`), `stop` is set and the sink ends with [`ExportError::Closed`].
 ///
 /// # Errors
 /// [`ExportError::Thread`].
@@ -85,10 +85,10 @@ fn start(
     Ok(Sink { sender, thread, limit: None })
 }
 
-/// A reader that went away has seen what it wanted.
+/// A reader that went away has seen what it wanted: those spans are not lost.
 fn ended(error: io::Error, counters: &Counters, unwritten: usize) -> Result<(), ExportError> {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        return Ok(());
+        return Err(ExportError::Closed);
     }
     counters.fail(unwritten);
     Err(ExportError::Write(error))
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_stops_the_run_and_is_no_error() {
-        assert!(print_until(io::ErrorKind::BrokenPipe).is_ok());
+    fn a_closed_pipe_stops_the_run_and_is_told_apart() {
+        assert!(matches!(print_until(io::ErrorKind::BrokenPipe), Err(ExportError::Closed)));
         assert!(matches!(print_until(io::ErrorKind::StorageFull), Err(ExportError::Write(_))));
     }
 }

@@ -33,12 +33,14 @@ impl Counters {
         self.failed.fetch_add(spans as u64, Ordering::Relaxed);
     }
 
+    /// Spans that the sink could not deliver, so far.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// Counts by the reasons that the summary names.
     pub fn lost(&self) -> [(&'static str, u64); 2] {
-        [
-            ("export_queue_full", self.queue_full.load(Ordering::Relaxed)),
-            ("export_failed", self.failed.load(Ordering::Relaxed)),
-        ]
+        [("export_queue_full", self.queue_full.load(Ordering::Relaxed)), ("export_failed", self.failed())]
     }
 }
 

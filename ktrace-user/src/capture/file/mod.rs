@@ -112,7 +112,7 @@ impl CaptureFile {
     /// Opens `path`; `-` is standard input.
     ///
     /// # Errors
-    /// [`FileError::Open`], [`FileError::Read`], [`FileError::NotACapture`].
+    /// [`FileError::Open`], [`FileError::NotACapture`].
     pub fn open(path: &Path, ports: PortSet) -> Result<Self, FileError> {
         let name = path.display().to_string();
         if path == Path::new("-") {
@@ -127,7 +127,7 @@ impl CaptureFile {
     /// Takes a capture file from any reader; `name` stands in errors.
     ///
     /// # Errors
-    /// [`FileError::Read`], [`FileError::NotACapture`].
+    /// [`FileError::Open`], [`FileError::NotACapture`].
     pub fn new(name: String, input: impl Read + Send + 'static, ports: PortSet) -> Result<Self, FileError> {
         let failure = Failure::default();
         let opened = open_reader(Box::new(input), &failure);
@@ -142,7 +142,7 @@ impl CaptureFile {
                 last_time_ns: 0,
             }),
             Ok(None) => Err(FileError::NotACapture { name }),
-            Err(source) => Err(FileError::Read { name, packets: 0, source }),
+            Err(source) => Err(FileError::Open { name, source }),
         }
     }
 
@@ -191,6 +191,8 @@ impl CaptureFile {
                     }
                 }
                 Next::Grow => capacity = self.grow(capacity)?,
+                // A reader that was told to stop ends anywhere.
+                Next::Fail(_) if stop.load(Ordering::Relaxed) => return Ok(()),
                 Next::Fail(what) => {
                     let (name, packets) = (self.name.clone(), self.counters.packets);
                     return Err(match what {

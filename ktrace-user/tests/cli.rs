@@ -1,0 +1,213 @@
+//! The binary from outside: exit codes, what it says, what wins over what.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use etherparse::PacketBuilder;
+
+fn ktrace(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ktrace"));
+    command.args(args).env_clear();
+    command
+}
+
+/// Exit code, and the lines of standard error.
+fn end(output: &Output) -> (i32, Vec<String>) {
+    let lines = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
+    (output.status.code().unwrap_or(-1), lines)
+}
+
+fn run(args: &[&str]) -> (i32, Vec<String>) {
+    end(&ktrace(args).output().unwrap())
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// A file of this test's own.
+fn file(name: &str, bytes: &[u8]) -> String {
+    fs::write(path(name), bytes).unwrap();
+    path(name).to_str().unwrap().to_owned()
+}
+
+fn json(name: &str) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(path(name)).unwrap()).unwrap()
+}
+
+/// A pcap file of raw IP with one packet for each payload, all from a client to port 9092.
+fn pcap(payloads: &[&[u8]]) -> Vec<u8> {
+    let mut file = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 101].map(u32::to_le_bytes).concat();
+    for payload in payloads {
+        let mut packet = Vec::new();
+        let headers = PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).tcp(40000, 9092, 1, 1000);
+        headers.write(&mut packet, payload).unwrap();
+        let len = u32::try_from(packet.len()).unwrap();
+        file.extend([1, 0, len, len].map(u32::to_le_bytes).concat());
+        file.extend(packet);
+    }
+    file
+}
+
+#[test]
+fn usage_errors_are_one_line_and_a_hint() {
+    let ports = "invalid value '9092,kafka' for '--ports <LIST>': \"kafka\" is not a port: ports are numbers from 1 to 65535";
+    for (args, what, advice) in [
+        (&["replay", "--nope"][..], "unexpected argument '--nope' found", "see ktrace replay --help"),
+        (&["--nope"], "unexpected argument '--nope' found", "see ktrace --help"),
+        (&["fly"], "unrecognized subcommand 'fly'", "see ktrace --help"),
+        (
+            &["replay", "--topik", "x"],
+            "unexpected argument '--topik' found",
+            "a similar argument exists: '--topic'",
+        ),
+        (
+            &["replay", "--cgroup", "/", "f"],
+            "unexpected argument '--cgroup' found",
+            "a similar argument exists: '--group'",
+        ),
+        (&["observe", "--ports", "9092,kafka"], ports, "see ktrace observe --help"),
+        (
+            &["replay"],
+            "the following required arguments were not provided: <FILE>...",
+            "see ktrace replay --help",
+        ),
+    ] {
+        assert_eq!(run(args), (2, vec![format!("ktrace: {what}"), format!("        {advice}")]), "{args:?}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_fail_in_two_lines() {
+    let text = file("no-capture", b"just text, longer than any header");
+    for (name, what) in [
+        ("/nonexistent.pcap", "cannot open /nonexistent.pcap: No such file or directory"),
+        (&text, "no-capture is not a capture file (neither pcap nor pcapng)"),
+        (env!("CARGO_TARGET_TMPDIR"), "Is a directory"),
+    ] {
+        let (code, lines) = run(&["replay", name]);
+        assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
+        assert!(lines[0].starts_with("ktrace: ") && lines[0].contains(what), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_cut_file_is_used_as_far_as_it_goes() {
+    let whole = pcap(&[b"one", b"two"]);
+    let cut = file("cut.pcap", &whole[..whole.len() - 1]);
+    let (code, lines) = run(&["replay", &cut, "--summary", path("cut.json").to_str().unwrap()]);
+    assert_eq!(code, 1);
+    let [.., what, advice] = &lines[..] else { panic!("{lines:?}") };
+    assert!(what.ends_with("cut.pcap is cut: it ends within a packet, after 1 whole ones"), "{lines:?}");
+    assert!(advice.contains("what came before was used"), "{lines:?}");
+    let summary = json("cut.json");
+    assert_eq!((&summary["segments"], &summary["bytes"]), (&1.into(), &3.into()), "{summary}");
+}
+
+#[test]
+fn replay_reads_standard_input_and_ends_with_a_summary() {
+    let whole = file("whole.pcap", &pcap(&[b"one", b"two"]));
+    let (code, lines) =
+        end(&ktrace(&["replay", "-"]).stdin(fs::File::open(whole).unwrap()).output().unwrap());
+    assert_eq!(code, 0, "{lines:?}");
+    assert!(lines[0].starts_with("1 connections, 2 segments, 6 bytes"), "{lines:?}");
+}
+
+#[test]
+fn flags_beat_environment_beats_file_beats_default() {
+    let capture = file("precedence.pcap", &pcap(&[b"x"]));
+    let config = file(
+        "precedence.toml",
+        b"ports = 1\nring-size = \"4M\"\ntopic = [\"a\", \"!b\"]\n[service-name]\njava = \"orders\"\n",
+    );
+    let connections = |extra: &[&str], environment: &[(&str, &str)]| {
+        let mut command = ktrace(&["replay", &capture, "--summary"]);
+        command.arg(path("precedence.json")).args(extra).envs(environment.iter().copied());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        json("precedence.json")["connections"].as_u64().unwrap()
+    };
+    let (flag, environment) = (["--config", &config], ("KTRACE_PORTS", "9092"));
+    assert_eq!(connections(&[], &[]), 1, "default");
+    assert_eq!(connections(&flag, &[]), 0, "file beats default");
+    assert_eq!(connections(&[], &[("KTRACE_CONFIG", &config)]), 0, "the file's name from the environment");
+    assert_eq!(connections(&flag, &[environment]), 1, "environment beats file");
+    assert_eq!(connections(&[flag[0], flag[1], "--ports", "2"], &[environment]), 0, "flag beats environment");
+}
+
+#[test]
+fn a_wrong_configuration_file_is_named_with_its_key() {
+    for (name, text, what) in [
+        ("unknown.toml", "portz = 1", "unknown key `portz`"),
+        ("value.toml", "ports = \"kafka\"", "invalid value 'kafka' for '--ports <LIST>'"),
+        ("kind.toml", "ports = true", "key `ports` must be text, a number or a list of those"),
+        ("syntax.toml", "a = 1\nports = \n", "line 2: "),
+    ] {
+        let (code, lines) = run(&["replay", "x", "--config", &file(name, text.as_bytes())]);
+        assert_eq!((code, lines.len()), (2, 2), "{lines:?}");
+        assert!(lines[0].contains(name) && lines[0].contains(what), "{lines:?}");
+    }
+    let (code, lines) = run(&["replay", "x", "--config", "/nonexistent.toml"]);
+    assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
+}
+
+#[test]
+fn wrong_export_settings_are_told_at_the_start() {
+    for (args, (name, value)) in [
+        (&["run"][..], ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier/pigeon")),
+        (&["run"], ("OTEL_BSP_MAX_QUEUE_SIZE", "many")),
+        (&["run", "--otlp", "https://localhost:1"], ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent.pem")),
+    ] {
+        let (code, lines) = end(&ktrace(args).env(name, value).output().unwrap());
+        assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
+        assert!(lines[0].contains(&format!("{name}={value}")), "{lines:?}");
+    }
+    assert_eq!(run(&["run", "--otlp", "localhost:4317"]).0, 2);
+}
+
+#[test]
+fn manual_completions_help_and_version_print() {
+    for (args, part) in [
+        (&["man"][..], ".TH ktrace 1"),
+        (&["completions", "bash"], "complete -F _ktrace"),
+        (&["completions", "zsh"], "#compdef ktrace"),
+        (&["--version"], concat!("ktrace ", env!("CARGO_PKG_VERSION"))),
+        (&["replay", "--help"], "--sample <RATIO>"),
+    ] {
+        let output = ktrace(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{args:?}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_quiet() {
+    for args in [&["man"][..], &["completions", "bash"], &["replay", "--help"], &["doctor"]] {
+        let mut child = ktrace(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let code = child.wait().unwrap().code();
+        assert_eq!(said, "", "{args:?}");
+        assert!(code == Some(0) || args == ["doctor"], "{args:?}: {code:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_replay_of_a_silent_pipe_in_order() {
+    let mut child = ktrace(&["replay", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(&pcap(&[b"one", b"two"])).unwrap();
+    pipe.flush().unwrap();
+    // Time to read what is there.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let (code, lines) = end(&output);
+    assert_eq!(code, 0, "{lines:?}");
+    assert!(lines[0].starts_with("1 connections, 2 segments"), "{lines:?}");
+    drop(pipe);
+}
