@@ -104,9 +104,10 @@ fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, sender: &Sender<Owne
 /// that end a fraction of a millisecond after they connect, half are gone when a thread of ordinary priority looks; with this, none.
 /// [`BURST`] keeps it from taking a CPU for itself.
 fn hurry() {
-    let lowest = libc::sched_param { sched_priority: 1 };
+    // The kernel's `struct sched_param`: the lowest real-time priority. Not by the C library, since musl's refuses.
+    let lowest: libc::c_int = 1;
     // SAFETY: a valid parameter; 0 means the calling thread.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const lowest) } == 0 {
+    if unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR, &raw const lowest) } == 0 {
         return;
     }
     // SAFETY: no pointers; 0 means the calling thread.
