@@ -121,5 +121,5 @@ const _: () = {
     assert!(size_of::<Owner>() == 56);
     assert!(size_of::<Closed>() == 24);
     // The kernel aligns records to 8 bytes, so the payload behind the header is aligned too.
-    assert!(size_of::<SegmentHeader>() % 8 == 0);
+    assert!(size_of::<SegmentHeader>().is_multiple_of(8));
 };

@@ -1,7 +1,7 @@
 //! What runs in the kernel: the two programs on the way of every packet, and those that tell who owns a socket.
 //!
 //! Nothing here keeps a packet back, changes it or waits: `egress` and `ingress` always return 1 ("pass"), `connect4` and `connect6` as well.
-//! Needs Linux 5.8: ring buffer (5.8), `sock_release` and socket cookies in all of these programs (5.8), cgroup `bpf_link` (5.7).
+//! Needs Linux 5.8: ring buffer (5.8), socket cookies and process ids in these programs (5.8), cgroup `bpf_link` (5.7); `sock_release` needs 5.9.
 //! Built for the BPF targets only; for any other target this is an empty program, so that checks over the whole workspace pass.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -331,6 +331,62 @@ fn detaches_without_trace() {
     wait_for(&before);
 }
 
+/// The other process of the next test: connects in its own network namespace, and waits to be killed.
+#[test]
+fn connects_and_waits() {
+    if std::env::var_os("KTRACE_TEST_NAMESPACE").is_none() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:9092").unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    println!("attached");
+    loop {
+        stream.write_all(b"hello").unwrap();
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn other_network_namespaces_are_seen_too() {
+    needs_root!();
+    let _alone = alone();
+    let Ok(mut child) = Command::new("unshare")
+        .args([
+            "--net",
+            "sh",
+            "-c",
+            "ip link set lo up && exec \"$0\" connects_and_waits --exact --nocapture",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .env("KTRACE_TEST_NAMESPACE", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+    else {
+        println!("skipped: no unshare");
+        return;
+    };
+    wait_for_word(&mut child);
+    let capture = Capture::start(options("9092".parse().unwrap()));
+    let owned = |seen: &Seen| seen.ends.iter().any(|(_, owner)| *owner == Some(child.id()));
+    capture.wait_until("the owner", |seen| seen.values().any(owned));
+    let (seen, _) = capture.stop();
+    assert!(seen.values().next().unwrap().bytes(Direction::ToBroker).starts_with(b"hello"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Waits until another process of a test says that it is ready.
+fn wait_for_word(child: &mut Child) {
+    let mut output = child.stdout.take().unwrap();
+    let mut said = Vec::new();
+    let mut buffer = [0; 256];
+    while !said.windows(8).any(|window| window == b"attached") {
+        let read = output.read(&mut buffer).unwrap();
+        assert!(read > 0, "the child ended: {}", String::from_utf8_lossy(&said));
+        said.extend(&buffer[..read]);
+    }
+}
+
 /// The victim of the next test: captures until it is killed.
 #[test]
 fn captures_until_killed() {
@@ -353,14 +409,7 @@ fn nothing_is_left_after_a_kill() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut output = child.stdout.take().unwrap();
-    let mut said = Vec::new();
-    let mut buffer = [0; 256];
-    while !said.windows(8).any(|window| window == b"attached") {
-        let read = output.read(&mut buffer).unwrap();
-        assert!(read > 0, "the child ended: {}", String::from_utf8_lossy(&said));
-        said.extend(&buffer[..read]);
-    }
+    wait_for_word(&mut child);
     assert_ne!(kernel_objects(), before);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -378,8 +427,8 @@ fn an_idle_capture_costs_little() {
     let used = cpu_time() - before;
     capture.stop();
     println!("{used:?} in 4 s");
-    // A tenth of a percent is the goal; a debug build on a busy machine is given five times as much.
-    assert!(used < Duration::from_millis(20), "{used:?}");
+    // A tenth of a percent is the goal; a debug build in an emulated machine is given twenty times as much.
+    assert!(used < Duration::from_millis(80), "{used:?}");
 }
 
 #[test]
@@ -411,6 +460,53 @@ fn only_the_named_cgroup_is_seen() {
     std::fs::remove_dir(&group).unwrap();
     assert_eq!(seen.len(), 1);
     assert_eq!(seen.values().next().unwrap().bytes(Direction::ToBroker), b"inside\n");
+}
+
+/// What capturing costs: `cargo test --release --test capture -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn throughput() {
+    needs_root!();
+    let _alone = alone();
+    for (write, total) in [(16_384, 4_usize << 30), (100, 200 << 20)] {
+        for traced in [false, true, false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let server = listener.local_addr().unwrap();
+            let stop = AtomicBool::new(false);
+            let ports = server.port().to_string().parse().unwrap();
+            let mut live =
+                traced.then(|| Live::open(LiveOptions { ports, ..LiveOptions::default() }).unwrap());
+            let mut bytes = 0_u64;
+            let (cpu, wall) = (cpu_time(), Instant::now());
+            let counters = thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let mut buffer = vec![0; 1 << 18];
+                    while stream.read(&mut buffer).unwrap() > 0 {}
+                    stop.store(true, Ordering::Relaxed);
+                });
+                scope.spawn(|| {
+                    let mut stream = TcpStream::connect(server).unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    let buffer = pattern(write, 1);
+                    for _ in 0..total / write {
+                        stream.write_all(&buffer).unwrap();
+                    }
+                });
+                let count = |event: Event<'_>| {
+                    if let Event::Segment(segment) = event {
+                        bytes += segment.payload.len() as u64;
+                    }
+                };
+                live.as_mut().map(|live| live.run(&stop, count).unwrap())
+            });
+            println!(
+                "{write}-byte writes, traced: {traced}: {:.2} s, {:.2} CPU-s, {bytes} of {total} bytes, {counters:?}",
+                wall.elapsed().as_secs_f64(),
+                (cpu_time() - cpu).as_secs_f64(),
+            );
+        }
+    }
 }
 
 /// Numbers and names of all programs and maps in the kernel.

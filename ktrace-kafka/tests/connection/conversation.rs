@@ -158,7 +158,8 @@ pub fn produced(version: i16, id: i32, base_offset: i64, error: i16) -> Vec<u8> 
     if version >= 8 && error != 0 {
         partition.error_message = Some(StrBytes::from_static_str("no"));
     }
-    let mut topic = produce_response::TopicProduceResponse::default().with_partition_responses(vec![partition]);
+    let mut topic =
+        produce_response::TopicProduceResponse::default().with_partition_responses(vec![partition]);
     if version >= 13 {
         topic.topic_id = Uuid::from_u128(TOPIC_ID);
     } else {
@@ -239,7 +240,13 @@ pub fn segments(said: &[Said], isn: u32, mut cut: impl FnMut(usize) -> usize) ->
     let (mut client, mut broker) = (isn, isn.wrapping_mul(3));
     let mut parts = vec![
         Part { direction: Direction::ToBroker, seq: client, ack: 0, syn: true, bytes: vec![] },
-        Part { direction: Direction::ToClient, seq: broker, ack: client.wrapping_add(1), syn: true, bytes: vec![] },
+        Part {
+            direction: Direction::ToClient,
+            seq: broker,
+            ack: client.wrapping_add(1),
+            syn: true,
+            bytes: vec![],
+        },
     ];
     client = client.wrapping_add(1);
     broker = broker.wrapping_add(1);

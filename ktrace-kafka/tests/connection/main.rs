@@ -16,9 +16,15 @@ const CONTEXT: &str = "4bf92f3577b34da6a3ce929d0e0e4736/00f067aa0ba902b7";
 fn expected(operation: &str, topic: &str, base: i64, stamp: i64) -> Vec<String> {
     let t = 1_700_000_000_000 + stamp;
     vec![
-        format!("{operation} {topic}[2]@{base} error=0 t={t} key=k0 len=100 headers=2 traceparent/{CONTEXT} by me"),
+        format!(
+            "{operation} {topic}[2]@{base} error=0 t={t} key=k0 len=100 headers=2 traceparent/{CONTEXT} by me"
+        ),
         format!("{operation} {topic}[2]@{} error=0 t={} key=null len=0 headers=0 - by me", base + 1, t + 1),
-        format!("{operation} {topic}[2]@{} error=0 t={} key= len=null headers=1 b3/{CONTEXT} by me", base + 2, t + 2),
+        format!(
+            "{operation} {topic}[2]@{} error=0 t={} key= len=null headers=1 b3/{CONTEXT} by me",
+            base + 2,
+            t + 2
+        ),
     ]
 }
 
@@ -47,10 +53,8 @@ fn produce_in_every_version_and_codec() {
 fn fetch_in_every_version_and_codec() {
     for version in 4..=18 {
         for codec in CODECS {
-            let said = [
-                client(fetch(version, 1, 7, 0)),
-                broker(fetched(version, 1, batch(&three(7), codec), &[])),
-            ];
+            let said =
+                [client(fetch(version, 1, 7, 0)), broker(fetched(version, 1, batch(&three(7), codec), &[]))];
             assert_eq!(
                 told(&said),
                 expected("fetched hw=50", &topic_of(version), 7, 7),
@@ -74,14 +78,20 @@ fn metadata_in_every_version() {
         }
         let mut message = MetadataResponse::default()
             .with_brokers(vec![
-                metadata_response::MetadataResponseBroker::default().with_host(StrBytes::from_static_str("b")),
+                metadata_response::MetadataResponseBroker::default()
+                    .with_host(StrBytes::from_static_str("b")),
             ])
             .with_topics(vec![topic]);
         if version >= 2 {
             message.cluster_id = Some(StrBytes::from_static_str("c"));
         }
         let said = [
-            client(request(ApiKey::Metadata, version, 5, &MetadataRequest::default().with_topics(Some(vec![])))),
+            client(request(
+                ApiKey::Metadata,
+                version,
+                5,
+                &MetadataRequest::default().with_topics(Some(vec![])),
+            )),
             broker(response(version, 5, &message)),
         ];
         let mut lines = vec![];
@@ -102,11 +112,12 @@ fn software_and_group() {
         .with_client_software_version(StrBytes::from_static_str("2.16"));
     let mut said = vec![];
     for version in 0..=4 {
-        said.push(client(request(ApiKey::ApiVersions, version, 1, &if version >= 3 {
-            software.clone()
-        } else {
-            ApiVersionsRequest::default()
-        })));
+        said.push(client(request(
+            ApiKey::ApiVersions,
+            version,
+            1,
+            &if version >= 3 { software.clone() } else { ApiVersionsRequest::default() },
+        )));
         said.push(broker(response(version, 1, &ApiVersionsResponse::default())));
     }
     for version in [0, 3, 4] {
@@ -134,7 +145,12 @@ fn long_talk() -> Vec<Said> {
         ),
         broker([produced(9, 1, 100, 0), produced(9, 3, 103, 0)].concat()),
         client(fetch(11, 4, 7, 0)),
-        broker(fetched(11, 4, [batch(&three(7), Compression::Zstd), batch(&three(10), Compression::None)].concat().into(), &[])),
+        broker(fetched(
+            11,
+            4,
+            [batch(&three(7), Compression::Zstd), batch(&three(10), Compression::None)].concat().into(),
+            &[],
+        )),
         client(fetch(16, 5, 7, 0)),
         broker(fetched(16, 5, batch(&three(7), Compression::Snappy), &[])),
     ]
@@ -219,7 +235,8 @@ fn markers_and_aborted_messages_are_no_messages() {
     };
     let marker = |offset, producer, kind: u8| {
         let mut marker = record(offset, None, Some(6), &[]);
-        (marker.transactional, marker.control, marker.producer_id, marker.producer_epoch) = (true, true, producer, 0);
+        (marker.transactional, marker.control, marker.producer_id, marker.producer_epoch) =
+            (true, true, producer, 0);
         marker.key = Some(Bytes::copy_from_slice(&[0, 0, 0, kind]));
         batch(&[marker], Compression::None)
     };
@@ -233,7 +250,8 @@ fn markers_and_aborted_messages_are_no_messages() {
     ]
     .concat();
     let offsets = |isolation| -> Vec<String> {
-        let said = [client(fetch(11, 1, 10, isolation)), broker(fetched(11, 1, log.clone().into(), &[(1, 10)]))];
+        let said =
+            [client(fetch(11, 1, 10, isolation)), broker(fetched(11, 1, log.clone().into(), &[(1, 10)]))];
         told(&said).iter().map(|l| l.split(['@', ' ']).nth(3).unwrap().to_owned()).collect()
     };
     assert_eq!(offsets(1), ["13", "14", "15", "17", "18", "19"]);
@@ -308,7 +326,8 @@ fn lossy_transport() {
     let tail = told(&long_talk());
     for seed in 0..seeds {
         let mut random = Random(seed);
-        let (lose, again, twice, swap) = (random.below(40), random.below(60), random.below(60), random.below(100));
+        let (lose, again, twice, swap) =
+            (random.below(40), random.below(60), random.below(60), random.below(100));
         let size = 40 + random.below(1400) as usize;
         let mut parts = segments(&said, random.below(1 << 32) as u32, |_| size);
         // The last talk is whole, so that what was lost before it shows in nothing else.
@@ -336,7 +355,10 @@ fn lossy_transport() {
             }
             sent.push(part);
             let last = sent.len() - 1;
-            if random.below(1000) < swap && sent[last].direction == sent[last - 1].direction && !sent[last - 1].syn {
+            if random.below(1000) < swap
+                && sent[last].direction == sent[last - 1].direction
+                && !sent[last - 1].syn
+            {
                 sent.swap(last, last - 1);
             }
         }
@@ -381,7 +403,9 @@ fn what_is_not_kafka_is_given_up_at_its_first_bytes() {
 #[test]
 fn unknown_apis_and_versions_do_not_disturb_their_neighbours() {
     let unknown = framed(&[&2000_i16.to_be_bytes()[..], &[0, 0, 0, 0, 0, 1], b"whatever"].concat());
-    let future = framed(&[&1_i16.to_be_bytes()[..], &99_i16.to_be_bytes(), &[0, 0, 0, 2, 0, 1, b'x'], b"what"].concat());
+    let future = framed(
+        &[&1_i16.to_be_bytes()[..], &99_i16.to_be_bytes(), &[0, 0, 0, 2, 0, 1, b'x'], b"what"].concat(),
+    );
     let said = [
         client(request(ApiKey::ApiVersions, 3, 0, &ApiVersionsRequest::default())),
         broker(response(3, 0, &ApiVersionsResponse::default())),

@@ -80,10 +80,9 @@ fn is_cgroup2(fd: RawFd) -> bool {
     // SAFETY: all-zero bytes are a valid statfs.
     let mut info: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: an open descriptor and a valid place to write to.
-    unsafe {
-        libc::fstatfs(fd, &raw mut info) == 0
-            && i128::from(info.f_type) == i128::from(libc::CGROUP2_SUPER_MAGIC)
-    }
+    let result = unsafe { libc::fstatfs(fd, &raw mut info) };
+    // The type of both differs between C libraries; the number has 32 bits.
+    result == 0 && info.f_type as u32 == libc::CGROUP2_SUPER_MAGIC as u32
 }
 
 /// Mounts the tree without a place in any file system: the mount lives as long as the descriptor, so not even `kill -9` leaves it behind.

@@ -24,9 +24,9 @@ use super::{ConnectionId, CounterReader, Counters, Event, PortSet, Segment};
 use crate::process::{ServiceNames, Table};
 
 /// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
-/// twenty times a second; a busy one wakes the agent by amount.
+/// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
 const SHORTEST_SLEEP_MS: i32 = 2;
-const LONGEST_SLEEP_MS: i32 = 50;
+const LONGEST_SLEEP_MS: i32 = 100;
 /// Records read between two looks at the rest (stop, clock, owners).
 const BATCH: usize = 4096;
 /// Between two measurements of the clocks and clearings of what is over.
@@ -185,7 +185,7 @@ impl Live {
     }
 
     /// Reads the ring in this thread until `stop` is set, and hands every event to `sink`; then detaches, hands on what is left in the ring, and
-    /// gives the final counts. Notices `stop` within 50 ms.
+    /// gives the final counts. Notices `stop` within 100 ms.
     pub fn run(
         &mut self,
         stop: &AtomicBool,

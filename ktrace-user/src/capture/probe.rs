@@ -51,7 +51,7 @@ impl Report {
 
 /// Capabilities that capturing makes use of: bit (`include/uapi/linux/capability.h`), name, what it is for, and whether there is no capture
 /// without it.
-const CAPABILITIES: [(u32, &str, &str, bool); 6] = [
+const CAPABILITIES: [(u32, &str, &str, bool); 7] = [
     (39, "CAP_BPF", "loading the programs", true),
     (12, "CAP_NET_ADMIN", "attaching them to sockets", true),
     (38, "CAP_PERFMON", "not needed; later for TLS libraries", false),
@@ -62,6 +62,7 @@ const CAPABILITIES: [(u32, &str, &str, bool); 6] = [
         false,
     ),
     (19, "CAP_SYS_PTRACE", "names of processes of other users, from their environment and executable", false),
+    (23, "CAP_SYS_NICE", "names of processes that end at once, on busy hosts", false),
     (2, "CAP_DAC_READ_SEARCH", "the same where file modes forbid it", false),
 ];
 /// CAP_SYS_ADMIN includes CAP_BPF and CAP_NET_ADMIN as far as BPF goes.

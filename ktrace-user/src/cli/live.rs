@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use ktrace_kafka::context::formats;
+
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
 use crate::capture::{Live as Source, LiveOptions};
@@ -23,6 +25,8 @@ pub fn watch(
     sinks: Sinks,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
+    // What the user got wrong comes before what the host lacks.
+    let (mut worker, kept) = worker(pipeline, &sinks)?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
         cgroup: live.cgroup,
@@ -34,7 +38,7 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
-    let (mut worker, kept) = worker(pipeline, &sinks)?;
+    eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     let seen = source.run(stop, |event| worker.event(event));
     let mut summary = Summary::default();
     summary.add(&worker.finish());
@@ -65,5 +69,12 @@ pub fn worker(pipeline: &Pipeline, sinks: &Sinks) -> Result<(Worker, Rc<Cell<u64
             spans.send(span);
         }
     };
-    Ok((Worker::new(pipeline.worker(), Box::new(sink)), kept))
+    let worker = Worker::new(pipeline.worker(), Box::new(sink)).map_err(|error| Failure::Usage {
+        what: format!("--context: {error}"),
+        advice: format!(
+            "known are {}; key:NAME is a header of your own",
+            formats().collect::<Vec<_>>().join(", ")
+        ),
+    })?;
+    Ok((worker, kept))
 }

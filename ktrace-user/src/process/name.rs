@@ -214,7 +214,7 @@ mod tests {
             + "\0kafka.tools.ProducerPerformance\0--topic\0t";
         for (executable, arguments, name, runtime) in [
             ("java", "java\0-jar\0/opt/orders-api-1.2.3.jar", "orders-api-1.2.3", None),
-            ("java", "java\0-Xmx1g\0-javaagent:/a.jar\0-Dx=y\0-jar\0app.jar\0--port\01", "app", None),
+            ("java", "java\0-Xmx1g\0-javaagent:/a.jar\0-Dx=y\0-jar\0app.jar\0--port\0x", "app", None),
             ("java", "java\0-cp\0/libs/*\0com.example.billing.BillingApp\0x.jar", "BillingApp", None),
             ("java", &long_class_path, "ProducerPerformance", None),
             ("java", "java\0@/opt/options\0--class-path\0a.jar\0Main", "Main", None),

@@ -34,16 +34,13 @@ impl Facts {
     /// Reads everything that this agent may read; `None` if the process is gone.
     pub(super) fn read(pid: u32) -> Option<Self> {
         let folder = PathBuf::from(format!("/proc/{pid}"));
+        // What goes first when the process ends is read first.
+        let environment = environment::parse(&block(&folder.join("environ")));
+        let arguments = arguments(&block(&folder.join("cmdline")));
+        let executable = executable(pid);
         let comm = fs::read_to_string(folder.join("comm")).ok()?.trim_end().to_owned();
-        let command_line = block(&folder.join("cmdline"));
-        Some(Self {
-            pid,
-            executable: executable(pid),
-            arguments: arguments(&command_line),
-            environment: environment::parse(&block(&folder.join("environ"))),
-            container_id: fs::read_to_string(folder.join("cgroup")).ok().as_deref().and_then(container_id),
-            comm,
-        })
+        let container_id = fs::read_to_string(folder.join("cgroup")).ok().as_deref().and_then(container_id);
+        Some(Self { pid, executable, arguments, environment, container_id, comm })
     }
 
     /// The resource that the process's spans bear.

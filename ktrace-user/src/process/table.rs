@@ -40,19 +40,19 @@ impl Table {
     /// and was not seen before, all that is known of it is `comm`, the name of its thread.
     pub fn get(&mut self, pid: u32, comm: &str) -> Arc<Process> {
         let now = Instant::now();
-        let start_time = start_time(pid);
-        let executable = executable(pid);
-        if let Some(entry) = self.entries.get_mut(&pid)
-            && (start_time.is_none() || start_time == entry.start_time && executable == entry.executable)
-        {
-            entry.used = now;
-            return Arc::clone(&entry.process);
+        if let Some(entry) = self.entries.get_mut(&pid) {
+            let start_time = start_time(pid);
+            let gone = start_time.is_none();
+            if gone || start_time == entry.start_time && executable(pid) == entry.executable {
+                entry.used = now;
+                return Arc::clone(&entry.process);
+            }
         }
-        let facts = start_time.and_then(|_| Facts::read(pid)).unwrap_or_else(|| Facts {
-            pid,
-            comm: comm.to_owned(),
-            ..Facts::default()
-        });
+        // At once: it may be about to end.
+        let facts =
+            Facts::read(pid).unwrap_or_else(|| Facts { pid, comm: comm.to_owned(), ..Facts::default() });
+        let start_time = start_time(pid);
+        let executable = facts.executable.clone();
         let resource = Arc::new(facts.resource(&self.names, &self.host));
         let process = Arc::new(Process { pid, resource });
         self.make_room(now);
