@@ -57,7 +57,9 @@ pub fn read<S: Sink>(
 }
 
 fn read_api_versions<S: Sink>(head: &Head<'_>, request: Reader<'_>, sink: &mut S) -> Result<()> {
-    if let Some(software) = api_versions::read_request(head.version, request)? {
+    if let Some(software) = api_versions::read_request(head.version, request)?
+        && !software.name.is_empty()
+    {
         sink.software(head, software.name, software.version);
     }
     Ok(())
@@ -277,21 +279,26 @@ fn walk_batch(
     }
 }
 
-/// Whether the bytes of a plausible request, with their size prefix, are what its API asks: as far as they go.
-pub fn request_is_plausible(bytes: &[u8]) -> bool {
-    let Some((size, rest)) = bytes.split_first_chunk() else { return false };
-    let size = usize::try_from(i32::from_be_bytes(*size)).unwrap_or(usize::MAX);
-    let (frame, whole) = rest.split_at_checked(size).map_or((rest, false), |(frame, _)| (frame, true));
+/// The largest request of an API whose body is not read that is believed before all of it is there.
+const MAX_UNREAD_BYTES: usize = 1 << 20;
+
+/// Whether a request of `len` bytes, of which these are there, is what its API asks, as far as they go, and comes from
+/// the client that the connection is known to be of.
+pub fn request_is_plausible(frame: &[u8], len: usize, client_id: Option<&[u8]>) -> bool {
+    let (frame, whole) = frame.split_at_checked(len).map_or((frame, false), |(frame, _)| (frame, true));
     let Ok((head, body)) = header::RequestHeader::read(frame) else { return !whole };
     let Some(api) = Api::of(head.api_key) else { return false };
+    if client_id.is_some_and(|known| head.client_id.map(str::as_bytes) != Some(known)) {
+        return false;
+    }
     let body = Reader::new(body, api.is_flexible(head.version));
     let read = match head.api_key {
         key::PRODUCE => produce::read_request(head.version, body, |_, _, _, _| ()).map(|_| ()),
         key::FETCH => fetch::read_request(head.version, body, |_, _, _| ()).map(|_| ()),
         key::API_VERSIONS => api_versions::read_request(head.version, body).map(|_| ()),
-        _ => Ok(()),
+        _ => return whole || len <= MAX_UNREAD_BYTES,
     };
-    fits(read, whole)
+    !matches!(read, Err(ParseError::Unsupported(_))) && fits(read, whole)
 }
 
 /// Whether the bytes of a response of `len` bytes, without size prefix, are what this API answers: as far as they go.

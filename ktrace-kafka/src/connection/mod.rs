@@ -123,6 +123,11 @@ struct Pending {
 }
 
 impl Pending {
+    /// Whether a response of `len` bytes, of which these are there, may be the one to this request.
+    fn is_answered_by(&self, correlation_id: i32, frame: &[u8], len: usize) -> bool {
+        self.correlation_id == correlation_id && confirms(self.api_key, self.version, frame, len)
+    }
+
     fn head(&self, response: Option<ResponseHead>) -> Head<'_> {
         Head {
             api_key: self.api_key,
@@ -168,6 +173,8 @@ struct Exchanges {
     missed_requests: bool,
     /// Responses may have been missed since the last one that was matched.
     missed_responses: bool,
+    /// Requests were found by a search, and no response has confirmed them yet.
+    unconfirmed: bool,
 }
 
 impl Default for Connection {
@@ -183,6 +190,7 @@ impl Default for Connection {
                 speaks: Speaks::Unknown,
                 missed_requests: false,
                 missed_responses: false,
+                unconfirmed: false,
             },
         }
     }
@@ -268,11 +276,7 @@ impl Connection {
             let (stream, framer) = responses;
             stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
         }
-        for pending in self.exchanges.pending.drain(..) {
-            if pending.api_key == key::PRODUCE && !pending.broken {
-                scratch.counters.lose(Lost::Unanswered);
-            }
-        }
+        self.exchanges.give_up(usize::MAX, &mut scratch.counters);
         self.release();
     }
 
@@ -352,8 +356,13 @@ fn is_tls(bytes: &[u8]) -> bool {
 }
 
 impl<S: Sink> Reader for Requests<'_, S> {
-    fn plausible(&mut self, bytes: &[u8]) -> bool {
-        RequestHeader::is_plausible(bytes) && exchange::request_is_plausible(bytes)
+    fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
+        let Some((size, frame)) = bytes.split_first_chunk() else { return false };
+        let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
+        let found = RequestHeader::is_plausible(bytes)
+            && exchange::request_is_plausible(frame, len, self.exchanges.client_id.as_deref());
+        self.exchanges.unconfirmed |= found;
+        found
     }
 
     fn bad_size(&mut self) -> Verdict {
@@ -372,6 +381,11 @@ impl<S: Sink> Reader for Requests<'_, S> {
             }
             Err(_) => return self.refuse(),
         };
+        // What a search found is believed when all of it is there.
+        if self.exchanges.unconfirmed && !broken && !exchange::request_is_plausible(bytes, bytes.len(), None)
+        {
+            return self.refuse();
+        }
         if broken {
             self.scratch.counters.lose(Lost::FrameBroken);
         } else {
@@ -451,8 +465,9 @@ impl<S: Sink> Responses<'_, S> {
 
 impl<S: Sink> Reader for Responses<'_, S> {
     /// A response names neither its API nor its version: it is found by the correlation id of a pending request, and by
-    /// being what that request's API answers.
-    fn plausible(&mut self, bytes: &[u8]) -> bool {
+    /// being what that request's API answers. Small numbers abound in any data, so one that is not whole yet is believed
+    /// only where a segment begins with it.
+    fn plausible(&mut self, bytes: &[u8], first: bool) -> bool {
         let Some((&[s0, s1, s2, s3, c0, c1, c2, c3], _)) = bytes.split_first_chunk::<8>() else {
             return false;
         };
@@ -510,7 +525,21 @@ impl<S: Sink> Reader for Responses<'_, S> {
             counters.refuse(Malformed::Frame);
             return Verdict::Lost;
         };
-        let Some(place) = exchanges.pending.iter().position(|pending| pending.correlation_id == id) else {
+        let place = if exchanges.missed_responses && !broken {
+            // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
+            // and then nobody can tell which request it is.
+            let answers = |pending: &Pending| pending.is_answered_by(id, bytes, bytes.len());
+            let first = exchanges.pending.iter().position(answers);
+            let last = exchanges.pending.iter().rposition(answers);
+            if first != last {
+                exchanges.give_up(last.map_or(0, |last| last.saturating_add(1)), counters);
+                return Verdict::Next;
+            }
+            first
+        } else {
+            exchanges.pending.iter().position(|pending| pending.correlation_id == id)
+        };
+        let Some(place) = place else {
             if exchanges.missed_requests || exchanges.pending.is_empty() {
                 counters.lose(Lost::ResponseWithoutRequest);
                 return Verdict::Next;
@@ -526,18 +555,14 @@ impl<S: Sink> Reader for Responses<'_, S> {
             exchanges.missed_responses = true;
             return Verdict::Lost;
         }
-        for passed_over in exchanges.pending.drain(..place) {
-            exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(passed_over.body.len());
-            if passed_over.api_key == key::PRODUCE && !passed_over.broken {
-                counters.lose(Lost::Unanswered);
-            }
-        }
+        exchanges.give_up(place, counters);
         let Some(pending) = exchanges.pending.pop_front() else { return Verdict::Lost };
         if exchanges.pending.is_empty() && exchanges.pending.capacity() > 16 {
             exchanges.pending = VecDeque::new();
         }
         exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.body.len());
         exchanges.missed_responses = false;
+        exchanges.unconfirmed = false;
         exchanges.missed_requests &= !exchanges.pending.is_empty();
         exchanges.speaks = Speaks::Kafka;
         if broken {
@@ -557,6 +582,16 @@ impl<S: Sink> Reader for Responses<'_, S> {
 }
 
 impl Exchanges {
+    /// Waits no longer for the responses of the oldest requests.
+    fn give_up(&mut self, count: usize, counters: &mut Counters) {
+        for passed_over in self.pending.drain(..count.min(self.pending.len())) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(passed_over.body.len());
+            if passed_over.api_key == key::PRODUCE && !passed_over.broken {
+                counters.lose(Lost::Unanswered);
+            }
+        }
+    }
+
     /// The client id as shared bytes.
     fn client(&mut self, id: Option<&str>) -> Option<Bytes> {
         let id = id?;

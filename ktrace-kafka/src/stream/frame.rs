@@ -44,7 +44,9 @@ pub enum Verdict {
 /// Reads frames, and judges whether bytes may begin one.
 pub trait Reader {
     /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a head: no.
-    fn plausible(&mut self, bytes: &[u8]) -> bool;
+    ///
+    /// `first` says that a segment begins with them, as most frames begin one.
+    fn plausible(&mut self, bytes: &[u8], first: bool) -> bool;
     /// A frame.
     fn frame(&mut self, frame: Frame<'_>) -> Verdict;
     /// A size that no frame has.
@@ -111,9 +113,11 @@ impl Framer {
         match piece {
             Piece::Gap { bytes } => self.gap(bytes, reader),
             Piece::Data { mut seq, mut bytes, time_ns } => {
+                let mut first = true;
                 while !bytes.is_empty() && self.state != State::Stopped {
                     let before = bytes.len();
-                    bytes = self.data(seq, bytes, time_ns, max_bytes, reader);
+                    bytes = self.data(seq, bytes, time_ns, max_bytes, first, reader);
+                    first = false;
                     let used = before.saturating_sub(bytes.len());
                     seq = seq.wrapping_add(u32::try_from(used).unwrap_or(u32::MAX));
                 }
@@ -178,13 +182,14 @@ impl Framer {
         bytes: &'a [u8],
         time_ns: u64,
         max_bytes: usize,
+        first: bool,
         reader: &mut impl Reader,
     ) -> &'a [u8] {
         match self.state {
             State::Stopped => &[],
             State::Searching => {
                 let skipped = (0..bytes.len())
-                    .find(|&at| bytes.get(at..).is_some_and(|rest| reader.plausible(rest)))
+                    .find(|&at| bytes.get(at..).is_some_and(|rest| reader.plausible(rest, first && at == 0)))
                     .unwrap_or(bytes.len());
                 self.searched = self.searched.saturating_add(u64::try_from(skipped).unwrap_or(u64::MAX));
                 if skipped < bytes.len() {
@@ -269,7 +274,7 @@ mod tests {
     struct Seen(Vec<(String, bool, u64, u64)>);
 
     impl Reader for Seen {
-        fn plausible(&mut self, bytes: &[u8]) -> bool {
+        fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
             bytes.len() >= 5 && bytes[..3] == [0, 0, 0] && bytes[4] == b'<'
         }
 

@@ -101,7 +101,8 @@ pub fn record(offset: i64, key: Option<&str>, value: Option<usize>, headers: &[(
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset,
-        sequence: -1,
+        // The encoder ends a batch where the sequence has a hole.
+        sequence: offset as i32,
         timestamp: 1_700_000_000_000 + offset,
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         value: value.map(|len| Bytes::from(vec![b'v'; len])),

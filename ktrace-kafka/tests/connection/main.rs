@@ -130,30 +130,39 @@ fn software_and_group() {
     assert_eq!(told(&said), [software, software, group, group, group]);
 }
 
-/// All kinds of exchanges one after the other, some pipelined.
-fn long_talk() -> Vec<Said> {
+/// All kinds of exchanges one after the other, some pipelined; their ids begin with `id`.
+fn long_talk_from(id: i32) -> Vec<Said> {
     vec![
-        client(request(ApiKey::ApiVersions, 3, 0, &ApiVersionsRequest::default())),
-        broker(response(3, 0, &ApiVersionsResponse::default())),
+        client(request(ApiKey::ApiVersions, 3, id, &ApiVersionsRequest::default())),
+        broker(response(3, id, &ApiVersionsResponse::default())),
         client(
             [
-                produce(9, 1, -1, batch(&three(0), Compression::Lz4)),
-                produce(9, 2, 0, batch(&three(0), Compression::None)),
-                produce(9, 3, 1, batch(&three(0), Compression::Gzip)),
+                produce(9, id + 1, -1, batch(&three(0), Compression::Lz4)),
+                produce(9, id + 2, 0, batch(&three(0), Compression::None)),
+                produce(9, id + 3, 1, batch(&three(0), Compression::Gzip)),
             ]
             .concat(),
         ),
-        broker([produced(9, 1, 100, 0), produced(9, 3, 103, 0)].concat()),
-        client(fetch(11, 4, 7, 0)),
+        broker([produced(9, id + 1, 100, 0), produced(9, id + 3, 103, 0)].concat()),
+        client(fetch(11, id + 4, 7, 0)),
         broker(fetched(
             11,
-            4,
+            id + 4,
             [batch(&three(7), Compression::Zstd), batch(&three(10), Compression::None)].concat().into(),
             &[],
         )),
-        client(fetch(16, 5, 7, 0)),
-        broker(fetched(16, 5, batch(&three(7), Compression::Snappy), &[])),
+        client(fetch(16, id + 5, 7, 0)),
+        broker(fetched(16, id + 5, batch(&three(7), Compression::Snappy), &[])),
     ]
+}
+
+fn long_talk() -> Vec<Said> {
+    long_talk_from(0)
+}
+
+/// Several of them, one after the other.
+fn long_talks(count: i32) -> Vec<Said> {
+    (0..count).flat_map(|talk| long_talk_from(talk * 6)).collect()
 }
 
 #[test]
@@ -298,7 +307,7 @@ fn in_a_session_the_offsets_of_requests_before_count() {
 
 #[test]
 fn begun_in_the_middle_it_finds_its_step() {
-    let said: Vec<Said> = (0..20).flat_map(|_| long_talk()).collect();
+    let said = long_talks(20);
     let whole = told(&said);
     let parts = segments(&said, 9, |len| len.min(200));
     let mut random = Random(1);
@@ -321,7 +330,7 @@ fn begun_in_the_middle_it_finds_its_step() {
 #[test]
 fn lossy_transport() {
     let seeds = if std::env::var_os("KTRACE_FULL").is_some() { 1_000_000 } else { 3_000 };
-    let said: Vec<Said> = (0..6).flat_map(|_| long_talk()).collect();
+    let said = long_talks(6);
     let whole = told(&said);
     let tail = told(&long_talk());
     for seed in 0..seeds {
@@ -377,6 +386,25 @@ fn lossy_transport() {
             assert!(scratch.counters.lost().any(|(_, count)| count > 0), "seed {seed}: lost without a count");
         }
     }
+}
+
+/// A client that gives all its requests the same id, and a response that was lost: nobody can tell any more which request
+/// a response is for, so nothing is told until it is clear again.
+#[test]
+fn ids_that_come_again_are_not_guessed_at() {
+    let talk = |offset: i64| {
+        [client(produce(9, 7, -1, batch(&three(0), Compression::None))), broker(produced(9, 7, offset, 0))]
+    };
+    let said: Vec<Said> = [10, 20, 30, 40].into_iter().flat_map(talk).collect();
+    let mut parts = segments(&said, 5, |len| len);
+    // The first response.
+    parts.remove(3);
+    let mut observed = Observed::default();
+    for part in &parts {
+        observed.push(part);
+    }
+    let (lines, _) = observed.finish();
+    assert_eq!(lines, told(&said)[6..], "the second response is passed over with the first two requests");
 }
 
 #[test]
