@@ -479,20 +479,16 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if !(4..=header::MAX_FRAME_BYTES).contains(&size) {
             return false;
         }
-        let Some(pending) = self.exchanges.pending.iter().find(|pending| pending.correlation_id == id) else {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let frame = bytes.get(4..).unwrap_or_default();
+        if frame.len() < size && !first {
             return false;
-        };
-        let total = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(4);
-        if !confirms(
-            pending.api_key,
-            pending.version,
-            bytes.get(4..).unwrap_or_default(),
-            total.saturating_sub(4),
-        ) {
+        }
+        if !self.exchanges.pending.iter().any(|pending| pending.is_answered_by(id, frame, size)) {
             return false;
         }
         // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
-        match bytes.get(total..) {
+        match frame.get(size..) {
             None | Some([]) => true,
             Some([_, _, _, _, c0, c1, c2, c3, ..]) => {
                 let next = i32::from_be_bytes([*c0, *c1, *c2, *c3]);
