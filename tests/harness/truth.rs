@@ -103,20 +103,16 @@ impl Truth {
 
     /// Gives sent messages without an offset the place where a message of the same topic and key was received.
     pub fn resolve(&mut self) {
-        let places: HashMap<(&str, &str), (Option<i32>, Option<i64>, Option<i64>)> = self
+        let received: HashMap<(&str, &str), &Line> = self
             .received
             .iter()
-            .filter_map(|line| {
-                Some((
-                    (line.topic.as_str(), line.key.as_deref()?),
-                    (line.partition, line.offset, line.timestamp),
-                ))
-            })
+            .filter_map(|line| Some(((line.topic.as_str(), line.key.as_deref()?), line)))
             .collect();
         for line in self.sent.iter_mut().filter(|line| line.offset.is_none()) {
             let key = line.key.as_deref().unwrap_or_default();
-            if let Some(&(partition, offset, timestamp)) = places.get(&(line.topic.as_str(), key)) {
-                (line.partition, line.offset, line.timestamp) = (partition, offset, timestamp);
+            if let Some(other) = received.get(&(line.topic.as_str(), key)) {
+                (line.partition, line.offset, line.timestamp) =
+                    (other.partition, other.offset, other.timestamp);
             }
         }
     }

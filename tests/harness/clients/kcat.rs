@@ -140,8 +140,10 @@ impl Message {
     fn fill(self, mut line: Line) -> Line {
         line.headers = self
             .headers
-            .chunks_exact(2)
-            .map(|pair| (pair[0].clone().unwrap_or_default(), pair[1].clone().map(HeaderValue::Text)))
+            .as_chunks()
+            .0
+            .iter()
+            .map(|[key, value]| (key.clone().unwrap_or_default(), value.clone().map(HeaderValue::Text)))
             .collect();
         line.value_len = self.payload.map(|payload| payload.len() as u64);
         (line.topic, line.partition, line.offset) = (self.topic, Some(self.partition), Some(self.offset));

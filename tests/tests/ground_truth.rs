@@ -1,0 +1,171 @@
+//! The main claim: ten thousand messages of four client libraries, all codecs, several header formats and two groups, each
+//! hop of each seen once and told truly: live, as exported to a real Collector and Jaeger, and in a replay of the capture.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use harness::agent::{self, Agent};
+use harness::broker::{Broker, Settings};
+use harness::check::check;
+use harness::clients::{Client, Consume, Library, Produce};
+use harness::collector::{Collected, Collector};
+use harness::compare::compare;
+use harness::jaeger::Jaeger;
+use harness::need::{self, Need};
+use harness::ports;
+use harness::scratch::Scratch;
+use harness::spans::Span;
+use harness::tcpdump::Capture;
+use harness::truth::Truth;
+
+/// Of each client with each codec.
+const EACH: u32 = 500;
+
+/// A topic for each library.
+const LIBRARIES: [(Library, &str); 4] = [
+    (Library::Java, "orders"),
+    (Library::JavaAgent, "payments"),
+    (Library::Python, "shipments"),
+    (Library::Kcat, "clicks"),
+];
+
+/// Codec, and the header style of those libraries that write their own.
+const KINDS: [(&str, &str); 5] =
+    [("none", "none"), ("gzip", "traceparent"), ("snappy", "trace_id"), ("lz4", "b3-multi"), ("zstd", "b3")];
+
+/// Two groups that get everything, and a third of the C library that gets one topic.
+const CONSUMERS: [(Library, &str, usize); 3] =
+    [(Library::Java, "billing", 4), (Library::Python, "audit", 4), (Library::Kcat, "search", 1)];
+
+#[test]
+fn ten_thousand_messages() -> Result<()> {
+    let needs = [
+        Need::Root,
+        Need::Agent,
+        Need::CgroupV2,
+        Need::Program("java"),
+        Need::Program("kcat"),
+        Need::Program("tcpdump"),
+        Need::Program("go"),
+    ];
+    if !need::met("ground truth", &needs) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let [port] = ports::free()?;
+    let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
+    broker.create_topics(3, &LIBRARIES.map(|(_, topic)| topic))?;
+    let jaeger = Jaeger::start(dir)?;
+    let collector = Collector::start(dir, Some(&jaeger.otlp_address()))?;
+
+    let capture = Capture::start(dir, "ground", port)?;
+    let observing = Agent::observe(dir, "observe", port, &[])?;
+    let exporting = Agent::run(dir, "run", port, &["--otlp", &collector.http_url()])?;
+    let truth = traffic(dir, &broker.bootstrap())?;
+
+    let dropped = capture.stop()?;
+    wait_for(&observing, truth.sent.len() + truth.received.len())?;
+    let (live, exported) = (observing.stop()?, exporting.stop()?);
+    ensure!(live.status.success() && exported.status.success(), "{}\n{}", live.stderr, exported.stderr);
+
+    let report = check(&truth, &live.spans);
+    eprintln!("live: {report}");
+    ensure!(live.lost() == 0, "the agent lost bytes: {}", live.summary["lost"]);
+    ensure!(report.is_perfect(), "live spans do not hold; summary {}", live.summary);
+
+    in_jaeger(&jaeger, &truth, &live.spans)?;
+    in_collector(&collector.stop()?, &live.spans)?;
+
+    ensure!(dropped == 0, "tcpdump lost {dropped} packets, so the replay cannot be compared");
+    let since = Instant::now();
+    let (status, replayed, stderr) = agent::replay(&dir.join("ground.pcap"), port)?;
+    ensure!(status.success(), "replay ended with {status}: {stderr}");
+    let differences = compare(&hops(&live.spans), &hops(&replayed));
+    eprintln!("replay in {:.1} s: {differences}", since.elapsed().as_secs_f32());
+    ensure!(differences.is_none(), "live and replay differ");
+    Ok(())
+}
+
+/// All clients' work, one producer after the other, while the consumers read.
+fn traffic(dir: &std::path::Path, bootstrap: &str) -> Result<Truth> {
+    let topics = LIBRARIES.map(|(_, topic)| topic);
+    let each = EACH as usize * KINDS.len();
+    let consumers = CONSUMERS
+        .iter()
+        .map(|&(library, group, count)| {
+            let topics = &topics[..count];
+            Consume { library, bootstrap, topics, service: group, group, expect: each * count }.start(dir)
+        })
+        .collect::<Result<Vec<Client>>>()?;
+    let mut truth = Truth::default();
+    for (library, topic) in LIBRARIES {
+        for (codec, header_style) in KINDS {
+            let header_style = if library == Library::JavaAgent { "none" } else { header_style };
+            let service = format!("{topic}-{codec}");
+            let new = Produce::new(library, bootstrap, topic, &service);
+            Produce { count: EACH, codec, header_style, ..new }.run(dir, &mut truth)?;
+        }
+    }
+    for consumer in consumers {
+        consumer.finish(Duration::from_secs(60), &mut truth)?;
+    }
+    truth.resolve();
+    let wrong = truth.disagreements();
+    ensure!(
+        wrong.is_empty() && truth.errors.is_empty(),
+        "the clients disagree: {wrong:.3?} {:?}",
+        truth.errors
+    );
+    ensure!(truth.sent.len() == 4 * each, "{} sent", truth.sent.len());
+    Ok(truth)
+}
+
+/// What was seen last may still be held for a moment.
+fn wait_for(agent: &Agent, hops: usize) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline && self::hops(&agent.so_far()?).len() < hops {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn hops(spans: &[Span]) -> Vec<Span> {
+    spans.iter().filter(|span| span.operation() != "commit").cloned().collect()
+}
+
+/// The other agent exported every hop, with the same parent and service.
+fn in_collector(collected: &[Collected], live: &[Span]) -> Result<()> {
+    let collected = Collected::by_id(collected);
+    for span in hops(live) {
+        let got = collected
+            .get(&(span.trace_id.as_str(), span.span_id.as_str()))
+            .with_context(|| format!("the Collector never got {span:?}"))?;
+        ensure!(
+            got.parent_span_id == span.parent_span_id
+                && got.name == span.name
+                && got.service == span.service(),
+            "the Collector got {got:?}\n  of {span:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A message without headers is one trace in Jaeger, from its producer to both groups.
+fn in_jaeger(jaeger: &Jaeger, truth: &Truth, live: &[Span]) -> Result<()> {
+    let line = truth.sent.iter().find(|line| line.service == "shipments-none").context("no such message")?;
+    let is_send = |span: &&Span| span.operation() == "send" && span.place() == line.place();
+    let send = live.iter().find(is_send).context("no send span")?;
+    let shown = jaeger.trace(&send.trace_id, 3)?;
+    for service in ["billing", "audit"] {
+        let poll =
+            shown.iter().find(|span| span.service == service).with_context(|| format!("no {service}"))?;
+        ensure!(poll.parent_span_id.as_ref() == Some(&send.span_id), "{poll:?} is not below {send:?}");
+        ensure!(poll.operation == "poll shipments");
+    }
+    ensure!(
+        shown.iter().any(|span| span.service == "shipments-none" && span.span_id == send.span_id),
+        "{shown:?}"
+    );
+    Ok(())
+}

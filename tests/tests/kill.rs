@@ -1,0 +1,91 @@
+//! The agent is killed under load: clients notice nothing, and nothing of it stays in the kernel.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::agent::Agent;
+use harness::broker::{Broker, Settings};
+use harness::clients::{Consume, Library, Produce};
+use harness::need::{self, Need};
+use harness::ports;
+use harness::scratch::Scratch;
+use harness::truth::Truth;
+use serde_json::Value;
+
+const MESSAGES: u32 = 20_000;
+
+#[test]
+fn a_killed_agent_leaves_nothing() -> Result<()> {
+    let needs = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java"), Need::Program("bpftool")];
+    if !need::met("kill", &needs) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let [port] = ports::free()?;
+    let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
+    let bootstrap = broker.bootstrap();
+    broker.create_topics(3, &["load"])?;
+    let mut agent = Agent::observe(dir, "observe", port, &[])?;
+    let objects = objects_of(agent.pid())?;
+    ensure!(objects.iter().any(|(kind, _)| *kind == "link"), "no link, so the test is blind: {objects:?}");
+    ensure!(
+        objects.iter().any(|(kind, _)| *kind == "prog") && objects.iter().any(|(kind, _)| *kind == "map")
+    );
+
+    let consumer = Consume {
+        library: Library::Python,
+        bootstrap: &bootstrap,
+        topics: &["load"],
+        service: "reader",
+        group: "reader",
+        expect: MESSAGES as usize,
+    }
+    .start(dir)?;
+    let new = Produce::new(Library::Java, &bootstrap, "load", "writer");
+    let mut producer = Produce { count: MESSAGES, payload: 1000, interval_ms: 0, ..new }.start(dir)?;
+    while agent.so_far()?.is_empty() {
+        ensure!(producer.is_running()?, "the producer ended before the agent saw anything");
+        sleep(Duration::from_millis(20));
+    }
+    agent.kill()?;
+
+    let mut truth = Truth::default();
+    producer.finish(Duration::from_secs(60), &mut truth)?;
+    consumer.finish(Duration::from_secs(60), &mut truth)?;
+    ensure!(truth.errors.is_empty(), "clients saw errors: {:?}", truth.errors);
+    ensure!(truth.sent.len() == MESSAGES as usize && truth.received.len() == MESSAGES as usize);
+
+    // the kernel frees maps after a grace period
+    for _ in 0..50 {
+        if objects.is_disjoint(&all_objects()?.into_iter().map(|(kind, id, _)| (kind, id)).collect()) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let left: Vec<_> =
+        all_objects()?.into_iter().filter(|(kind, id, _)| objects.contains(&(*kind, *id))).collect();
+    anyhow::bail!("left in the kernel: {left:?}")
+}
+
+/// Kind, id, and what bpftool tells.
+fn all_objects() -> Result<Vec<(&'static str, u64, Value)>> {
+    let mut objects = Vec::new();
+    for kind in ["prog", "map", "link"] {
+        let bpftool = need::on_path("bpftool").context("no bpftool")?;
+        let output = Command::new(bpftool).args(["-j", kind, "show"]).output()?;
+        ensure!(output.status.success(), "bpftool: {}", String::from_utf8_lossy(&output.stderr));
+        let list: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+        objects.extend(list.into_iter().filter_map(|object| Some((kind, object["id"].as_u64()?, object))));
+    }
+    Ok(objects)
+}
+
+fn objects_of(pid: u32) -> Result<BTreeSet<(&'static str, u64)>> {
+    let is_held =
+        |object: &Value| object["pids"].as_array().into_iter().flatten().any(|holder| holder["pid"] == pid);
+    Ok(all_objects()?.into_iter().filter(|(_, _, o)| is_held(o)).map(|(kind, id, _)| (kind, id)).collect())
+}
