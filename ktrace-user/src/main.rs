@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says.
-    let filter = EnvFilter::try_from_env("KTRACE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says. The exporter's library warns of
+    // every batch, the agent of the first that fails.
+    let filter = EnvFilter::try_from_env("KTRACE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,opentelemetry-otlp=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -61,7 +61,7 @@ fn ten_thousand_messages() -> Result<()> {
 
     let capture = Capture::start(dir, "ground", port)?;
     let observing = Agent::observe(dir, "observe", port, &[])?;
-    let exporting = Agent::run(dir, "run", port, &["--otlp", &collector.http_url()])?;
+    let exporting = Agent::run(dir, "run", port, &["--otlp", &collector.grpc_url()])?;
     let truth = traffic(dir, &broker.bootstrap())?;
 
     let dropped = capture.stop()?;
@@ -74,6 +74,12 @@ fn ten_thousand_messages() -> Result<()> {
     ensure!(live.lost() == 0, "the agent lost bytes: {}", live.summary["lost"]);
     ensure!(report.is_perfect(), "live spans do not hold; summary {}", live.summary);
 
+    ensure!(
+        exported.lost() == 0,
+        "the exporting agent lost: {}\n{}",
+        exported.summary["lost"],
+        exported.stderr
+    );
     in_jaeger(&jaeger, &truth, &live.spans)?;
     in_collector(&collector.stop()?, &live.spans)?;
 

@@ -187,12 +187,14 @@ async fn time_is_up(limited: oneshot::Receiver<Duration>) {
 /// Must be called within a tokio runtime.
 fn exporter(options: &OtlpOptions) -> Result<SpanExporter, ExportError> {
     let wrong = |what: String| ExportError::Otlp { what };
-    let (name, protocol) = first_set(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"])
-        .unwrap_or(("", "grpc".to_owned()));
     let endpoint = options.url.clone().or_else(|| {
         first_set(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
             .map(|(_, value)| value)
     });
+    // 4318 is OTLP's port for HTTP, where gRPC never gets an answer.
+    let usual = if endpoint.as_deref().is_some_and(is_http_port) { "http/protobuf" } else { "grpc" };
+    let (name, protocol) = first_set(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"])
+        .unwrap_or(("the endpoint's protocol", usual.to_owned()));
     let built = match protocol.to_ascii_lowercase().as_str() {
         "grpc" => {
             let build = |tls: Option<ClientTlsConfig>| {
@@ -233,6 +235,12 @@ fn exporter(options: &OtlpOptions) -> Result<SpanExporter, ExportError> {
         other => return Err(wrong(format!("{name}={other} is neither grpc nor http/protobuf"))),
     };
     built.map_err(|error| wrong(error.to_string()))
+}
+
+/// Whether an endpoint names the port that OTLP has for HTTP.
+fn is_http_port(endpoint: &str) -> bool {
+    let authority = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    authority.split('/').next().is_some_and(|authority| authority.ends_with(":4318"))
 }
 
 /// Within `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s), which bounds all attempts together.

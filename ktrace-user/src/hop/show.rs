@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ktrace_kafka::context::{SpanId, TraceId};
 use ktrace_kafka::protocol::error;
 
 use super::waiting::shown;
@@ -30,8 +31,7 @@ impl Hop {
                 let id =
                     identity::poll_span_id(self.derived, &topic.name, self.client_id.as_deref(), *delivery);
                 // Without the topic's name the `send` span's id is not known, and no parent beats a wrong one.
-                let links =
-                    if named { vec![Link { trace_id, span_id: send, attributes: vec![] }] } else { vec![] };
+                let links = if named { vec![link(trace_id, send, sent_by.is_none())] } else { vec![] };
                 (id, sent_by.or(named.then_some(send)), SpanKind::Consumer, &topic.poll, links)
             }
         };
@@ -123,6 +123,13 @@ impl Hop {
             |micros| f64::from(micros) / 1000.0,
         ))
     }
+}
+
+/// A link to the `send` span. Jaeger takes a link to the parent for all that is known of the two, and shows the span as
+/// one that follows the parent, unless the link says that it is the parent's child.
+fn link(trace_id: TraceId, span_id: SpanId, to_parent: bool) -> Link {
+    let attributes = if to_parent { vec![("opentracing.ref_type", text("child_of"))] } else { vec![] };
+    Link { trace_id, span_id, attributes }
 }
 
 fn text(text: &'static str) -> Value {

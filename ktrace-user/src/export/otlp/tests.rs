@@ -137,3 +137,14 @@ fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
     );
     assert_eq!(lost.get("export_failed"), Some(&10));
 }
+
+#[test]
+fn the_port_of_otlp_over_http_is_known() {
+    for endpoint in ["http://collector:4318", "http://10.0.0.1:4318/", "http://[::1]:4318/v1/traces"] {
+        assert!(is_http_port(endpoint), "{endpoint}");
+    }
+    for endpoint in ["http://collector:4317", "http://collector", "http://collector/a:4318", "http://c:14318"]
+    {
+        assert!(!is_http_port(endpoint), "{endpoint}");
+    }
+}
