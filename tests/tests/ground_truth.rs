@@ -61,7 +61,7 @@ fn ten_thousand_messages() -> Result<()> {
 
     let capture = Capture::start(dir, "ground", port)?;
     let observing = Agent::observe(dir, "observe", port, &[])?;
-    let exporting = Agent::run(dir, "run", port, &["--otlp", &collector.http_url()])?;
+    let exporting = Agent::run(dir, "run", port, &["--otlp", &collector.grpc_url()])?;
     let truth = traffic(dir, &broker.bootstrap())?;
 
     let dropped = capture.stop()?;
