@@ -16,7 +16,8 @@ use harness::scratch::Scratch;
 use harness::truth::Truth;
 use serde_json::Value;
 
-const MESSAGES: u32 = 20_000;
+/// One a millisecond or less.
+const MESSAGES: u32 = 5_000;
 
 /// Kinds of objects in the kernel, as bpftool and `/proc/PID/fdinfo` call them.
 const KINDS: [&str; 3] = ["prog", "map", "link"];
@@ -50,12 +51,13 @@ fn a_killed_agent_leaves_nothing() -> Result<()> {
     }
     .start(dir)?;
     let new = Produce::new(Library::Java, &bootstrap, "load", "writer");
-    let mut producer = Produce { count: MESSAGES, payload: 1000, interval_ms: 0, ..new }.start(dir)?;
+    let mut producer = Produce { count: MESSAGES, payload: 1000, interval_ms: 1, ..new }.start(dir)?;
     while agent.so_far()?.is_empty() {
         ensure!(producer.is_running()?, "the producer ended before the agent saw anything");
         sleep(Duration::from_millis(20));
     }
     agent.kill()?;
+    ensure!(producer.is_running()?, "the producer ended too early, so it was not under load");
 
     let mut truth = Truth::default();
     producer.finish(Duration::from_secs(60), &mut truth)?;
