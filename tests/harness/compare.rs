@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::spans::Span;
 
 /// Times may differ by this much: the kernel program and the packet capture stamp at different places.
@@ -71,7 +73,7 @@ pub fn compare(live: &[Span], replayed: &[Span]) -> Differences {
             .keys()
             .chain(other.attributes.keys().filter(|name| !one.attributes.contains_key(*name)))
         {
-            if one.attributes.get(name) != other.attributes.get(name) {
+            if !agree(name, one.attributes.get(name), other.attributes.get(name)) {
                 differences.add(&format!("attribute {name}"), both);
             }
         }
@@ -80,6 +82,15 @@ pub fn compare(live: &[Span], replayed: &[Span]) -> Differences {
         differences.add("only replayed", || format!("{span:?}"));
     }
     differences
+}
+
+/// Equal, but for attributes that are times themselves: those in milliseconds bear the same tolerance as the span's ends.
+fn agree(name: &str, one: Option<&Value>, other: Option<&Value>) -> bool {
+    let ms = |value: Option<&Value>| value.and_then(Value::as_f64);
+    match (ms(one), ms(other)) {
+        (Some(one), Some(other)) if name.ends_with("_ms") => (one - other).abs() <= TOLERANCE_NS as f64 / 1e6,
+        _ => one == other,
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +115,18 @@ mod tests {
         shifted.resource.clear();
         shifted.start_unix_nanos += 4_000_000;
         assert!(compare(&[span("01")], &[shifted]).is_none());
+    }
+
+    #[test]
+    fn attributes_that_are_times_may_shift_but_not_be_missing() {
+        let queued = |ms: f64| {
+            let mut span = span("01");
+            span.attributes.insert("ktrace.queue_time_ms".into(), json!(ms));
+            span
+        };
+        assert!(compare(&[queued(9.886)], &[queued(9.885)]).is_none());
+        assert!(!compare(&[queued(9.0)], &[queued(15.0)]).is_none());
+        assert!(!compare(&[queued(9.0)], &[span("01")]).is_none());
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub struct Shown {
 impl Jaeger {
     pub fn start(dir: &Path) -> Result<Self> {
         let [grpc, http, query, query_grpc, admin, collector_grpc, collector_http, sampling] = ports::free()?;
+        let [zipkin_udp, compact_udp, binary_udp] = ports::free()?;
         let mut command = process::command(tools::jaeger()?);
         for (flag, port) in [
             ("collector.otlp.grpc.host-port", grpc),
@@ -42,12 +43,20 @@ impl Jaeger {
             ("collector.grpc-server.host-port", collector_grpc),
             ("collector.http-server.host-port", collector_http),
             ("http-server.host-port", sampling),
+            ("processor.zipkin-compact.server-host-port", zipkin_udp),
+            ("processor.jaeger-compact.server-host-port", compact_udp),
+            ("processor.jaeger-binary.server-host-port", binary_udp),
         ] {
             command.arg(format!("--{flag}=127.0.0.1:{port}"));
         }
         let mut process = Process::start(
             "Jaeger",
-            command.arg("--collector.otlp.enabled=true").env("SPAN_STORAGE_TYPE", "memory").current_dir(dir),
+            command
+                .arg("--collector.otlp.enabled=true")
+                .env("SPAN_STORAGE_TYPE", "memory")
+                // it would trace itself, and export that to a port that is not ours
+                .env("OTEL_TRACES_SAMPLER", "always_off")
+                .current_dir(dir),
             &dir.join("jaeger.log"),
         )?;
         process.wait_for_line("Query server started", Duration::from_secs(30))?;
@@ -116,9 +125,10 @@ fn shown(answer: &Value) -> Vec<Shown> {
     for trace in answer["data"].as_array().into_iter().flatten() {
         for span in trace["spans"].as_array().into_iter().flatten() {
             let process = text(&span["processID"]);
-            let parent = span["references"].as_array().into_iter().flatten().find(|reference| {
-                reference["refType"] == "CHILD_OF" && reference["traceID"] == span["traceID"]
-            });
+            // a parent that is linked to as well comes as FOLLOWS_FROM alone, and Jaeger's page draws it as the parent
+            let references = span["references"].as_array();
+            let within = || references.into_iter().flatten().filter(|one| one["traceID"] == span["traceID"]);
+            let parent = within().find(|one| one["refType"] == "CHILD_OF").or_else(|| within().next());
             spans.push(Shown {
                 span_id: text(&span["spanID"]),
                 parent_span_id: parent.map(|reference| text(&reference["spanID"])),

@@ -155,7 +155,8 @@ fn a_cut_capture_shows_what_was_whole() -> Result<()> {
     let mut truth = Truth::default();
     let bootstrap = broker.bootstrap();
     let new = Produce::new(Library::Python, &bootstrap, "orders", "orders-api");
-    Produce { count: 50, interval_ms: 10, ..new }.run(dir, &mut truth)?;
+    // acks=1: an idempotent producer waits a second for its producer id, and all would be in one batch
+    Produce { count: 50, interval_ms: 10, acks: "1", ..new }.run(dir, &mut truth)?;
     let file = capture.file.clone();
     capture.stop()?;
     let (status, whole, stderr) = agent::replay(&file, port)?;

@@ -75,7 +75,8 @@ fn trace(dir: &Path, broker: &Broker) -> Result<()> {
     say("orders-api (Python, not instrumented) sends to orders");
     let mut truth = Truth::default();
     let python = Produce::new(Library::Python, &bootstrap, TOPICS[0], "orders-api");
-    Produce { count: MESSAGES, interval_ms: 100, ..python }.run(dir, &mut truth)?;
+    // acks=1: an idempotent producer's first message would wait a second for its producer id
+    Produce { count: MESSAGES, interval_ms: 100, acks: "1", ..python }.run(dir, &mut truth)?;
     say(
         "payments-api (Java with the OpenTelemetry agent, which adds a traceparent header) sends to payments",
     );
@@ -98,15 +99,15 @@ fn show(spans: &[Span], hops: usize) -> Result<()> {
     println!("\n{}", tree::render(spans));
     println!(
         "\
-Each message is one trace: who sent it, who got it, and how long it lay in the topic (queue).
-No program was changed, wrapped or restarted for this. Where a message has trace headers (here traceparent, from
+Each message is one trace: who sent it, who got it, and how long after it was made (queue).
+ktrace changed nothing in these programs; it read what passed their sockets. Where a message has trace headers (here traceparent, from
 the Java agent), ktrace's spans join the application's own trace. Where it has none, ktrace derives the trace id
 from the message itself, so that every host comes to the same id without asking another.
 
 Next:
   ktrace doctor                           what ktrace can do on this host
   ktrace observe                          messages as they pass, one line each
-  ktrace run --otlp http://HOST:4318      export to any OpenTelemetry backend
+  ktrace run --otlp http://HOST:4317      export to any OpenTelemetry backend
   ./dev demo --keep                       this again, and the broker stays for your own trials
 "
     );
