@@ -12,7 +12,6 @@ const TOOLCHAIN: &str = "1.98.0";
 
 fn main() -> anyhow::Result<()> {
     println!("cargo::rustc-check-cfg=cfg(ktrace_ebpf)");
-    println!("cargo::rerun-if-env-changed=PATH");
     println!("cargo::rerun-if-env-changed=AYA_BUILD_SKIP");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../ktrace-common/src");
@@ -23,10 +22,13 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    if !env::split_paths(&path).any(|folder| folder.join("bpf-linker").is_file()) {
+    let linker = env::split_paths(&path).map(|folder| folder.join("bpf-linker")).find(|linker| linker.is_file());
+    let Some(linker) = linker else {
+        println!("cargo::rerun-if-env-changed=PATH");
         println!("cargo::warning=no bpf-linker in PATH: built without eBPF, live capture will not work");
         return Ok(());
-    }
+    };
+    println!("cargo::rerun-if-changed={}", linker.display());
     if env::var_os("RUSTC_BOOTSTRAP").is_none() {
         // The BPF targets have no prebuilt core, and a stable toolchain builds its own only with this set.
         // SAFETY: the build script has one thread.
