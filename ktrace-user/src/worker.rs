@@ -71,6 +71,8 @@ struct Peer {
     owner: Option<Arc<Process>>,
     client_id: Option<Arc<str>>,
     cluster_id: Option<Arc<str>>,
+    /// The group that was named on this very connection: many clients ask for records where they ask for their group.
+    group: Option<Arc<str>>,
     /// Of the client id where the process is not known.
     stand_in: Option<Arc<Resource>>,
 }
@@ -172,7 +174,7 @@ impl Worker {
             return;
         }
         self.totals.connections = self.totals.connections.saturating_add(1);
-        let peer = Peer { ends, owner, client_id: None, cluster_id: None, stand_in: None };
+        let peer = Peer { ends, owner, client_id: None, cluster_id: None, group: None, stand_in: None };
         let connection = Connection {
             kafka: kafka::Connection::default(),
             peer,
@@ -328,6 +330,9 @@ impl Sink for Listener<'_> {
 
     fn group(&mut self, head: &Head<'_>, group: &str) {
         let client_id = self.peer.client_id(head.client_id);
+        if self.peer.group.as_deref() != Some(group) {
+            self.peer.group = Some(group.into());
+        }
         self.told.groups.learn(self.peer.speaker(), client_id, group);
     }
 
@@ -365,7 +370,10 @@ impl Sink for Listener<'_> {
             ),
             Operation::Fetch { high_watermark, .. } => {
                 let Some(response) = response else { return };
-                let group = self.told.groups.of(self.peer.speaker(), client_id.clone());
+                let group = match &self.peer.group {
+                    Some(group) => Some(Arc::clone(group)),
+                    None => self.told.groups.of(self.peer.speaker(), client_id.clone()),
+                };
                 let lag = (high_watermark >= 0)
                     .then(|| high_watermark.saturating_sub(record.offset).saturating_sub(1).max(0));
                 let delivery =
