@@ -22,7 +22,8 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let linker = env::split_paths(&path).map(|folder| folder.join("bpf-linker")).find(|linker| linker.is_file());
+    let linker =
+        env::split_paths(&path).map(|folder| folder.join("bpf-linker")).find(|linker| linker.is_file());
     let Some(linker) = linker else {
         println!("cargo::rerun-if-env-changed=PATH");
         println!("cargo::warning=no bpf-linker in PATH: built without eBPF, live capture will not work");
