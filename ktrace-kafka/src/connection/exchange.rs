@@ -279,7 +279,7 @@ fn walk_batch(
     }
 }
 
-/// The largest request of an API whose body is not read that is believed before all of it is there.
+/// The largest frame of an API whose body is not read that is believed before all of it is there.
 const MAX_UNREAD_BYTES: usize = 1 << 20;
 
 /// Whether a request of `len` bytes, of which these are there, is what its API asks, as far as they go, and comes from
@@ -312,14 +312,15 @@ pub fn confirms(api_key: i16, version: i16, bytes: &[u8], len: usize) -> bool {
         key::PRODUCE => produce::read_response(version, body, |_, _, _| ()),
         key::FETCH => fetch::read_response(version, body, |_| ()),
         key::METADATA => metadata::read_response(version, body, &mut Nobody),
-        _ => Ok(()),
+        _ => return whole || len <= MAX_UNREAD_BYTES,
     };
     fits(read, whole)
 }
 
+/// A body that reads to its end is the frame's end too; one that is cut may go on.
 fn fits(read: Result<()>, whole: bool) -> bool {
     match read {
-        Ok(()) => true,
+        Ok(()) => whole,
         Err(ParseError::Unsupported(_)) => true,
         Err(ParseError::Truncated(_)) => !whole,
         Err(ParseError::Malformed(_)) => false,

@@ -74,6 +74,8 @@ pub struct Framer {
     start_ns: u64,
     /// Bytes looked at since the search began.
     searched: u64,
+    /// The frame at hand was found by a search: it may be none.
+    tentative: bool,
 }
 
 impl Framer {
@@ -81,7 +83,7 @@ impl Framer {
     #[must_use]
     pub fn new(at_beginning: bool) -> Self {
         let state = if at_beginning { State::Between } else { State::Searching };
-        Self { state, buffer: Vec::new(), seq: 0, start_ns: 0, searched: 0 }
+        Self { state, buffer: Vec::new(), seq: 0, start_ns: 0, searched: 0, tentative: false }
     }
 
     /// Whether the framer has lost, or not yet found, the frames' beginnings.
@@ -128,6 +130,7 @@ impl Framer {
     fn search(&mut self) {
         self.state = State::Searching;
         self.searched = 0;
+        self.tentative = false;
         self.clear();
     }
 
@@ -139,6 +142,7 @@ impl Framer {
     }
 
     fn obey(&mut self, verdict: Verdict) {
+        self.tentative = false;
         match verdict {
             Verdict::Next => {
                 self.state = State::Between;
@@ -185,6 +189,15 @@ impl Framer {
         first: bool,
         reader: &mut impl Reader,
     ) -> &'a [u8] {
+        // A frame that a search has found is given up for a better one: a segment that begins with a head.
+        if self.tentative
+            && first
+            && matches!(self.state, State::Inside { .. })
+            && reader.plausible(bytes, false)
+        {
+            self.clear();
+            self.state = State::Between;
+        }
         match self.state {
             State::Stopped => &[],
             State::Searching => {
@@ -194,6 +207,7 @@ impl Framer {
                 self.searched = self.searched.saturating_add(u64::try_from(skipped).unwrap_or(u64::MAX));
                 if skipped < bytes.len() {
                     self.state = State::Between;
+                    self.tentative = true;
                 }
                 bytes.get(skipped..).unwrap_or_default()
             }
