@@ -26,8 +26,6 @@ reasons! {
         Gap = "gap",
         /// Frames of which a gap took a part.
         FrameBroken = "frame_broken",
-        /// Frames over [`crate::Limits::frame_bytes`].
-        FrameTooLarge = "frame_too_large",
         /// Segments held for reordering over [`crate::Limits::held_bytes`]. Counts times.
         HeldTooMuch = "held_too_much",
         /// Requests whose response was never seen.

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
-use ktrace_kafka::counters::Lost;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Limits, Operation, Partition, Push, Scratch, Sink};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment};
 use crate::export::{Resource, Span, Value};
 use crate::hop::groups::{Groups, Speaker};
+use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
 use crate::hop::{Context, Hop, Kind, Topic, TopicName, Waiting, identity};
 use crate::process::Process;
@@ -27,6 +27,8 @@ use crate::process::Process;
 pub struct WorkerOptions {
     /// Trace header formats in the order in which they are tried; empty: all known. `key:NAME` is a user's own.
     pub context: Vec<String>,
+    /// Which traces are shown.
+    pub sampling: Sampling,
 }
 
 /// What a worker has seen, as the summary tells it.
@@ -48,9 +50,18 @@ pub struct Totals {
 /// A closed connection is kept for this long: what was on its way may still pass.
 const LINGER_NS: u64 = 5_000_000_000;
 
-/// A connection of which nothing is heard for this long, not even its end, is forgotten. Should it speak again, it is
-/// read from its next whole exchange on.
-const FORGET_NS: u64 = 3_600_000_000_000;
+/// A client that has sent its FIN is taken for closed after this, should nobody tell: kernels before 5.9 do not.
+const HALF_CLOSED_NS: u64 = 60_000_000_000;
+
+/// Segments that came before one which is missing are given up after this, where no acknowledgement tells (acks=0).
+const HOLE_NS: u64 = 10_000_000_000;
+
+/// Connections at once, as many as the kernel source remembers. Past it, those that were silent longest are forgotten;
+/// should they speak again, they are read from their next whole exchange on.
+const MAX_CONNECTIONS: usize = 128 << 10;
+
+/// Brokers whose cluster is remembered.
+const MAX_BROKERS: usize = 16 << 10;
 
 /// How often connections and waiting hops are looked through.
 const SWEEP_NS: u64 = 250_000_000;
@@ -59,9 +70,10 @@ const SWEEP_NS: u64 = 250_000_000;
 struct Connection {
     kafka: kafka::Connection,
     peer: Peer,
+    /// When it was last heard of.
     last_ns: u64,
-    closed_ns: Option<u64>,
-    /// Both sides have sent a FIN: (client, broker).
+    closed: bool,
+    /// Who has sent a FIN: (client, broker).
     fin: (bool, bool),
 }
 
@@ -72,7 +84,8 @@ struct Peer {
     client_id: Option<Arc<str>>,
     cluster_id: Option<Arc<str>>,
     /// The group that was named on this very connection: many clients ask for records where they ask for their group.
-    group: Option<Arc<str>>,
+    /// `Some(None)` where there were several.
+    group: Option<Option<Arc<str>>>,
     /// Of the client id where the process is not known.
     stand_in: Option<Arc<Resource>>,
 }
@@ -92,6 +105,9 @@ struct Told {
     groups: Groups,
     clusters: HashMap<std::net::SocketAddr, Arc<str>>,
     waiting: Waiting,
+    /// A topic that is waited for has been named.
+    named: bool,
+    sampling: Sampling,
     /// The topic of the last record; that of the next is nearly always the same.
     last_topic: Option<Arc<TopicName>>,
     sink: Box<dyn FnMut(Span)>,
@@ -120,6 +136,8 @@ impl Worker {
                 groups: Groups::default(),
                 clusters: HashMap::new(),
                 waiting: Waiting::default(),
+                named: false,
+                sampling: options.sampling,
                 last_topic: None,
                 sink,
             },
@@ -135,7 +153,8 @@ impl Worker {
             Event::Segment(segment) => self.segment(&segment),
             Event::Closed { connection } => {
                 if let Some(connection) = self.connections.get_mut(&connection) {
-                    connection.closed_ns.get_or_insert(connection.last_ns);
+                    connection.closed = true;
+                    connection.last_ns = connection.last_ns.max(self.swept_ns);
                 }
             }
             Event::Tick { time_ns } => self.tick(time_ns),
@@ -166,12 +185,18 @@ impl Worker {
     }
 
     fn opened(&mut self, id: ConnectionId, ends: Ends, owner: Option<Arc<Process>>) {
-        if let Some(known) = self.connections.get_mut(&id) {
-            known.peer.ends = ends;
+        if let Some(known) = self.connections.get_mut(&id)
+            && known.peer.ends == ends
+        {
             if owner.is_some() {
                 known.peer.owner = owner;
             }
             return;
+        }
+        // The same socket goes elsewhere: its first connection is over.
+        self.forget(id);
+        if self.connections.len() >= MAX_CONNECTIONS {
+            self.make_room();
         }
         self.totals.connections = self.totals.connections.saturating_add(1);
         let peer = Peer { ends, owner, client_id: None, cluster_id: None, group: None, stand_in: None };
@@ -179,7 +204,7 @@ impl Worker {
             kafka: kafka::Connection::default(),
             peer,
             last_ns: self.swept_ns,
-            closed_ns: None,
+            closed: false,
             fin: (false, false),
         };
         self.connections.insert(id, connection);
@@ -191,11 +216,11 @@ impl Worker {
         if segment.time_ns.saturating_sub(self.swept_ns) > SWEEP_NS {
             self.tick(segment.time_ns);
         }
-        let Some(connection) = self.connections.get_mut(&segment.connection) else {
-            // Sources tell of a connection before its first segment.
-            self.scratch.counters.lose(Lost::ResponseWithoutRequest);
-            return;
-        };
+        if !self.connections.contains_key(&segment.connection) {
+            // Sources tell of a connection before its first segment, so this one was forgotten.
+            self.opened(segment.connection, segment.ends, None);
+        }
+        let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
         let direction = match segment.direction {
             Direction::ToBroker => kafka::Direction::ToBroker,
@@ -220,29 +245,54 @@ impl Worker {
                 Direction::ToClient => connection.fin.1 = true,
             }
         }
-        if segment.rst || connection.fin == (true, true) {
-            connection.closed_ns.get_or_insert(segment.time_ns);
+        // Data after a reset says that the reset was none: TCP checks it after it was seen here.
+        connection.closed =
+            segment.rst || connection.fin == (true, true) || (connection.closed && segment.len == 0);
+        if self.told.named {
+            self.told.release(Some(segment.time_ns));
         }
     }
 
     fn tick(&mut self, now_ns: u64) {
-        if now_ns.saturating_sub(self.swept_ns) < SWEEP_NS {
+        // A clock that was set back begins anew.
+        if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
             return;
         }
         self.swept_ns = now_ns;
+        let hole_ns = now_ns.saturating_sub(HOLE_NS);
         let over: Vec<ConnectionId> = self
             .connections
             .iter()
-            .filter(|(_, connection)| match connection.closed_ns {
-                Some(closed) => now_ns.saturating_sub(closed) > LINGER_NS,
-                None => now_ns.saturating_sub(connection.last_ns) > FORGET_NS && connection.last_ns > 0,
+            .filter(|(_, connection)| {
+                let silent_ns = now_ns.saturating_sub(connection.last_ns);
+                (connection.closed && silent_ns > LINGER_NS)
+                    || (connection.fin.0 && silent_ns > HALF_CLOSED_NS)
             })
             .map(|(id, _)| *id)
             .collect();
         for id in over {
             self.forget(id);
         }
+        for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.kafka.has_hole_since(hole_ns)) {
+            let mut listener = Listener { id: *id, peer: &mut connection.peer, told: &mut self.told };
+            connection.kafka.give_up_holes(&mut self.scratch, &mut listener);
+        }
         self.told.release(Some(now_ns));
+    }
+
+    /// Forgets the half of the connections that was silent longest.
+    fn make_room(&mut self) {
+        let mut times: Vec<u64> = self.connections.values().map(|connection| connection.last_ns).collect();
+        let half = times.len() / 2;
+        let (_, &mut median, _) = times.select_nth_unstable(half);
+        let silent: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
+            .collect();
+        for id in silent {
+            self.forget(id);
+        }
     }
 
     fn forget(&mut self, id: ConnectionId) {
@@ -255,9 +305,8 @@ impl Worker {
 
 impl Told {
     fn release(&mut self, now_ns: Option<u64>) {
-        if !self.waiting.is_empty() {
-            self.waiting.release(&self.topics, now_ns, |hop| (self.sink)(hop.span()));
-        }
+        self.named = false;
+        self.waiting.release(&self.topics, now_ns, |hop| (self.sink)(hop.span()));
     }
 
     fn topic(&mut self, topic: kafka::Topic<'_>) -> Topic {
@@ -315,6 +364,9 @@ struct Listener<'x> {
 
 impl Sink for Listener<'_> {
     fn cluster(&mut self, _head: &Head<'_>, id: &str) {
+        if self.told.clusters.len() >= MAX_BROKERS {
+            self.told.clusters.clear();
+        }
         let known = self.told.clusters.entry(self.peer.ends.broker).or_insert_with(|| id.into());
         if **known != *id {
             *known = id.into();
@@ -323,15 +375,17 @@ impl Sink for Listener<'_> {
     }
 
     fn topic(&mut self, _head: &Head<'_>, id: u128, name: &str) {
-        if self.told.topics.learn(id, name) {
-            self.told.release(Some(0));
+        if self.told.topics.learn(id, name) && self.told.waiting.is_for(id) {
+            self.told.named = true;
         }
     }
 
     fn group(&mut self, head: &Head<'_>, group: &str) {
         let client_id = self.peer.client_id(head.client_id);
-        if self.peer.group.as_deref() != Some(group) {
-            self.peer.group = Some(group.into());
+        match &self.peer.group {
+            None => self.peer.group = Some(Some(group.into())),
+            Some(Some(known)) if **known != *group => self.peer.group = Some(None),
+            Some(_) => {}
         }
         self.told.groups.learn(self.peer.speaker(), client_id, group);
     }
@@ -361,6 +415,10 @@ impl Sink for Listener<'_> {
                 record.offset_delta,
             ),
         };
+        let context = record.context.context;
+        if !self.told.sampling.keeps(context.map_or(derived, |context| context.trace_id)) {
+            return;
+        }
         let response = head.response;
         let (kind, start_ns, end_ns) = match partition.operation {
             Operation::Produce { acks } => (
@@ -371,7 +429,7 @@ impl Sink for Listener<'_> {
             Operation::Fetch { high_watermark, .. } => {
                 let Some(response) = response else { return };
                 let group = match &self.peer.group {
-                    Some(group) => Some(Arc::clone(group)),
+                    Some(group) => group.clone(),
                     None => self.told.groups.of(self.peer.speaker(), client_id.clone()),
                 };
                 let lag = (high_watermark >= 0)
@@ -391,7 +449,7 @@ impl Sink for Listener<'_> {
             offset,
             timestamp_ms: record.timestamp_ms,
             value_len: record.value_len,
-            context: record.context.context.map(|context| Context {
+            context: context.map(|context| Context {
                 format: context.format,
                 trace_id: context.trace_id,
                 span_id: context.span_id,
@@ -408,8 +466,6 @@ impl Sink for Listener<'_> {
         };
         if let Some(hop) = self.told.waiting.pass(self.id, end_ns, hop) {
             (self.told.sink)(hop.span());
-        } else if self.told.waiting.is_full() {
-            self.told.release(Some(end_ns));
         }
     }
 }

@@ -36,8 +36,8 @@ pub fn decompress(
         let progress = end > start;
         let full = end == output.len();
         output.truncate(end);
-        if source.pos() >= input.len() && !full {
-            // A hint of 0 says that a frame has just ended.
+        // A hint of 0 says that a frame has just ended; only without it may a full buffer mean that there is more.
+        if source.pos() >= input.len() && (!full || hint == 0) {
             return if hint == 0 && end <= limit {
                 Ok(())
             } else if end > limit {

@@ -58,7 +58,8 @@ pub struct Push<'a> {
 /// Bounds of what a connection may hold or cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of one frame. Kafka's default for requests is 100 MiB (`socket.request.max.bytes`).
+    /// Of one frame; a larger size is taken for a wrong one. Kafka's default for requests is 100 MiB
+    /// (`socket.request.max.bytes`).
     pub frame_bytes: usize,
     /// Of segments that wait for one before them.
     pub held_bytes: usize,
@@ -141,6 +142,9 @@ impl Pending {
         }
     }
 }
+
+/// Requests of the same correlation id that a response is held against: ids come again only in odd clients.
+const MAX_CANDIDATES: usize = 4;
 
 /// What a connection was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,6 +268,21 @@ impl Connection {
 
     /// Nothing more will come: what is held is read as far as it goes, and what waits for a response is counted.
     pub fn finish(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
+        self.give_up_holes(scratch, sink);
+        self.exchanges.give_up(usize::MAX, &mut scratch.counters);
+        self.release();
+    }
+
+    /// Whether something held has waited since before this time for what comes before it.
+    #[must_use]
+    pub fn has_hole_since(&self, time_ns: u64) -> bool {
+        [&self.requests.0, &self.responses.0]
+            .into_iter()
+            .any(|stream| stream.held_since().is_some_and(|since| since < time_ns))
+    }
+
+    /// Waits no longer for what is missing: it becomes a gap, and what is held behind it is read.
+    pub fn give_up_holes(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         let Self { requests, responses, exchanges } = self;
         let limits = scratch.limits;
         {
@@ -271,13 +290,9 @@ impl Connection {
             let (stream, framer) = requests;
             stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
         }
-        {
-            let mut half = Responses { exchanges, scratch, sink };
-            let (stream, framer) = responses;
-            stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
-        }
-        self.exchanges.give_up(usize::MAX, &mut scratch.counters);
-        self.release();
+        let mut half = Responses { exchanges, scratch, sink };
+        let (stream, framer) = responses;
+        stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
     }
 
     fn give_up_search(&mut self, limits: Limits) {
@@ -326,6 +341,8 @@ impl<S: Sink> Requests<'_, S> {
     fn piece(&mut self, framer: &mut Option<Framer>, piece: crate::stream::Piece<'_>, max_bytes: usize) {
         if count_gap(piece, &mut self.scratch.counters) {
             self.exchanges.missed_requests = true;
+            // It may have taken a Fetch that moved the consumer elsewhere.
+            self.exchanges.session = Session::default();
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
@@ -484,7 +501,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if frame.len() < size && !first {
             return false;
         }
-        if !self.exchanges.pending.iter().any(|pending| pending.is_answered_by(id, frame, size)) {
+        let mut candidates = self.exchanges.pending.iter().filter(|pending| pending.correlation_id == id);
+        if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, frame, size)) {
             return false;
         }
         // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
@@ -524,9 +542,14 @@ impl<S: Sink> Reader for Responses<'_, S> {
         let place = if exchanges.missed_responses && !broken {
             // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
             // and then nobody can tell which request it is.
-            let answers = |pending: &Pending| pending.is_answered_by(id, bytes, bytes.len());
-            let first = exchanges.pending.iter().position(answers);
-            let last = exchanges.pending.iter().rposition(answers);
+            let mut tries = 0_usize;
+            let mut answers = |pending: &Pending| {
+                tries = tries.saturating_add(usize::from(pending.correlation_id == id));
+                tries <= MAX_CANDIDATES && pending.is_answered_by(id, bytes, bytes.len())
+            };
+            let first = exchanges.pending.iter().position(&mut answers);
+            let last = exchanges.pending.iter().rposition(|pending| pending.correlation_id == id);
+            let last = first.and(last);
             if first != last {
                 exchanges.give_up(last.map_or(0, |last| last.saturating_add(1)), counters);
                 return Verdict::Next;
@@ -582,6 +605,10 @@ impl Exchanges {
     fn give_up(&mut self, count: usize, counters: &mut Counters) {
         for passed_over in self.pending.drain(..count.min(self.pending.len())) {
             self.pending_bytes = self.pending_bytes.saturating_sub(passed_over.body.len());
+            // What it asked for is not applied, so where the consumer stands is not known.
+            if passed_over.api_key == key::FETCH {
+                self.session = Session::default();
+            }
             if passed_over.api_key == key::PRODUCE && !passed_over.broken {
                 counters.lose(Lost::Unanswered);
             }

@@ -46,6 +46,13 @@ struct Held {
     time_ns: u64,
 }
 
+impl Held {
+    /// Bytes that it takes; an empty one takes some too.
+    fn cost(&self) -> usize {
+        self.bytes.len().saturating_add(size_of::<Self>())
+    }
+}
+
 /// No TCP window is larger: what lies further back is not a retransmission but another life of the connection.
 const MAX_WINDOW: i32 = 1 << 30;
 
@@ -83,7 +90,9 @@ impl Stream {
         if run.syn {
             // The SYN takes a sequence number of its own.
             seq = seq.wrapping_add(1);
-            if self.next.is_none() {
+            // Sent again it begins the same stream, else another one.
+            if self.next.is_none_or(|next| distance(next, seq) < 0 || distance(next, seq) > MAX_WINDOW) {
+                self.forget();
                 self.next = Some(seq);
             }
         }
@@ -128,6 +137,12 @@ impl Stream {
         }
     }
 
+    /// When the oldest of what is held passed the socket, if anything is held.
+    #[must_use]
+    pub fn held_since(&self) -> Option<u64> {
+        self.held.iter().map(|held| held.time_ns).min()
+    }
+
     /// Gives all that is held, holes as gaps: nothing more will come.
     pub fn finish(&mut self, mut give: impl FnMut(Piece<'_>)) {
         while let Some(first) = self.held.front() {
@@ -154,12 +169,11 @@ impl Stream {
                 before.fin |= held.fin;
                 return;
             }
-            self.held_bytes =
-                self.held_bytes.saturating_sub(before.bytes.len()).saturating_add(held.bytes.len());
+            self.held_bytes = self.held_bytes.saturating_sub(before.cost()).saturating_add(held.cost());
             *before = held;
             return;
         }
-        self.held_bytes = self.held_bytes.saturating_add(held.bytes.len());
+        self.held_bytes = self.held_bytes.saturating_add(held.cost());
         self.held.insert(at, held);
     }
 
@@ -178,8 +192,9 @@ impl Stream {
             if distance(first.seq, next) > 0 {
                 return;
             }
-            let Some(Held { seq, bytes, len, fin, time_ns }) = self.held.pop_front() else { return };
-            self.held_bytes = self.held_bytes.saturating_sub(bytes.len());
+            let Some(held) = self.held.pop_front() else { return };
+            self.held_bytes = self.held_bytes.saturating_sub(held.cost());
+            let Held { seq, bytes, len, fin, time_ns } = held;
             self.give(seq, &bytes, len, fin, time_ns, give);
         }
         if self.held.is_empty() && self.held.capacity() > 0 {
@@ -290,10 +305,11 @@ mod tests {
 
     #[test]
     fn holding_too_much_gives_up_the_hole() {
+        const HELD: usize = 4 + size_of::<Held>();
         let (mut stream, mut got) = (Stream::default(), Got::default());
-        stream.push(run(0, b"a"), 4, |piece| got.take(piece));
-        assert!(!stream.push(run(2, b"cd"), 4, |piece| got.take(piece)));
-        assert!(stream.push(run(4, b"efg"), 4, |piece| got.take(piece)));
+        stream.push(run(0, b"a"), HELD, |piece| got.take(piece));
+        assert!(!stream.push(run(2, b"cd"), HELD, |piece| got.take(piece)));
+        assert!(stream.push(run(4, b"efg"), HELD, |piece| got.take(piece)));
         assert_eq!(text(&got), "a_cdefg");
     }
 

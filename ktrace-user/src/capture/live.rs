@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use aya::maps::{HashMap, MapData, MapError, RingBuf};
 use aya::programs::ProgramError;
 use aya::programs::links::FdLink;
-use ktrace_common::{SegmentHeader, ends, flags};
+use ktrace_common::{SegmentHeader, ends as watched, flags};
 
 use super::cgroup;
 use super::clock::{Clock, monotonic_ns};
-use super::connections::{Connections, direction};
+use super::connections::{Connections, direction, ends};
 use super::existing::Found;
 use super::owners::Owners;
 use super::programs::{Maps, PROGRAMS, Programs, Settings};
@@ -131,7 +131,7 @@ impl Live {
             ports: &options.ports,
             ring_bytes,
             wake_shift: wake_shift(ring_bytes),
-            ends: ends::CLIENT | if options.broker_end { ends::BROKER } else { 0 },
+            ends: watched::CLIENT | if options.broker_end { watched::BROKER } else { 0 },
         })?;
         let cgroup = cgroup::open(options.cgroup.as_deref())
             .map_err(|source| CaptureError::Cgroup(Box::new(source)))?;
@@ -277,6 +277,7 @@ impl State {
         let is = |bit: u8| header.flags & bit != 0;
         Segment {
             connection: ConnectionId(header.cookie),
+            ends: ends(header),
             direction: direction(header),
             seq: header.seq,
             ack: is(flags::ACK).then_some(header.ack),

@@ -49,6 +49,7 @@ pub struct Ends {
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
     pub connection: ConnectionId,
+    pub ends: Ends,
     pub direction: Direction,
     /// TCP sequence number of the first payload byte (of the SYN itself where `syn` is set: its data begins one later).
     pub seq: u32,

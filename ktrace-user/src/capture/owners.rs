@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::process::{Process, Table};
 /// 10 µs if the process is known already. Meanwhile the ring holds 4096.
 const BURST: u32 = 32;
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Owners read and not yet taken: as many as the ring holds.
+const QUEUE: usize = 4096;
 
 /// A process has connected a socket.
 pub(super) struct Owned {
@@ -42,7 +45,7 @@ impl Owners {
         let alarm = sleeper.alarm()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let (sender, read) = mpsc::channel();
+        let (sender, read) = mpsc::sync_channel(QUEUE);
         let thread = thread::Builder::new().name("ktrace-owners".into()).spawn(move || {
             hurry();
             loop {
@@ -84,7 +87,7 @@ impl Drop for Owners {
     }
 }
 
-fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, sender: &Sender<Owned>) {
+fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, sender: &SyncSender<Owned>) {
     let mut burst = 0;
     while let Some(record) = ring.next() {
         burst += 1;
@@ -95,8 +98,9 @@ fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, sender: &Sender<Owne
         let comm = owner.comm.split(|byte| *byte == 0).next().unwrap_or_default();
         let comm = String::from_utf8_lossy(comm);
         let process = table.lock().unwrap_or_else(PoisonError::into_inner).get(owner.pid, &comm);
-        // Nobody receives once the capture has ended.
-        drop(sender.send(Owned { cookie: owner.cookie, process, time_ns: owner.time_ns }));
+        // A full queue costs only the word of it: the socket is then looked for as those of before the agent are. Nobody receives once the
+        // capture has ended.
+        drop(sender.try_send(Owned { cookie: owner.cookie, process, time_ns: owner.time_ns }));
     }
 }
 

@@ -1,13 +1,8 @@
 //! Which spans are kept: patterns for topic, group and service, and sampling by trace id. Pure.
 
 use globset::{Glob, GlobMatcher};
-use ktrace_kafka::context::TraceId;
 
 use crate::export::{Span, Value};
-
-/// Random bits of a trace id: its last 7 bytes
-/// (<https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/>).
-const RANDOMNESS: u64 = 1 << 56;
 
 /// Keeps a span or leaves it out.
 #[derive(Clone, Debug)]
@@ -15,8 +10,6 @@ pub struct Filter {
     topic: Patterns,
     group: Patterns,
     service: Patterns,
-    /// Trace ids whose random part is at least this are kept.
-    threshold: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -26,23 +19,15 @@ struct Patterns {
 }
 
 impl Filter {
-    /// Patterns with a leading `!` leave out; `sample` is the share of traces kept, from 0 to 1.
+    /// Patterns with a leading `!` leave out.
     ///
     /// # Errors
     /// Names the pattern that is none.
-    pub fn new(
-        topic: &[String],
-        group: &[String],
-        service: &[String],
-        sample: f64,
-    ) -> Result<Self, globset::Error> {
-        // Exact for every ratio that has at most 56 bits, and the ratio is within 0 and 1.
-        let dropped = ((1.0 - sample) * RANDOMNESS as f64) as u64;
+    pub fn new(topic: &[String], group: &[String], service: &[String]) -> Result<Self, globset::Error> {
         Ok(Self {
             topic: Patterns::new(topic)?,
             group: Patterns::new(group)?,
             service: Patterns::new(service)?,
-            threshold: dropped,
         })
     }
 
@@ -50,20 +35,9 @@ impl Filter {
     /// those that one leaves out.
     #[must_use]
     pub fn keeps(&self, span: &Span) -> bool {
-        self.samples(span.trace_id)
-            && self.topic.keep(attribute(span, "messaging.destination.name"))
+        self.topic.keep(attribute(span, "messaging.destination.name"))
             && self.group.keep(attribute(span, "messaging.consumer.group.name"))
             && self.service.keep(Some(span.resource.service_name()))
-    }
-
-    /// The same answer on every host.
-    #[must_use]
-    pub fn samples(&self, trace: TraceId) -> bool {
-        let mut bytes = trace.to_bytes();
-        // Leaves the last seven.
-        bytes[8] = 0;
-        let random = u64::from_be_bytes(*bytes.last_chunk::<8>().unwrap_or(&[0; 8]));
-        random >= self.threshold
     }
 }
 
@@ -98,7 +72,7 @@ fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
 mod tests {
     use std::sync::Arc;
 
-    use ktrace_kafka::context::SpanId;
+    use ktrace_kafka::context::{SpanId, TraceId};
 
     use super::*;
     use crate::export::{Kind, Resource, Status};
@@ -131,7 +105,7 @@ mod tests {
 
     fn filter(topic: &[&str], group: &[&str], service: &[&str]) -> Filter {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Filter::new(&own(topic), &own(group), &own(service), 1.0).unwrap()
+        Filter::new(&own(topic), &own(group), &own(service)).unwrap()
     }
 
     #[test]
@@ -151,24 +125,6 @@ mod tests {
         }
         let sent = span("orders", None, "orders-api");
         assert!(!filter(&[], &["billing"], &[]).keeps(&sent) && filter(&[], &["!billing"], &[]).keeps(&sent));
-        assert!(Filter::new(&["[".to_owned()], &[], &[], 1.0).is_err());
-    }
-
-    #[test]
-    fn sampling_reads_the_last_seven_bytes_alone() {
-        let sampled = |ratio| Filter::new(&[], &[], &[], ratio).unwrap();
-        let half = sampled(0.5);
-        let edge = RANDOMNESS / 2;
-        let id = |first: u8, random: u64| {
-            let mut bytes = [first; 16];
-            bytes[8..].copy_from_slice(&random.to_be_bytes());
-            bytes[8] = first;
-            TraceId::new(bytes).unwrap()
-        };
-        for first in [0, 1, 0xff] {
-            assert!(half.samples(id(first, edge)) && !half.samples(id(first, edge - 1)));
-        }
-        assert!(sampled(1.0).samples(id(1, 0)));
-        assert!(!sampled(0.0).samples(id(1, RANDOMNESS - 1)));
+        assert!(Filter::new(&["[".to_owned()], &[], &[]).is_err());
     }
 }

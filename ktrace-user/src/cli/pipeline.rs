@@ -7,6 +7,7 @@ use clap::Args;
 use super::{Failure, Filter};
 use crate::capture::PortSet;
 use crate::export::{OtlpOptions, Output};
+use crate::hop::sampling::Sampling;
 use crate::summary::Summary;
 use crate::worker::WorkerOptions;
 
@@ -77,7 +78,7 @@ impl Pipeline {
     /// # Errors
     /// [`Failure::Usage`] for a pattern that is none.
     pub fn filter(&self) -> Result<Filter, Failure> {
-        Filter::new(&self.topic, &self.group, &self.service, self.sample).map_err(|error| Failure::Usage {
+        Filter::new(&self.topic, &self.group, &self.service).map_err(|error| Failure::Usage {
             what: error.to_string(),
             advice: "patterns know *, ? and [abc]".to_owned(),
         })
@@ -85,7 +86,7 @@ impl Pipeline {
 
     #[must_use]
     pub fn worker(&self) -> WorkerOptions {
-        WorkerOptions { context: self.context.clone() }
+        WorkerOptions { context: self.context.clone(), sampling: Sampling::new(self.sample) }
     }
 
     #[must_use]

@@ -20,6 +20,7 @@
 
 pub mod groups;
 pub mod identity;
+pub mod sampling;
 mod show;
 pub mod topics;
 mod waiting;

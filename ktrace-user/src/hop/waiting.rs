@@ -6,21 +6,23 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::topics::Topics;
-use super::{Hop, Topic};
+use super::{Hop, Topic, TopicName};
 use crate::capture::ConnectionId;
 
 /// How long a name is waited for.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// Hops that wait at once; more go out unnamed.
+/// Hops that wait at once; past it the oldest goes out as it is.
 const MAX_HOPS: usize = 64 << 10;
 
 /// See the module.
 #[derive(Default)]
 pub struct Waiting {
     hops: VecDeque<(ConnectionId, u64, Hop)>,
+    /// Connections with a hop that waits.
     connections: HashSet<ConnectionId>,
-    /// Hops that went out with an id in place of the name.
+    /// Topics that are waited for.
+    topics: HashSet<u128>,
     unnamed: u64,
 }
 
@@ -31,63 +33,138 @@ impl Waiting {
         self.unnamed
     }
 
-    /// Takes a hop of this connection; gives it back if it need not wait.
+    /// Whether a hop waits for this topic's name.
+    #[must_use]
+    pub fn is_for(&self, topic: u128) -> bool {
+        self.topics.contains(&topic)
+    }
+
+    /// Takes a hop of this connection, and gives the one that may go: this one if it need not wait, or the oldest if too many wait.
     pub fn pass(&mut self, connection: ConnectionId, now_ns: u64, hop: Hop) -> Option<Hop> {
-        let named = matches!(hop.topic, Topic::Named(_));
-        if named && !self.connections.contains(&connection) {
-            return Some(hop);
+        match hop.topic {
+            Topic::Named(_) if !self.connections.contains(&connection) => return Some(hop),
+            Topic::Named(_) => {}
+            Topic::Id(id) => {
+                self.topics.insert(id);
+            }
         }
         self.connections.insert(connection);
         self.hops.push_back((connection, now_ns, hop));
-        None
-    }
-
-    /// Whether nobody waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.hops.is_empty()
+        if self.hops.len() <= MAX_HOPS {
+            return None;
+        }
+        let (_, _, oldest) = self.hops.pop_front()?;
+        self.note(&oldest);
+        Some(oldest)
     }
 
     /// Gives the hops that need not wait any more, in order: all of them where `now_ns` is `None`.
     pub fn release(&mut self, topics: &Topics, now_ns: Option<u64>, mut give: impl FnMut(Hop)) {
+        if self.hops.is_empty() {
+            return;
+        }
         self.connections.clear();
+        self.topics.clear();
         for _ in 0..self.hops.len() {
             let Some((connection, since_ns, mut hop)) = self.hops.pop_front() else { return };
-            if let Topic::Id(id) = hop.topic {
-                if let Some(name) = topics.of(id) {
-                    hop.topic = Topic::Named(name);
-                } else if now_ns.is_none_or(|now| now.saturating_sub(since_ns) > PATIENCE_NS)
-                    || self.hops.len() >= MAX_HOPS
-                {
-                    self.unnamed = self.unnamed.saturating_add(1);
-                    // It goes out as it is.
-                    if !self.connections.contains(&connection) {
-                        give(hop);
-                        continue;
-                    }
-                }
+            if let Topic::Id(id) = hop.topic
+                && let Some(name) = topics.of(id)
+            {
+                hop.topic = Topic::Named(name);
             }
-            let named = matches!(hop.topic, Topic::Named(_));
-            if named && !self.connections.contains(&connection) {
+            let over = now_ns.is_none_or(|now| now.saturating_sub(since_ns) > PATIENCE_NS);
+            let may_go = over || matches!(hop.topic, Topic::Named(_));
+            if may_go && !self.connections.contains(&connection) {
+                self.note(&hop);
                 give(hop);
-            } else {
-                self.connections.insert(connection);
-                self.hops.push_back((connection, since_ns, hop));
+                continue;
             }
+            if let Topic::Id(id) = hop.topic {
+                self.topics.insert(id);
+            }
+            self.connections.insert(connection);
+            self.hops.push_back((connection, since_ns, hop));
         }
     }
 
-    /// Whether as many wait as may.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.hops.len() > MAX_HOPS
+    fn note(&mut self, hop: &Hop) {
+        if matches!(hop.topic, Topic::Id(_)) {
+            self.unnamed = self.unnamed.saturating_add(1);
+        }
     }
 }
 
 /// A hop's topic as it is shown: its name, or its id in the name's place.
-pub fn shown(topic: &Topic) -> Arc<super::TopicName> {
+pub fn shown(topic: &Topic) -> Arc<TopicName> {
     match topic {
         Topic::Named(name) => Arc::clone(name),
         Topic::Id(id) => Topics::unnamed(*id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Ends;
+    use crate::export::Resource;
+    use crate::hop::{Kind, identity};
+
+    fn hop(topic: Topic, offset: i64) -> Hop {
+        let end = ([127, 0, 0, 1], 9092).into();
+        Hop {
+            kind: Kind::Produced { acks: 1 },
+            topic,
+            partition: 0,
+            offset: Some(offset),
+            timestamp_ms: 0,
+            value_len: None,
+            context: None,
+            derived: identity::derived_trace_id(0, offset, 0, None, None),
+            error: 0,
+            client_id: None,
+            cluster_id: None,
+            ends: Ends { client: end, broker: end },
+            start_ns: 0,
+            end_ns: 0,
+            resource: Arc::new(Resource::default()),
+        }
+    }
+
+    fn released(waiting: &mut Waiting, topics: &Topics, now_ns: Option<u64>) -> Vec<(i64, bool)> {
+        let mut out = vec![];
+        waiting.release(topics, now_ns, |hop| {
+            out.push((hop.offset.unwrap(), matches!(hop.topic, Topic::Named(_))));
+        });
+        out
+    }
+
+    #[test]
+    fn a_connections_hops_stay_in_order() {
+        let (mut waiting, mut topics) = (Waiting::default(), Topics::default());
+        let (one, two) = (ConnectionId(1), ConnectionId(2));
+        let named = Topic::Named(topics.named("orders"));
+        assert!(waiting.pass(one, 0, hop(named.clone(), 1)).is_some());
+        assert!(waiting.pass(one, 0, hop(Topic::Id(7), 2)).is_none());
+        assert!(waiting.pass(one, 0, hop(named.clone(), 3)).is_none(), "behind the one that waits");
+        assert!(waiting.pass(two, 0, hop(named, 4)).is_some(), "another connection");
+        assert!(waiting.is_for(7) && !waiting.is_for(8));
+        assert_eq!(released(&mut waiting, &topics, Some(5)), []);
+        topics.learn(7, "payments");
+        assert_eq!(released(&mut waiting, &topics, Some(5)), [(2, true), (3, true)]);
+        assert_eq!(waiting.unnamed(), 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_and_not_too_many() {
+        let (mut waiting, topics) = (Waiting::default(), Topics::default());
+        assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), 2)).is_none());
+        assert_eq!(released(&mut waiting, &topics, Some(PATIENCE_NS)), []);
+        assert_eq!(released(&mut waiting, &topics, Some(PATIENCE_NS + 1)), [(2, false)]);
+        for offset in 0..MAX_HOPS {
+            assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), offset as i64)).is_none());
+        }
+        let oldest = waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), -1)).unwrap();
+        assert_eq!(oldest.offset, Some(0));
+        assert_eq!(released(&mut waiting, &topics, None).len(), MAX_HOPS);
     }
 }

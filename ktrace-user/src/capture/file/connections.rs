@@ -36,8 +36,9 @@ pub(super) struct Placed {
     pub direction: Direction,
     /// An earlier connection of the same ends, still open as far as the file told, that this one's SYN ends.
     pub replaces: Option<ConnectionId>,
+    pub ends: Ends,
     /// This is the connection's first packet.
-    pub opens: Option<Ends>,
+    pub opens: bool,
     /// After this packet the connection is closed.
     pub closes: bool,
 }
@@ -89,7 +90,7 @@ impl Connections {
         let over = packet.rst || (known.client_fin && known.broker_fin);
         let closes = over && !known.closed;
         known.closed |= over;
-        Some(Placed { connection: known.id, direction, replaces, opens: new.then_some(ends), closes })
+        Some(Placed { connection: known.id, direction, replaces, ends, opens: new, closes })
     }
 
     /// By port: who listens on a Kafka port is the broker. Where both ends have one: a connection that is known; else the SYN
@@ -161,10 +162,10 @@ mod tests {
         let request = packet(40000, 9092);
         let first = connections.place(&request).unwrap();
         assert_eq!((first.connection, first.direction), (ConnectionId(1), Direction::ToBroker));
-        assert!(first.opens.is_some());
+        assert!(first.opens);
         let second = connections.place(&answer(request)).unwrap();
         assert_eq!((second.connection, second.direction), (ConnectionId(1), Direction::ToClient));
-        assert!(second.opens.is_none());
+        assert!(!second.opens);
         assert_eq!(connections.place(&packet(1, 2)), None);
     }
 

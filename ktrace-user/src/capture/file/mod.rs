@@ -271,11 +271,24 @@ fn give(
     if let Some(connection) = placed.replaces {
         each(Event::Closed { connection });
     }
-    if let Some(ends) = placed.opens {
+    let ends = placed.ends;
+    if placed.opens {
         each(Event::Opened { connection, ends, owner: None });
     }
     let (direction, time_ns) = (placed.direction, raw.time_ns);
-    each(Event::Segment(Segment { connection, direction, seq, ack, syn, fin, rst, time_ns, payload, len }));
+    each(Event::Segment(Segment {
+        connection,
+        ends,
+        direction,
+        seq,
+        ack,
+        syn,
+        fin,
+        rst,
+        time_ns,
+        payload,
+        len,
+    }));
     if placed.closes {
         each(Event::Closed { connection });
     }

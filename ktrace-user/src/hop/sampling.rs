@@ -1,0 +1,59 @@
+//! Which traces are kept: a function of the trace id alone, so that all hosts keep the same.
+
+use ktrace_kafka::context::TraceId;
+
+/// Random bits of a trace id: its last 7 bytes
+/// (<https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/>).
+const RANDOMNESS: u64 = 1 << 56;
+
+/// Keeps a share of all traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Trace ids whose random part is at least this are kept.
+    threshold: u64,
+}
+
+impl Default for Sampling {
+    /// All of them.
+    fn default() -> Self {
+        Self { threshold: 0 }
+    }
+}
+
+impl Sampling {
+    /// `ratio` is the share of traces kept, from 0 to 1.
+    #[must_use]
+    pub fn new(ratio: f64) -> Self {
+        // Exact for every ratio that has at most 56 bits.
+        Self { threshold: ((1.0 - ratio) * RANDOMNESS as f64) as u64 }
+    }
+
+    /// The same answer on every host.
+    #[must_use]
+    pub fn keeps(self, trace: TraceId) -> bool {
+        let random = u128::from_be_bytes(trace.to_bytes()) & u128::from(RANDOMNESS.wrapping_sub(1));
+        random >= u128::from(self.threshold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_seven_bytes_alone_decide() {
+        let id = |first: u8, random: u64| {
+            let mut bytes = [first; 16];
+            bytes[8..].copy_from_slice(&random.to_be_bytes());
+            bytes[8] = first;
+            TraceId::new(bytes).unwrap()
+        };
+        let (half, edge) = (Sampling::new(0.5), RANDOMNESS / 2);
+        for first in [0, 1, 0xff] {
+            assert!(half.keeps(id(first, edge)) && !half.keeps(id(first, edge - 1)));
+        }
+        assert!(Sampling::new(1.0).keeps(id(1, 0)));
+        assert!(!Sampling::new(0.0).keeps(id(1, RANDOMNESS - 1)));
+        assert_eq!(Sampling::new(1.0), Sampling::default());
+    }
+}
