@@ -14,6 +14,10 @@ use ktrace_common::{Counter, PORT_WORDS, Tally, ends, port_slot};
 #[unsafe(no_mangle)]
 static ENDS: Global<u8> = Global::new(ends::CLIENT);
 
+/// Whether owners are told with the thread's name: reading it takes CAP_PERFMON. Set before loading.
+#[unsafe(no_mangle)]
+static COMM: Global<u8> = Global::new(0);
+
 /// The agent is woken each time that 2 to this power more bytes wait in the ring; set before loading.
 #[unsafe(no_mangle)]
 static WAKE_SHIFT: Global<u32> = Global::new(20);
@@ -44,6 +48,12 @@ pub static TRACKED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0)
 pub fn is_kafka(port: u16) -> bool {
     let (word, bit) = port_slot(port);
     PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// Whether the thread's name may be read.
+#[inline(always)]
+pub fn may_name_threads() -> bool {
+    COMM.load() != 0
 }
 
 /// Whether sockets of this end ([`ends`]) are captured.

@@ -7,15 +7,14 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_RB_NO_WAKEUP, bpf_sock},
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_netns_cookie, bpf_get_socket_cookie,
-        bpf_ktime_get_ns,
+        bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns, generated,
     },
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
 use ktrace_common::{Closed, Counter, Kind, Owner, ends};
 
-use crate::maps::{OWNERS, RING, TRACKED, captures, count, is_kafka};
+use crate::maps::{OWNERS, RING, TRACKED, captures, count, is_kafka, may_name_threads};
 
 /// The program's verdict: let the call go on.
 const PASS: i32 = 1;
@@ -57,18 +56,24 @@ fn connecting(ctx: &SockAddrContext) {
         count(Counter::OwnerLost, 0);
         return;
     };
-    entry.write(Owner {
-        kind: Kind::Owner as u8,
-        reserved: [0; 3],
-        pid: ctx.tgid(),
-        cookie,
-        // SAFETY: no arguments.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        // SAFETY: no arguments.
-        cgroup_id: unsafe { bpf_get_current_cgroup_id() },
-        netns_cookie,
-        comm: bpf_get_current_comm().unwrap_or_default(),
-    });
+    let owner = entry.as_mut_ptr();
+    // Field by field and in words: an array of zeros would be made in a loop that takes CAP_PERFMON to load.
+    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its padding is one word, and the words
+    // of `comm` are aligned, as the layout's assertions say. The helpers take no arguments.
+    unsafe {
+        owner.cast::<u32>().write(u32::from_ne_bytes([Kind::Owner as u8, 0, 0, 0]));
+        (&raw mut (*owner).pid).write(ctx.tgid());
+        (&raw mut (*owner).cookie).write(cookie);
+        (&raw mut (*owner).time_ns).write(bpf_ktime_get_ns());
+        (&raw mut (*owner).cgroup_id).write(bpf_get_current_cgroup_id());
+        (&raw mut (*owner).netns_cookie).write(netns_cookie);
+        let comm = (&raw mut (*owner).comm).cast::<u64>();
+        comm.write_volatile(0);
+        comm.add(1).write_volatile(0);
+        if may_name_threads() {
+            generated::bpf_get_current_comm(comm.cast(), 16);
+        }
+    }
     // Wakes the agent unless it is reading: a short-lived process must be read from /proc while it is there.
     entry.submit(0);
 }
@@ -103,12 +108,14 @@ fn releasing(ctx: &SockContext) {
         count(Counter::OwnerLost, 0);
         return;
     };
-    entry.write(Closed {
-        kind: Kind::Closed as u8,
-        reserved: [0; 7],
-        cookie,
-        // SAFETY: no arguments.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-    });
+    let closed = entry.as_mut_ptr();
+    // In words, as above.
+    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its padding is one word. The helper takes
+    // no arguments.
+    unsafe {
+        closed.cast::<u64>().write(u64::from_ne_bytes([Kind::Closed as u8, 0, 0, 0, 0, 0, 0, 0]));
+        (&raw mut (*closed).cookie).write(cookie);
+        (&raw mut (*closed).time_ns).write(bpf_ktime_get_ns());
+    }
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }

@@ -1,7 +1,7 @@
 //! The bytes: `egress` and `ingress` see every packet of every socket below the cgroup that they are attached to, at the socket, from the IP
 //! header on, before fragmentation and segmentation on the way out and after reassembly on the way in.
 
-use core::arch::asm;
+use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -81,12 +81,16 @@ fn packet(ctx: &SkBuffContext, way: u8) {
 }
 
 /// Reads `N` bytes of the packet. On the stack, so `N` is small.
+///
+/// Not zeroed before: the loop that would do so moves a pointer by a variable, which the verifier refuses to programs loaded without
+/// CAP_PERFMON.
 #[inline(always)]
 fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
-    let mut bytes = [0u8; N];
+    let mut bytes = MaybeUninit::<[u8; N]>::uninit();
     // SAFETY: the destination has room for N bytes; the kernel checks the range within the packet.
     let result = unsafe { bpf_skb_load_bytes(skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
-    (result == 0).then_some(bytes)
+    // SAFETY: the helper has written all of them, and zeros where it fails.
+    (result == 0).then(|| unsafe { bytes.assume_init() })
 }
 
 /// Reads the IP and TCP headers.

@@ -73,7 +73,7 @@ pub enum CaptureError {
     NoMap(&'static str),
     #[error("map {name}: {source}")]
     Map { name: &'static str, source: Box<MapError> },
-    #[error("program {name}: {source}")]
+    #[error("program {name}: {}", refusal(.source))]
     Program { name: &'static str, source: Box<ProgramError> },
     #[error("cannot wait for the ring buffer: {0}")]
     Wait(#[source] io::Error),
@@ -152,7 +152,8 @@ impl Live {
                     return Err(CaptureError::Program { name, source: Box::new(source) });
                 }
                 Err(error) => {
-                    tracing::warn!(name, %error, "a program is missing; capture goes on without it")
+                    let error = refusal(&error);
+                    tracing::warn!(name, error, "a program is missing; capture goes on without it");
                 }
             }
         }
@@ -305,6 +306,21 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Why a program was refused, in one line: of the verifier's log the line that says it.
+pub(super) fn refusal(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
+    let log = verifier_log.to_string();
+    let statistics = ["verification time", "stack depth", "processed ", "mark_precise"];
+    let why = log
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start)));
+    match why {
+        Some(why) => format!("{io_error} ({why})"),
+        None => io_error.to_string(),
     }
 }
 

@@ -10,6 +10,7 @@ mod live;
 mod netlink;
 mod owners;
 mod ports;
+mod privilege;
 pub mod probe;
 mod programs;
 mod resolver;

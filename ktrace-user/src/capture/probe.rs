@@ -10,7 +10,7 @@ use super::existing;
 use super::live::page_size;
 use super::programs::{PROGRAMS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
-use super::{CaptureError, Ends, PortSet};
+use super::{CaptureError, Ends, PortSet, privilege};
 use crate::process::{Process, ServiceNames, Table};
 
 /// One thing that was tried.
@@ -54,7 +54,7 @@ impl Report {
 const CAPABILITIES: [(u32, &str, &str, bool); 7] = [
     (39, "CAP_BPF", "loading the programs", true),
     (12, "CAP_NET_ADMIN", "attaching them to sockets", true),
-    (38, "CAP_PERFMON", "not needed; later for TLS libraries", false),
+    (privilege::PERFMON, "CAP_PERFMON", "not needed; names processes that end at once", false),
     (
         21,
         "CAP_SYS_ADMIN",
@@ -65,8 +65,6 @@ const CAPABILITIES: [(u32, &str, &str, bool); 7] = [
     (23, "CAP_SYS_NICE", "names of processes that end at once, on busy hosts", false),
     (2, "CAP_DAC_READ_SEARCH", "the same where file modes forbid it", false),
 ];
-/// CAP_SYS_ADMIN includes CAP_BPF and CAP_NET_ADMIN as far as BPF goes.
-const SYS_ADMIN: u32 = 21;
 /// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the inode of the initial pid namespace.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
@@ -74,7 +72,7 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 #[must_use]
 pub fn run(ports: &PortSet) -> Report {
     let mut items = vec![kernel(), pid_namespace()];
-    items.extend(capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default()));
+    items.extend(capabilities(privilege::effective()));
     items.extend(memlock());
     let cgroup = cgroup::open(None);
     items.push(cgroup_item(&cgroup));
@@ -120,17 +118,12 @@ fn pid_namespace() -> Check {
     }
 }
 
-fn capabilities(status: &str) -> Vec<Check> {
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .unwrap_or_default();
+fn capabilities(effective: u64) -> Vec<Check> {
     CAPABILITIES
         .into_iter()
         .map(|(bit, name, purpose, needed)| {
             let held = effective & 1 << bit != 0;
-            let implied = needed && effective & 1 << SYS_ADMIN != 0;
+            let implied = needed && effective & 1 << privilege::SYS_ADMIN != 0;
             let advice = (!held && !implied).then(|| format!("give ktrace {name}, or run it as root"));
             let detail = match (held, implied) {
                 (true, _) => format!("held: {purpose}"),
@@ -156,24 +149,13 @@ fn memlock() -> Option<Check> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid place to write to.
     unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    let ok = limit.rlim_max == libc::RLIM_INFINITY || unlimited_by_privilege();
+    let ok = limit.rlim_max == libc::RLIM_INFINITY || privilege::holds(privilege::SYS_RESOURCE);
     let advice = "this kernel counts BPF maps as locked memory: raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity)";
     let detail = match limit.rlim_max {
         libc::RLIM_INFINITY => "no limit".to_owned(),
         bytes => format!("at most {} KiB; raised by ktrace where it may", bytes >> 10),
     };
     Some(check("locked memory", ok, detail, (!ok).then_some(advice)))
-}
-
-/// Raising a hard limit takes CAP_SYS_RESOURCE (24).
-fn unlimited_by_privilege() -> bool {
-    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("CapEff:"))
-            .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-            .is_some_and(|effective| effective & 1 << 24 != 0)
-    })
 }
 
 fn cgroup_item(cgroup: &Result<Cgroup, cgroup::CgroupError>) -> Check {
@@ -264,15 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_from_the_status_file() {
-        let of = |line: &str| -> Vec<(String, bool)> {
-            capabilities(line).into_iter().map(|check| (check.name, check.ok)).collect()
+    fn capabilities_one_by_one() {
+        let of = |effective: u64| -> Vec<(String, bool)> {
+            capabilities(effective).into_iter().map(|check| (check.name, check.ok)).collect()
         };
-        assert!(of("Name:\tx\nCapEff:\t000001ffffffffff\n").iter().all(|(_, ok)| *ok));
-        let none = of("CapEff:\t0000000000000000\n");
+        assert!(of(u64::MAX).iter().all(|(_, ok)| *ok));
+        let none = of(0);
         assert!(none.iter().all(|(name, ok)| *ok == (name == "CAP_PERFMON")), "{none:?}");
-        // CAP_SYS_ADMIN alone.
-        let admin = of("CapEff:\t0000000000200000\n");
+        let admin = of(1 << privilege::SYS_ADMIN);
         assert!(admin.contains(&("CAP_BPF".to_owned(), true)));
         assert!(admin.contains(&("CAP_SYS_PTRACE".to_owned(), false)));
     }

@@ -6,6 +6,7 @@ use aya::programs::{CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, 
 use aya::{Ebpf, EbpfLoader};
 use ktrace_common::{PORT_WORDS, Tally, port_slot};
 
+use super::privilege;
 use super::{CaptureError, PortSet};
 use crate::capture::cgroup::Cgroup;
 
@@ -48,8 +49,10 @@ impl Programs {
     pub(super) fn new(settings: &Settings<'_>) -> Result<Self, CaptureError> {
         let object = OBJECT.ok_or(CaptureError::NotBuilt)?;
         raise_memlock();
+        let names_threads = privilege::holds(privilege::PERFMON) || privilege::holds(privilege::SYS_ADMIN);
         let mut ebpf = EbpfLoader::new()
             .override_global("ENDS", &settings.ends, true)
+            .override_global("COMM", &u8::from(names_threads), true)
             .override_global("WAKE_SHIFT", &settings.wake_shift, true)
             .map_max_entries("RING", settings.ring_bytes)
             .load(object)
