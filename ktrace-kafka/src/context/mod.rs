@@ -1,8 +1,8 @@
 //! Trace context in record headers: which keys, which formats, which comes first.
 //!
-//! A format is one line in `table.rs`: its name, its header keys, and the function that reads their values. A family of
-//! formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys match in any case of letters; of a repeated
-//! key the last value counts, as in Java's `lastHeader`.
+//! A format is one line in `table.rs`: its name, its header keys, and the function that reads their values. A family
+//! of formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys match in any case of letters; of a
+//! repeated key the last value counts, as in Java's `lastHeader`.
 
 mod b3;
 mod base64;
@@ -34,8 +34,8 @@ use xxhash_rust::xxh3::xxh3_128;
 /// What a record's headers say of its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext<'a> {
-    /// The format's name in the table, or `key:NAME`; with `-hash` at its end where the format's trace ids are not of 16
-    /// bytes and `trace_id` is the XXH3-128 of their text.
+    /// The format's name in the table, or `key:NAME`; with `-hash` at its end where the format's trace id is not of
+    /// 16 bytes and `trace_id` is the XXH3-128 of its text.
     pub format: &'static str,
     pub trace_id: TraceId,
     /// The span that sent the message; `None` where only the trace is named.

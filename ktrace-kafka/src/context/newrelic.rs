@@ -2,12 +2,12 @@
 
 use super::{MAX_VALUE_BYTES, Read, Values, base64, span_id, text, trace_id};
 
-/// `{"v":[0,1],"d":{"tr":"<trace id>","id":"<span id>","sa":<sampled>,…}}`. The span is missing where the sender records no
-/// spans.
+/// `{"v":[0,1],"d":{"tr":"<trace id>","id":"<span id>","sa":<sampled>,…}}`. The span is missing where the sender
+/// records none.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     let value = text(values.get(0).unwrap_or_default());
     let mut buffer = [0; MAX_VALUE_BYTES];
-    // New Relic's own reader takes plain JSON as well.
+    // New Relic's own readers take plain JSON as well.
     let json = if value.starts_with(b"{") { Some(value) } else { base64::decode(value, &mut buffer) };
     json.and_then(parse).unwrap_or(Read::Malformed)
 }

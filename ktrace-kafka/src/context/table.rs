@@ -16,8 +16,8 @@ const fn format(name: &'static str, keys: &'static [&'static str], read: ReadFn)
     Format { name, keys, read }
 }
 
-/// All formats, in the order in which they are preferred: W3C, then those whose ids lose nothing on the way to W3C's, then
-/// vendors' own, then what is not of this hop or has no specification.
+/// All formats, in the order in which they are preferred: W3C, then what tracers write for any receiver, then vendors'
+/// own, then what need not be of this hop or has no specification.
 pub static TABLE: &[Format] = &[
     format("traceparent", &["traceparent", "tracestate"], w3c::read),
     format("elasticapmtraceparent", &["elasticapmtraceparent"], binary::read),

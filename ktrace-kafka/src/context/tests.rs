@@ -326,7 +326,6 @@ fn hostile_values_are_malformed_in_every_format() {
     ];
     let all = Extractor::default();
     for format in TABLE {
-        // A lone sampling flag and a level are legal, but not among these.
         for value in &hostile {
             let shown = String::from_utf8_lossy(&value[..value.len().min(60)]).into_owned();
             let everywhere: Vec<_> = format.keys.iter().map(|key| (key, value)).collect();
@@ -344,6 +343,18 @@ fn hostile_values_are_malformed_in_every_format() {
         let headers = [("own", value)];
         let found = find(&own, &headers);
         assert_eq!((found.context, found.malformed), (None, true), "{value:?}");
+    }
+}
+
+#[test]
+fn a_value_that_is_too_long_is_not_read_even_if_it_would_be_good() {
+    let all = Extractor::default();
+    for mut example in examples() {
+        for (_, value) in &mut example.headers {
+            value.resize(MAX_VALUE_BYTES + 1, b' ');
+        }
+        let found = find(&all, &example.headers);
+        assert_eq!((found.context, found.malformed), (None, true), "{}", example.format);
     }
 }
 
