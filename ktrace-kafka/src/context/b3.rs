@@ -1,6 +1,6 @@
 //! B3: one header or several (<https://github.com/openzipkin/b3-propagation>).
 
-use super::{Read, Values, span_id, text, trace_id};
+use super::{Read, Values, sampled, span_id, text, trace_id};
 
 /// `<trace id>-<span id>[-<sampling>[-<parent>]]`, or the sampling flag alone.
 pub fn read_single<'a>(values: &Values<'_, 'a>) -> Read<'a> {
@@ -19,12 +19,10 @@ pub fn read_single<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     };
     // The parent is not needed, but nothing may come after it.
     let parent_is_fine = fields.next().is_none_or(|parent| span_id(parent).is_some());
-    match (trace, span) {
-        (Some(trace_id), Some(span_id)) if parent_is_fine && fields.next().is_none() => {
-            Read::Context { trace_id, span_id: Some(span_id), flags, state: None }
-        }
-        _ => Read::Malformed,
+    if !parent_is_fine || fields.next().is_some() {
+        return Read::Malformed;
     }
+    Read::ids(trace, span, flags)
 }
 
 /// `X-B3-TraceId`, `X-B3-SpanId`, `X-B3-Sampled`, `X-B3-Flags`.
@@ -35,16 +33,6 @@ pub fn read_multi<'a>(values: &Values<'_, 'a>) -> Read<'a> {
         _ => return Read::Malformed,
     };
     let debug = values.get(3).map(text) == Some(b"1");
-    let flags = match values.get(2).map(text) {
-        _ if debug => Some(1),
-        Some(b"1" | b"true") => Some(1),
-        Some(b"0" | b"false") => Some(0),
-        _ => None,
-    };
-    match (trace, span) {
-        (Some(trace_id), Some(span_id)) => {
-            Read::Context { trace_id, span_id: Some(span_id), flags, state: None }
-        }
-        _ => Read::Malformed,
-    }
+    let flags = if debug { Some(1) } else { values.get(2).and_then(|value| sampled(text(value))) };
+    Read::ids(trace, span, flags)
 }

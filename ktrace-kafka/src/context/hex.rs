@@ -36,9 +36,47 @@ pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     (wrong & 0xf0 == 0).then_some(bytes)
 }
 
+/// 1 to 32 digits as a number.
+#[must_use]
+pub fn number(text: &[u8]) -> Option<u128> {
+    if !(1..=32).contains(&text.len()) {
+        return None;
+    }
+    let mut number = 0;
+    let mut wrong = 0;
+    for &digit in text {
+        let digit = value(digit);
+        wrong |= digit;
+        number = number << 4 | u128::from(digit & 0x0f);
+    }
+    (wrong & 0xf0 == 0).then_some(number)
+}
+
+/// A UUID with its dashes.
+#[must_use]
+pub fn uuid(text: &[u8]) -> Option<[u8; 16]> {
+    let mut digits = [0; 32];
+    let mut rest = digits.as_mut_slice();
+    let mut parts = text.split(|&byte| byte == b'-');
+    for len in [8, 4, 4, 4, 12] {
+        let part = parts.next().filter(|part| part.len() == len)?;
+        let (head, tail) = rest.split_at_mut_checked(len)?;
+        head.copy_from_slice(part);
+        rest = tail;
+    }
+    if parts.next().is_some() { None } else { decode(&digits) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use super::{decode, number};
+
+    #[test]
+    fn numbers_of_any_length_up_to_16_bytes() {
+        assert_eq!(number(b"0aF"), Some(0xaf));
+        assert_eq!(number(&[b'f'; 32]), Some(u128::MAX));
+        assert_eq!((number(b""), number(&[b'0'; 33]), number(b"0x1")), (None, None, None));
+    }
 
     #[test]
     fn digits_of_either_case_and_nothing_else() {

@@ -43,3 +43,12 @@ macro_rules! id {
 
 id!(TraceId, 16);
 id!(SpanId, 8);
+
+impl TraceId {
+    /// Whether both may name one trace: they are the same, or one has only the other's low half, as formats of 64 bits
+    /// pass it on.
+    pub(super) fn may_be(self, other: Self) -> bool {
+        let (mine, other) = (u128::from_be_bytes(self.0), u128::from_be_bytes(other.0));
+        mine == other || (mine ^ other) << 64 == 0 && (mine >> 64 == 0 || other >> 64 == 0)
+    }
+}

@@ -1,21 +1,41 @@
 //! Trace context in record headers: which keys, which formats, which comes first.
 //!
-//! A format is one line in [`TABLE`]: its name, its header keys, and the function that reads their values. Users add
-//! keys of their own with [`Wanted::Key`]. Keys match in any case of letters; of a repeated key the last value counts,
-//! as in Java's `lastHeader`.
+//! A format is one line in `table.rs`: its name, its header keys, and the function that reads their values. A family
+//! of formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys match in any case of letters; of a
+//! repeated key the last value counts, as in Java's `lastHeader`.
 
 mod b3;
+mod base64;
+mod binary;
+mod cloud;
+mod datadog;
+mod decimal;
 mod hex;
 pub mod id;
+mod instana;
+mod jaeger;
+mod newrelic;
+mod ottrace;
 mod pair;
+mod pinpoint;
+mod sentry;
+mod skywalking;
+mod table;
 mod w3c;
+mod xray;
+
+#[cfg(test)]
+mod tests;
 
 pub use id::{SpanId, TraceId};
+use table::TABLE;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// What a record's headers say of its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext<'a> {
-    /// The format's name in the table, or `key:NAME`.
+    /// The format's name in the table, or `key:NAME`; with `-hash` at its end where the format's trace id is not of
+    /// 16 bytes and `trace_id` is the XXH3-128 of its text.
     pub format: &'static str,
     pub trace_id: TraceId,
     /// The span that sent the message; `None` where only the trace is named.
@@ -33,6 +53,8 @@ pub struct Found<'a> {
     pub context: Option<TraceContext<'a>>,
     /// A format's key was there, but its value could not be read.
     pub malformed: bool,
+    /// Less preferred formats that name another trace. Hashed ids are not compared: they always differ.
+    pub others: u8,
 }
 
 /// What a format makes of the values of its keys.
@@ -43,10 +65,35 @@ enum Read<'a> {
         flags: Option<u8>,
         state: Option<&'a str>,
     },
+    /// A trace id that is a hash, and the name that tells so.
+    Hashed {
+        format: &'static str,
+        trace_id: TraceId,
+        span_id: Option<SpanId>,
+        flags: Option<u8>,
+    },
     /// Legal, but it names no trace (b3's lone sampling flag).
     Nothing,
     Malformed,
 }
+
+impl Read<'_> {
+    /// A format that has both ids or none.
+    fn ids(trace: Option<TraceId>, span: Option<SpanId>, flags: Option<u8>) -> Self {
+        match (trace, span) {
+            (Some(trace_id), Some(span_id)) => {
+                Self::Context { trace_id, span_id: Some(span_id), flags, state: None }
+            }
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// Reads the values of a format's keys.
+type ReadFn = for<'a> fn(&Values<'_, 'a>) -> Read<'a>;
+
+/// The longest value that is read, in bytes: SkyWalking's limit, the highest that a format sets.
+const MAX_VALUE_BYTES: usize = 2048;
 
 /// The last value of each key of a format, in the table's order of keys.
 struct Values<'s, 'a> {
@@ -55,32 +102,16 @@ struct Values<'s, 'a> {
 }
 
 impl<'a> Values<'_, 'a> {
+    /// The value of the format's key `index`. One that is too long is given as an empty one, which no format knows: it
+    /// is malformed where it is needed, and missing where it is not.
     fn get(&self, index: usize) -> Option<&'a [u8]> {
-        (self.present.checked_shr(u32::try_from(index).ok()?)? & 1 == 1)
-            .then(|| self.slots.get(index).copied())?
+        if self.present.checked_shr(u32::try_from(index).ok()?)? & 1 == 0 {
+            return None;
+        }
+        let value = *self.slots.get(index)?;
+        Some(if value.len() > MAX_VALUE_BYTES { &[] } else { value })
     }
 }
-
-/// One format: a line of the table.
-struct Format {
-    name: &'static str,
-    keys: &'static [&'static str],
-    read: for<'a> fn(&Values<'_, 'a>) -> Read<'a>,
-}
-
-/// All formats, in the order in which they are preferred.
-static TABLE: &[Format] = &[
-    Format { name: "traceparent", keys: &["traceparent", "tracestate"], read: w3c::read },
-    Format { name: "b3", keys: &["b3"], read: b3::read_single },
-    Format {
-        name: "b3multi",
-        keys: &["X-B3-TraceId", "X-B3-SpanId", "X-B3-Sampled", "X-B3-Flags"],
-        read: b3::read_multi,
-    },
-    Format { name: "trace_id", keys: &["trace_id", "span_id"], read: pair::read },
-    Format { name: "traceId", keys: &["traceId", "spanId"], read: pair::read },
-    Format { name: "trace-id", keys: &["trace-id", "span-id"], read: pair::read },
-];
 
 /// The names of all formats, in the order in which they are preferred.
 pub fn formats() -> impl Iterator<Item = &'static str> {
@@ -139,13 +170,19 @@ struct Entry {
     name: &'static str,
     first: usize,
     mask: u64,
-    read: for<'a> fn(&Values<'_, 'a>) -> Read<'a>,
+    read: ReadFn,
 }
 
 /// A header key in lower case, and its slot.
 struct Key {
+    ends: [u8; 2],
     lower: Box<[u8]>,
     bit: u8,
+}
+
+/// The first and the last byte of a key, the same for both cases of letters: keys of one length mostly differ there.
+fn ends(key: &[u8]) -> [u8; 2] {
+    [key.first(), key.last()].map(|byte| byte.map_or(0, |byte| byte | 0x20))
 }
 
 /// Looks for trace context in record headers, in a given order of formats.
@@ -180,7 +217,7 @@ impl Extractor {
                 Wanted::Key(key) => {
                     let name: &'static str = Box::leak(format!("key:{key}").into_boxed_str());
                     let key = name.strip_prefix("key:").unwrap_or(name);
-                    (name, vec![key], pair::read_own as for<'a> fn(&Values<'_, 'a>) -> Read<'a>)
+                    (name, vec![key], pair::read_own as ReadFn)
                 }
             };
             keys = keys.saturating_add(format.1.len());
@@ -192,9 +229,7 @@ impl Extractor {
         Ok(Self::assemble(formats.into_iter()))
     }
 
-    fn assemble(
-        formats: impl Iterator<Item = (&'static str, Vec<&'static str>, for<'a> fn(&Values<'_, 'a>) -> Read<'a>)>,
-    ) -> Self {
+    fn assemble(formats: impl Iterator<Item = (&'static str, Vec<&'static str>, ReadFn)>) -> Self {
         let mut entries = vec![];
         let mut by_length: Vec<Vec<Key>> = vec![];
         let mut bit = 0_u8;
@@ -207,7 +242,7 @@ impl Extractor {
                 }
                 let lower = key.to_ascii_lowercase().into_bytes().into_boxed_slice();
                 if let Some(bucket) = by_length.get_mut(key.len()) {
-                    bucket.push(Key { lower, bit });
+                    bucket.push(Key { ends: ends(&lower), lower, bit });
                 }
                 mask |= 1_u64.checked_shl(u32::from(bit)).unwrap_or(0);
                 bit = bit.saturating_add(1);
@@ -221,8 +256,10 @@ impl Extractor {
     #[inline]
     pub fn note<'a>(&self, slots: &mut Slots<'a>, key: &[u8], value: &'a [u8]) {
         let Some(bucket) = self.by_length.get(key.len()) else { return };
+        let ends = ends(key);
         for candidate in bucket {
-            if key.eq_ignore_ascii_case(&candidate.lower)
+            if ends == candidate.ends
+                && key.eq_ignore_ascii_case(&candidate.lower)
                 && let Some(slot) = slots.values.get_mut(usize::from(candidate.bit))
             {
                 *slot = value;
@@ -240,23 +277,37 @@ impl Extractor {
 
     fn read<'a>(&self, slots: &Slots<'a>) -> Found<'a> {
         let mut found = Found::default();
+        let mut left = slots.present;
         for entry in &self.entries {
-            if slots.present & entry.mask == 0 {
+            let present = left & entry.mask;
+            if present == 0 {
                 continue;
             }
+            left &= !present;
             let values = Values {
                 slots: slots.values.get(entry.first..).unwrap_or_default(),
                 present: u32::try_from(entry.first)
-                    .map_or(0, |first| slots.present.checked_shr(first).unwrap_or(0)),
+                    .ok()
+                    .and_then(|first| present.checked_shr(first))
+                    .unwrap_or(0),
             };
-            match (entry.read)(&values) {
-                Read::Context { trace_id, span_id, flags, state } => {
+            let read = (entry.read)(&values);
+            match (&found.context, read) {
+                (None, Read::Context { trace_id, span_id, flags, state }) => {
                     found.context =
                         Some(TraceContext { format: entry.name, trace_id, span_id, flags, state });
-                    break;
                 }
-                Read::Nothing => {}
-                Read::Malformed => found.malformed = true,
+                (None, Read::Hashed { format, trace_id, span_id, flags }) => {
+                    found.context = Some(TraceContext { format, trace_id, span_id, flags, state: None });
+                }
+                (None, Read::Malformed) => found.malformed = true,
+                (Some(first), Read::Context { trace_id, .. }) if !first.trace_id.may_be(trace_id) => {
+                    found.others = found.others.saturating_add(1);
+                }
+                (None, Read::Nothing) | (Some(_), _) => {}
+            }
+            if left == 0 {
+                break;
             }
         }
         found
@@ -283,120 +334,33 @@ fn span_id(text: &[u8]) -> Option<SpanId> {
     SpanId::new(hex::decode(text)?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A trace id of 1 to 32 hex digits.
+fn padded_trace_id(text: &[u8]) -> Option<TraceId> {
+    TraceId::new(hex::number(text)?.to_be_bytes())
+}
 
-    const T: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-    const S: &str = "00f067aa0ba902b7";
+/// A span id of 1 to 16 hex digits, or of more zeros before them.
+fn padded_span_id(text: &[u8]) -> Option<SpanId> {
+    SpanId::new(u64::try_from(hex::number(text)?).ok()?.to_be_bytes())
+}
 
-    fn find<'a>(extractor: &Extractor, headers: &'a [(&'a str, &'a str)]) -> Found<'a> {
-        let mut slots = Slots::new();
-        for (key, value) in headers {
-            extractor.note(&mut slots, key.as_bytes(), value.as_bytes());
-        }
-        extractor.find(&slots)
+/// A sampling decision as W3C's flags.
+fn sampled(text: &[u8]) -> Option<u8> {
+    match text {
+        b"1" | b"true" => Some(1),
+        b"0" | b"false" => Some(0),
+        _ => None,
     }
+}
 
-    fn is(found: Found<'_>, format: &str) -> bool {
-        found.context.is_some_and(|context| {
-            context.format == format
-                && context.trace_id.to_string() == T
-                && context.span_id.is_some_and(|id| id.to_string() == S)
-        })
-    }
-
-    #[test]
-    fn every_format_is_read() {
-        let all = Extractor::default();
-        let parent = format!("00-{T}-{S}-01");
-        assert!(is(find(&all, &[("traceparent", &parent)]), "traceparent"));
-        assert!(is(find(&all, &[("TraceParent", &format!(" \"{parent}\" "))]), "traceparent"));
-        assert!(is(find(&all, &[("b3", &format!("{T}-{S}-1"))]), "b3"));
-        assert!(is(find(&all, &[("b3", &format!("{T}-{S}"))]), "b3"));
-        assert!(is(find(&all, &[("x-b3-traceid", T), ("X-B3-SpanId", S), ("X-B3-Sampled", "1")]), "b3multi"));
-        assert!(is(find(&all, &[("trace_id", T), ("span_id", S)]), "trace_id"));
-        assert!(is(find(&all, &[("traceId", T), ("spanId", S)]), "traceId"));
-        assert!(is(find(&all, &[("trace-id", T), ("span-id", S)]), "trace-id"));
-        assert!(is(
-            find(&all, &[("trace-id", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736"), ("span-id", S)]),
-            "trace-id"
-        ));
-    }
-
-    #[test]
-    fn flags_and_state_come_along() {
-        let parent = format!("00-{T}-{S}-01");
-        let all = Extractor::default();
-        let headers = [("tracestate", "a=1,b=2"), ("traceparent", &parent)];
-        let context = find(&all, &headers).context.unwrap();
-        assert_eq!((context.flags, context.state), (Some(1), Some("a=1,b=2")));
-    }
-
-    #[test]
-    fn the_preferred_format_wins_and_the_last_value_of_a_key() {
-        let all = Extractor::default();
-        let (old, new) = (format!("00-{}-{S}-01", "a".repeat(32)), format!("00-{T}-{S}-00"));
-        assert!(is(
-            find(
-                &all,
-                &[("b3", "0123456789abcdef-0123456789abcdef"), ("traceparent", &old), ("traceparent", &new)]
-            ),
-            "traceparent"
-        ));
-        let b3 = format!("{T}-{S}");
-        let headers = [("traceparent", "nonsense"), ("b3", &b3)];
-        let found = find(&all, &headers);
-        assert!(found.malformed && is(found, "b3"), "a malformed one is passed over: {found:?}");
-    }
-
-    #[test]
-    fn what_is_not_a_context_is_none() {
-        let all = Extractor::default();
-        let zero = format!("00-{}-{S}-01", "0".repeat(32));
-        for (key, value) in [
-            ("traceparent", &zero[..]),
-            ("traceparent", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
-            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more"),
-            ("traceparent", ""),
-            ("b3", "x"),
-            ("trace_id", "hello"),
-        ] {
-            let headers = [(key, value)];
-            let found = find(&all, &headers);
-            assert_eq!((found.context, found.malformed), (None, true), "{key}: {value}");
-        }
-        assert_eq!(find(&all, &[("b3", "0")]), Found::default());
-        assert_eq!(find(&all, &[("content-type", "text/plain")]), Found::default());
-        assert_eq!(find(&all, &[("span_id", S)]).context, None);
-    }
-
-    #[test]
-    fn a_trace_without_a_span() {
-        let all = Extractor::default();
-        let headers = [("trace_id", T)];
-        let context = find(&all, &headers).context.unwrap();
-        assert_eq!((context.trace_id.to_string().as_str(), context.span_id), (T, None));
-        let short = [("traceId", "a3ce929d0e0e4736"), ("spanId", S)];
-        let context = find(&all, &short).context.unwrap();
-        assert_eq!(context.trace_id.to_string(), "0000000000000000a3ce929d0e0e4736");
-    }
-
-    #[test]
-    fn later_versions_of_traceparent_may_be_longer() {
-        let all = Extractor::default();
-        assert!(is(find(&all, &[("traceparent", &format!("01-{T}-{S}-01-more"))]), "traceparent"));
-    }
-
-    #[test]
-    fn a_users_own_keys_in_the_users_order() {
-        let own = Extractor::new(&[Wanted::Key("X-My-Trace".into()), Wanted::Format("b3".into())]).unwrap();
-        let b3 = format!("{}-{S}", "b".repeat(32));
-        let headers = [("b3", &b3[..]), ("x-my-trace", T)];
-        let context = find(&own, &headers).context.unwrap();
-        assert_eq!((context.format, context.trace_id.to_string().as_str()), ("key:X-My-Trace", T));
-        assert_eq!(find(&own, &[("traceparent", T)]), Found::default(), "not looked for");
-        assert!(matches!(Extractor::new(&[Wanted::Format("b4".into())]), Err(WantedError::Unknown(_))));
-        assert!(matches!(Extractor::new(&[Wanted::Key(String::new())]), Err(WantedError::EmptyKey)));
-    }
+/// A trace whose id is not of 16 bytes: XXH3-128 with seed 0 of the id's text, big endian, so that all agents name it
+/// alike.
+fn hashed<'a>(
+    format: &'static str,
+    text: &[u8],
+    span_id: Option<SpanId>,
+    flags: Option<u8>,
+) -> Option<Read<'a>> {
+    let trace_id = TraceId::new(xxh3_128(text).to_be_bytes())?;
+    Some(Read::Hashed { format, trace_id, span_id, flags })
 }

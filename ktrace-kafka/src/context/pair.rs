@@ -21,7 +21,7 @@ pub fn read_own<'a>(values: &Values<'_, 'a>) -> Read<'a> {
 /// 32 or 16 hex digits, a UUID, or 16 raw bytes.
 fn any_trace_id(value: &[u8]) -> Option<TraceId> {
     let digits = text(value);
-    trace_id(digits).or_else(|| uuid(digits)).or_else(|| TraceId::new(raw(value)?))
+    trace_id(digits).or_else(|| TraceId::new(hex::uuid(digits)?)).or_else(|| TraceId::new(raw(value)?))
 }
 
 /// 16 hex digits, or 8 raw bytes.
@@ -33,17 +33,4 @@ fn any_span_id(value: &[u8]) -> Option<SpanId> {
 fn raw<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
     let is_text = value.iter().all(|byte| (0x20..0x7f).contains(byte));
     value.try_into().ok().filter(|_| !is_text)
-}
-
-fn uuid(text: &[u8]) -> Option<TraceId> {
-    let mut digits = [0; 32];
-    let mut rest = digits.as_mut_slice();
-    let mut parts = text.split(|&byte| byte == b'-');
-    for len in [8, 4, 4, 4, 12] {
-        let part = parts.next().filter(|part| part.len() == len)?;
-        let (head, tail) = rest.split_at_mut_checked(len)?;
-        head.copy_from_slice(part);
-        rest = tail;
-    }
-    if parts.next().is_some() { None } else { TraceId::new(hex::decode(&digits)?) }
 }

@@ -19,6 +19,13 @@ pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     parse(text(parent), state).unwrap_or(Read::Malformed)
 }
 
+/// The id of a .NET activity (`MT-Activity-Id`, of MassTransit): a `traceparent`, or of .NET's own hierarchical form,
+/// which has no trace id of 16 bytes (<https://learn.microsoft.com/dotnet/api/system.diagnostics.activity.id>).
+pub fn read_activity<'a>(values: &Values<'_, 'a>) -> Read<'a> {
+    let id = text(values.get(0).unwrap_or_default());
+    if id.starts_with(b"|") { Read::Nothing } else { parse(id, None).unwrap_or(Read::Malformed) }
+}
+
 /// Reads a `traceparent`.
 pub fn parse<'a>(parent: &[u8], state: Option<&'a str>) -> Option<Read<'a>> {
     let (known, more) = parent.split_at_checked(LEN)?;
