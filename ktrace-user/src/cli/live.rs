@@ -25,6 +25,7 @@ pub fn watch(
     sinks: Sinks,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
+    told.check()?;
     // What the user got wrong comes before what the host lacks.
     let (mut worker, kept) = worker(pipeline, &sinks)?;
     let options = LiveOptions {
@@ -43,7 +44,7 @@ pub fn watch(
     let mut summary = Summary::default();
     summary.add(&worker.finish());
     summary.spans = kept.get();
-    let (lost, exported) = sinks.finish(FLUSH);
+    let (lost, exported) = sinks.finish(FLUSH, false);
     summary.add_lost(lost);
     if let Ok(counters) = &seen {
         summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));

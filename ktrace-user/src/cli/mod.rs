@@ -51,6 +51,7 @@ enum Verb {
 /// The whole program: exit code 0 done, 1 failed, 2 usage, 3 this host cannot capture.
 #[must_use]
 pub fn main() -> ExitCode {
+    forget_empty_environment();
     let end = parse(std::env::args_os().collect()).and_then(|cli| match cli.verb {
         Verb::Run(args) => run::run(args),
         Verb::Observe(args) => observe::run(args),
@@ -62,6 +63,16 @@ pub fn main() -> ExitCode {
     match end {
         Ok(code) => code,
         Err(failure) => failure.report(),
+    }
+}
+
+/// A variable of ours that is empty counts as not set: manifests have empty defaults.
+fn forget_empty_environment() {
+    for (name, value) in std::env::vars_os() {
+        if value.is_empty() && name.as_encoded_bytes().starts_with(b"KTRACE_") {
+            // SAFETY: the program has one thread yet.
+            unsafe { std::env::remove_var(name) };
+        }
     }
 }
 

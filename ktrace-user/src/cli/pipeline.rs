@@ -1,6 +1,6 @@
 //! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -21,7 +21,7 @@ pub struct Pipeline {
     /// Only messages of these topics; ! in front leaves out. Repeatable, or separated by commas
     #[arg(long, value_name = "GLOB", env = "KTRACE_TOPIC", value_delimiter = ',')]
     pub topic: Vec<String>,
-    /// Only what these consumer groups receive and commit; ! in front leaves out
+    /// Only what these consumer groups receive; ! in front leaves out
     #[arg(long, value_name = "GLOB", env = "KTRACE_GROUP", value_delimiter = ',')]
     pub group: Vec<String>,
     /// Only messages of these services; ! in front leaves out
@@ -96,18 +96,30 @@ impl Pipeline {
 }
 
 impl Told {
+    /// Whether the summary can be written, before there is anything to lose.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] where it cannot.
+    pub fn check(&self) -> Result<(), Failure> {
+        let Some(path) = &self.summary else { return Ok(()) };
+        match std::fs::OpenOptions::new().append(true).create(true).open(path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(unwritable(path, &error)),
+        }
+    }
+
     /// # Errors
     /// [`Failure::Failed`] where the file cannot be written.
     pub fn tell(&self, summary: &Summary) -> Result<(), Failure> {
         let Some(path) = &self.summary else { return Ok(()) };
         let text = serde_json::to_string(summary).map_err(|error| Failure::failed(error, "report this"))?;
-        std::fs::write(path, text + "\n").map_err(|error| {
-            Failure::failed(
-                format_args!("cannot write summary {}: {error}", path.display()),
-                "check the path given with --summary",
-            )
-        })
+        std::fs::write(path, text + "\n").map_err(|error| unwritable(path, &error))
     }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    let what = format_args!("cannot write summary {}: {error}", path.display());
+    Failure::failed(what, "check the path given with --summary")
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

@@ -14,8 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::live::worker;
 use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
-use crate::capture::PortSet;
-use crate::capture::file::{CaptureFile, FileError};
+use crate::capture::file::{CaptureFile, Connections, FileError};
 use crate::export::{ExportError, Sinks, WhenFull, otlp, print};
 use crate::summary::Summary;
 
@@ -24,7 +23,7 @@ const DELIVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Capture files (pcap or pcapng, plain or gzipped), read in this order; - is standard input
+    /// Capture files (pcap or pcapng, plain or gzipped), read in this order as one capture; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -43,20 +42,21 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if args.pipeline.otlp.is_some() {
         sinks.add(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }
+    args.told.check()?;
     let mut summary = Summary::default();
+    // One worker for all: a connection goes on from one file of a rotated capture into the next.
+    let (mut worker, kept) = worker(&args.pipeline, &sinks)?;
+    let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
     for path in &args.files {
-        // Each file has connections of its own, numbered anew, so each gets a worker of its own.
-        let (mut worker, kept) = worker(&args.pipeline, &sinks)?;
-        let read = replay(path, &args.pipeline.ports, &stop, &mut summary, |event| worker.event(event));
-        summary.add(&worker.finish());
-        summary.spans += kept.get();
-        if read.is_err() {
-            end = read;
+        end = replay(path, &mut connections, &stop, &mut summary, |event| worker.event(event));
+        if end.is_err() {
             break;
         }
     }
-    let (lost, printed) = sinks.finish(DELIVERY);
+    summary.add(&worker.finish());
+    summary.spans = kept.get();
+    let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
     summary.add_lost(lost);
     args.told.tell(&summary)?;
     if let Err(ExportError::Closed) = printed {
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 /// What was whole reaches `each` even where the end is an error.
 fn replay(
     path: &Path,
-    ports: &PortSet,
+    connections: &mut Connections,
     stop: &Arc<AtomicBool>,
     summary: &mut Summary,
     each: impl FnMut(crate::capture::Event<'_>),
@@ -84,13 +84,13 @@ fn replay(
     let mut file = if path == Path::new("-") {
         let name = "standard input".to_owned();
         let input = Input::open(stop).map_err(|source| FileError::Open { name: name.clone(), source })?;
-        CaptureFile::new(name, input, ports.clone())?
+        CaptureFile::new(name, input)?
     } else {
         let file = File::open(path).map_err(|source| FileError::Open { name: name.clone(), source })?;
         show(&progress, &file);
-        CaptureFile::new(name, Box::new(progress.wrap_read(file)) as Box<dyn Read + Send>, ports.clone())?
+        CaptureFile::new(name, Box::new(progress.wrap_read(file)) as Box<dyn Read + Send>)?
     };
-    let end = file.run(stop, each);
+    let end = file.run(connections, stop, each);
     progress.finish_and_clear();
     summary.add_lost(file.counters().lost());
     end

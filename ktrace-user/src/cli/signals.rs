@@ -1,26 +1,37 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! Ctrl-C and SIGTERM: the first asks for an orderly end, one after that ends at once.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
 
 use super::Failure;
 
 /// Exit code of a shell's job that SIGINT has ended.
 const AT_ONCE: i32 = 130;
 
+/// A signal so soon after the first is the same wish twice: `timeout`, supervisors and shells signal a process and its group.
+const ECHO: Duration = Duration::from_secs(1);
+
 /// Set by the first signal.
 pub fn stop() -> Result<Arc<AtomicBool>, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::failed(format_args!("cannot handle signals: {error}"), "report this")
+    };
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the exit must see the flag as it was before this signal.
-        flag::register_conditional_shutdown(signal, AT_ONCE, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .map_err(|error| {
-                Failure::failed(format_args!("cannot handle signals: {error}"), "report this")
-            })?;
-    }
+    let asked = Arc::clone(&stop);
+    let wait = move || {
+        let mut first = None;
+        for _ in signals.forever() {
+            asked.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
+                std::process::exit(AT_ONCE);
+            }
+        }
+    };
+    std::thread::Builder::new().name("ktrace-signals".to_owned()).spawn(wait).map_err(failed)?;
     Ok(stop)
 }

@@ -14,7 +14,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -41,6 +41,11 @@ pub enum ExportError {
     #[error("nobody reads the output any more")]
     Closed,
 }
+
+/// Beyond its own limit a sink gets this long to end.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often a sink that is ending is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A running sink: its queue and its thread.
 pub struct Sink {
@@ -84,11 +89,15 @@ impl Sinks {
     }
 
     /// Flushes all sinks, network sinks within `limit`, and tells what was lost by reason. Every [`Spans`] must be dropped
-    /// before, or the sinks wait for more.
+    /// before, or the sinks wait for more. Who is `patient` waits for as long as standard output takes (a pager).
     ///
     /// # Errors
     /// The first sink's that failed for good.
-    pub fn finish(self, limit: Duration) -> (BTreeMap<&'static str, u64>, Result<(), ExportError>) {
+    pub fn finish(
+        self,
+        limit: Duration,
+        patient: bool,
+    ) -> (BTreeMap<&'static str, u64>, Result<(), ExportError>) {
         let mut lost = BTreeMap::new();
         let mut end = Ok(());
         for Sink { sender, thread, limit: sent } in self.sinks {
@@ -97,6 +106,19 @@ impl Sinks {
                 let _ = sent.send(limit);
             }
             let counters = sender.close();
+            let deadline = Instant::now() + limit + GRACE;
+            while !patient && !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+            if !patient && !thread.is_finished() {
+                // Nobody reads what it writes (a paused pager, a full pipe). The thread ends with the process.
+                tracing::warn!("what waits to be written is given up");
+                *lost.entry("export_failed").or_default() += counters.waiting();
+                for (reason, count) in counters.lost() {
+                    *lost.entry(reason).or_default() += count;
+                }
+                continue;
+            }
             match thread.join() {
                 Ok(result) => end = end.and(result),
                 Err(panic) => std::panic::resume_unwind(panic),

@@ -126,7 +126,7 @@ mod tests {
         }
         spans.send(samples::send());
         drop(spans);
-        sinks.finish(Duration::from_secs(1)).1
+        sinks.finish(Duration::from_secs(1), true).1
     }
 
     #[test]

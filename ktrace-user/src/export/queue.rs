@@ -38,6 +38,11 @@ impl Counters {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Spans that were taken and neither delivered nor given up yet: at most what the queue holds.
+    pub fn waiting(&self) -> u64 {
+        self.bound as u64
+    }
+
     /// Counts by the reasons that the summary names.
     pub fn lost(&self) -> [(&'static str, u64); 2] {
         [("export_queue_full", self.queue_full.load(Ordering::Relaxed)), ("export_failed", self.failed())]

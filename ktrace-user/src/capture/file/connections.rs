@@ -11,7 +11,7 @@ const MAX_CONNECTIONS: usize = 65_536;
 
 /// The connections of a capture file, numbered from 1 in the order of their first packets.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub struct Connections {
     ports: PortSet,
     by_ends: HashMap<Ends, Known>,
     last_id: u64,
@@ -44,12 +44,14 @@ pub(super) struct Placed {
 }
 
 impl Connections {
+    /// None yet. Kafka's ports tell the ends apart.
+    #[must_use]
     pub fn new(ports: PortSet) -> Self {
         Self { ports, by_ends: HashMap::new(), last_id: 0, packets: 0 }
     }
 
     /// `None` for packets that have no Kafka port.
-    pub fn place(&mut self, packet: &Packet<'_>) -> Option<Placed> {
+    pub(super) fn place(&mut self, packet: &Packet<'_>) -> Option<Placed> {
         self.packets = self.packets.saturating_add(1);
         let (ends, direction) = self.orient(packet)?;
         let syn_isn = match (packet.syn, direction) {

@@ -17,9 +17,9 @@ use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{Block, LegacyPcapReader, Linktype, PcapBlockOwned, PcapError, PcapNGReader};
 use thiserror::Error;
 
-use self::connections::Connections;
+pub use self::connections::Connections;
 use self::packet::{Packet, Skipped};
-use super::{Event, PortSet, Segment};
+use super::{Event, Segment};
 
 /// Read at once. Larger than any packet, so that the buffer seldom has to grow.
 const BUFFER: usize = 1 << 20;
@@ -103,7 +103,6 @@ pub struct CaptureFile {
     /// The reader tells only that reading failed; this is why.
     failure: Failure,
     links: Links,
-    connections: Connections,
     counters: FileCounters,
     last_time_ns: u64,
 }
@@ -113,13 +112,13 @@ impl CaptureFile {
     ///
     /// # Errors
     /// [`FileError::Open`], [`FileError::NotACapture`].
-    pub fn open(path: &Path, ports: PortSet) -> Result<Self, FileError> {
+    pub fn open(path: &Path) -> Result<Self, FileError> {
         let name = path.display().to_string();
         if path == Path::new("-") {
-            return Self::new("standard input".to_owned(), io::stdin(), ports);
+            return Self::new("standard input".to_owned(), io::stdin());
         }
         match File::open(path) {
-            Ok(file) => Self::new(name, file, ports),
+            Ok(file) => Self::new(name, file),
             Err(source) => Err(FileError::Open { name, source }),
         }
     }
@@ -128,19 +127,13 @@ impl CaptureFile {
     ///
     /// # Errors
     /// [`FileError::Open`], [`FileError::NotACapture`].
-    pub fn new(name: String, input: impl Read + Send + 'static, ports: PortSet) -> Result<Self, FileError> {
+    pub fn new(name: String, input: impl Read + Send + 'static) -> Result<Self, FileError> {
         let failure = Failure::default();
         let opened = open_reader(Box::new(input), &failure);
         match opened {
-            Ok(Some((reader, links))) => Ok(Self {
-                name,
-                reader,
-                failure,
-                links,
-                connections: Connections::new(ports),
-                counters: FileCounters::default(),
-                last_time_ns: 0,
-            }),
+            Ok(Some((reader, links))) => {
+                Ok(Self { name, reader, failure, links, counters: FileCounters::default(), last_time_ns: 0 })
+            }
             Ok(None) => Err(FileError::NotACapture { name }),
             Err(source) => Err(FileError::Open { name, source }),
         }
@@ -151,11 +144,16 @@ impl CaptureFile {
         self.counters
     }
 
-    /// Gives every event of the file, until its end or until `stop` is set.
+    /// Gives every event of the file, until its end or until `stop` is set. `connections` are those of the files before it.
     ///
     /// # Errors
     /// [`FileError::Cut`], [`FileError::Damaged`], [`FileError::Read`], each after the events of what was whole.
-    pub fn run(&mut self, stop: &AtomicBool, mut each: impl FnMut(Event<'_>)) -> Result<(), FileError> {
+    pub fn run(
+        &mut self,
+        connections: &mut Connections,
+        stop: &AtomicBool,
+        mut each: impl FnMut(Event<'_>),
+    ) -> Result<(), FileError> {
         let mut capacity = BUFFER;
         while !stop.load(Ordering::Relaxed) {
             let next = match self.reader.next() {
@@ -163,7 +161,7 @@ impl CaptureFile {
                     if let Some(raw) = self.links.packet(&block, self.last_time_ns) {
                         self.last_time_ns = raw.time_ns;
                         self.counters.packets = self.counters.packets.saturating_add(1);
-                        give(&raw, &mut self.connections, &mut self.counters, &mut each);
+                        give(&raw, connections, &mut self.counters, &mut each);
                     }
                     Next::Consume(offset)
                 }

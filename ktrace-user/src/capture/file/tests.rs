@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::*;
-use crate::capture::{ConnectionId, Direction};
+use crate::capture::{ConnectionId, Direction, PortSet};
 
 const RAW_IP: u32 = 101;
 
@@ -60,11 +60,11 @@ fn enhanced(interface: u32, ticks: u64, packet: &[u8]) -> Vec<u8> {
 /// What a file gave: events in short, and how it ended.
 fn read(file: Vec<u8>) -> (Vec<String>, Result<FileCounters, FileError>) {
     let mut seen = Vec::new();
-    let mut file = match CaptureFile::new("test".to_owned(), Cursor::new(file), PortSet::default()) {
+    let mut file = match CaptureFile::new("test".to_owned(), Cursor::new(file)) {
         Ok(file) => file,
         Err(error) => return (seen, Err(error)),
     };
-    let end = file.run(&AtomicBool::new(false), |event| {
+    let end = file.run(&mut Connections::new(PortSet::default()), &AtomicBool::new(false), |event| {
         seen.push(match event {
             Event::Opened { connection: ConnectionId(id), owner: None, .. } => format!("open {id}"),
             Event::Segment(s) => {

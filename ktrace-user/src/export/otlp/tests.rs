@@ -65,7 +65,7 @@ fn export(address: SocketAddr, spans: Vec<Span>) -> std::collections::BTreeMap<&
     let sender = sinks.spans();
     spans.into_iter().for_each(|span| sender.send(span));
     drop(sender);
-    let (lost, end) = sinks.finish(Duration::from_secs(10));
+    let (lost, end) = sinks.finish(Duration::from_secs(10), false);
     let failed = lost.get("export_failed").copied().unwrap_or(0);
     match end {
         Ok(()) => assert_eq!(failed, 0),
@@ -130,7 +130,7 @@ fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
     (0..10).for_each(|_| spans.send(samples::send()));
     drop(spans);
     let started = std::time::Instant::now();
-    let (lost, end) = sinks.finish(Duration::from_millis(300));
+    let (lost, end) = sinks.finish(Duration::from_millis(300), false);
     assert!(
         matches!(end, Err(ExportError::Undelivered { spans: 10, .. }))
             && started.elapsed() < Duration::from_secs(3)
