@@ -1,7 +1,7 @@
 //! LZ4 frames, as batch v2 and message sets have them.
 //!
 //! Kafka's first LZ4 writers hashed the frame's magic into the header checksum, which the frame format leaves out
-//! (KAFKA-3160), and message sets of magic 0 keep that fault for the sake of old readers: `Lz4BlockOutputStream`
+//! (KIP-57), and message sets of magic 0 keep that fault for the sake of old readers: `Lz4BlockOutputStream`
 //! (`useBrokenFlagDescriptorChecksum`) and `rdkafka_lz4.c` write it, `Lz4BlockInputStream`
 //! (`ignoreFlagDescriptorChecksum`) reads over it. So does this file, for every magic: like a CRC, that checksum is the
 //! client's and the broker's business.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::connection::Scratch;
-use crate::connection::record_set::{Place, count_unread, read_batch, read_message, stamp};
+use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
 use crate::connection::session::Session;
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::{Api, key};
@@ -136,9 +136,8 @@ fn read_produce<S: Sink>(
             let mut batch = match next {
                 Next::Batch(batch) => batch,
                 Next::Message(message) => {
-                    read_message(&message, base, &mut at, scratch, |batch, record| match base {
-                        Some(_) => sink.record(head, &partition, batch, record),
-                        None => sink.record(head, &partition, batch, &Record { offset: -1, ..*record }),
+                    read_message(&message, Offsets::Given(base), &mut at, scratch, |batch, record| {
+                        sink.record(head, &partition, batch, record);
                     });
                     continue;
                 }
@@ -226,7 +225,7 @@ fn read_fetched<S: Sink>(
                 });
             }
             // Transactions are of batches alone.
-            Next::Message(message) => read_message(&message, None, &mut at, scratch, tell),
+            Next::Message(message) => read_message(&message, Offsets::Log, &mut at, scratch, tell),
             Next::Cut | Next::UnknownMagic(_) | Next::Malformed => {}
         }
     }

@@ -28,11 +28,21 @@ impl Place {
         self.is_sure = false;
     }
 
-    /// The offset that a broker gives the record here: by its order in the set, whatever offset the producer wrote
-    /// (`LogValidator.java`). −1 where the order is not known.
-    fn offset(self, appended: Appended) -> i64 {
-        if self.is_sure { appended.base_offset.saturating_add(i64::from(self.records)) } else { -1 }
+    fn offset(self, appended: Option<Appended>) -> i64 {
+        appended
+            .filter(|_| self.is_sure)
+            .map_or(-1, |appended| appended.base_offset.saturating_add(i64::from(self.records)))
     }
+}
+
+/// Whose offsets the messages of a set get.
+#[derive(Clone, Copy, Debug)]
+pub enum Offsets {
+    /// The log's, which stand in the set.
+    Log,
+    /// Those that the broker gave, by the order in the set, whatever the producer wrote (`LogValidator.java`). −1 where
+    /// the broker gave none, or the order is not known.
+    Given(Option<Appended>),
 }
 
 /// The broker's time of append takes the place of the producer's times, where it tells one.
@@ -71,11 +81,9 @@ pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, each: impl FnMut(&Re
 }
 
 /// Gives a message, or those inside if it is a wrapper, each with the batch that stands for it; all or nothing.
-///
-/// Offsets are the log's, or where the broker has `appended` them, those that it gave.
 pub fn read_message(
     message: &Message<'_>,
-    appended: Option<Appended>,
+    offsets: Offsets,
     place: &mut Place,
     scratch: &mut Scratch,
     mut each: impl FnMut(&Batch<'_>, &Record<'_>),
@@ -84,19 +92,22 @@ pub fn read_message(
     let codec = message.codec();
     let set = message.value.unwrap_or_default();
     let Some(set) = decompressed(codec, set, decompressor, counters) else { return place.lose() };
-    let inner = if codec == Some(Codec::None) { None } else { Some(Inner::read(message, set)) };
+    let inner = (codec != Some(Codec::None)).then(|| match offsets {
+        Offsets::Log => Inner::read(set)?.in_log(message),
+        Offsets::Given(_) => Inner::read(set),
+    });
     let Ok(inner) = inner.transpose() else {
         counters.refuse(Malformed::Record);
         return place.lose();
     };
     let mut batch = message.batch(inner.as_ref());
-    if let Some(appended) = appended {
-        batch.base_offset = place.offset(appended);
+    if let Offsets::Given(Some(appended)) = offsets {
+        batch.base_offset = place.offset(Some(appended));
         stamp(&mut batch, appended);
     }
     let mut give = |message: Message<'_>| {
         let mut record = message.record(&batch, place.records);
-        if let Some(appended) = appended {
+        if let Offsets::Given(appended) = offsets {
             record.offset = place.offset(appended);
         }
         each(&batch, &record);

@@ -96,8 +96,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The messages inside a wrapper, read to their end once before any is given: where the wrapper counts from is told by
-/// its last.
+/// The messages inside a wrapper, read to their end once before any is given.
 #[derive(Clone, Debug)]
 pub struct Inner<'a> {
     messages: Batches<'a>,
@@ -109,11 +108,10 @@ pub struct Inner<'a> {
 }
 
 impl<'a> Inner<'a> {
-    /// Reads the set inside a wrapper, decompressed.
+    /// Reads the set inside a wrapper, decompressed; offsets are as written there.
     ///
-    /// Refused: an empty set, one that is cut, one with a wrapper or a batch inside, and (magic 1) one whose last offset
-    /// is past its wrapper's, but for a wrapper offset of 0, as some versions of librdkafka send it.
-    pub fn read(wrapper: &Message<'_>, set: &'a [u8]) -> Result<Self> {
+    /// Refused: an empty set, one that is cut, and one with a wrapper or a batch inside.
+    pub fn read(set: &'a [u8]) -> Result<Self> {
         let messages = Batches::new(set);
         let (mut first, mut last, mut count) = (None, 0, 0_usize);
         for next in messages.clone() {
@@ -126,18 +124,26 @@ impl<'a> Inner<'a> {
             count = count.saturating_add(1);
         }
         let first = first.ok_or(ParseError::Truncated("inner message"))?;
-        // Magic 0 has the log's offsets inside too.
-        let base = if wrapper.magic == 0 || wrapper.offset == 0 {
-            0
-        } else if wrapper.offset < last {
-            return Err(ParseError::Malformed("wrapper offset"));
-        } else {
-            wrapper.offset.saturating_sub(last)
-        };
-        Ok(Self { messages, base, first: base.saturating_add(first), last: base.saturating_add(last), count })
+        Ok(Self { messages, base: 0, first, last, count })
     }
 
-    /// The messages with the log's offsets, in order.
+    /// With the log's offsets: in magic 0 they are those inside; in magic 1 the wrapper has that of its last message,
+    /// but for a wrapper offset of 0, which some versions of librdkafka sent, whatever is inside.
+    ///
+    /// Refused: a last offset past its wrapper's.
+    pub fn in_log(mut self, wrapper: &Message<'_>) -> Result<Self> {
+        if wrapper.magic > 0 && wrapper.offset != 0 {
+            if wrapper.offset < self.last {
+                return Err(ParseError::Malformed("wrapper offset"));
+            }
+            self.base = wrapper.offset.saturating_sub(self.last);
+            self.first = self.base.saturating_add(self.first);
+            self.last = wrapper.offset;
+        }
+        Ok(self)
+    }
+
+    /// The messages, in order.
     pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let base = self.base;
         self.messages.clone().filter_map(move |next| match next {
