@@ -413,3 +413,31 @@ fn damaged_sets_are_counted_and_do_no_harm() {
         assert!(lines.len() as u64 <= counters.records, "{round}");
     }
 }
+
+/// Attached late, in the middle of what a client of old says.
+#[test]
+fn begun_in_the_middle_it_finds_its_step() {
+    let talk = |round: i32| {
+        let (id, base) = (round * 2, i64::from(round) * 3);
+        [
+            client(old_produce((round % 3) as i16, id, 1, &old_set(1, Wrap::Gzip, Offsets::Log, 0))),
+            broker(old_produced((round % 3) as i16, id, base, 0, -1)),
+            client(old_fetch((round % 4) as i16, id + 1, base)),
+            broker(old_fetched((round % 4) as i16, id + 1, &old_set(0, Wrap::None, Offsets::Log, base))),
+        ]
+    };
+    let said: Vec<Said> = (0..40).flat_map(talk).collect();
+    let whole = told(&said);
+    assert_eq!(whole.len(), 240);
+    let parts = segments(&said, 9, |len| len.min(60));
+    for skip in 2..parts.len() / 2 {
+        let mut observed = Observed::default();
+        for part in &parts[skip..] {
+            observed.push(part);
+        }
+        let (lines, _) = observed.finish();
+        assert!(lines.len() >= 108, "{skip}: {}", lines.len());
+        assert!(whole.ends_with(&lines[lines.len() - 108..]), "{skip}");
+        assert!(lines.iter().all(|line| whole.contains(line)), "{skip}");
+    }
+}
