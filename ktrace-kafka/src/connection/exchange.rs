@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::codec::CodecError;
 use crate::connection::Scratch;
+use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
 use crate::connection::session::Session;
-use crate::context::Extractor;
-use crate::counters::{Counters, Lost, Malformed};
+use crate::counters::{Lost, Malformed};
 use crate::protocol::api::{Api, key};
 use crate::protocol::fetch::{self, Fetched};
 use crate::protocol::header;
@@ -14,7 +13,7 @@ use crate::protocol::produce::{self, Appended};
 use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::sink::{Head, Operation, Partition, Sink, Topic};
 use crate::protocol::{api_versions, group, metadata};
-use crate::record::{Batch, Batches, Next, Record, walk};
+use crate::record::{Batch, Batches, Next, Record};
 
 /// Whether a request's body is wanted when its response comes.
 pub fn is_read(api_key: i16) -> bool {
@@ -129,23 +128,40 @@ fn read_produce<S: Sink>(
             operation: Operation::Produce { acks: start.acks },
             error: appended.map_or(0, |appended| appended.error),
         };
+        let base = appended.filter(|appended| appended.error == 0 && appended.base_offset >= 0);
         let mut first_offset = None;
+        let mut at = Place::START;
         for next in Batches::new(records) {
-            let Some(mut batch) = whole_batch(next, &mut scratch.counters) else { continue };
+            count_unread(&next, &mut scratch.counters);
+            let mut batch = match next {
+                Next::Batch(batch) => batch,
+                Next::Message(message) => {
+                    read_message(&message, Offsets::Given(base), &mut at, scratch, |batch, record| {
+                        sink.record(head, &partition, batch, record);
+                    });
+                    continue;
+                }
+                Next::Cut | Next::UnknownMagic(_) | Next::Malformed => {
+                    at.lose();
+                    continue;
+                }
+            };
             // The broker's offsets take the place of the producer's, which begin at 0.
             let first = *first_offset.get_or_insert(batch.base_offset);
-            let base = appended.filter(|appended| appended.error == 0 && appended.base_offset >= 0);
             if let Some(base) = base {
                 batch.base_offset = base.base_offset.wrapping_add(batch.base_offset.wrapping_sub(first));
-                if base.log_append_time_ms >= 0 {
-                    batch.attributes |= 0x08;
-                    batch.max_timestamp_ms = base.log_append_time_ms;
-                }
+                stamp(&mut batch, base);
             }
-            read_batch(&batch, scratch, |record| match base {
-                Some(_) => sink.record(head, &partition, &batch, record),
-                None => sink.record(head, &partition, &batch, &Record { offset: -1, ..*record }),
+            let whole = read_batch(&batch, scratch, |record| {
+                at.pass();
+                match base {
+                    Some(_) => sink.record(head, &partition, &batch, record),
+                    None => sink.record(head, &partition, &batch, &Record { offset: -1, ..*record }),
+                }
             });
+            if !whole {
+                at.lose();
+            }
         }
     })?;
     Ok(())
@@ -192,16 +208,26 @@ fn read_fetched<S: Sink>(
         error: fetched.error,
     };
     let mut aborted = Aborted::new(fetched, read_committed);
+    let mut at = Place::START;
     for next in Batches::new(fetched.records) {
-        let Some(batch) = whole_batch(next, &mut scratch.counters) else { continue };
-        if aborted.hides(&batch) || batch.is_control() {
-            continue;
-        }
-        read_batch(&batch, scratch, |record| {
+        count_unread(&next, &mut scratch.counters);
+        let mut tell = |batch: &Batch<'_>, record: &Record<'_>| {
             if record.offset >= from {
-                sink.record(head, &partition, &batch, record);
+                sink.record(head, &partition, batch, record);
             }
-        });
+        };
+        match next {
+            Next::Batch(batch) if aborted.hides(&batch) || batch.is_control() => {}
+            Next::Batch(batch) => {
+                read_batch(&batch, scratch, |record| {
+                    at.pass();
+                    tell(&batch, record);
+                });
+            }
+            // Transactions are of batches alone.
+            Next::Message(message) => read_message(&message, Offsets::Log, &mut at, scratch, tell),
+            Next::Cut | Next::UnknownMagic(_) | Next::Malformed => {}
+        }
     }
 }
 
@@ -237,45 +263,6 @@ impl Aborted {
             return false;
         }
         batch.is_transactional() && self.producers.contains(&batch.producer_id)
-    }
-}
-
-fn whole_batch<'a>(next: Next<'a>, counters: &mut Counters) -> Option<Batch<'a>> {
-    match next {
-        Next::Batch(batch) => return Some(batch),
-        Next::Legacy(_) => counters.lose(Lost::UnsupportedMagic),
-        Next::Cut => {}
-        Next::Malformed => counters.refuse(Malformed::Batch),
-    }
-    None
-}
-
-/// Gives the records of a batch.
-fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, each: impl FnMut(&Record<'_>)) {
-    let Scratch { counters, decompressor, extractor, .. } = scratch;
-    let Some(codec) = batch.codec() else { return counters.refuse(Malformed::Batch) };
-    counters.batches = counters.batches.saturating_add(1);
-    match decompressor.decompress(codec, batch.records) {
-        Ok(records) => walk_batch(batch, records, extractor, counters, each),
-        Err(CodecError::TooLarge) => counters.refuse(Malformed::DecompressionBomb),
-        Err(CodecError::Damaged) => counters.refuse(Malformed::Compression),
-    }
-}
-
-fn walk_batch(
-    batch: &Batch<'_>,
-    records: &[u8],
-    extractor: &Extractor,
-    counters: &mut Counters,
-    each: impl FnMut(&Record<'_>),
-) {
-    let walked = walk(batch, records, extractor, each);
-    counters.records = counters.records.saturating_add(walked.records);
-    if !walked.whole {
-        counters.refuse(Malformed::Record);
-    }
-    for _ in 0..walked.malformed_contexts {
-        counters.refuse(Malformed::Context);
     }
 }
 

@@ -11,6 +11,7 @@
 //! missing from the queue, or responses: then the correlation id alone decides, and what lies before is given up.
 
 mod exchange;
+mod record_set;
 mod session;
 
 use std::collections::VecDeque;

@@ -1,13 +1,14 @@
-//! Fetch (key 1), versions 4–18: what a consumer asks for and the records that it gets.
+//! Fetch (key 1), versions 0–18: what a consumer asks for and the records that it gets.
 //!
-//! KIP-98 (isolation, aborted transactions, v4), KIP-227 (sessions, v7), KIP-320 (v9), KIP-392 (v11), KIP-482
-//! (flexible, v12), KIP-516 (topic ids, v13), KIP-903 (replica state, v15).
+//! KIP-13 (throttle time, v1), KIP-74 (max bytes, v3), KIP-98 (isolation, aborted transactions, v4), KIP-227 (sessions,
+//! v7), KIP-320 (v9), KIP-392 (v11), KIP-482 (flexible, v12), KIP-516 (topic ids, v13), KIP-903 (replica state, v15).
+//! Brokers of 4.0 and later refuse versions 0–3 (KIP-896); their schemas are those of 3.9.
 
 use super::reader::{ParseError, Reader, Result};
 use super::sink::Topic;
 
 /// Versions that are read.
-pub const VERSIONS: std::ops::RangeInclusive<i16> = 4..=18;
+pub const VERSIONS: std::ops::RangeInclusive<i16> = 0..=18;
 
 /// A request's fields beside its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,12 @@ pub fn read_request<'a>(
     }
     body.i32("max wait")?;
     body.i32("min bytes")?;
-    body.i32("max bytes")?;
-    request.read_committed = body.i8("isolation level")? == 1;
+    if version >= 3 {
+        body.i32("max bytes")?;
+    }
+    if version >= 4 {
+        request.read_committed = body.i8("isolation level")? == 1;
+    }
     if version >= 7 {
         body.i32("session id")?;
         request.session_epoch = body.i32("session epoch")?;
@@ -136,7 +141,7 @@ pub struct Fetched<'a> {
     pub error: i16,
     pub high_watermark: i64,
     pub aborted: Aborted<'a>,
-    /// A slice of the log: batches, the last perhaps cut.
+    /// A slice of the log: batches, or messages of before them, the last perhaps cut.
     pub records: &'a [u8],
 }
 
@@ -149,7 +154,9 @@ pub fn read_response<'a>(
     if !VERSIONS.contains(&version) {
         return Err(ParseError::Unsupported("Fetch"));
     }
-    body.i32("throttle time")?;
+    if version >= 1 {
+        body.i32("throttle time")?;
+    }
     if version >= 7 {
         body.i16("error code")?;
         body.i32("session id")?;
@@ -160,11 +167,13 @@ pub fn read_response<'a>(
             let index = body.i32("partition")?;
             let error = body.i16("error code")?;
             let high_watermark = body.i64("high watermark")?;
-            body.i64("last stable offset")?;
+            if version >= 4 {
+                body.i64("last stable offset")?;
+            }
             if version >= 5 {
                 body.i64("log start offset")?;
             }
-            let count = body.array("aborted transactions")?;
+            let count = if version >= 4 { body.array("aborted transactions")? } else { 0 };
             let aborted = Aborted { list: body, count };
             for _ in 0..count {
                 body.take(16, "aborted transaction")?;

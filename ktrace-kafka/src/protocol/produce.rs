@@ -1,13 +1,14 @@
-//! Produce (key 0), versions 3–13: the records that a producer sends and the offsets that the broker gives them.
+//! Produce (key 0), versions 0–13: the records that a producer sends and the offsets that the broker gives them.
 //!
-//! KIP-98 (transactional id, v3), KIP-467 (record errors, v8), KIP-482 (flexible, v9), KIP-951 (v10), KIP-516 (topic
-//! ids, v13).
+//! KIP-13 (throttle time, v1), KIP-32 (append time, v2), KIP-98 (transactional id, v3), KIP-467 (record errors, v8),
+//! KIP-482 (flexible, v9), KIP-951 (v10), KIP-516 (topic ids, v13). Brokers of 4.0 and later refuse versions 0–2
+//! (KIP-896); their schemas are those of 3.9.
 
 use super::reader::{ParseError, Reader, Result};
 use super::sink::Topic;
 
 /// Versions that are read.
-pub const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
+pub const VERSIONS: std::ops::RangeInclusive<i16> = 0..=13;
 
 /// A request's fields before its topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub fn read_request<'a>(
     if !VERSIONS.contains(&version) {
         return Err(ParseError::Unsupported("Produce"));
     }
-    let transactional_id = body.nullable_string("transactional id")?;
+    let transactional_id = if version >= 3 { body.nullable_string("transactional id")? } else { None };
     let acks = body.i16("acks")?;
     let start = RequestStart { transactional_id, acks };
     body.i32("timeout")?;
@@ -70,7 +71,7 @@ pub fn read_response<'a>(
             let index = body.i32("partition")?;
             let error = body.i16("error code")?;
             let base_offset = body.i64("base offset")?;
-            let log_append_time_ms = body.i64("log append time")?;
+            let log_append_time_ms = if version >= 2 { body.i64("log append time")? } else { -1 };
             if version >= 5 {
                 body.i64("log start offset")?;
             }
@@ -87,7 +88,9 @@ pub fn read_response<'a>(
         }
         body.skip_tagged_fields()?;
     }
-    body.i32("throttle time")?;
+    if version >= 1 {
+        body.i32("throttle time")?;
+    }
     body.skip_tagged_fields()?;
     body.end("produce response")
 }

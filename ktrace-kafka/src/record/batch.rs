@@ -1,4 +1,5 @@
-//! The batches of a record set, format v2 (magic 2).
+//! The batches of a record set, format v2 (magic 2); the messages that stand there in its place are told apart by their
+//! magic, which has one place in all formats.
 //!
 //! ```text
 //!  0           8        12            16    17   21           23              27
@@ -12,13 +13,22 @@
 
 use crate::codec::Codec;
 use crate::protocol::reader::{Reader, Result};
+use crate::record::Message;
 
 /// Bytes before those that `length` counts.
 const LENGTH_END: usize = 12;
+/// The smallest `length` that any format has: a message of magic 0, key and value null.
+const SHORTEST_LENGTH: usize = 14;
 /// The smallest `length` of a v2 batch: its head without records.
 const HEAD_AFTER_LENGTH: usize = 49;
 
 /// One batch: its head, and its records as they are on the wire.
+///
+/// Messages of before batches (magic 0 and 1) have none. What a [`crate::Sink`] then gets stands for one message of the
+/// set, with the messages inside if it is a wrapper ([`Message::batch`]): no producer (id, epoch and base sequence −1),
+/// neither transactional nor control, both timestamps the message's own (−1 in magic 0, which has none), the codec and,
+/// in magic 1, the timestamp type in its attributes, the wire's value in its records. Offsets may have holes, so there
+/// the base offset with a delta does not make a record's offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch<'a> {
     /// 0 in Produce requests, the log's in Fetch responses.
@@ -85,15 +95,17 @@ impl Batch<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<'a> {
     Batch(Batch<'a>),
-    /// A message set of magic 0 or 1.
-    Legacy(&'a [u8]),
+    /// A message of magic 0 or 1.
+    Message(Message<'a>),
+    /// A format that no release has, of the length that is said.
+    UnknownMagic(i8),
     /// The set ends inside a batch, as a slice of the log may.
     Cut,
-    /// Neither; the rest of the set is unreadable.
+    /// None of them; the rest of the set is unreadable.
     Malformed,
 }
 
-/// The batches of a record set, in order.
+/// The batches of a record set, or its messages of before them, in order.
 #[derive(Clone, Debug)]
 pub struct Batches<'a> {
     left: &'a [u8],
@@ -109,7 +121,10 @@ impl<'a> Batches<'a> {
         let mut head = Reader::new(self.left, false);
         let base_offset = head.i64("base offset")?;
         let length = head.i32("batch length")?;
-        let Ok(length) = usize::try_from(length) else { return Ok(Next::Malformed) };
+        let length = match usize::try_from(length) {
+            Ok(length) if length >= SHORTEST_LENGTH => length,
+            _ => return Ok(Next::Malformed),
+        };
         let (_, whole) = self.left.split_at_checked(LENGTH_END).unwrap_or_default();
         let Some((body, rest)) = whole.split_at_checked(length) else { return Ok(Next::Cut) };
         self.left = rest;
@@ -117,9 +132,10 @@ impl<'a> Batches<'a> {
         head.i32("leader epoch")?;
         match head.i8("magic")? {
             2 if length >= HEAD_AFTER_LENGTH => {}
-            // Here the leader epoch's place holds a CRC; only the magic's place is the same.
-            0 | 1 => return Ok(Next::Legacy(body)),
-            _ => return Ok(Next::Malformed),
+            // Here the leader epoch's place holds a CRC.
+            0 | 1 => return Ok(Message::read(base_offset, body).map_or(Next::Malformed, Next::Message)),
+            2 => return Ok(Next::Malformed),
+            magic => return Ok(Next::UnknownMagic(magic)),
         }
         head.u32("crc")?;
         Ok(Next::Batch(Batch {

@@ -9,9 +9,10 @@ use crate::record::Batch;
 pub struct Record<'a> {
     /// In a Produce request with its response, and in a Fetch response: the log's. −1 where the broker gave none.
     pub offset: i64,
-    /// The record's place in its batch, counted from 0 (the first record's offset delta).
+    /// The record's place in its batch, counted from 0 (the first record's offset delta). Of a message of before
+    /// batches: its place among all the messages of its set.
     pub offset_delta: i32,
-    /// Milliseconds since 1970: the producer's, or the time of append where the topic says so.
+    /// Milliseconds since 1970: the producer's, or the time of append where the topic says so. −1 for none (magic 0).
     pub timestamp_ms: i64,
     pub key: Option<&'a [u8]>,
     /// Bytes of the value, `None` for a tombstone.
@@ -29,6 +30,11 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// What a message of before record headers has.
+    pub(super) fn none() -> Self {
+        Self { reader: Reader::new(&[], false), count: 0 }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

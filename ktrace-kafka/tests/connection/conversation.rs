@@ -1,5 +1,5 @@
-//! A client and a broker that talk: their bytes are encoded by the `kafka-protocol` crate, their segments are cut,
-//! lost and shuffled as a test wants.
+//! A client and a broker that talk: their bytes are encoded by the `kafka-protocol` crate, but for the protocol of before
+//! Kafka 0.11, which it does not know; their segments are cut, lost and shuffled as a test wants.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
@@ -328,4 +328,205 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
     }
+}
+
+/// How a message of before batches is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrap {
+    None,
+    Gzip,
+    Snappy,
+    /// Snappy in the frames of snappy-java.
+    Xerial,
+    /// With a wrong header checksum where the magic is 0.
+    Lz4,
+}
+
+pub const WRAPS: [Wrap; 5] = [Wrap::None, Wrap::Gzip, Wrap::Snappy, Wrap::Xerial, Wrap::Lz4];
+
+/// What offsets a set has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offsets {
+    /// As a broker writes them: a wrapper has its last message's, those inside are absolute in magic 0 and count from
+    /// the wrapper's first in magic 1.
+    Log,
+    /// Those inside count from the set's first, the wrapper's is 0.
+    Librdkafka,
+}
+
+/// A message of before batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    pub magic: u8,
+    pub offset: i64,
+    pub attributes: u8,
+    /// In magic 1.
+    pub timestamp: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+}
+
+impl Message<'_> {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = vec![self.magic, self.attributes];
+        if self.magic == 1 {
+            body.extend(self.timestamp.to_be_bytes());
+        }
+        for bytes in [self.key, self.value] {
+            body.extend(bytes.map_or(-1, |bytes| bytes.len() as i32).to_be_bytes());
+            body.extend(bytes.unwrap_or_default());
+        }
+        let mut crc = flate2::Crc::new();
+        crc.update(&body);
+        let mut out = self.offset.to_be_bytes().to_vec();
+        out.extend((body.len() as u32 + 4).to_be_bytes());
+        out.extend(crc.sum().to_be_bytes());
+        out.extend(body);
+        out
+    }
+}
+
+/// [`three`], but for the headers and, in magic 0, the times.
+pub fn old_three(magic: u8, base: i64) -> Vec<u8> {
+    let message = |place: i64, key, value| {
+        let timestamp = 1_700_000_000_000 + place;
+        Message { magic, offset: base + place, attributes: 0, timestamp, key, value }.encode()
+    };
+    [
+        message(0, Some(&b"k0"[..]), Some(&[b'v'; 100][..])),
+        message(1, None, Some(&[])),
+        message(2, Some(b""), None),
+    ]
+    .concat()
+}
+
+/// A set wrapped in a message.
+pub fn wrapped(magic: u8, wrap: Wrap, offset: i64, timestamp: i64, inner: &[u8]) -> Vec<u8> {
+    let (codec, value) = compressed(magic, wrap, inner);
+    Message { magic, offset, attributes: codec, timestamp, key: None, value: Some(&value) }.encode()
+}
+
+/// The attributes' codec, and the bytes.
+pub fn compressed(magic: u8, wrap: Wrap, inner: &[u8]) -> (u8, Vec<u8>) {
+    use std::io::Write as _;
+    let snappy = |plain: &[u8]| snap::raw::Encoder::new().compress_vec(plain).unwrap();
+    match wrap {
+        Wrap::None => (0, inner.to_vec()),
+        Wrap::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+            encoder.write_all(inner).unwrap();
+            (1, encoder.finish().unwrap())
+        }
+        Wrap::Snappy => (2, snappy(inner)),
+        Wrap::Xerial => {
+            let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+            for part in inner.chunks(50) {
+                let block = snappy(part);
+                out.extend((block.len() as u32).to_be_bytes());
+                out.extend(block);
+            }
+            (2, out)
+        }
+        Wrap::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(vec![]);
+            encoder.write_all(inner).unwrap();
+            let mut out = encoder.finish().unwrap();
+            if magic == 0 {
+                out[6] = !out[6];
+            }
+            (3, out)
+        }
+    }
+}
+
+/// The three messages as a set whose first has the offset `base`.
+pub fn old_set(magic: u8, wrap: Wrap, offsets: Offsets, base: i64) -> Vec<u8> {
+    if wrap == Wrap::None {
+        return old_three(magic, base);
+    }
+    let (inner, offset) = match (offsets, magic) {
+        (Offsets::Librdkafka, _) => (0, 0),
+        (Offsets::Log, 0) => (base, base + 2),
+        (Offsets::Log, _) => (0, base + 2),
+    };
+    wrapped(magic, wrap, offset, 1_700_000_000_002, &old_three(magic, inner))
+}
+
+fn old_string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u16).to_be_bytes());
+    out.extend(text.as_bytes());
+}
+
+fn old_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend((bytes.len() as u32).to_be_bytes());
+    out.extend(bytes);
+}
+
+/// A header with the client id `me`.
+fn old_request(key: ApiKey, version: i16, id: i32) -> Vec<u8> {
+    let mut out = [(key as i16).to_be_bytes(), version.to_be_bytes()].concat();
+    out.extend(id.to_be_bytes());
+    old_string(&mut out, "me");
+    out
+}
+
+/// One topic with its one partition.
+fn old_topic(out: &mut Vec<u8>) {
+    out.extend(1_i32.to_be_bytes());
+    old_string(out, TOPIC);
+    out.extend(1_i32.to_be_bytes());
+    out.extend(2_i32.to_be_bytes());
+}
+
+/// A Produce request of version 0, 1 or 2.
+pub fn old_produce(version: i16, id: i32, acks: i16, set: &[u8]) -> Vec<u8> {
+    let mut out = old_request(ApiKey::Produce, version, id);
+    out.extend(acks.to_be_bytes());
+    out.extend(30_000_i32.to_be_bytes());
+    old_topic(&mut out);
+    old_bytes(&mut out, set);
+    framed(&out)
+}
+
+/// Its response; `append_time` in version 2.
+pub fn old_produced(version: i16, id: i32, base_offset: i64, error: i16, append_time: i64) -> Vec<u8> {
+    let mut out = id.to_be_bytes().to_vec();
+    old_topic(&mut out);
+    out.extend(error.to_be_bytes());
+    out.extend(base_offset.to_be_bytes());
+    if version >= 2 {
+        out.extend(append_time.to_be_bytes());
+    }
+    if version >= 1 {
+        out.extend(3_i32.to_be_bytes());
+    }
+    framed(&out)
+}
+
+/// A Fetch request of version 0 to 3.
+pub fn old_fetch(version: i16, id: i32, offset: i64) -> Vec<u8> {
+    let mut out = old_request(ApiKey::Fetch, version, id);
+    for number in [-1_i32, 500, 1] {
+        out.extend(number.to_be_bytes());
+    }
+    if version >= 3 {
+        out.extend((50_i32 << 20).to_be_bytes());
+    }
+    old_topic(&mut out);
+    out.extend(offset.to_be_bytes());
+    out.extend((1_i32 << 20).to_be_bytes());
+    framed(&out)
+}
+
+/// Its response.
+pub fn old_fetched(version: i16, id: i32, set: &[u8]) -> Vec<u8> {
+    let mut out = id.to_be_bytes().to_vec();
+    if version >= 1 {
+        out.extend(3_i32.to_be_bytes());
+    }
+    old_topic(&mut out);
+    out.extend(0_i16.to_be_bytes());
+    out.extend(50_i64.to_be_bytes());
+    old_bytes(&mut out, set);
+    framed(&out)
 }

@@ -1,6 +1,7 @@
 //! Simulated connections: everything that a client and a broker say, in every version, cut, lost and shuffled.
 
 mod conversation;
+mod message_set;
 
 use bytes::Bytes;
 use conversation::*;
@@ -167,9 +168,19 @@ fn long_talks(count: i32) -> Vec<Said> {
 
 #[test]
 fn cut_at_every_byte_the_same_is_told() {
-    let said = long_talk();
+    let mut said = long_talk();
+    // And a client of old.
+    for version in 0..=2 {
+        let (id, magic) = (100 + i32::from(version), u8::from(version == 2));
+        said.extend([
+            client(old_produce(version, id, 1, &old_set(magic, Wrap::Xerial, Offsets::Log, 0))),
+            broker(old_produced(version, id, 50, 0, -1)),
+            client(old_fetch(version + 1, id + 10, 50)),
+            broker(old_fetched(version + 1, id + 10, &old_set(magic, Wrap::Lz4, Offsets::Log, 50))),
+        ]);
+    }
     let whole = told(&said);
-    assert_eq!(whole.len(), 18);
+    assert_eq!(whole.len(), 36);
     let longest = said.iter().map(|(_, bytes)| bytes.len()).max().unwrap();
     for at in 1..longest {
         let mut observed = Observed::default();

@@ -1,0 +1,141 @@
+//! What stands in the record sets of an exchange: batches, and the messages of before them, decompressed and counted.
+
+use crate::codec::{Codec, CodecError, Decompressor};
+use crate::connection::Scratch;
+use crate::counters::{Counters, Lost, Malformed};
+use crate::protocol::produce::Appended;
+use crate::record::{Batch, Inner, Message, Next, Record, walk};
+
+/// A place in a record set: how many records stood before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    records: i32,
+    /// Everything before it could be read, so the number is right.
+    is_sure: bool,
+}
+
+impl Place {
+    /// The beginning of a set.
+    pub const START: Self = Self { records: 0, is_sure: true };
+
+    /// One more record was read.
+    pub fn pass(&mut self) {
+        self.records = self.records.saturating_add(1);
+    }
+
+    /// Something was not read, or not to its end.
+    pub fn lose(&mut self) {
+        self.is_sure = false;
+    }
+
+    fn offset(self, appended: Option<Appended>) -> i64 {
+        appended
+            .filter(|_| self.is_sure)
+            .map_or(-1, |appended| appended.base_offset.saturating_add(i64::from(self.records)))
+    }
+}
+
+/// Whose offsets the messages of a set get.
+#[derive(Clone, Copy, Debug)]
+pub enum Offsets {
+    /// The log's, which stand in the set.
+    Log,
+    /// Those that the broker gave, by the order in the set, whatever the producer wrote (`LogValidator.java`). −1 where
+    /// the broker gave none, or the order is not known.
+    Given(Option<Appended>),
+}
+
+/// The broker's time of append takes the place of the producer's times, where it tells one.
+pub fn stamp(batch: &mut Batch<'_>, appended: Appended) {
+    if appended.log_append_time_ms >= 0 {
+        batch.attributes |= 0x08;
+        batch.max_timestamp_ms = appended.log_append_time_ms;
+    }
+}
+
+/// Counts what is neither a batch nor a message.
+pub fn count_unread(next: &Next<'_>, counters: &mut Counters) {
+    match next {
+        // The slice of the log ends there, as it may.
+        Next::Batch(_) | Next::Message(_) | Next::Cut => {}
+        Next::UnknownMagic(_) => counters.lose(Lost::UnsupportedMagic),
+        Next::Malformed => counters.refuse(Malformed::Batch),
+    }
+}
+
+/// Gives the records of a batch; whether all of them could be read.
+pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, each: impl FnMut(&Record<'_>)) -> bool {
+    let Scratch { counters, decompressor, extractor, .. } = scratch;
+    let Some(records) = decompressed(batch.codec(), batch.records, decompressor, counters) else {
+        return false;
+    };
+    let walked = walk(batch, records, extractor, each);
+    counters.records = counters.records.saturating_add(walked.records);
+    if !walked.whole {
+        counters.refuse(Malformed::Record);
+    }
+    for _ in 0..walked.malformed_contexts {
+        counters.refuse(Malformed::Context);
+    }
+    walked.whole
+}
+
+/// Gives a message, or those inside if it is a wrapper, each with the batch that stands for it; all or nothing.
+pub fn read_message(
+    message: &Message<'_>,
+    offsets: Offsets,
+    place: &mut Place,
+    scratch: &mut Scratch,
+    mut each: impl FnMut(&Batch<'_>, &Record<'_>),
+) {
+    let Scratch { counters, decompressor, .. } = scratch;
+    let codec = message.codec();
+    let set = message.value.unwrap_or_default();
+    let Some(set) = decompressed(codec, set, decompressor, counters) else { return place.lose() };
+    let inner = (codec != Some(Codec::None)).then(|| match offsets {
+        Offsets::Log => Inner::read(set)?.in_log(message),
+        Offsets::Given(_) => Inner::read(set),
+    });
+    let Ok(inner) = inner.transpose() else {
+        counters.refuse(Malformed::Record);
+        return place.lose();
+    };
+    let mut batch = message.batch(inner.as_ref());
+    if let Offsets::Given(Some(appended)) = offsets {
+        batch.base_offset = place.offset(Some(appended));
+        stamp(&mut batch, appended);
+    }
+    let mut give = |message: Message<'_>| {
+        let mut record = message.record(&batch, place.records);
+        if let Offsets::Given(appended) = offsets {
+            record.offset = place.offset(appended);
+        }
+        each(&batch, &record);
+        place.pass();
+        counters.records = counters.records.saturating_add(1);
+    };
+    match &inner {
+        Some(inner) => inner.messages().for_each(give),
+        None => give(*message),
+    }
+}
+
+/// What a codec makes of bytes, which are counted as a batch or as refused.
+fn decompressed<'a>(
+    codec: Option<Codec>,
+    bytes: &'a [u8],
+    decompressor: &'a mut Decompressor,
+    counters: &mut Counters,
+) -> Option<&'a [u8]> {
+    let Some(codec) = codec else {
+        counters.refuse(Malformed::Batch);
+        return None;
+    };
+    counters.batches = counters.batches.saturating_add(1);
+    match decompressor.decompress(codec, bytes) {
+        Ok(bytes) => return Some(bytes),
+        Err(CodecError::TooLarge) => counters.refuse(Malformed::DecompressionBomb),
+        Err(CodecError::Damaged) => counters.refuse(Malformed::Compression),
+    }
+    None
+}
