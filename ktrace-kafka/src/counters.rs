@@ -36,7 +36,7 @@ reasons! {
         ResponseWithoutRequest = "response_without_request",
         /// Requests and responses of an API version that is not read yet. Counts exchanges.
         UnsupportedVersion = "unsupported_version",
-        /// Record sets in the message format of before Kafka 0.11, not read yet.
+        /// Batches of a message format (magic) that no release has.
         UnsupportedMagic = "unsupported_magic",
         /// Connections that do not speak Kafka, on a Kafka port.
         NotKafka = "not_kafka",

@@ -112,9 +112,14 @@ impl Agent {
 
 /// `ktrace replay -o json` of a capture file.
 pub fn replay(file: &Path, port: u16) -> Result<(ExitStatus, Vec<Span>, String)> {
+    replay_all(&[file.to_owned()], port)
+}
+
+/// `ktrace replay -o json` of a capture that is spread over files.
+pub fn replay_all(files: &[PathBuf], port: u16) -> Result<(ExitStatus, Vec<Span>, String)> {
     let output = Command::new(binary())
         .args(["replay", "-o", "json", "--ports", &port.to_string()])
-        .arg(file)
+        .args(files)
         .output()
         .context("cannot start ktrace")?;
     let spans = spans::parse(&String::from_utf8_lossy(&output.stdout))?;

@@ -43,3 +43,28 @@ impl Capture {
         dropped.and_then(|count| count.trim().parse().ok()).with_context(|| format!("tcpdump said: {said}"))
     }
 }
+
+/// Writes a capture anew in `count` files of about as many packets each, beside it, as a rotating capture would.
+pub fn split(file: &Path, count: usize) -> Result<Vec<PathBuf>> {
+    /// Of a file, and of a packet.
+    const HEADERS: (usize, usize) = (24, 16);
+    let bytes = std::fs::read(file)?;
+    let (head, mut rest) = bytes.split_at_checked(HEADERS.0).context("no pcap header")?;
+    let mut packets = Vec::new();
+    while !rest.is_empty() {
+        let len = rest.get(8..12).and_then(|len| len.try_into().ok()).context("a cut packet")?;
+        let len = HEADERS.1 + u32::from_le_bytes(len) as usize;
+        let (packet, others) = rest.split_at_checked(len).context("a cut packet")?;
+        packets.push(packet);
+        rest = others;
+    }
+    packets
+        .chunks(packets.len().div_ceil(count).max(1))
+        .enumerate()
+        .map(|(index, part)| {
+            let path = file.with_extension(format!("{index}.pcap"));
+            std::fs::write(&path, [head, &part.concat()].concat())?;
+            Ok(path)
+        })
+        .collect()
+}

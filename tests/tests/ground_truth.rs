@@ -15,7 +15,7 @@ use harness::need::{self, Need};
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::spans::Span;
-use harness::tcpdump::Capture;
+use harness::tcpdump::{self, Capture};
 use harness::truth::Truth;
 
 /// Of each client with each codec.
@@ -90,6 +90,12 @@ fn ten_thousand_messages() -> Result<()> {
     let differences = compare(&hops(&live.spans), &hops(&replayed));
     eprintln!("replay in {:.1} s: {differences}", since.elapsed().as_secs_f32());
     ensure!(differences.is_none(), "live and replay differ");
+
+    let parts = tcpdump::split(&dir.join("ground.pcap"), 7)?;
+    let (status, pieced, stderr) = agent::replay_all(&parts, port)?;
+    ensure!(status.success(), "replay of {} files ended with {status}: {stderr}", parts.len());
+    let differences = compare(&replayed, &pieced);
+    ensure!(differences.is_none(), "one file and its parts differ: {differences}");
     Ok(())
 }
 

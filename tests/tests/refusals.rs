@@ -48,6 +48,56 @@ fn without_privilege() -> Result<()> {
     Ok(())
 }
 
+/// What `deploy/` gives the agent is enough: all programs load, and services are named.
+#[test]
+fn the_least_privilege_is_enough() -> Result<()> {
+    if !need::met("least privilege", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let [port] = ports::free()?;
+    let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
+    broker.create_topics(1, &["orders"])?;
+    let mut command = process::command("setpriv");
+    command.args(["--bounding-set=-all,+bpf,+net_admin,+sys_ptrace,+dac_read_search", "--"]);
+    command.arg(agent::binary()).args(["observe", "-o", "json"]);
+    let agent = Agent::start(dir, "observe", &mut command, port, &[])?;
+    let mut truth = Truth::default();
+    Produce::new(Library::Python, &broker.bootstrap(), "orders", "orders-api").run(dir, &mut truth)?;
+    sleep(Duration::from_secs(2));
+    let ended = agent.stop()?;
+    let report = check(&truth, &ended.spans);
+    ensure!(report.is_perfect(), "{report}\n{}", ended.stderr);
+    ensure!(!ended.stderr.contains("missing"), "{}", ended.stderr);
+    Ok(())
+}
+
+/// A reader that has stopped reading (a paused pager) does not keep the agent; nor does a second signal on the heels of the first
+/// cost the summary.
+#[test]
+fn an_end_in_bounded_time() -> Result<()> {
+    if !need::met("bounded end", &LIVE) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let summary = scratch.join("summary.json");
+    let mut child = Command::new(agent::binary())
+        .args(["observe", "--ports", "1", "--summary"])
+        .arg(&summary)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    sleep(Duration::from_secs(2));
+    for _ in 0..2 {
+        ensure!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?.success());
+    }
+    let status = child.wait()?;
+    ensure!(status.code() == Some(0), "two signals at once: {status}");
+    ensure!(fs::read_to_string(&summary)?.contains("\"spans\":0"));
+    Ok(())
+}
+
 #[test]
 fn usage() -> Result<()> {
     if !need::met("usage", &[Need::Agent]) {

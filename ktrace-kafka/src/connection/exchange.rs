@@ -1,6 +1,6 @@
 //! What an exchange holds, told to a [`Sink`]: one function an API.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::connection::Scratch;
 use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
@@ -14,6 +14,9 @@ use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::sink::{Head, Operation, Partition, Sink, Topic};
 use crate::protocol::{api_versions, group, metadata};
 use crate::record::{Batch, Batches, Next, Record};
+
+/// A longer group id is not kept.
+const MAX_GROUP_BYTES: usize = 1024;
 
 /// Whether a request's body is wanted when its response comes.
 pub fn is_read(api_key: i16) -> bool {
@@ -29,6 +32,7 @@ pub fn read<S: Sink>(
     scratch: &mut Scratch,
     sink: &mut S,
 ) {
+    scratch.budget = scratch.limits.exchange_bytes;
     scratch.counters.exchanges = scratch.counters.exchanges.saturating_add(1);
     sink.exchange(head);
     let Some(api) = Api::of(head.api_key) else { return };
@@ -41,7 +45,7 @@ pub fn read<S: Sink>(
         api_key if group::begins_with_group(api_key) => {
             let mut request = request;
             group::read_request(&mut request).map(|group| {
-                if !group.is_empty() {
+                if !group.is_empty() && group.len() <= MAX_GROUP_BYTES {
                     sink.group(head, group);
                 }
             })
@@ -235,7 +239,7 @@ fn read_fetched<S: Sink>(
 struct Aborted {
     /// (first offset, producer id), the last first.
     coming: Vec<(i64, i64)>,
-    producers: Vec<i64>,
+    producers: HashSet<i64>,
 }
 
 impl Aborted {
@@ -245,20 +249,20 @@ impl Aborted {
             coming.extend(fetched.aborted.iter().map(|(producer, first)| (first, producer)));
             coming.sort_unstable_by(|a, b| b.cmp(a));
         }
-        Self { coming, producers: vec![] }
+        Self { coming, producers: HashSet::new() }
     }
 
     fn hides(&mut self, batch: &Batch<'_>) -> bool {
         let last = batch.base_offset.saturating_add(i64::from(batch.last_offset_delta));
         while let Some((_, producer)) = self.coming.pop_if(|(first, _)| *first <= last) {
-            self.producers.push(producer);
+            self.producers.insert(producer);
         }
         if self.producers.is_empty() || batch.producer_id < 0 {
             return false;
         }
         if batch.is_control() {
             if batch.aborts() {
-                self.producers.retain(|producer| *producer != batch.producer_id);
+                self.producers.remove(&batch.producer_id);
             }
             return false;
         }

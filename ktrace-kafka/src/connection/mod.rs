@@ -70,6 +70,8 @@ pub struct Limits {
     pub pending_bytes: usize,
     /// Of one batch, decompressed.
     pub decompressed_bytes: usize,
+    /// Of all batches of one exchange, decompressed.
+    pub exchange_bytes: usize,
     /// How far a beginning is searched for before the connection is taken for something else than Kafka.
     pub search_bytes: u64,
 }
@@ -82,6 +84,7 @@ impl Default for Limits {
             pending: 16 << 10,
             pending_bytes: 64 << 20,
             decompressed_bytes: 128 << 20,
+            exchange_bytes: 256 << 20,
             search_bytes: 64 << 20,
         }
     }
@@ -93,6 +96,8 @@ pub struct Scratch {
     pub counters: Counters,
     pub(crate) extractor: Extractor,
     pub(crate) decompressor: Decompressor,
+    /// Bytes that the exchange at hand may still decompress.
+    pub(crate) budget: usize,
 }
 
 impl Scratch {
@@ -103,6 +108,7 @@ impl Scratch {
             counters: Counters::default(),
             extractor,
             decompressor: Decompressor::new(limits.decompressed_bytes),
+            budget: 0,
         }
     }
 }
@@ -359,7 +365,7 @@ impl<S: Sink> Requests<'_, S> {
                 self.exchanges.speaks = Speaks::Tls;
                 return;
             }
-            if bytes.len() >= header::PLAUSIBLE_BYTES && !RequestHeader::is_plausible(bytes) {
+            if bytes.len() >= header::PLAUSIBLE_BYTES && !RequestHeader::may_begin(bytes) {
                 self.exchanges.speaks = Speaks::Other;
                 return;
             }

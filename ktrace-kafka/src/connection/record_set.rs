@@ -65,8 +65,8 @@ pub fn count_unread(next: &Next<'_>, counters: &mut Counters) {
 
 /// Gives the records of a batch; whether all of them could be read.
 pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, each: impl FnMut(&Record<'_>)) -> bool {
-    let Scratch { counters, decompressor, extractor, .. } = scratch;
-    let Some(records) = decompressed(batch.codec(), batch.records, decompressor, counters) else {
+    let Scratch { counters, decompressor, extractor, budget, .. } = scratch;
+    let Some(records) = decompressed(batch.codec(), batch.records, decompressor, budget, counters) else {
         return false;
     };
     let walked = walk(batch, records, extractor, each);
@@ -88,10 +88,10 @@ pub fn read_message(
     scratch: &mut Scratch,
     mut each: impl FnMut(&Batch<'_>, &Record<'_>),
 ) {
-    let Scratch { counters, decompressor, .. } = scratch;
+    let Scratch { counters, decompressor, budget, .. } = scratch;
     let codec = message.codec();
     let set = message.value.unwrap_or_default();
-    let Some(set) = decompressed(codec, set, decompressor, counters) else { return place.lose() };
+    let Some(set) = decompressed(codec, set, decompressor, budget, counters) else { return place.lose() };
     let inner = (codec != Some(Codec::None)).then(|| match offsets {
         Offsets::Log => Inner::read(set)?.in_log(message),
         Offsets::Given(_) => Inner::read(set),
@@ -125,6 +125,7 @@ fn decompressed<'a>(
     codec: Option<Codec>,
     bytes: &'a [u8],
     decompressor: &'a mut Decompressor,
+    budget: &mut usize,
     counters: &mut Counters,
 ) -> Option<&'a [u8]> {
     let Some(codec) = codec else {
@@ -132,8 +133,15 @@ fn decompressed<'a>(
         return None;
     };
     counters.batches = counters.batches.saturating_add(1);
+    if codec != Codec::None && *budget == 0 {
+        counters.refuse(Malformed::DecompressionBomb);
+        return None;
+    }
     match decompressor.decompress(codec, bytes) {
-        Ok(bytes) => return Some(bytes),
+        Ok(bytes) => {
+            *budget = budget.saturating_sub(bytes.len());
+            return Some(bytes);
+        }
         Err(CodecError::TooLarge) => counters.refuse(Malformed::DecompressionBomb),
         Err(CodecError::Damaged) => counters.refuse(Malformed::Compression),
     }

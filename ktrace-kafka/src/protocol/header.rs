@@ -6,7 +6,7 @@ use super::reader::{ParseError, Reader, Result};
 /// The largest request that a broker takes by default (`socket.request.max.bytes`), and a sane bound of responses.
 pub const MAX_FRAME_BYTES: u32 = 100 * 1024 * 1024;
 
-/// The longest client id that is believed: Kafka's own limit is that of an int16 length.
+/// The longest client id that is kept: Kafka's own limit is that of an int16 length.
 const MAX_CLIENT_ID_BYTES: usize = 1024;
 
 /// A request's header, and where its body begins.
@@ -36,7 +36,7 @@ impl<'a> RequestHeader<'a> {
         if api_key == 7 && version == 0 {
             return Ok((header, reader.left()));
         }
-        header.client_id = reader.nullable_string("client id")?;
+        header.client_id = reader.nullable_string("client id")?.filter(|id| id.len() <= MAX_CLIENT_ID_BYTES);
         if !api.is_flexible(version) {
             return Ok((header, reader.left()));
         }
@@ -46,9 +46,21 @@ impl<'a> RequestHeader<'a> {
     }
 
     /// Whether bytes (with their size prefix) may be the head of a request, told by the header alone: a known API, a
-    /// released version, a client id of printable text. Used to find a frame boundary, and to tell Kafka from others.
+    /// released version, a client id of printable text. Used to find a frame boundary in the middle of a stream.
     #[must_use]
     pub fn is_plausible(bytes: &[u8]) -> bool {
+        Self::may_be(bytes, 0, |byte| (0x20..0x7f).contains(&byte) || byte >= 0x80)
+    }
+
+    /// The same for the first bytes of a connection, where a boundary is: versions to come and odd client ids are let
+    /// through, as other protocols are told apart by less.
+    #[must_use]
+    pub fn may_begin(bytes: &[u8]) -> bool {
+        Self::may_be(bytes, VERSIONS_TO_COME, |byte| byte != 0)
+    }
+
+    #[inline]
+    fn may_be(bytes: &[u8], versions_to_come: i16, is_text: impl Fn(u8) -> bool) -> bool {
         let Some((&[s0, s1, s2, s3, k0, k1, v0, v1], rest)) = bytes.split_first_chunk::<8>() else {
             return false;
         };
@@ -58,28 +70,33 @@ impl<'a> RequestHeader<'a> {
         }
         let size = u32::from_be_bytes([s0, s1, s2, s3]);
         let Some(api) = Api::of(i16::from(k1)) else { return false };
-        if !(8..=MAX_FRAME_BYTES).contains(&size) || i16::from(v1) > api.newest {
-            return false;
-        }
-        let mut reader = Reader::new(rest, false);
-        if !reader.i32("correlation id").is_ok_and(|id| id >= 0) {
+        let newest = api.newest.saturating_add(versions_to_come);
+        if !(8..=MAX_FRAME_BYTES).contains(&size) || i16::from(v1) > newest {
             return false;
         }
         if api.key == 7 && v1 == 0 {
-            return size == 12;
+            return size == 8;
+        }
+        let mut reader = Reader::new(rest, false);
+        // Any: clients let it wrap into the negative.
+        if reader.i32("correlation id").is_err() {
+            return false;
         }
         match reader.i16("client id").map(usize::try_from) {
             Ok(Ok(len)) => {
                 len <= MAX_CLIENT_ID_BYTES
                     && u32::try_from(len).is_ok_and(|len| len.saturating_add(10) <= size)
                     // A cut client id is judged by what is there of it.
-                    && reader.left().iter().take(len).all(|byte| (0x20..0x7f).contains(byte) || *byte >= 0x80)
+                    && reader.left().iter().take(len).all(|byte| is_text(*byte))
             }
             Ok(Err(_)) => rest.get(4..6) == Some(&[0xff, 0xff]) && size >= 10,
             Err(_) => false,
         }
     }
 }
+
+/// How far beyond the table a version may be at a connection's beginning: Kafka adds one or two a year.
+const VERSIONS_TO_COME: i16 = 16;
 
 /// Reads a response's correlation id (of a frame without its size prefix).
 pub fn correlation_id(frame: &[u8]) -> Result<i32> {
@@ -140,7 +157,10 @@ mod tests {
         assert!(RequestHeader::is_plausible(&frame(18, 4, Some("rdkafka"), b"\0\0")));
         assert!(RequestHeader::is_plausible(&frame(3, 1, None, b"")));
         assert!(RequestHeader::is_plausible(&frame(3, 1, Some(""), b"")));
-        assert!(!RequestHeader::is_plausible(&frame(3, 44, Some("x"), b"")), "no such version");
+        assert!(!RequestHeader::is_plausible(&frame(3, 20, Some("x"), b"")), "no such version");
+        assert!(RequestHeader::may_begin(&frame(3, 20, Some("x"), b"")), "but one to come");
+        assert!(!RequestHeader::may_begin(&frame(3, 44, Some("x"), b"")));
+        assert!(RequestHeader::may_begin(&frame(3, 1, Some("a\x01b"), b"")), "an odd client id");
         assert!(!RequestHeader::is_plausible(&frame(300, 1, Some("x"), b"")), "no such API");
         assert!(!RequestHeader::is_plausible(&frame(3, 1, Some("a\x01b"), b"")), "not a text");
         assert!(!RequestHeader::is_plausible(b"GET / HTTP/1.1\r\nHost: x\r\n"));

@@ -60,6 +60,7 @@ fn topic(version: i16, body: &mut Reader<'_>, visitor: &mut impl Visitor) -> Res
         let id = body.uuid("topic id")?;
         if let Some(name) = name
             && id != 0
+            && name.len() <= 249
         {
             visitor.topic(id, name);
         }

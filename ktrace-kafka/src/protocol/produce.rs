@@ -96,5 +96,5 @@ pub fn read_response<'a>(
 }
 
 fn read_topic<'a>(version: i16, body: &mut Reader<'a>) -> Result<Topic<'a>> {
-    if version >= 13 { body.uuid("topic id").map(Topic::Id) } else { body.string("topic").map(Topic::Name) }
+    if version >= 13 { body.uuid("topic id").map(Topic::Id) } else { body.topic("topic").map(Topic::Name) }
 }

@@ -142,6 +142,12 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map(Some).map_err(|_| ParseError::Malformed(what))
     }
 
+    /// A topic's name: at most 249 characters of ASCII (`org.apache.kafka.common.internals.Topic`).
+    pub fn topic(&mut self, what: &'static str) -> Result<&'a str> {
+        self.string(what)
+            .and_then(|name| if name.len() > 249 { Err(ParseError::Malformed(what)) } else { Ok(name) })
+    }
+
     /// A string that may not be null.
     pub fn string(&mut self, what: &'static str) -> Result<&'a str> {
         self.nullable_string(what)?.ok_or(ParseError::Malformed(what))
