@@ -11,7 +11,10 @@
 //! missing from the queue, or responses: then the correlation id alone decides, and what lies before is given up.
 
 mod exchange;
+mod pending;
 mod record_set;
+mod requests;
+mod responses;
 mod session;
 
 use std::collections::VecDeque;
@@ -20,14 +23,15 @@ use bytes::Bytes;
 
 use crate::codec::Decompressor;
 use crate::context::Extractor;
-use crate::counters::{Counters, Lost, Malformed};
-use crate::protocol::api::{Api, key};
-use crate::protocol::header::{self, RequestHeader};
-use crate::protocol::sink::{Head, ResponseHead, Sink};
-use crate::stream::frame::{Frame, Framer, Reader, Verdict};
-use crate::stream::{Run, Stream};
+use crate::counters::{Counters, Lost};
+use crate::protocol::api::key;
+use crate::protocol::sink::Sink;
+use crate::stream::frame::Framer;
+use crate::stream::{Piece, Run, Stream};
 
-use exchange::{confirms, is_read};
+use pending::Pending;
+use requests::Requests;
+use responses::Responses;
 use session::Session;
 
 /// Which way bytes go.
@@ -112,46 +116,6 @@ impl Scratch {
         }
     }
 }
-
-/// A request that waits for its response.
-struct Pending {
-    api_key: i16,
-    version: i16,
-    correlation_id: i32,
-    client_id: Option<Bytes>,
-    seq: u32,
-    start_ns: u64,
-    end_ns: u64,
-    /// Its body, where the API's is read; empty else.
-    body: Bytes,
-    /// A gap took a part, or it was too much to keep: its response is passed over.
-    broken: bool,
-    /// It may be one that has no response (a broken Produce whose acks were not seen).
-    perhaps_silent: bool,
-}
-
-impl Pending {
-    /// Whether a response of `len` bytes, of which these are there, may be the one to this request.
-    fn is_answered_by(&self, correlation_id: i32, frame: &[u8], len: usize) -> bool {
-        self.correlation_id == correlation_id && confirms(self.api_key, self.version, frame, len)
-    }
-
-    fn head(&self, response: Option<ResponseHead>) -> Head<'_> {
-        Head {
-            api_key: self.api_key,
-            version: self.version,
-            correlation_id: self.correlation_id,
-            client_id: self.client_id.as_deref().and_then(|id| std::str::from_utf8(id).ok()),
-            request_start_ns: self.start_ns,
-            request_end_ns: self.end_ns,
-            request_seq: self.seq,
-            response,
-        }
-    }
-}
-
-/// Requests of the same correlation id that a response is held against: ids come again only in odd clients.
-const MAX_CANDIDATES: usize = 4;
 
 /// What a connection was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,288 +287,11 @@ impl Connection {
     }
 }
 
-/// Reads the frames of the requests.
-struct Requests<'x, S> {
-    exchanges: &'x mut Exchanges,
-    scratch: &'x mut Scratch,
-    sink: &'x mut S,
-}
-
-/// Reads the frames of the responses.
-struct Responses<'x, S> {
-    exchanges: &'x mut Exchanges,
-    scratch: &'x mut Scratch,
-    sink: &'x mut S,
-}
-
-fn count_gap(piece: crate::stream::Piece<'_>, counters: &mut Counters) -> bool {
-    let crate::stream::Piece::Gap { bytes } = piece else { return false };
+fn count_gap(piece: Piece<'_>, counters: &mut Counters) -> bool {
+    let Piece::Gap { bytes } = piece else { return false };
     counters.lose(Lost::Gap);
     counters.gap_bytes = counters.gap_bytes.saturating_add(bytes);
     true
-}
-
-impl<S: Sink> Requests<'_, S> {
-    fn piece(&mut self, framer: &mut Option<Framer>, piece: crate::stream::Piece<'_>, max_bytes: usize) {
-        if count_gap(piece, &mut self.scratch.counters) {
-            self.exchanges.missed_requests = true;
-            // It may have taken a Fetch that moved the consumer elsewhere.
-            self.exchanges.session = Session::default();
-        }
-        let Some(framer) = framer else { return };
-        if framer.is_searching() {
-            self.exchanges.missed_requests = true;
-        }
-        // A connection seen from its beginning begins with a request, or it is not Kafka.
-        if self.exchanges.speaks == Speaks::Unknown
-            && !framer.is_searching()
-            && let crate::stream::Piece::Data { bytes, .. } = piece
-            && framer.held_bytes() == 0
-        {
-            if is_tls(bytes) {
-                self.exchanges.speaks = Speaks::Tls;
-                return;
-            }
-            if bytes.len() >= header::PLAUSIBLE_BYTES && !RequestHeader::may_begin(bytes) {
-                self.exchanges.speaks = Speaks::Other;
-                return;
-            }
-        }
-        framer.push(piece, max_bytes, self);
-    }
-}
-
-/// A TLS record of the handshake: type 22, version 3.x.
-fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [22, 3, 0..=4, ..])
-}
-
-impl<S: Sink> Reader for Requests<'_, S> {
-    fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
-        let Some((size, frame)) = bytes.split_first_chunk() else { return false };
-        let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
-        let found = RequestHeader::is_plausible(bytes)
-            && exchange::request_is_plausible(frame, len, self.exchanges.client_id.as_deref());
-        self.exchanges.unconfirmed |= found;
-        found
-    }
-
-    fn bad_size(&mut self) -> Verdict {
-        self.refuse()
-    }
-
-    fn frame(&mut self, frame: Frame<'_>) -> Verdict {
-        let Frame { bytes, broken, seq, start_ns, end_ns } = frame;
-        let (header, body) = match RequestHeader::read(bytes) {
-            Ok(read) => read,
-            Err(_) if broken => {
-                // Its header is gone: nobody knows what its response is to be.
-                self.scratch.counters.lose(Lost::FrameBroken);
-                self.exchanges.missed_requests = true;
-                return Verdict::Next;
-            }
-            Err(_) => return self.refuse(),
-        };
-        // What a search found is believed when all of it is there.
-        if self.exchanges.unconfirmed && !broken && !exchange::request_is_plausible(bytes, bytes.len(), None)
-        {
-            return self.refuse();
-        }
-        if broken {
-            self.scratch.counters.lose(Lost::FrameBroken);
-        } else {
-            self.scratch.counters.frames = self.scratch.counters.frames.saturating_add(1);
-        }
-        let acks = (header.api_key == key::PRODUCE).then(|| header::produce_acks(header.version, body));
-        let mut pending = Pending {
-            api_key: header.api_key,
-            version: header.version,
-            correlation_id: header.correlation_id,
-            client_id: self.exchanges.client(header.client_id),
-            seq,
-            start_ns,
-            end_ns,
-            body: Bytes::new(),
-            broken,
-            perhaps_silent: acks == Some(None),
-        };
-        if acks == Some(Some(0)) {
-            if !broken {
-                exchange::read(
-                    &pending.head(None),
-                    body,
-                    &[],
-                    &mut self.exchanges.session,
-                    self.scratch,
-                    self.sink,
-                );
-            }
-            return Verdict::Next;
-        }
-        let limits = self.scratch.limits;
-        if self.exchanges.pending.len() >= limits.pending {
-            self.scratch.counters.lose(Lost::TooManyPending);
-            self.exchanges.missed_requests = true;
-            return Verdict::Next;
-        }
-        if !broken && is_read(header.api_key) {
-            let held = self.exchanges.pending_bytes.saturating_add(body.len());
-            if held > limits.pending_bytes {
-                self.scratch.counters.lose(Lost::TooManyPending);
-                pending.broken = true;
-            } else {
-                self.exchanges.pending_bytes = held;
-                pending.body = Bytes::copy_from_slice(body);
-            }
-        }
-        self.exchanges.pending.push_back(pending);
-        Verdict::Next
-    }
-}
-
-impl<S> Requests<'_, S> {
-    fn refuse(&mut self) -> Verdict {
-        if self.exchanges.speaks == Speaks::Unknown {
-            self.exchanges.speaks = Speaks::Other;
-            return Verdict::Stop;
-        }
-        self.scratch.counters.refuse(Malformed::Frame);
-        self.exchanges.missed_requests = true;
-        Verdict::Lost
-    }
-}
-
-impl<S: Sink> Responses<'_, S> {
-    fn piece(&mut self, framer: &mut Option<Framer>, piece: crate::stream::Piece<'_>, max_bytes: usize) {
-        if count_gap(piece, &mut self.scratch.counters) {
-            self.exchanges.missed_responses = true;
-        }
-        let Some(framer) = framer else { return };
-        if framer.is_searching() {
-            self.exchanges.missed_responses = true;
-        }
-        framer.push(piece, max_bytes, self);
-    }
-}
-
-impl<S: Sink> Reader for Responses<'_, S> {
-    /// A response names neither its API nor its version: it is found by the correlation id of a pending request, and by
-    /// being what that request's API answers. Small numbers abound in any data, so one that is not whole yet is believed
-    /// only where a segment begins with it.
-    fn plausible(&mut self, bytes: &[u8], first: bool) -> bool {
-        let Some((&[s0, s1, s2, s3, c0, c1, c2, c3], _)) = bytes.split_first_chunk::<8>() else {
-            return false;
-        };
-        if s0 > 6 {
-            return false;
-        }
-        let size = u32::from_be_bytes([s0, s1, s2, s3]);
-        let id = i32::from_be_bytes([c0, c1, c2, c3]);
-        if !(4..=header::MAX_FRAME_BYTES).contains(&size) {
-            return false;
-        }
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let frame = bytes.get(4..).unwrap_or_default();
-        if frame.len() < size && !first {
-            return false;
-        }
-        let mut candidates = self.exchanges.pending.iter().filter(|pending| pending.correlation_id == id);
-        if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, frame, size)) {
-            return false;
-        }
-        // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
-        match frame.get(size..) {
-            None | Some([]) => true,
-            Some([_, _, _, _, c0, c1, c2, c3, ..]) => {
-                let next = i32::from_be_bytes([*c0, *c1, *c2, *c3]);
-                self.exchanges.pending.iter().any(|pending| pending.correlation_id == next)
-            }
-            Some(_) => false,
-        }
-    }
-
-    fn bad_size(&mut self) -> Verdict {
-        self.scratch.counters.refuse(Malformed::Frame);
-        self.exchanges.missed_responses = true;
-        Verdict::Lost
-    }
-
-    fn frame(&mut self, frame: Frame<'_>) -> Verdict {
-        let Frame { bytes, broken, seq, start_ns, end_ns } = frame;
-        let exchanges = &mut *self.exchanges;
-        let counters = &mut self.scratch.counters;
-        if !broken {
-            counters.frames = counters.frames.saturating_add(1);
-        }
-        let Ok(id) = header::correlation_id(bytes) else {
-            if broken {
-                // Whose response it was is known by what the next one is.
-                counters.lose(Lost::FrameBroken);
-                exchanges.missed_responses = true;
-                return Verdict::Next;
-            }
-            counters.refuse(Malformed::Frame);
-            return Verdict::Lost;
-        };
-        let place = if exchanges.missed_responses && !broken {
-            // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
-            // and then nobody can tell which request it is.
-            let mut tries = 0_usize;
-            let mut answers = |pending: &Pending| {
-                tries = tries.saturating_add(usize::from(pending.correlation_id == id));
-                tries <= MAX_CANDIDATES && pending.is_answered_by(id, bytes, bytes.len())
-            };
-            let first = exchanges.pending.iter().position(&mut answers);
-            let last = exchanges.pending.iter().rposition(|pending| pending.correlation_id == id);
-            let last = first.and(last);
-            if first != last {
-                exchanges.give_up(last.map_or(0, |last| last.saturating_add(1)), counters);
-                return Verdict::Next;
-            }
-            first
-        } else {
-            exchanges.pending.iter().position(|pending| pending.correlation_id == id)
-        };
-        let Some(place) = place else {
-            if exchanges.missed_requests || exchanges.pending.is_empty() {
-                counters.lose(Lost::ResponseWithoutRequest);
-                return Verdict::Next;
-            }
-            counters.refuse(Malformed::ResponseOrder);
-            exchanges.missed_responses = true;
-            return Verdict::Lost;
-        };
-        let passed_over_is_fine = exchanges.missed_responses
-            || exchanges.pending.iter().take(place).all(|pending| pending.perhaps_silent);
-        if place > 0 && !passed_over_is_fine {
-            counters.refuse(Malformed::ResponseOrder);
-            exchanges.missed_responses = true;
-            return Verdict::Lost;
-        }
-        exchanges.give_up(place, counters);
-        let Some(pending) = exchanges.pending.pop_front() else { return Verdict::Lost };
-        if exchanges.pending.is_empty() && exchanges.pending.capacity() > 16 {
-            exchanges.pending = VecDeque::new();
-        }
-        exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.body.len());
-        exchanges.missed_responses = false;
-        exchanges.unconfirmed = false;
-        exchanges.missed_requests &= !exchanges.pending.is_empty();
-        exchanges.speaks = Speaks::Kafka;
-        if broken {
-            counters.lose(Lost::FrameBroken);
-        }
-        if broken || pending.broken {
-            // What a broken Fetch asked for, or got, is not known: neither is where the consumer stands.
-            if pending.api_key == key::FETCH {
-                exchanges.session = Session::default();
-            }
-            return Verdict::Next;
-        }
-        let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
-        exchange::read(&head, &pending.body, bytes, &mut exchanges.session, self.scratch, self.sink);
-        Verdict::Next
-    }
 }
 
 impl Exchanges {
@@ -630,10 +317,4 @@ impl Exchanges {
         }
         self.client_id.clone()
     }
-}
-
-/// Whether an API of this key is in the table (its framing is kept either way).
-#[must_use]
-pub fn is_known(api_key: i16) -> bool {
-    Api::of(api_key).is_some()
 }

@@ -1,0 +1,43 @@
+//! A request that waits for its response.
+
+use bytes::Bytes;
+
+use super::exchange::confirms;
+use crate::protocol::sink::{Head, ResponseHead};
+
+/// A request that waits for its response.
+pub struct Pending {
+    pub api_key: i16,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<Bytes>,
+    pub seq: u32,
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// Its body, where the API's is read; empty else.
+    pub body: Bytes,
+    /// A gap took a part, or it was too much to keep: its response is passed over.
+    pub broken: bool,
+    /// It may be one that has no response (a broken Produce whose acks were not seen).
+    pub perhaps_silent: bool,
+}
+
+impl Pending {
+    /// Whether a response of `len` bytes, of which these are there, may be the one to this request.
+    pub fn is_answered_by(&self, correlation_id: i32, frame: &[u8], len: usize) -> bool {
+        self.correlation_id == correlation_id && confirms(self.api_key, self.version, frame, len)
+    }
+
+    pub fn head(&self, response: Option<ResponseHead>) -> Head<'_> {
+        Head {
+            api_key: self.api_key,
+            version: self.version,
+            correlation_id: self.correlation_id,
+            client_id: self.client_id.as_deref().and_then(|id| std::str::from_utf8(id).ok()),
+            request_start_ns: self.start_ns,
+            request_end_ns: self.end_ns,
+            request_seq: self.seq,
+            response,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The frames of the requests: each waits for its response, or is told at once where it has none.
+
+use bytes::Bytes;
+
+use super::exchange::{self, is_read};
+use super::pending::Pending;
+use super::{Exchanges, Scratch, Session, Speaks, count_gap};
+use crate::counters::{Lost, Malformed};
+use crate::protocol::api::key;
+use crate::protocol::header::{self, RequestHeader};
+use crate::protocol::sink::Sink;
+use crate::stream::Piece;
+use crate::stream::frame::{Frame, Framer, Reader, Verdict};
+
+/// Reads the frames of the requests.
+pub struct Requests<'x, S> {
+    pub exchanges: &'x mut Exchanges,
+    pub scratch: &'x mut Scratch,
+    pub sink: &'x mut S,
+}
+
+impl<S: Sink> Requests<'_, S> {
+    pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
+        if count_gap(piece, &mut self.scratch.counters) {
+            self.exchanges.missed_requests = true;
+            // It may have taken a Fetch that moved the consumer elsewhere.
+            self.exchanges.session = Session::default();
+        }
+        let Some(framer) = framer else { return };
+        if framer.is_searching() {
+            self.exchanges.missed_requests = true;
+        }
+        // A connection seen from its beginning begins with a request, or it is not Kafka.
+        if self.exchanges.speaks == Speaks::Unknown
+            && !framer.is_searching()
+            && let Piece::Data { bytes, .. } = piece
+            && framer.held_bytes() == 0
+        {
+            if is_tls(bytes) {
+                self.exchanges.speaks = Speaks::Tls;
+                return;
+            }
+            if bytes.len() >= header::PLAUSIBLE_BYTES && !RequestHeader::may_begin(bytes) {
+                self.exchanges.speaks = Speaks::Other;
+                return;
+            }
+        }
+        framer.push(piece, max_bytes, self);
+    }
+}
+
+/// A TLS record of the handshake: type 22, version 3.x.
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [22, 3, 0..=4, ..])
+}
+
+impl<S: Sink> Reader for Requests<'_, S> {
+    fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
+        let Some((size, frame)) = bytes.split_first_chunk() else { return false };
+        let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
+        let found = RequestHeader::is_plausible(bytes)
+            && exchange::request_is_plausible(frame, len, self.exchanges.client_id.as_deref());
+        self.exchanges.unconfirmed |= found;
+        found
+    }
+
+    fn bad_size(&mut self) -> Verdict {
+        self.refuse()
+    }
+
+    fn frame(&mut self, frame: Frame<'_>) -> Verdict {
+        let Frame { bytes, broken, seq, start_ns, end_ns } = frame;
+        let (header, body) = match RequestHeader::read(bytes) {
+            Ok(read) => read,
+            Err(_) if broken => {
+                // Its header is gone: nobody knows what its response is to be.
+                self.scratch.counters.lose(Lost::FrameBroken);
+                self.exchanges.missed_requests = true;
+                return Verdict::Next;
+            }
+            Err(_) => return self.refuse(),
+        };
+        // What a search found is believed when all of it is there.
+        if self.exchanges.unconfirmed && !broken && !exchange::request_is_plausible(bytes, bytes.len(), None)
+        {
+            return self.refuse();
+        }
+        if broken {
+            self.scratch.counters.lose(Lost::FrameBroken);
+        } else {
+            self.scratch.counters.frames = self.scratch.counters.frames.saturating_add(1);
+        }
+        let acks = (header.api_key == key::PRODUCE).then(|| header::produce_acks(header.version, body));
+        let mut pending = Pending {
+            api_key: header.api_key,
+            version: header.version,
+            correlation_id: header.correlation_id,
+            client_id: self.exchanges.client(header.client_id),
+            seq,
+            start_ns,
+            end_ns,
+            body: Bytes::new(),
+            broken,
+            perhaps_silent: acks == Some(None),
+        };
+        if acks == Some(Some(0)) {
+            if !broken {
+                exchange::read(
+                    &pending.head(None),
+                    body,
+                    &[],
+                    &mut self.exchanges.session,
+                    self.scratch,
+                    self.sink,
+                );
+            }
+            return Verdict::Next;
+        }
+        let limits = self.scratch.limits;
+        if self.exchanges.pending.len() >= limits.pending {
+            self.scratch.counters.lose(Lost::TooManyPending);
+            self.exchanges.missed_requests = true;
+            return Verdict::Next;
+        }
+        if !broken && is_read(header.api_key) {
+            let held = self.exchanges.pending_bytes.saturating_add(body.len());
+            if held > limits.pending_bytes {
+                self.scratch.counters.lose(Lost::TooManyPending);
+                pending.broken = true;
+            } else {
+                self.exchanges.pending_bytes = held;
+                pending.body = Bytes::copy_from_slice(body);
+            }
+        }
+        self.exchanges.pending.push_back(pending);
+        Verdict::Next
+    }
+}
+
+impl<S> Requests<'_, S> {
+    fn refuse(&mut self) -> Verdict {
+        if self.exchanges.speaks == Speaks::Unknown {
+            self.exchanges.speaks = Speaks::Other;
+            return Verdict::Stop;
+        }
+        self.scratch.counters.refuse(Malformed::Frame);
+        self.exchanges.missed_requests = true;
+        Verdict::Lost
+    }
+}

@@ -1,0 +1,156 @@
+//! The frames of the responses: each is held against the request that it answers.
+
+use std::collections::VecDeque;
+
+use super::exchange;
+use super::pending::Pending;
+use super::{Exchanges, Scratch, Session, Speaks, count_gap};
+use crate::counters::{Lost, Malformed};
+use crate::protocol::api::key;
+use crate::protocol::header;
+use crate::protocol::sink::{ResponseHead, Sink};
+use crate::stream::Piece;
+use crate::stream::frame::{Frame, Framer, Reader, Verdict};
+
+/// Requests of the same correlation id that a response is held against: ids come again only in odd clients.
+const MAX_CANDIDATES: usize = 4;
+
+/// Reads the frames of the responses.
+pub struct Responses<'x, S> {
+    pub exchanges: &'x mut Exchanges,
+    pub scratch: &'x mut Scratch,
+    pub sink: &'x mut S,
+}
+
+impl<S: Sink> Responses<'_, S> {
+    pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
+        if count_gap(piece, &mut self.scratch.counters) {
+            self.exchanges.missed_responses = true;
+        }
+        let Some(framer) = framer else { return };
+        if framer.is_searching() {
+            self.exchanges.missed_responses = true;
+        }
+        framer.push(piece, max_bytes, self);
+    }
+}
+
+impl<S: Sink> Reader for Responses<'_, S> {
+    /// A response names neither its API nor its version: it is found by the correlation id of a pending request, and by
+    /// being what that request's API answers. Small numbers abound in any data, so one that is not whole yet is believed
+    /// only where a segment begins with it.
+    fn plausible(&mut self, bytes: &[u8], first: bool) -> bool {
+        let Some((&[s0, s1, s2, s3, c0, c1, c2, c3], _)) = bytes.split_first_chunk::<8>() else {
+            return false;
+        };
+        if s0 > 6 {
+            return false;
+        }
+        let size = u32::from_be_bytes([s0, s1, s2, s3]);
+        let id = i32::from_be_bytes([c0, c1, c2, c3]);
+        if !(4..=header::MAX_FRAME_BYTES).contains(&size) {
+            return false;
+        }
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let frame = bytes.get(4..).unwrap_or_default();
+        if frame.len() < size && !first {
+            return false;
+        }
+        let mut candidates = self.exchanges.pending.iter().filter(|pending| pending.correlation_id == id);
+        if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, frame, size)) {
+            return false;
+        }
+        // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
+        match frame.get(size..) {
+            None | Some([]) => true,
+            Some([_, _, _, _, c0, c1, c2, c3, ..]) => {
+                let next = i32::from_be_bytes([*c0, *c1, *c2, *c3]);
+                self.exchanges.pending.iter().any(|pending| pending.correlation_id == next)
+            }
+            Some(_) => false,
+        }
+    }
+
+    fn bad_size(&mut self) -> Verdict {
+        self.scratch.counters.refuse(Malformed::Frame);
+        self.exchanges.missed_responses = true;
+        Verdict::Lost
+    }
+
+    fn frame(&mut self, frame: Frame<'_>) -> Verdict {
+        let Frame { bytes, broken, seq, start_ns, end_ns } = frame;
+        let exchanges = &mut *self.exchanges;
+        let counters = &mut self.scratch.counters;
+        if !broken {
+            counters.frames = counters.frames.saturating_add(1);
+        }
+        let Ok(id) = header::correlation_id(bytes) else {
+            if broken {
+                // Whose response it was is known by what the next one is.
+                counters.lose(Lost::FrameBroken);
+                exchanges.missed_responses = true;
+                return Verdict::Next;
+            }
+            counters.refuse(Malformed::Frame);
+            return Verdict::Lost;
+        };
+        let place = if exchanges.missed_responses && !broken {
+            // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
+            // and then nobody can tell which request it is.
+            let mut tries = 0_usize;
+            let mut answers = |pending: &Pending| {
+                tries = tries.saturating_add(usize::from(pending.correlation_id == id));
+                tries <= MAX_CANDIDATES && pending.is_answered_by(id, bytes, bytes.len())
+            };
+            let first = exchanges.pending.iter().position(&mut answers);
+            let last = exchanges.pending.iter().rposition(|pending| pending.correlation_id == id);
+            let last = first.and(last);
+            if first != last {
+                exchanges.give_up(last.map_or(0, |last| last.saturating_add(1)), counters);
+                return Verdict::Next;
+            }
+            first
+        } else {
+            exchanges.pending.iter().position(|pending| pending.correlation_id == id)
+        };
+        let Some(place) = place else {
+            if exchanges.missed_requests || exchanges.pending.is_empty() {
+                counters.lose(Lost::ResponseWithoutRequest);
+                return Verdict::Next;
+            }
+            counters.refuse(Malformed::ResponseOrder);
+            exchanges.missed_responses = true;
+            return Verdict::Lost;
+        };
+        let passed_over_is_fine = exchanges.missed_responses
+            || exchanges.pending.iter().take(place).all(|pending| pending.perhaps_silent);
+        if place > 0 && !passed_over_is_fine {
+            counters.refuse(Malformed::ResponseOrder);
+            exchanges.missed_responses = true;
+            return Verdict::Lost;
+        }
+        exchanges.give_up(place, counters);
+        let Some(pending) = exchanges.pending.pop_front() else { return Verdict::Lost };
+        if exchanges.pending.is_empty() && exchanges.pending.capacity() > 16 {
+            exchanges.pending = VecDeque::new();
+        }
+        exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.body.len());
+        exchanges.missed_responses = false;
+        exchanges.unconfirmed = false;
+        exchanges.missed_requests &= !exchanges.pending.is_empty();
+        exchanges.speaks = Speaks::Kafka;
+        if broken {
+            counters.lose(Lost::FrameBroken);
+        }
+        if broken || pending.broken {
+            // What a broken Fetch asked for, or got, is not known: neither is where the consumer stands.
+            if pending.api_key == key::FETCH {
+                exchanges.session = Session::default();
+            }
+            return Verdict::Next;
+        }
+        let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
+        exchange::read(&head, &pending.body, bytes, &mut exchanges.session, self.scratch, self.sink);
+        Verdict::Next
+    }
+}
