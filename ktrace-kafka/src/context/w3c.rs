@@ -1,6 +1,6 @@
 //! W3C Trace Context: `traceparent` and `tracestate` (<https://www.w3.org/TR/trace-context/>).
 
-use super::{Read, Values, hex, span_id, text, trace_id};
+use super::{Read, TraceId, Values, hex, span_id, text};
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`.
 const LEN: usize = 55;
@@ -29,19 +29,17 @@ pub fn read_activity<'a>(values: &Values<'_, 'a>) -> Read<'a> {
 /// Reads a `traceparent`.
 pub fn parse<'a>(parent: &[u8], state: Option<&'a str>) -> Option<Read<'a>> {
     let (known, more) = parent.split_at_checked(LEN)?;
-    let mut fields = known.split(|&byte| byte == b'-');
-    let [version]: [u8; 1] = hex::decode(fields.next()?)?;
+    // Every field has its place.
+    let (version, rest) = known.split_first_chunk::<2>()?;
+    let (trace, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<32>()?;
+    let (span, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<16>()?;
+    let flags = rest.strip_prefix(b"-")?;
+    let [version]: [u8; 1] = hex::decode(version)?;
     let longer_is_legal = version != 0 && more.first() == Some(&b'-');
     if version == 0xff || !(more.is_empty() || longer_is_legal) {
         return None;
     }
-    let trace = fields.next().filter(|digits| digits.len() == 32)?;
-    let (trace_id, span_id) = (trace_id(trace)?, span_id(fields.next()?)?);
-    let [flags]: [u8; 1] = hex::decode(fields.next()?)?;
-    fields.next().is_none().then_some(Read::Context {
-        trace_id,
-        span_id: Some(span_id),
-        flags: Some(flags),
-        state,
-    })
+    let trace_id = TraceId::new(hex::decode(trace)?)?;
+    let [flags]: [u8; 1] = hex::decode(flags)?;
+    Some(Read::Context { trace_id, span_id: Some(span_id(span)?), flags: Some(flags), state })
 }
