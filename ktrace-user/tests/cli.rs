@@ -131,10 +131,21 @@ fn flags_beat_environment_beats_file_beats_default() {
     };
     let (flag, environment) = (["--config", &config], ("KTRACE_PORTS", "9092"));
     assert_eq!(connections(&[], &[]), 1, "default");
+    assert_eq!(connections(&[], &[("KTRACE_PORTS", ""), ("KTRACE_SAMPLE", "")]), 1, "empty is not set");
     assert_eq!(connections(&flag, &[]), 0, "file beats default");
     assert_eq!(connections(&[], &[("KTRACE_CONFIG", &config)]), 0, "the file's name from the environment");
     assert_eq!(connections(&flag, &[environment]), 1, "environment beats file");
     assert_eq!(connections(&[flag[0], flag[1], "--ports", "2"], &[environment]), 0, "flag beats environment");
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_is_told_before_the_work() {
+    let capture = file("unwritable.pcap", &pcap(&[b"x"]));
+    let output =
+        ktrace(&["replay", &capture, "-o", "json", "--summary", "/nonexistent/s.json"]).output().unwrap();
+    let (code, lines) = end(&output);
+    assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
+    assert!(output.stdout.is_empty() && lines[0].contains("/nonexistent/s.json"), "{lines:?}");
 }
 
 #[test]
@@ -164,6 +175,10 @@ fn wrong_export_settings_are_told_at_the_start() {
         assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
         assert!(lines[0].contains(&format!("{name}={value}")), "{lines:?}");
     }
+    let (code, lines) =
+        end(&ktrace(&["run"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense").output().unwrap());
+    assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
+    assert!(lines[0].contains("nonsense does not begin with http://"), "{lines:?}");
     assert_eq!(run(&["run", "--otlp", "localhost:4317"]).0, 2);
 }
 

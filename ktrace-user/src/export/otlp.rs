@@ -191,6 +191,12 @@ fn exporter(options: &OtlpOptions) -> Result<SpanExporter, ExportError> {
         first_set(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
             .map(|(_, value)| value)
     });
+    if let Some(endpoint) = &endpoint
+        && !endpoint.starts_with("http://")
+        && !endpoint.starts_with("https://")
+    {
+        return Err(wrong(format!("the endpoint {endpoint} does not begin with http:// or https://")));
+    }
     // 4318 is OTLP's port for HTTP, where gRPC never gets an answer.
     let usual = if endpoint.as_deref().is_some_and(is_http_port) { "http/protobuf" } else { "grpc" };
     let (name, protocol) = first_set(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"])
