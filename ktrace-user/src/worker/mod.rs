@@ -469,3 +469,6 @@ impl Sink for Listener<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

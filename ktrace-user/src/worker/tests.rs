@@ -1,0 +1,187 @@
+//! Events in, spans out: what happens around connections, with the smallest messages that Kafka knows.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+
+/// A size prefix before what follows.
+fn framed(parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+/// A batch of one record without key and value.
+fn batch() -> Vec<u8> {
+    let record = [12, 0, 0, 0, 1, 1, 0];
+    let mut rest = vec![];
+    rest.extend([0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    rest.extend(7_i64.to_be_bytes());
+    rest.extend(7_i64.to_be_bytes());
+    rest.extend([0xff; 14]);
+    rest.extend(1_u32.to_be_bytes());
+    rest.extend(record);
+    [&0_i64.to_be_bytes()[..], &(rest.len() as u32).to_be_bytes(), &rest].concat()
+}
+
+/// Produce v3 of one record to `topic`, client `me`.
+fn produce(id: i32, topic: &str) -> Vec<u8> {
+    let batch = batch();
+    framed(&[
+        &[0, 0, 0, 3],
+        &id.to_be_bytes(),
+        &text("me"),
+        &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 1],
+        &text(topic),
+        &[0, 0, 0, 1, 0, 0, 0, 0],
+        &(batch.len() as u32).to_be_bytes(),
+        &batch,
+    ])
+}
+
+/// The answer, with the record's offset.
+fn produced(id: i32, topic: &str, offset: i64) -> Vec<u8> {
+    framed(&[
+        &id.to_be_bytes(),
+        &[0, 0, 0, 1],
+        &text(topic),
+        &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+        &offset.to_be_bytes(),
+        &[0xff; 8],
+        &[0; 4],
+    ])
+}
+
+struct Watched {
+    worker: Worker,
+    spans: Rc<RefCell<Vec<Span>>>,
+    now_ns: u64,
+}
+
+impl Watched {
+    fn new(sampling: Sampling) -> Self {
+        let spans = Rc::new(RefCell::new(vec![]));
+        let told = Rc::clone(&spans);
+        let options = WorkerOptions { sampling, ..WorkerOptions::default() };
+        let worker = Worker::new(options, Box::new(move |span| told.borrow_mut().push(span))).unwrap();
+        Self { worker, spans, now_ns: 1_000_000_000 }
+    }
+
+    fn segment(&mut self, ends: Ends, direction: Direction, seq: u32, ack: u32, payload: &[u8]) {
+        self.now_ns += 1000;
+        self.worker.event(Event::Segment(Segment {
+            connection: ConnectionId(1),
+            ends,
+            direction,
+            seq,
+            ack: Some(ack),
+            syn: false,
+            fin: false,
+            rst: false,
+            time_ns: self.now_ns,
+            payload,
+            len: payload.len() as u32,
+        }));
+    }
+
+    /// A message sent and acknowledged; the segments begin at these sequence numbers.
+    fn exchange(&mut self, ends: Ends, (client, broker): (u32, u32), offset: i64) {
+        let request = produce(5, "orders");
+        self.segment(ends, Direction::ToBroker, client, broker, &request);
+        let answer = produced(5, "orders", offset);
+        self.segment(ends, Direction::ToClient, broker, client.wrapping_add(request.len() as u32), &answer);
+    }
+
+    fn offsets(&self) -> Vec<i64> {
+        let offset = |span: &Span| {
+            span.attributes.iter().find_map(|(name, value)| match value {
+                Value::Int(offset) if *name == "messaging.kafka.offset" => Some(*offset),
+                _ => None,
+            })
+        };
+        self.spans.borrow().iter().filter_map(offset).collect()
+    }
+}
+
+fn ends(port: u16) -> Ends {
+    Ends { client: ([10, 0, 0, 1], port).into(), broker: ([10, 0, 0, 2], 9092).into() }
+}
+
+fn open(watched: &mut Watched, ends: Ends) {
+    watched.worker.event(Event::Opened { connection: ConnectionId(1), ends, owner: None });
+}
+
+#[test]
+fn a_message_becomes_a_span_of_its_client() {
+    let mut watched = Watched::new(Sampling::default());
+    open(&mut watched, ends(4000));
+    watched.exchange(ends(4000), (100, 200), 42);
+    let span = watched.spans.borrow()[0].clone();
+    assert_eq!((&*span.name, span.resource.service_name(), span.parent), ("send orders", "me", None));
+    assert_eq!(watched.offsets(), [42]);
+    assert_eq!(watched.worker.finish().exchanges, 1);
+}
+
+#[test]
+fn a_connection_that_was_forgotten_is_read_again_when_it_speaks() {
+    let mut watched = Watched::new(Sampling::default());
+    watched.exchange(ends(4000), (100, 200), 42);
+    watched.worker.event(Event::Closed { connection: ConnectionId(1) });
+    watched.now_ns += LINGER_NS + SWEEP_NS * 2;
+    watched.worker.event(Event::Tick { time_ns: watched.now_ns });
+    assert!(watched.worker.connections.is_empty());
+    watched.exchange(ends(4000), (100_000, 200_000), 43);
+    assert_eq!(watched.offsets(), [42, 43]);
+}
+
+#[test]
+fn a_silent_connection_is_kept_and_so_is_all_when_the_clock_jumps() {
+    let mut watched = Watched::new(Sampling::default());
+    watched.exchange(ends(4000), (100, 200), 42);
+    for jump in [1_i64 << 60, -(1 << 59)] {
+        watched.now_ns = watched.now_ns.checked_add_signed(jump).unwrap();
+        watched.worker.event(Event::Tick { time_ns: watched.now_ns });
+        assert_eq!(watched.worker.connections.len(), 1, "{jump}");
+    }
+}
+
+#[test]
+fn a_socket_that_connects_elsewhere_begins_anew() {
+    let mut watched = Watched::new(Sampling::default());
+    open(&mut watched, ends(4000));
+    watched.exchange(ends(4000), (1_000_000, 2_000_000), 42);
+    open(&mut watched, ends(4001));
+    // Sequence numbers that would be old ones of the first connection.
+    watched.exchange(ends(4001), (500_000, 600_000), 43);
+    assert_eq!(watched.offsets(), [42, 43]);
+    assert_eq!(watched.worker.finish().connections, 2);
+}
+
+#[test]
+fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
+    let mut watched = Watched::new(Sampling::default());
+    open(&mut watched, ends(4000));
+    watched.exchange(ends(4000), (100, 200), 42);
+    let mut request = produce(6, "orders");
+    // acks=0: behind the null transactional id.
+    request[18..20].copy_from_slice(&[0, 0]);
+    let at = 100 + produce(5, "orders").len() as u32 + 500;
+    watched.segment(ends(4000), Direction::ToBroker, at, 200, &request);
+    assert_eq!(watched.spans.borrow().len(), 1, "500 bytes before it are missing");
+    watched.now_ns += HOLE_NS + SWEEP_NS * 2;
+    watched.worker.event(Event::Tick { time_ns: watched.now_ns });
+    assert_eq!(watched.spans.borrow().len(), 2);
+    assert_eq!(watched.worker.finish().lost["gap_bytes"], 500);
+}
+
+#[test]
+fn what_is_not_sampled_is_not_made() {
+    let mut watched = Watched::new(Sampling::new(0.0));
+    watched.exchange(ends(4000), (100, 200), 42);
+    assert!(watched.spans.borrow().is_empty());
+    assert_eq!(watched.worker.finish().records, 1);
+}
