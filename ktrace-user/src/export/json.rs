@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::print::Format;
+use super::format::Format;
 use super::{Attributes, Kind, Resource, Span, Status, Value};
 
 /// The format `json`.

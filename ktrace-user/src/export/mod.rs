@@ -3,6 +3,7 @@
 //! A producer of spans never waits for a sink in live capture: a full queue drops the span and counts it. Replay waits instead,
 //! since a file does not run away.
 
+mod format;
 mod json;
 mod otlp;
 mod otlp_json;
@@ -18,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+pub use format::Format;
 pub use otlp::{OtlpOptions, otlp};
-pub use print::{Format, Output, print};
+pub use print::{Output, print};
 pub use queue::WhenFull;
 pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
 

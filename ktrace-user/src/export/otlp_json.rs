@@ -7,7 +7,7 @@ use opentelemetry_proto::transform::common::tonic::{Attributes, ResourceAttribut
 use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 
 use super::Span;
-use super::print::Format;
+use super::format::Format;
 use super::sdk::{Converter, SCHEMA_URL, by_resource};
 
 /// The format `otlp`: a line for each batch of spans.

@@ -4,8 +4,9 @@ use std::io::{self, BufWriter, IsTerminal, LineWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::format::Format;
 use super::queue::{Counters, queue};
-use super::{ExportError, Sink, Span, WhenFull, json, otlp_json, text};
+use super::{ExportError, Sink, WhenFull, json, otlp_json, text};
 
 /// Spans that wait to be printed. A terminal or a slow pipe gets this much patience; at some 1 KiB a span, 16 MiB.
 const QUEUE: usize = 16_384;
@@ -22,12 +23,6 @@ pub enum Output {
     Json,
     /// OTLP JSON lines, as the Collector's file exporter writes them
     Otlp,
-}
-
-/// Turns spans into bytes.
-pub trait Format: Send {
-    /// Appends `spans` in their order.
-    fn write(&mut self, spans: &[Span], out: &mut Vec<u8>);
 }
 
 /// Starts printing to standard output. When nobody reads it any more (`| head`), `stop` is set and the sink ends with [`ExportError::Closed`].

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::print::Format;
+use super::format::Format;
 use super::{Span, Value};
 
 /// Colours, used on a terminal only.
