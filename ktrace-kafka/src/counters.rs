@@ -32,6 +32,8 @@ reasons! {
         Unanswered = "unanswered",
         /// Requests waiting for a response over [`crate::Limits::pending`] or [`crate::Limits::pending_bytes`].
         TooManyPending = "too_many_pending",
+        /// Frames and requests given up because all connections together held too much. Counts connections.
+        MemoryLimit = "memory_limit",
         /// Responses whose request was never seen: of before the capture's start, or taken by a gap.
         ResponseWithoutRequest = "response_without_request",
         /// Requests and responses of an API version that is not read yet. Counts exchanges.

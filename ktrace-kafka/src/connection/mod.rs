@@ -189,6 +189,19 @@ impl Connection {
             .saturating_add(self.exchanges.pending_bytes)
     }
 
+    /// Gives back what it holds, as far as it is much: the frames at hand, and the requests that wait.
+    pub fn shed(&mut self, scratch: &mut Scratch) {
+        scratch.counters.lose(Lost::MemoryLimit);
+        for framer in [&mut self.requests.1, &mut self.responses.1].into_iter().flatten() {
+            framer.shed();
+        }
+        for pending in self.exchanges.pending.iter_mut().filter(|pending| !pending.body.is_empty()) {
+            pending.broken = true;
+            pending.body = Bytes::new();
+        }
+        self.exchanges.pending_bytes = 0;
+    }
+
     /// Takes a segment, and tells `sink` what it completes.
     pub fn push(&mut self, scratch: &mut Scratch, segment: Push<'_>, sink: &mut impl Sink) {
         if matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other) {

@@ -104,6 +104,15 @@ impl Framer {
         self.buffer.len()
     }
 
+    /// Holds no more than the head of the frame at hand, which counts as broken.
+    pub fn shed(&mut self) {
+        if let State::Inside { left, .. } = self.state {
+            self.state = State::Inside { left, broken: true };
+            self.buffer.truncate(BROKEN_HEAD_BYTES);
+            self.buffer.shrink_to_fit();
+        }
+    }
+
     /// Reads no further and holds nothing.
     pub fn stop(&mut self) {
         self.state = State::Stopped;

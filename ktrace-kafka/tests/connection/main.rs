@@ -418,6 +418,33 @@ fn ids_that_come_again_are_not_guessed_at() {
     assert_eq!(lines, told(&said)[6..], "the second response is passed over with the first two requests");
 }
 
+/// What a connection gives back is lost, and nothing else.
+#[test]
+fn what_was_shed_is_lost_and_what_follows_is_not() {
+    let said = [
+        client(produce(9, 1, -1, batch(&three(0), Compression::None))),
+        broker(produced(9, 1, 10, 0)),
+        client(fetch(11, 2, 7, 0)),
+        broker(fetched(11, 2, batch(&three(7), Compression::None), &[])),
+        client(produce(9, 3, -1, batch(&three(0), Compression::None))),
+        broker(produced(9, 3, 20, 0)),
+    ];
+    let whole = told(&said);
+    for (shed_at, lost) in [(2, 0..3), (3, 0..3), (5, 3..6), (6, 3..6)] {
+        let mut observed = Observed::default();
+        for (index, part) in segments(&said, 5, |len| len.min(200)).iter().enumerate() {
+            observed.push(part);
+            if index == shed_at {
+                observed.connection.shed(&mut observed.scratch);
+                assert!(observed.connection.held_bytes() <= 2048 + 4);
+            }
+        }
+        let mut expected = whole.clone();
+        expected.drain(lost);
+        assert_eq!(observed.finish().0, expected, "shed after segment {shed_at}");
+    }
+}
+
 #[test]
 fn what_is_not_kafka_is_given_up_at_its_first_bytes() {
     for (bytes, speaks) in [

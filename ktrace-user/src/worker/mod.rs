@@ -60,6 +60,10 @@ const HOLE_NS: u64 = 10_000_000_000;
 /// should they speak again, they are read from their next whole exchange on.
 const MAX_CONNECTIONS: usize = 128 << 10;
 
+/// Bytes of frames, requests and early segments that all connections together hold. Past it, the one that takes more gives
+/// back what it holds.
+const MAX_HELD_BYTES: usize = 512 << 20;
+
 /// Brokers whose cluster is remembered.
 const MAX_BROKERS: usize = 16 << 10;
 
@@ -97,6 +101,7 @@ pub struct Worker {
     told: Told,
     totals: Totals,
     swept_ns: u64,
+    held_bytes: usize,
 }
 
 /// What the connections of a worker share.
@@ -143,6 +148,7 @@ impl Worker {
             },
             totals: Totals::default(),
             swept_ns: 0,
+            held_bytes: 0,
         })
     }
 
@@ -238,7 +244,15 @@ impl Worker {
         };
         let mut listener =
             Listener { id: segment.connection, peer: &mut connection.peer, told: &mut self.told };
+        let held = connection.kafka.held_bytes();
         connection.kafka.push(&mut self.scratch, push, &mut listener);
+        self.held_bytes = self.held_bytes.saturating_sub(held).saturating_add(connection.kafka.held_bytes());
+        if self.held_bytes > MAX_HELD_BYTES {
+            let held = connection.kafka.held_bytes();
+            connection.kafka.shed(&mut self.scratch);
+            self.held_bytes =
+                self.held_bytes.saturating_sub(held).saturating_add(connection.kafka.held_bytes());
+        }
         if segment.fin {
             match segment.direction {
                 Direction::ToBroker => connection.fin.0 = true,
@@ -275,7 +289,10 @@ impl Worker {
         }
         for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.kafka.has_hole_since(hole_ns)) {
             let mut listener = Listener { id: *id, peer: &mut connection.peer, told: &mut self.told };
+            let held = connection.kafka.held_bytes();
             connection.kafka.give_up_holes(&mut self.scratch, &mut listener);
+            self.held_bytes =
+                self.held_bytes.saturating_sub(held).saturating_add(connection.kafka.held_bytes());
         }
         self.told.release(Some(now_ns));
     }
@@ -297,6 +314,7 @@ impl Worker {
 
     fn forget(&mut self, id: ConnectionId) {
         if let Some(mut connection) = self.connections.remove(&id) {
+            self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
             connection.kafka.finish(&mut self.scratch, &mut listener);
         }
