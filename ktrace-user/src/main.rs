@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
+/// Spans are made in one thread and freed in another, which musl's own allocator does one at a time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says. The exporter's library warns of
     // every batch, the agent of the first that fails.

@@ -2,7 +2,7 @@
 
 use globset::{Glob, GlobMatcher};
 
-use crate::export::{Span, Value};
+use crate::export::Span;
 
 /// Keeps a span or leaves it out.
 #[derive(Clone, Debug)]
@@ -62,10 +62,7 @@ impl Patterns {
 }
 
 fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
-    span.attributes.iter().find_map(|(key, value)| match value {
-        Value::Str(text) if *key == name => Some(&**text),
-        _ => None,
-    })
+    span.attributes.iter().find(|(key, _)| *key == name)?.1.as_text()
 }
 
 #[cfg(test)]
@@ -75,7 +72,7 @@ mod tests {
     use ktrace_kafka::context::{SpanId, TraceId};
 
     use super::*;
-    use crate::export::{Kind, Resource, Status};
+    use crate::export::{Kind, Resource, Status, Value};
 
     fn trace(random: u64) -> TraceId {
         let id = (0xaaaa_bbbb_cccc_dddd_ee00_u128 << 48) | u128::from(random);

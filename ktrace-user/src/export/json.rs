@@ -89,6 +89,7 @@ struct Native<'a>(&'a Value);
 impl Serialize for Native<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
+            Value::Static(text) => serializer.serialize_str(text),
             Value::Str(text) => serializer.serialize_str(text),
             Value::Int(number) => serializer.serialize_i64(*number),
             Value::Double(number) => serializer.serialize_f64(*number),

@@ -122,6 +122,7 @@ fn attributes(attributes: &Attributes) -> Vec<KeyValue> {
 
 fn sdk_value(value: &Value) -> opentelemetry::Value {
     match value {
+        Value::Static(text) => (*text).into(),
         Value::Str(text) => Arc::clone(text).into(),
         Value::Int(number) => (*number).into(),
         Value::Double(number) => (*number).into(),

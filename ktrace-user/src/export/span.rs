@@ -10,11 +10,25 @@ pub type Attributes = Vec<(&'static str, Value)>;
 /// An attribute's value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// Of the program itself: no span pays for it.
+    Static(&'static str),
     Str(Arc<str>),
     Int(i64),
     Double(f64),
     Bool(bool),
     StrArray(Vec<Arc<str>>),
+}
+
+impl Value {
+    /// The text, of a text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Static(text) => Some(text),
+            Self::Str(text) => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// The traced process as OpenTelemetry names it. Attribute names may come from the process (`OTEL_RESOURCE_ATTRIBUTES`), so they are owned.
@@ -30,10 +44,8 @@ impl Resource {
     pub fn service_name(&self) -> &str {
         self.attributes
             .iter()
-            .find_map(|(name, value)| match value {
-                Value::Str(text) if &**name == "service.name" => Some(&**text),
-                _ => None,
-            })
+            .find(|(name, _)| &**name == "service.name")
+            .and_then(|(_, value)| value.as_text())
             .unwrap_or("unknown_service")
     }
 }

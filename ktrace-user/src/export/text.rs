@@ -158,10 +158,7 @@ fn get<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {
 }
 
 fn text<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
-    match get(span, name) {
-        Some(Value::Str(text)) => Some(text),
-        _ => None,
-    }
+    get(span, name)?.as_text()
 }
 
 #[cfg(test)]

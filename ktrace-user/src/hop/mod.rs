@@ -29,7 +29,6 @@ use std::sync::Arc;
 
 use ktrace_kafka::context::{SpanId, TraceId};
 
-use crate::capture::Ends;
 use crate::export::Resource;
 pub use topics::TopicName;
 pub use waiting::Waiting;
@@ -88,7 +87,9 @@ pub struct Hop {
     pub error: i16,
     pub client_id: Option<Arc<str>>,
     pub cluster_id: Option<Arc<str>>,
-    pub ends: Ends,
+    /// Its IP address as text, shared by the hops of a connection.
+    pub broker_address: Arc<str>,
+    pub broker_port: u16,
     /// Nanoseconds since 1970.
     pub start_ns: u64,
     /// Nanoseconds since 1970.

@@ -2,7 +2,6 @@
 //!
 //! OpenTelemetry's semantic conventions for Kafka, 1.44.0; where ktrace differs, and why, is in `docs/semantics.md`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ktrace_kafka::context::{SpanId, TraceId};
@@ -60,15 +59,15 @@ impl Hop {
             Kind::Produced { .. } => ("send", "send"),
             Kind::Delivered { .. } => ("poll", "receive"),
         };
-        let broker = address(self.ends.broker.ip());
-        let port = Value::Int(self.ends.broker.port().into());
+        let broker = Value::Str(Arc::clone(&self.broker_address));
+        let port = Value::Int(self.broker_port.into());
         let mut attributes = Vec::with_capacity(20);
         attributes.extend([
             ("messaging.system", text("kafka")),
             ("messaging.operation.name", text(operation)),
             ("messaging.operation.type", text(operation_type)),
             ("messaging.destination.name", Value::Str(Arc::clone(topic))),
-            ("messaging.destination.partition.id", Value::Str(self.partition.to_string().into())),
+            ("messaging.destination.partition.id", partition(self.partition)),
         ]);
         let mut add = |name, value: Option<Value>| attributes.extend(value.map(|value| (name, value)));
         add("messaging.kafka.offset", self.offset.map(Value::Int));
@@ -132,10 +131,16 @@ fn link(trace_id: TraceId, span_id: SpanId, to_parent: bool) -> Link {
     Link { trace_id, span_id, attributes }
 }
 
-fn text(text: &'static str) -> Value {
-    Value::Str(text.into())
+/// A partition's number as text, as the conventions want it.
+fn partition(number: i32) -> Value {
+    const FIRST: [&str; 16] =
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
+    match usize::try_from(number).ok().and_then(|number| FIRST.get(number)) {
+        Some(text) => Value::Static(text),
+        None => Value::Str(number.to_string().into()),
+    }
 }
 
-fn address(address: IpAddr) -> Value {
-    Value::Str(address.to_canonical().to_string().into())
+fn text(text: &'static str) -> Value {
+    Value::Static(text)
 }

@@ -105,12 +105,10 @@ pub fn shown(topic: &Topic) -> Arc<TopicName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::Ends;
     use crate::export::Resource;
     use crate::hop::{Kind, identity};
 
     fn hop(topic: Topic, offset: i64) -> Hop {
-        let end = ([127, 0, 0, 1], 9092).into();
         Hop {
             kind: Kind::Produced { acks: 1 },
             topic,
@@ -123,7 +121,8 @@ mod tests {
             error: 0,
             client_id: None,
             cluster_id: None,
-            ends: Ends { client: end, broker: end },
+            broker_address: "127.0.0.1".into(),
+            broker_port: 9092,
             start_ns: 0,
             end_ns: 0,
             resource: Arc::new(Resource::default()),

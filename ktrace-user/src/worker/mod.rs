@@ -84,6 +84,7 @@ struct Connection {
 /// Who speaks on a connection, and as whom.
 struct Peer {
     ends: Ends,
+    broker_address: Arc<str>,
     owner: Option<Arc<Process>>,
     client_id: Option<Arc<str>>,
     cluster_id: Option<Arc<str>>,
@@ -205,7 +206,16 @@ impl Worker {
             self.make_room();
         }
         self.totals.connections = self.totals.connections.saturating_add(1);
-        let peer = Peer { ends, owner, client_id: None, cluster_id: None, group: None, stand_in: None };
+        let broker_address = ends.broker.ip().to_canonical().to_string().into();
+        let peer = Peer {
+            ends,
+            broker_address,
+            owner,
+            client_id: None,
+            cluster_id: None,
+            group: None,
+            stand_in: None,
+        };
         let connection = Connection {
             kafka: kafka::Connection::default(),
             peer,
@@ -477,7 +487,8 @@ impl Sink for Listener<'_> {
             error: partition.error,
             client_id,
             cluster_id: self.peer.cluster_id.clone(),
-            ends: self.peer.ends,
+            broker_address: Arc::clone(&self.peer.broker_address),
+            broker_port: self.peer.ends.broker.port(),
             start_ns,
             end_ns,
             resource: self.peer.resource(),
