@@ -73,8 +73,7 @@ fn the_least_privilege_is_enough() -> Result<()> {
     Ok(())
 }
 
-/// A reader that has stopped reading (a paused pager) does not keep the agent; nor does a second signal on the heels of the first
-/// cost the summary.
+/// A second signal on the heels of the first, as `timeout` and supervisors send it, does not cost the summary.
 #[test]
 fn an_end_in_bounded_time() -> Result<()> {
     if !need::met("bounded end", &LIVE) {

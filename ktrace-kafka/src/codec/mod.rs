@@ -122,6 +122,16 @@ mod tests {
         }
     }
 
+    /// The output then ends where a step of the buffer ends.
+    #[test]
+    fn zstd_of_whole_steps() {
+        for len in [128 * 1024, 256 * 1024, 128 * 1024 - 1, 128 * 1024 + 1] {
+            let plain: Vec<u8> = sample().into_iter().take(len).collect();
+            let wire = compressed(Codec::Zstd, &plain);
+            assert_eq!(Decompressor::new(len).decompress(Codec::Zstd, &wire), Ok(&plain[..]), "{len}");
+        }
+    }
+
     #[test]
     fn a_bomb_is_refused() {
         let plain = sample();

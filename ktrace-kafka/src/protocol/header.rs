@@ -156,6 +156,9 @@ mod tests {
     fn plausible_heads() {
         assert!(RequestHeader::is_plausible(&frame(18, 4, Some("rdkafka"), b"\0\0")));
         assert!(RequestHeader::is_plausible(&frame(3, 1, None, b"")));
+        let mut wrapped = frame(3, 1, None, b"");
+        wrapped[8..12].copy_from_slice(&(-5_i32).to_be_bytes());
+        assert!(RequestHeader::is_plausible(&wrapped), "a correlation id that has wrapped");
         assert!(RequestHeader::is_plausible(&frame(3, 1, Some(""), b"")));
         assert!(!RequestHeader::is_plausible(&frame(3, 20, Some("x"), b"")), "no such version");
         assert!(RequestHeader::may_begin(&frame(3, 20, Some("x"), b"")), "but one to come");

@@ -314,6 +314,29 @@ mod tests {
     }
 
     #[test]
+    fn another_syn_begins_another_stream() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(Run { syn: true, ..run(999, b"") }, 1000, |piece| got.take(piece));
+        stream.push(run(1000, b"abc"), 1000, |piece| got.take(piece));
+        stream.push(Run { syn: true, ..run(999, b"") }, 1000, |piece| got.take(piece));
+        stream.push(run(1003, b"d"), 1000, |piece| got.take(piece));
+        assert_eq!(text(&got), "abcd", "the same SYN again changes nothing");
+        stream.push(Run { syn: true, ..run(4999, b"") }, 1000, |piece| got.take(piece));
+        stream.push(run(5000, b"e"), 1000, |piece| got.take(piece));
+        assert_eq!(text(&got), "abcde");
+    }
+
+    #[test]
+    fn what_is_held_costs_though_it_is_empty() {
+        let mut stream = Stream::default();
+        stream.push(run(0, b"a"), usize::MAX, |_| ());
+        for seq in 10..20 {
+            stream.push(Run { fin: true, ..run(seq, b"") }, usize::MAX, |_| ());
+        }
+        assert!(stream.held_bytes() >= 10 * size_of::<Held>());
+    }
+
+    #[test]
     fn a_jump_back_by_more_than_any_window_begins_anew() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(run(0x9000_0000, b"a"), 4, |piece| got.take(piece));

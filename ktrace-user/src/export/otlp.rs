@@ -170,8 +170,12 @@ impl Export {
                 }
                 self.failing = Some(why);
             }
-            None if self.failing.take().is_some() => tracing::warn!("OTLP export works again"),
-            None => {}
+            None => {
+                self.counters.deliver(count);
+                if self.failing.take().is_some() {
+                    tracing::warn!("OTLP export works again");
+                }
+            }
         }
     }
 }

@@ -68,6 +68,7 @@ fn start(
                 stop.store(true, Ordering::Relaxed);
                 return ended(error, &counters, batch.len());
             }
+            counters.deliver(batch.len());
             batch.clear();
             bytes.clear();
         }
@@ -107,6 +108,34 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Takes nothing, and never comes back: a paused pager.
+    struct Paused;
+
+    impl Write for Paused {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            loop {
+                std::thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_pauses_does_not_keep_a_live_run() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let sink = start(Box::new(json::Json), Box::new(Paused), WhenFull::Drop, stop).unwrap();
+        let mut sinks = Sinks::default();
+        sinks.add(sink);
+        let spans = sinks.spans();
+        spans.send(samples::send());
+        drop(spans);
+        let (lost, end) = sinks.finish(Duration::from_millis(10), false);
+        assert!(end.is_ok() && lost["export_failed"] == 1, "{lost:?} {end:?}");
     }
 
     fn print_until(kind: io::ErrorKind) -> Result<(), ExportError> {

@@ -23,6 +23,8 @@ pub(super) struct Counters {
     name: &'static str,
     /// How many spans the queue holds.
     bound: usize,
+    accepted: AtomicU64,
+    delivered: AtomicU64,
     queue_full: AtomicU64,
     failed: AtomicU64,
 }
@@ -38,9 +40,15 @@ impl Counters {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Spans that were taken and neither delivered nor given up yet: at most what the queue holds.
+    /// Spans that the sink has delivered.
+    pub fn deliver(&self, spans: usize) {
+        self.delivered.fetch_add(spans as u64, Ordering::Relaxed);
+    }
+
+    /// Spans that were taken and neither delivered nor failed yet.
     pub fn waiting(&self) -> u64 {
-        self.bound as u64
+        let done = self.delivered.load(Ordering::Relaxed) + self.failed();
+        self.accepted.load(Ordering::Relaxed).saturating_sub(done)
     }
 
     /// Counts by the reasons that the summary names.
@@ -65,20 +73,24 @@ pub(super) fn queue(
 ) -> (Sender, mpsc::Receiver<Span>, Arc<Counters>) {
     let bound = bound.max(1);
     let (queue, spans) = mpsc::channel(bound);
+    let zero = AtomicU64::default;
     let counters =
-        Arc::new(Counters { name, bound, queue_full: AtomicU64::new(0), failed: AtomicU64::new(0) });
+        Counters { name, bound, accepted: zero(), delivered: zero(), queue_full: zero(), failed: zero() };
+    let counters = Arc::new(counters);
     (Sender { queue, when_full, counters: Arc::clone(&counters) }, spans, counters)
 }
 
 impl Sender {
     /// A sink that has ended takes nothing more; that is no loss, since it tells itself why it ended.
     pub fn send(&self, span: Span) {
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         match self.when_full {
             WhenFull::Wait => {
                 let _ = self.queue.blocking_send(span);
             }
             WhenFull::Drop => {
                 if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(span) {
+                    self.counters.accepted.fetch_sub(1, Ordering::Relaxed);
                     let before = self.counters.queue_full.fetch_add(1, Ordering::Relaxed);
                     if before == 0 {
                         let Counters { name, bound, .. } = *self.counters;
