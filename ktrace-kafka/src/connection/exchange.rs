@@ -277,7 +277,8 @@ const MAX_UNREAD_BYTES: usize = 1 << 20;
 /// the client that the connection is known to be of.
 pub fn request_is_plausible(frame: &[u8], len: usize, client_id: Option<&[u8]>) -> bool {
     let (frame, whole) = frame.split_at_checked(len).map_or((frame, false), |(frame, _)| (frame, true));
-    let Ok((head, body)) = header::RequestHeader::read(frame) else { return !whole };
+    // A header that is cut is believed only of a client that is not known yet.
+    let Ok((head, body)) = header::RequestHeader::read(frame) else { return !whole && client_id.is_none() };
     let Some(api) = Api::of(head.api_key) else { return false };
     if client_id.is_some_and(|known| head.client_id.map(str::as_bytes) != Some(known)) {
         return false;

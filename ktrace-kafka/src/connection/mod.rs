@@ -142,6 +142,8 @@ struct Exchanges {
     pending_bytes: usize,
     /// The last client id; nearly always that of the next request too.
     client_id: Option<Bytes>,
+    /// The client id of the last request that its response has confirmed.
+    confirmed_client_id: Option<Bytes>,
     session: Session,
     speaks: Speaks,
     /// Requests may have been missed since the last response that was matched.
@@ -161,6 +163,7 @@ impl Default for Connection {
                 pending: VecDeque::new(),
                 pending_bytes: 0,
                 client_id: None,
+                confirmed_client_id: None,
                 session: Session::default(),
                 speaks: Speaks::Unknown,
                 missed_requests: false,

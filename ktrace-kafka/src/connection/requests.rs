@@ -59,7 +59,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let Some((size, frame)) = bytes.split_first_chunk() else { return false };
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
-            && exchange::request_is_plausible(frame, len, self.exchanges.client_id.as_deref());
+            && exchange::request_is_plausible(frame, len, self.exchanges.confirmed_client_id.as_deref());
         self.exchanges.unconfirmed |= found;
         found
     }

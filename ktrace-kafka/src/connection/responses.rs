@@ -137,6 +137,9 @@ impl<S: Sink> Reader for Responses<'_, S> {
         exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.body.len());
         exchanges.missed_responses = false;
         exchanges.unconfirmed = false;
+        if exchanges.confirmed_client_id != pending.client_id {
+            exchanges.confirmed_client_id.clone_from(&pending.client_id);
+        }
         exchanges.missed_requests &= !exchanges.pending.is_empty();
         exchanges.speaks = Speaks::Kafka;
         if broken {
