@@ -146,6 +146,10 @@ fn read_produce<S: Sink>(
                     continue;
                 }
                 Next::Cut | Next::UnknownMagic(_) | Next::Malformed => {
+                    // Only a slice of the log may end inside a batch.
+                    if next == Next::Cut {
+                        scratch.counters.refuse(Malformed::Batch);
+                    }
                     at.lose();
                     continue;
                 }

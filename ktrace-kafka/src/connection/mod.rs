@@ -74,7 +74,7 @@ pub struct Limits {
     pub pending_bytes: usize,
     /// Of one batch, decompressed.
     pub decompressed_bytes: usize,
-    /// Of all batches of one exchange, decompressed.
+    /// Of all batches of one exchange, decompressed; the batch that crosses it is the last that is read.
     pub exchange_bytes: usize,
     /// How far a beginning is searched for before the connection is taken for something else than Kafka.
     pub search_bytes: u64,

@@ -244,6 +244,21 @@ fn a_consumer_drops_what_lies_below_its_offset_and_the_cut_batch_at_the_end() {
     }
 }
 
+/// Only a slice of the log may end inside a batch.
+#[test]
+fn a_cut_batch_of_a_producer_is_counted() {
+    let whole = batch(&three(0), Compression::None);
+    let cut = whole.slice(..whole.len() - 1);
+    let mut observed = Observed::default();
+    let said = [client(produce(9, 1, -1, cut)), broker(produced(9, 1, 5, 0))];
+    for part in segments(&said, 5, |len| len) {
+        observed.push(&part);
+    }
+    let (lines, scratch) = observed.finish();
+    assert!(lines.is_empty());
+    assert!(scratch.counters.malformed().any(|(why, count)| why.name() == "batch" && count == 1));
+}
+
 #[test]
 fn markers_and_aborted_messages_are_no_messages() {
     let transactional = |base, producer| {
