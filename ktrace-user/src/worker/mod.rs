@@ -76,7 +76,10 @@ struct Connection {
     peer: Peer,
     /// When it was last heard of.
     last_ns: u64,
+    /// By its process, or by both sides' FIN.
     closed: bool,
+    /// By an RST, unless data has followed.
+    reset: bool,
     /// Who has sent a FIN: (client, broker).
     fin: (bool, bool),
 }
@@ -221,6 +224,7 @@ impl Worker {
             peer,
             last_ns: self.swept_ns,
             closed: false,
+            reset: false,
             fin: (false, false),
         };
         self.connections.insert(id, connection);
@@ -254,14 +258,10 @@ impl Worker {
         };
         let mut listener =
             Listener { id: segment.connection, peer: &mut connection.peer, told: &mut self.told };
-        let held = connection.kafka.held_bytes();
-        connection.kafka.push(&mut self.scratch, push, &mut listener);
-        self.held_bytes = self.held_bytes.saturating_sub(held).saturating_add(connection.kafka.held_bytes());
+        let scratch = &mut self.scratch;
+        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| kafka.push(scratch, push, &mut listener));
         if self.held_bytes > MAX_HELD_BYTES {
-            let held = connection.kafka.held_bytes();
-            connection.kafka.shed(&mut self.scratch);
-            self.held_bytes =
-                self.held_bytes.saturating_sub(held).saturating_add(connection.kafka.held_bytes());
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| kafka.shed(&mut self.scratch));
         }
         if segment.fin {
             match segment.direction {
@@ -269,9 +269,9 @@ impl Worker {
                 Direction::ToClient => connection.fin.1 = true,
             }
         }
+        connection.closed |= connection.fin == (true, true);
         // Data after a reset says that the reset was none: TCP checks it after it was seen here.
-        connection.closed =
-            segment.rst || connection.fin == (true, true) || (connection.closed && segment.len == 0);
+        connection.reset = segment.rst || (connection.reset && segment.len == 0);
         if self.told.named {
             self.told.release(Some(segment.time_ns));
         }
@@ -289,7 +289,7 @@ impl Worker {
             .iter()
             .filter(|(_, connection)| {
                 let silent_ns = now_ns.saturating_sub(connection.last_ns);
-                (connection.closed && silent_ns > LINGER_NS)
+                ((connection.closed || connection.reset) && silent_ns > LINGER_NS)
                     || (connection.fin.0 && silent_ns > HALF_CLOSED_NS)
             })
             .map(|(id, _)| *id)
@@ -299,10 +299,10 @@ impl Worker {
         }
         for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.kafka.has_hole_since(hole_ns)) {
             let mut listener = Listener { id: *id, peer: &mut connection.peer, told: &mut self.told };
-            let held = connection.kafka.held_bytes();
-            connection.kafka.give_up_holes(&mut self.scratch, &mut listener);
-            self.held_bytes =
-                self.held_bytes.saturating_sub(held).saturating_add(connection.kafka.held_bytes());
+            let scratch = &mut self.scratch;
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+                kafka.give_up_holes(scratch, &mut listener);
+            });
         }
         self.told.release(Some(now_ns));
     }
@@ -329,6 +329,13 @@ impl Worker {
             connection.kafka.finish(&mut self.scratch, &mut listener);
         }
     }
+}
+
+/// Does something to a connection, and keeps the sum of what all connections hold right.
+fn weigh(held: &mut usize, kafka: &mut kafka::Connection, act: impl FnOnce(&mut kafka::Connection)) {
+    let before = kafka.held_bytes();
+    act(kafka);
+    *held = held.saturating_sub(before).saturating_add(kafka.held_bytes());
 }
 
 impl Told {

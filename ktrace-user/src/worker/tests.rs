@@ -138,6 +138,19 @@ fn a_connection_that_was_forgotten_is_read_again_when_it_speaks() {
     assert_eq!(watched.offsets(), [42, 43]);
 }
 
+/// What was still in the socket's buffer passes after the process has closed it; the FIN behind it may have been lost.
+#[test]
+fn a_closed_connection_is_forgotten_though_data_follows() {
+    let mut watched = Watched::new(Sampling::default());
+    open(&mut watched, ends(4000));
+    watched.worker.event(Event::Closed { connection: ConnectionId(1) });
+    watched.exchange(ends(4000), (100, 200), 42);
+    assert_eq!(watched.offsets(), [42]);
+    watched.now_ns += LINGER_NS + SWEEP_NS * 2;
+    watched.worker.event(Event::Tick { time_ns: watched.now_ns });
+    assert!(watched.worker.connections.is_empty());
+}
+
 #[test]
 fn a_silent_connection_is_kept_and_so_is_all_when_the_clock_jumps() {
     let mut watched = Watched::new(Sampling::default());
