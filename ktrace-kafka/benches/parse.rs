@@ -1,74 +1,36 @@
-//! How fast fetched records are read, beside the `kafka-protocol` crate on the same bytes in the same run.
+//! How fast Fetch exchanges become records with their trace context, beside the `kafka-protocol` crate on the same bytes
+//! in the same run; and, where batches are compressed, beside their codec alone.
 //!
-//! Figures are medians of pairs: each round runs ktrace and the other, one after the other. Ratios are what counts; the
-//! absolute numbers are this machine's.
+//! Both get the frame of a response and read all of it. ktrace gets it as [`Connection::push`] takes it, with the request
+//! before it, and reads each record's trace context too; the other makes records of it, and checks their CRC. Figures are
+//! medians of rounds, each of which runs all contestants one after the other. Ratios are what counts; the absolute
+//! numbers are this machine's.
+
+#[path = "traffic/mod.rs"]
+mod traffic;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
-use ktrace_kafka::codec::Decompressor;
-use ktrace_kafka::context::Extractor;
-use ktrace_kafka::record::{Batches, Next, walk};
+use ktrace_kafka::record::{Batch, Record};
+use ktrace_kafka::{Head, Partition, Sink};
+use traffic::{CASES, Case, Reader};
 
-const ROUNDS: usize = 15;
-const ROUND: Duration = Duration::from_millis(60);
+const ROUNDS: usize = 21;
+const ROUND: Duration = Duration::from_millis(40);
 
-fn batch(count: usize, size: usize, compression: Compression) -> Bytes {
-    let header = |name: &'static str, value: &str| {
-        (StrBytes::from_static_str(name), Some(Bytes::copy_from_slice(value.as_bytes())))
-    };
-    let records: Vec<Record> = (0..count)
-        .map(|i| Record {
-            transactional: false,
-            control: false,
-            delete_horizon: false,
-            partition_leader_epoch: 0,
-            producer_id: -1,
-            producer_epoch: -1,
-            timestamp_type: TimestampType::Creation,
-            offset: i as i64,
-            sequence: i as i32,
-            timestamp: 1_700_000_000_000 + i as i64,
-            key: Some(Bytes::from(format!("key-{i}"))),
-            value: Some((0..size).map(|at| (at * 31 + i) as u8).collect::<Vec<_>>().into()),
-            headers: [
-                header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
-                header("content-type", "application/json"),
-                header("x-source", "bench"),
-            ]
-            .into_iter()
-            .collect(),
-        })
-        .collect();
-    let mut out = BytesMut::new();
-    RecordBatchEncoder::encode(&mut out, &records, &RecordEncodeOptions { version: 2, compression })
-        .expect("the encoder takes its own records");
-    out.freeze()
+/// Counts records, and those with a trace context.
+#[derive(Default)]
+struct Counted {
+    records: u64,
+    contexts: u64,
 }
 
-/// Reads every record and its trace context; the number of both.
-fn ours(set: &[u8], decompressor: &mut Decompressor, extractor: &Extractor) -> (u64, u64) {
-    let mut seen = (0, 0);
-    for next in Batches::new(set) {
-        let Next::Batch(batch) = next else { panic!("{next:?}") };
-        let codec = batch.codec().expect("a known codec");
-        let records = decompressor.decompress(codec, batch.records).expect("whole records");
-        walk(&batch, records, extractor, |record| {
-            seen.0 += 1;
-            seen.1 += u64::from(record.context.context.is_some());
-        });
+impl Sink for Counted {
+    fn record(&mut self, _: &Head<'_>, _: &Partition<'_>, _: &Batch<'_>, record: &Record<'_>) {
+        self.records += 1;
+        self.contexts += u64::from(record.context.context.is_some());
     }
-    seen
-}
-
-fn theirs(set: &Bytes) -> u64 {
-    let sets = RecordBatchDecoder::decode_all(&mut set.clone()).expect("whole records");
-    sets.iter().map(|set| set.records.len() as u64).sum()
 }
 
 /// Seconds for one run, over as many as fit a round.
@@ -86,40 +48,44 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn main() {
-    println!("{:<28} {:>10} {:>10} {:>12} {:>8}", "records", "GB/s", "ns/record", "the other's", "ratio");
-    for (name, count, size, compression) in [
-        ("1 KB, none", 1000, 1000, Compression::None),
-        ("100 B, none", 5000, 100, Compression::None),
-        ("20 B, none", 10_000, 20, Compression::None),
-        ("1 KB, gzip", 1000, 1000, Compression::Gzip),
-        ("1 KB, snappy", 1000, 1000, Compression::Snappy),
-        ("1 KB, lz4", 1000, 1000, Compression::Lz4),
-        ("1 KB, zstd", 1000, 1000, Compression::Zstd),
-    ] {
-        let set = batch(count, size, compression);
-        let plain = batch(count, size, Compression::None).len() as f64;
-        let (mut decompressor, extractor) = (Decompressor::new(1 << 30), Extractor::default());
-        assert_eq!(ours(&set, &mut decompressor, &extractor), (count as u64, count as u64));
-        assert_eq!(theirs(&set), count as u64);
-        let mut pairs = vec![];
-        for _ in 0..ROUNDS {
-            let mine = time(|| {
-                black_box(ours(black_box(&set), &mut decompressor, &extractor));
-            });
-            let other = time(|| {
-                black_box(theirs(black_box(&set)));
-            });
-            pairs.push((mine, other));
+fn compare(case: &Case) {
+    let traffic = case.traffic();
+    let records = case.records as u64;
+    let mut reader = Reader::default();
+    let mut seen = Counted::default();
+    reader.read(&traffic, case.segment, &mut seen);
+    let contexts = if case.headers == 0 { 0 } else { records };
+    assert_eq!((seen.records, seen.contexts), (records, contexts), "{}", case.name);
+    assert_eq!(traffic::read_by_the_other(&traffic.response), records, "{}", case.name);
+    let mut codec = traffic.codec_alone();
+    let (mut mine, mut ratio, mut over) = (vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let ours = time(|| reader.read(black_box(&traffic), case.segment, black_box(&mut seen)));
+        let other = time(|| {
+            black_box(traffic::read_by_the_other(black_box(&traffic.response)));
+        });
+        if let Some(codec) = &mut codec {
+            over.push(ours / time(|| codec.run()));
         }
-        let mine = median(pairs.iter().map(|pair| pair.0).collect());
-        let other = median(pairs.iter().map(|pair| pair.1).collect());
-        let ratio = median(pairs.iter().map(|pair| pair.1 / pair.0).collect());
-        println!(
-            "{name:<28} {:>10.2} {:>10.1} {:>12.1} {ratio:>7.1}x",
-            plain / mine / 1e9,
-            mine * 1e9 / count as f64,
-            other * 1e9 / count as f64,
-        );
+        mine.push(ours);
+        ratio.push(other / ours);
+    }
+    let mine = median(mine);
+    let over = if over.is_empty() { "-".into() } else { format!("{:+.0} %", (median(over) - 1.0) * 100.0) };
+    println!(
+        "{:<34} {:>8.1} {:>10.1} {:>9.1}x {over:>12}",
+        case.name,
+        traffic.plain_bytes as f64 / mine / 1e9,
+        mine * 1e9 / case.records as f64,
+        median(ratio),
+    );
+}
+
+fn main() {
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    println!("{:<34} {:>8} {:>10} {:>10} {:>12}", "records", "GB/s", "ns/record", "the other", "codec alone");
+    for case in CASES.iter().filter(|case| only.as_ref().is_none_or(|only| case.name.contains(only.as_str())))
+    {
+        compare(case);
     }
 }

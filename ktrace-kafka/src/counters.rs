@@ -1,5 +1,7 @@
 //! What was seen, and what was not: one counter for each way to lose or refuse bytes.
 
+use std::collections::BTreeMap;
+
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -82,6 +84,8 @@ pub struct Counters {
     pub records: u64,
     /// Bytes that gaps took.
     pub gap_bytes: u64,
+    /// Of [`Malformed::Context`], those of each format.
+    pub malformed_contexts: BTreeMap<&'static str, u64>,
     lost: [u64; Lost::ALL.len()],
     malformed: [u64; Malformed::ALL.len()],
 }
@@ -97,6 +101,16 @@ impl Counters {
     /// One more refusal for this reason.
     pub fn refuse(&mut self, reason: Malformed) {
         if let Some(count) = self.malformed.get_mut(reason as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Trace contexts of these formats were refused.
+    #[cold]
+    pub fn refuse_contexts(&mut self, formats: impl Iterator<Item = &'static str>) {
+        for format in formats {
+            self.refuse(Malformed::Context);
+            let count = self.malformed_contexts.entry(format).or_default();
             *count = count.saturating_add(1);
         }
     }
@@ -121,6 +135,10 @@ impl Counters {
             (&mut self.gap_bytes, other.gap_bytes),
         ] {
             *mine = mine.saturating_add(theirs);
+        }
+        for (format, theirs) in &other.malformed_contexts {
+            let mine = self.malformed_contexts.entry(format).or_default();
+            *mine = mine.saturating_add(*theirs);
         }
         for (mine, theirs) in self.lost.iter_mut().zip(other.lost) {
             *mine = mine.saturating_add(theirs);

@@ -64,18 +64,20 @@ pub fn count_unread(next: &Next<'_>, counters: &mut Counters) {
 }
 
 /// Gives the records of a batch; whether all of them could be read.
-pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, each: impl FnMut(&Record<'_>)) -> bool {
+pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut(&Record<'_>)) -> bool {
     let Scratch { counters, decompressor, extractor, budget, .. } = scratch;
     let Some(records) = decompressed(batch.codec(), batch.records, decompressor, budget, counters) else {
         return false;
     };
-    let walked = walk(batch, records, extractor, each);
+    let walked = walk(batch, records, extractor, |record| {
+        if !record.context.malformed.is_empty() {
+            counters.refuse_contexts(extractor.names(record.context.malformed));
+        }
+        each(record);
+    });
     counters.records = counters.records.saturating_add(walked.records);
     if !walked.whole {
         counters.refuse(Malformed::Record);
-    }
-    for _ in 0..walked.malformed_contexts {
-        counters.refuse(Malformed::Context);
     }
     walked.whole
 }

@@ -17,20 +17,26 @@ fn value(digit: u8) -> u8 {
 }
 
 /// `2 × N` digits as `N` bytes; `None` for another length or another character.
+///
+/// All digits first, then all pairs: each a loop of its own that becomes vectors.
 #[must_use]
 #[inline]
 pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_chunks::<2>();
     let pairs: &[[u8; 2]; N] = pairs.try_into().ok().filter(|_| rest.is_empty())?;
-    let mut bytes = [0; N];
-    let mut wrong = 0;
-    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
-        let (high, low) = (value(high), value(low));
-        wrong |= high | low;
-        *byte = high << 4 | (low & 0x0f);
+    let mut digits = *pairs;
+    for digit in digits.as_flattened_mut() {
+        *digit = value(*digit);
     }
     // Only an invalid digit has a high bit.
-    (wrong & 0xf0 == 0).then_some(bytes)
+    if digits.as_flattened().iter().fold(0, |all, digit| all | digit) & 0xf0 != 0 {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, &[high, low]) in bytes.iter_mut().zip(&digits) {
+        *byte = high << 4 | low;
+    }
+    Some(bytes)
 }
 
 /// 1 to 32 digits as a number.

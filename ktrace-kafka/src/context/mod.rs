@@ -51,10 +51,27 @@ pub struct TraceContext<'a> {
 pub struct Found<'a> {
     /// The first format, in the order of preference, that was there and could be read.
     pub context: Option<TraceContext<'a>>,
-    /// A format's key was there, but its value could not be read.
-    pub malformed: bool,
-    /// Less preferred formats that name another trace. Hashed ids are not compared: they always differ.
-    pub others: u8,
+    /// What less preferred formats say where they name another trace, in the order of preference. Hashed ids are not
+    /// compared and not here: they always differ.
+    pub others: &'a [TraceContext<'a>],
+    /// The formats whose keys were there, but whose values could not be read.
+    pub malformed: Formats,
+}
+
+/// A set of an extractor's formats; [`Extractor::names`] tells which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Formats(u64);
+
+impl Formats {
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[must_use]
+    pub fn len(self) -> u32 {
+        self.0.count_ones()
+    }
 }
 
 /// What a format makes of the values of its keys.
@@ -141,19 +158,21 @@ pub enum WantedError {
 /// Header keys looked for at once: a bit each.
 const SLOTS: usize = 64;
 
-/// The values of the keys that a record had; used again for the next record.
+/// What a record's headers hold of the keys that are looked for; used again for the next record.
 pub struct Slots<'a> {
     values: [&'a [u8]; SLOTS],
     present: u64,
+    others: Vec<TraceContext<'a>>,
 }
 
 impl Slots<'_> {
     #[must_use]
     pub fn new() -> Self {
-        Self { values: [&[]; SLOTS], present: 0 }
+        Self { values: [&[]; SLOTS], present: 0, others: Vec::new() }
     }
 
     /// Forgets the record before.
+    #[inline]
     pub fn clear(&mut self) {
         self.present = 0;
     }
@@ -168,28 +187,52 @@ impl Default for Slots<'_> {
 /// A format that this extractor looks for, and where its keys' values lie in the slots.
 struct Entry {
     name: &'static str,
-    first: usize,
+    first: u32,
     mask: u64,
     read: ReadFn,
 }
 
 /// A header key in lower case, and its slot.
 struct Key {
-    ends: [u8; 2],
     lower: Box<[u8]>,
-    bit: u8,
+    slot: u8,
 }
 
-/// The first and the last byte of a key, the same for both cases of letters: keys of one length mostly differ there.
-fn ends(key: &[u8]) -> [u8; 2] {
-    [key.first(), key.last()].map(|byte| byte.map_or(0, |byte| byte | 0x20))
+/// Where a key's bucket is: from its length and its first and last byte, the same for both cases of letters. Most headers
+/// that are not looked for end in an empty one.
+#[inline]
+fn bucket(key: &[u8]) -> u8 {
+    let [first, last] = [key.first(), key.last()].map(|byte| byte.map_or(0, |byte| byte | 0x20));
+    let len = key.len().to_le_bytes();
+    len[0].wrapping_mul(31) ^ first.wrapping_mul(7) ^ last.wrapping_mul(83)
+}
+
+/// Whether a key is this one, in any case of letters.
+#[inline]
+fn is_key(key: &[u8], lower: &[u8]) -> bool {
+    if key.len() != lower.len() {
+        return false;
+    }
+    // Tracers write lower case, and most keys are of 8 to 16 bytes: two words, which may overlap.
+    if let (Some(start), Some(end)) = (key.first_chunk::<8>(), key.last_chunk::<8>())
+        && key.len() <= 16
+        && lower.first_chunk() == Some(start)
+        && lower.last_chunk() == Some(end)
+    {
+        return true;
+    }
+    key.eq_ignore_ascii_case(lower)
 }
 
 /// Looks for trace context in record headers, in a given order of formats.
 pub struct Extractor {
+    /// In the order of preference, at most as many as there are slots.
     entries: Vec<Entry>,
-    /// Keys by their length: most headers are refused by that alone.
-    by_length: Vec<Vec<Key>>,
+    /// The entry of each slot.
+    entry_of: [u8; SLOTS],
+    /// For each [`bucket`] the place of its keys, counted from 1; 0 for none.
+    buckets: Box<[u8; 256]>,
+    keys: Vec<Vec<Key>>,
 }
 
 impl Default for Extractor {
@@ -230,40 +273,50 @@ impl Extractor {
     }
 
     fn assemble(formats: impl Iterator<Item = (&'static str, Vec<&'static str>, ReadFn)>) -> Self {
-        let mut entries = vec![];
-        let mut by_length: Vec<Vec<Key>> = vec![];
-        let mut bit = 0_u8;
+        let mut extractor =
+            Self { entries: vec![], entry_of: [0; SLOTS], buckets: Box::new([0; 256]), keys: vec![] };
+        let mut slot = 0_u8;
         for (name, keys, read) in formats {
-            let first = usize::from(bit);
+            let first = u32::from(slot);
             let mut mask = 0_u64;
             for key in keys {
-                if by_length.len() <= key.len() {
-                    by_length.resize_with(key.len().saturating_add(1), Vec::new);
-                }
                 let lower = key.to_ascii_lowercase().into_bytes().into_boxed_slice();
-                if let Some(bucket) = by_length.get_mut(key.len()) {
-                    bucket.push(Key { ends: ends(&lower), lower, bit });
+                extractor.add(Key { lower, slot });
+                if let Some(entry) = extractor.entry_of.get_mut(usize::from(slot)) {
+                    *entry = u8::try_from(extractor.entries.len()).unwrap_or(u8::MAX);
                 }
-                mask |= 1_u64.checked_shl(u32::from(bit)).unwrap_or(0);
-                bit = bit.saturating_add(1);
+                mask |= 1_u64.checked_shl(u32::from(slot)).unwrap_or(0);
+                slot = slot.saturating_add(1);
             }
-            entries.push(Entry { name, first, mask, read });
+            extractor.entries.push(Entry { name, first, mask, read });
         }
-        Self { entries, by_length }
+        extractor
+    }
+
+    fn add(&mut self, key: Key) {
+        let Some(place) = self.buckets.get_mut(usize::from(bucket(&key.lower))) else { return };
+        if *place == 0 {
+            self.keys.push(vec![]);
+            *place = u8::try_from(self.keys.len()).unwrap_or(0);
+        }
+        if let Some(keys) = usize::from(*place).checked_sub(1).and_then(|place| self.keys.get_mut(place)) {
+            keys.push(key);
+        }
     }
 
     /// Keeps a header's value if its key is looked for.
     #[inline]
     pub fn note<'a>(&self, slots: &mut Slots<'a>, key: &[u8], value: &'a [u8]) {
-        let Some(bucket) = self.by_length.get(key.len()) else { return };
-        let ends = ends(key);
-        for candidate in bucket {
-            if ends == candidate.ends
-                && key.eq_ignore_ascii_case(&candidate.lower)
-                && let Some(slot) = slots.values.get_mut(usize::from(candidate.bit))
+        let place = self.buckets.get(usize::from(bucket(key))).copied().unwrap_or(0);
+        let Some(keys) = usize::from(place).checked_sub(1).and_then(|place| self.keys.get(place)) else {
+            return;
+        };
+        for candidate in keys {
+            if is_key(key, &candidate.lower)
+                && let Some(slot) = slots.values.get_mut(usize::from(candidate.slot))
             {
                 *slot = value;
-                slots.present |= 1_u64.checked_shl(u32::from(candidate.bit)).unwrap_or(0);
+                slots.present |= 1_u64.wrapping_shl(u32::from(candidate.slot));
             }
         }
     }
@@ -271,46 +324,64 @@ impl Extractor {
     /// Reads what was noted.
     #[inline]
     #[must_use]
-    pub fn find<'a>(&self, slots: &Slots<'a>) -> Found<'a> {
+    pub fn find<'s>(&self, slots: &'s mut Slots<'_>) -> Found<'s> {
         if slots.present == 0 { Found::default() } else { self.read(slots) }
     }
 
-    fn read<'a>(&self, slots: &Slots<'a>) -> Found<'a> {
-        let mut found = Found::default();
-        let mut left = slots.present;
-        for entry in &self.entries {
-            let present = left & entry.mask;
-            if present == 0 {
-                continue;
-            }
-            left &= !present;
+    /// The names of formats that were found malformed.
+    pub fn names(&self, formats: Formats) -> impl Iterator<Item = &'static str> {
+        let is_in = move |place: usize| {
+            u32::try_from(place)
+                .ok()
+                .and_then(|place| formats.0.checked_shr(place))
+                .is_some_and(|bits| bits & 1 == 1)
+        };
+        self.entries.iter().enumerate().filter(move |(place, _)| is_in(*place)).map(|(_, entry)| entry.name)
+    }
+
+    fn read<'s>(&self, slots: &'s mut Slots<'_>) -> Found<'s> {
+        let Slots { values, present, others } = slots;
+        others.clear();
+        let mut context: Option<TraceContext<'_>> = None;
+        let mut malformed = Formats::default();
+        let mut left = *present;
+        while left != 0 {
+            // Slots are in the order of the formats, so the lowest is of the most preferred.
+            let place =
+                self.entry_of.get(usize::try_from(left.trailing_zeros()).unwrap_or(0)).copied().unwrap_or(0);
+            let Some(entry) = self.entries.get(usize::from(place)) else { break };
             let values = Values {
-                slots: slots.values.get(entry.first..).unwrap_or_default(),
-                present: u32::try_from(entry.first)
+                slots: usize::try_from(entry.first)
                     .ok()
-                    .and_then(|first| present.checked_shr(first))
-                    .unwrap_or(0),
+                    .and_then(|first| values.get(first..))
+                    .unwrap_or_default(),
+                present: (left & entry.mask).wrapping_shr(entry.first),
             };
-            let read = (entry.read)(&values);
-            match (&found.context, read) {
-                (None, Read::Context { trace_id, span_id, flags, state }) => {
-                    found.context =
-                        Some(TraceContext { format: entry.name, trace_id, span_id, flags, state });
+            left &= !entry.mask;
+            let read = match (entry.read)(&values) {
+                Read::Context { trace_id, span_id, flags, state } => {
+                    TraceContext { format: entry.name, trace_id, span_id, flags, state }
                 }
-                (None, Read::Hashed { format, trace_id, span_id, flags }) => {
-                    found.context = Some(TraceContext { format, trace_id, span_id, flags, state: None });
+                Read::Hashed { format, trace_id, span_id, flags } if context.is_none() => {
+                    TraceContext { format, trace_id, span_id, flags, state: None }
                 }
-                (None, Read::Malformed) => found.malformed = true,
-                (Some(first), Read::Context { trace_id, .. }) if !first.trace_id.may_be(trace_id) => {
-                    found.others = found.others.saturating_add(1);
+                Read::Hashed { .. } | Read::Nothing => continue,
+                Read::Malformed => {
+                    malformed.0 |= 1_u64.wrapping_shl(u32::from(place));
+                    continue;
                 }
-                (None, Read::Nothing) | (Some(_), _) => {}
-            }
-            if left == 0 {
-                break;
+            };
+            match &context {
+                None => context = Some(read),
+                Some(first) => {
+                    let is_same = |known: &TraceContext<'_>| known.trace_id.may_be(read.trace_id);
+                    if !is_same(first) && !others.iter().any(is_same) {
+                        others.push(read);
+                    }
+                }
             }
         }
-        found
+        Found { context, others, malformed }
     }
 }
 

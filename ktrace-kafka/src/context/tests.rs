@@ -28,7 +28,7 @@ enum Trace {
 }
 
 impl Example {
-    fn is(&self, found: Found<'_>) -> bool {
+    fn is(&self, found: &Seen<'_>) -> bool {
         let (name, trace) = match self.trace {
             Trace::Whole => (self.format.to_owned(), T.to_owned()),
             Trace::Low => (self.format.to_owned(), format!("{:0>32}", &T[16..])),
@@ -208,12 +208,21 @@ fn examples() -> Vec<Example> {
     examples
 }
 
-fn find<'a, K: AsRef<[u8]>, V: AsRef<[u8]>>(extractor: &Extractor, headers: &'a [(K, V)]) -> Found<'a> {
-    let mut slots = Slots::new();
+/// [`Found`], owned.
+#[derive(Debug, Default, PartialEq)]
+struct Seen<'a> {
+    context: Option<TraceContext<'a>>,
+    others: Vec<TraceContext<'a>>,
+    malformed: Vec<&'static str>,
+}
+
+fn find<'a, K: AsRef<[u8]>, V: AsRef<[u8]>>(extractor: &Extractor, headers: &'a [(K, V)]) -> Seen<'a> {
+    let slots = Box::leak(Box::new(Slots::<'a>::new()));
     for (key, value) in headers {
-        extractor.note(&mut slots, key.as_ref(), value.as_ref());
+        extractor.note(slots, key.as_ref(), value.as_ref());
     }
-    extractor.find(&slots)
+    let Found { context, others, malformed } = extractor.find(slots);
+    Seen { context, others: others.to_vec(), malformed: extractor.names(malformed).collect() }
 }
 
 fn only(format: &str) -> Extractor {
@@ -226,7 +235,7 @@ fn every_format_is_read_among_all_and_alone() {
     for example in examples() {
         for extractor in [&all, &only(example.format)] {
             let found = find(extractor, &example.headers);
-            assert!(example.is(found) && !found.malformed, "{}: {found:?}", example.format);
+            assert!(example.is(&found) && found.malformed.is_empty(), "{}: {found:?}", example.format);
         }
     }
 }
@@ -263,7 +272,7 @@ fn the_first_in_order_wins_over_all_after_it() {
         }
         headers.reverse();
         // `spanId` is of two formats, the same in both.
-        assert!(first.is(find(&all, &headers)), "{}", first.format);
+        assert!(first.is(&find(&all, &headers)), "{}", first.format);
     }
 }
 
@@ -331,7 +340,12 @@ fn hostile_values_are_malformed_in_every_format() {
             let everywhere: Vec<_> = format.keys.iter().map(|key| (key, value)).collect();
             for extractor in [&all, &only(format.name)] {
                 let found = find(extractor, &everywhere);
-                assert_eq!((found.context, found.malformed), (None, true), "{}: {shown}", format.name);
+                assert_eq!(
+                    (found.context, found.malformed),
+                    (None, vec![format.name]),
+                    "{}: {shown}",
+                    format.name
+                );
             }
             for key in format.keys {
                 assert_eq!(find(&all, &[(key, value)]).context, None, "{key}: {shown}");
@@ -342,7 +356,7 @@ fn hostile_values_are_malformed_in_every_format() {
     for value in &hostile {
         let headers = [("own", value)];
         let found = find(&own, &headers);
-        assert_eq!((found.context, found.malformed), (None, true), "{value:?}");
+        assert_eq!((found.context, found.malformed), (None, vec!["key:own"]), "{value:?}");
     }
 }
 
@@ -354,7 +368,7 @@ fn a_value_that_is_too_long_is_not_read_even_if_it_would_be_good() {
             value.resize(MAX_VALUE_BYTES + 1, b' ');
         }
         let found = find(&all, &example.headers);
-        assert_eq!((found.context, found.malformed), (None, true), "{}", example.format);
+        assert_eq!((found.context, found.malformed), (None, vec![example.format]), "{}", example.format);
     }
 }
 
@@ -406,7 +420,7 @@ fn ids_that_a_format_cannot_have() {
         &[("elasticapmtraceparent", "\0\x001234567890123456\x0112345678")],
     ] {
         let found = find(&all, headers);
-        assert_eq!((found.context, found.malformed), (None, true), "{headers:?}");
+        assert_eq!((found.context, found.malformed.len()), (None, 1), "{headers:?}");
     }
 }
 
@@ -428,7 +442,7 @@ fn what_names_no_trace_is_none_and_not_malformed() {
         ("content-type", "text/plain"),
         ("", ""),
     ] {
-        assert_eq!(find(&all, &[header]), Found::default(), "{header:?}");
+        assert_eq!(find(&all, &[header]), Seen::default(), "{header:?}");
     }
 }
 
@@ -443,7 +457,7 @@ fn state_comes_along() {
         let long = "a".repeat(MAX_VALUE_BYTES + 1);
         let headers = [(state_key, &long), (key, &parent)];
         let found = find(&all, &headers);
-        assert_eq!((found.context.unwrap().state, found.malformed), (None, false), "the parent stays good");
+        assert_eq!((found.context.unwrap().state, found.malformed), (None, vec![]), "the parent stays good");
     }
 }
 
@@ -456,11 +470,11 @@ fn the_last_value_of_a_key_counts_and_a_malformed_format_is_passed_over() {
     let b3 = format!("{T}-{S}");
     let headers = [("traceparent", "nonsense"), ("b3", &b3)];
     let found = find(&all, &headers);
-    assert!(found.malformed && found.context.is_some_and(|context| context.format == "b3"), "{found:?}");
+    assert_eq!((found.context.unwrap().format, found.malformed), ("b3", vec!["traceparent"]));
 }
 
 #[test]
-fn other_traces_are_counted() {
+fn other_traces_are_kept_in_the_order_of_preference() {
     let all = Extractor::default();
     let (parent, b3) = (format!("00-{T}-{S}-01"), format!("{}-{S}", "b".repeat(32)));
     let jaeger = format!("{T}:{S}:0:1");
@@ -476,7 +490,9 @@ fn other_traces_are_counted() {
         ("sentry-trace", "nonsense"),
     ];
     let found = find(&all, &headers);
-    assert_eq!((found.context.unwrap().format, found.others, found.malformed), ("traceparent", 2, false));
+    let others: Vec<_> = found.others.iter().map(|other| other.format).collect();
+    assert_eq!(found.context.unwrap().format, "traceparent");
+    assert_eq!((others, found.malformed), (vec!["b3", "trace_id"], vec!["sentry-trace"]));
 }
 
 #[test]
@@ -486,7 +502,7 @@ fn a_users_own_keys_in_the_users_order() {
     let headers = [("b3", &b3[..]), ("x-my-trace", T)];
     let context = find(&own, &headers).context.unwrap();
     assert_eq!((context.format, context.trace_id.to_string().as_str()), ("key:X-My-Trace", T));
-    assert_eq!(find(&own, &[("traceparent", T)]), Found::default(), "not looked for");
+    assert_eq!(find(&own, &[("traceparent", T)]), Seen::default(), "not looked for");
     assert!(matches!(Extractor::new(&[Wanted::Format("b4".into())]), Err(WantedError::Unknown(_))));
     assert!(matches!(Extractor::new(&[Wanted::Key(String::new())]), Err(WantedError::EmptyKey)));
 }

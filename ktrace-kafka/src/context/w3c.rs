@@ -1,6 +1,6 @@
 //! W3C Trace Context: `traceparent` and `tracestate` (<https://www.w3.org/TR/trace-context/>).
 
-use super::{Read, TraceId, Values, hex, span_id, text};
+use super::{Read, SpanId, TraceId, Values, hex, text};
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`.
 const LEN: usize = 55;
@@ -27,19 +27,23 @@ pub fn read_activity<'a>(values: &Values<'_, 'a>) -> Read<'a> {
 }
 
 /// Reads a `traceparent`.
+#[inline]
 pub fn parse<'a>(parent: &[u8], state: Option<&'a str>) -> Option<Read<'a>> {
-    let (known, more) = parent.split_at_checked(LEN)?;
+    let (known, more) = parent.split_first_chunk::<LEN>()?;
     // Every field has its place.
     let (version, rest) = known.split_first_chunk::<2>()?;
     let (trace, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<32>()?;
     let (span, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<16>()?;
     let flags = rest.strip_prefix(b"-")?;
-    let [version]: [u8; 1] = hex::decode(version)?;
-    let longer_is_legal = version != 0 && more.first() == Some(&b'-');
-    if version == 0xff || !(more.is_empty() || longer_is_legal) {
-        return None;
-    }
     let trace_id = TraceId::new(hex::decode(trace)?)?;
+    let span_id = SpanId::new(hex::decode(span)?)?;
     let [flags]: [u8; 1] = hex::decode(flags)?;
-    Some(Read::Context { trace_id, span_id: Some(span_id(span)?), flags: Some(flags), state })
+    if version != b"00" || !more.is_empty() {
+        let [version]: [u8; 1] = hex::decode(version)?;
+        let longer_is_legal = version != 0 && more.first() == Some(&b'-');
+        if version == 0xff || !(more.is_empty() || longer_is_legal) {
+            return None;
+        }
+    }
+    Some(Read::Context { trace_id, span_id: Some(span_id), flags: Some(flags), state })
 }

@@ -76,20 +76,37 @@ impl<'a> Reader<'a> {
     /// An unsigned varint of at most 32 bits.
     #[inline]
     pub fn uvarint(&mut self, what: &'static str) -> Result<u32> {
-        // One byte holds most of them.
-        if let Some((&byte, rest)) = self.left.split_first()
-            && byte < 0x80
-        {
-            self.left = rest;
-            return Ok(u32::from(byte));
+        // One byte holds most of them, two nearly all others.
+        match *self.left {
+            [a, ref rest @ ..] if a < 0x80 => {
+                self.left = rest;
+                Ok(u32::from(a))
+            }
+            [a, b, ref rest @ ..] if b < 0x80 => {
+                self.left = rest;
+                Ok(u32::from(a & 0x7f) | u32::from(b) << 7)
+            }
+            _ => self.long_uvarint(what),
         }
-        let mut value = 0_u32;
-        for shift in [0_u32, 7, 14, 21, 28] {
+    }
+
+    #[cold]
+    fn long_uvarint(&mut self, what: &'static str) -> Result<u32> {
+        let raw = self.long_uvarlong(5, what)?;
+        u32::try_from(raw).map_err(|_| ParseError::Malformed(what))
+    }
+
+    /// An unsigned varint of at most this many bytes.
+    fn long_uvarlong(&mut self, bytes: u32, what: &'static str) -> Result<u64> {
+        let mut value = 0_u64;
+        for place in 0..bytes {
             let (&byte, rest) = self.left.split_first().ok_or(ParseError::Truncated(what))?;
             self.left = rest;
-            value |= u32::from(byte & 0x7f) << shift;
+            let shift = place.saturating_mul(7);
+            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
             if byte < 0x80 {
-                return if shift == 28 && byte > 0x0f { Err(ParseError::Malformed(what)) } else { Ok(value) };
+                // Of a tenth byte only one bit has a place.
+                return if shift == 63 && byte > 1 { Err(ParseError::Malformed(what)) } else { Ok(value) };
             }
         }
         Err(ParseError::Malformed(what))
@@ -105,19 +122,18 @@ impl<'a> Reader<'a> {
     /// A zigzag varint of 64 bits, as records use it for timestamps.
     #[inline]
     pub fn varlong(&mut self, what: &'static str) -> Result<i64> {
-        let mut raw = 0_u64;
-        for shift in [0_u32, 7, 14, 21, 28, 35, 42, 49, 56, 63] {
-            let (&byte, rest) = self.left.split_first().ok_or(ParseError::Truncated(what))?;
-            self.left = rest;
-            raw |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                if shift == 63 && byte > 1 {
-                    return Err(ParseError::Malformed(what));
-                }
-                return Ok((raw >> 1).cast_signed() ^ (raw & 1).cast_signed().wrapping_neg());
+        let raw = match *self.left {
+            [a, ref rest @ ..] if a < 0x80 => {
+                self.left = rest;
+                u64::from(a)
             }
-        }
-        Err(ParseError::Malformed(what))
+            [a, b, ref rest @ ..] if b < 0x80 => {
+                self.left = rest;
+                u64::from(a & 0x7f) | u64::from(b) << 7
+            }
+            _ => self.long_uvarlong(10, what)?,
+        };
+        Ok((raw >> 1).cast_signed() ^ (raw & 1).cast_signed().wrapping_neg())
     }
 
     /// A length, `None` for null: int16 or int32 with −1, or an unsigned varint of length + 1 with 0.

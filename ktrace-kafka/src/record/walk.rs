@@ -73,36 +73,26 @@ fn header<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Option<&'a [u8]>)> {
 pub struct Walked {
     /// Records that were given.
     pub records: u64,
-    /// Trace contexts that their format refused.
-    pub malformed_contexts: u64,
     /// Whether the records end as the batch says.
     pub whole: bool,
 }
 
 /// Gives every record of a batch to `each`. `records` are the batch's, decompressed.
-pub fn walk<'a>(
+pub fn walk(
     batch: &Batch<'_>,
-    records: &'a [u8],
+    records: &[u8],
     extractor: &Extractor,
-    mut each: impl FnMut(&Record<'a>),
+    mut each: impl FnMut(&Record<'_>),
 ) -> Walked {
     let mut left = Reader::new(records, false);
-    let mut walked = Walked { records: 0, malformed_contexts: 0, whole: true };
+    let mut walked = Walked { records: 0, whole: true };
     let mut slots = Slots::new();
     for _ in 0..batch.count.max(0) {
-        match record(batch, &mut left, extractor, &mut slots) {
-            Ok(record) => {
-                walked.records = walked.records.saturating_add(1);
-                if record.context.malformed {
-                    walked.malformed_contexts = walked.malformed_contexts.saturating_add(1);
-                }
-                each(&record);
-            }
-            Err(_) => {
-                walked.whole = false;
-                break;
-            }
+        if record(batch, &mut left, extractor, &mut slots, &mut each).is_err() {
+            walked.whole = false;
+            break;
         }
+        walked.records = walked.records.saturating_add(1);
     }
     walked.whole &= left.left().is_empty();
     walked
@@ -114,7 +104,8 @@ fn record<'a>(
     left: &mut Reader<'a>,
     extractor: &Extractor,
     slots: &mut Slots<'a>,
-) -> Result<Record<'a>> {
+    each: &mut impl FnMut(&Record<'_>),
+) -> Result<()> {
     let length = usize::try_from(left.varint("record length")?).unwrap_or(usize::MAX);
     let mut reader = Reader::new(left.take(length, "record")?, false);
     reader.i8("record attributes")?;
@@ -132,7 +123,7 @@ fn record<'a>(
         }
     }
     reader.end("record")?;
-    Ok(Record {
+    each(&Record {
         offset: batch.base_offset.wrapping_add(i64::from(offset_delta)),
         offset_delta,
         timestamp_ms: if batch.is_log_append_time() {
@@ -144,5 +135,6 @@ fn record<'a>(
         value_len,
         headers,
         context: extractor.find(slots),
-    })
+    });
+    Ok(())
 }
