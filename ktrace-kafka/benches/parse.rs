@@ -16,8 +16,8 @@ use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Partition, Sink};
 use traffic::{CASES, Case, Reader};
 
-const ROUNDS: usize = 21;
-const ROUND: Duration = Duration::from_millis(40);
+const ROUNDS: usize = 101;
+const ROUND: Duration = Duration::from_millis(5);
 
 /// Counts records, and those with a trace context.
 #[derive(Default)]

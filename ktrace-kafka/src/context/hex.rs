@@ -16,15 +16,20 @@ fn value(digit: u8) -> u8 {
     }
 }
 
-/// `2 × N` digits as `N` bytes; `None` for another length or another character.
-///
-/// All digits first, then all pairs: each a loop of its own that becomes vectors.
+/// `2 × N` digits as `N` bytes, at most 16; `None` for another length or another character.
 #[must_use]
 #[inline]
 pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_chunks::<2>();
     let pairs: &[[u8; 2]; N] = pairs.try_into().ok().filter(|_| rest.is_empty())?;
-    let mut digits = *pairs;
+    let mut digits = [[b'0'; 2]; 16];
+    *digits.first_chunk_mut()? = *pairs;
+    sixteen(digits)?.first_chunk().copied()
+}
+
+/// First all digits, then all pairs: of this size, compilers make vectors of both loops.
+#[inline]
+fn sixteen(mut digits: [[u8; 2]; 16]) -> Option<[u8; 16]> {
     for digit in digits.as_flattened_mut() {
         *digit = value(*digit);
     }
@@ -32,7 +37,7 @@ pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if digits.as_flattened().iter().fold(0, |all, digit| all | digit) & 0xf0 != 0 {
         return None;
     }
-    let mut bytes = [0; N];
+    let mut bytes = [0; 16];
     for (byte, &[high, low]) in bytes.iter_mut().zip(&digits) {
         *byte = high << 4 | low;
     }

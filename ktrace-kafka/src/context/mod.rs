@@ -114,18 +114,21 @@ const MAX_VALUE_BYTES: usize = 2048;
 
 /// The last value of each key of a format, in the table's order of keys.
 struct Values<'s, 'a> {
-    slots: &'s [&'a [u8]],
+    slots: &'s [&'a [u8]; SLOTS],
     present: u64,
+    first: u32,
 }
 
 impl<'a> Values<'_, 'a> {
     /// The value of the format's key `index`. One that is too long is given as an empty one, which no format knows: it
     /// is malformed where it is needed, and missing where it is not.
-    fn get(&self, index: usize) -> Option<&'a [u8]> {
-        if self.present.checked_shr(u32::try_from(index).ok()?)? & 1 == 0 {
+    #[inline]
+    fn get(&self, index: u32) -> Option<&'a [u8]> {
+        let slot = self.first.wrapping_add(index);
+        if self.present.wrapping_shr(slot) & 1 == 0 {
             return None;
         }
-        let value = *self.slots.get(index)?;
+        let value = *self.slots.get(usize::try_from(slot).ok()?)?;
         Some(if value.len() > MAX_VALUE_BYTES { &[] } else { value })
     }
 }
@@ -202,9 +205,9 @@ struct Key {
 /// that are not looked for end in an empty one.
 #[inline]
 fn bucket(key: &[u8]) -> u8 {
-    let [first, last] = [key.first(), key.last()].map(|byte| byte.map_or(0, |byte| byte | 0x20));
-    let len = key.len().to_le_bytes();
-    len[0].wrapping_mul(31) ^ first.wrapping_mul(7) ^ last.wrapping_mul(83)
+    let (Some(first), Some(last)) = (key.first(), key.last()) else { return 0 };
+    let [len, ..] = key.len().to_le_bytes();
+    len.wrapping_mul(29) ^ (first | 0x20) ^ (last | 0x20).wrapping_mul(8)
 }
 
 /// Whether a key is this one, in any case of letters.
@@ -308,10 +311,14 @@ impl Extractor {
     #[inline]
     pub fn note<'a>(&self, slots: &mut Slots<'a>, key: &[u8], value: &'a [u8]) {
         let place = self.buckets.get(usize::from(bucket(key))).copied().unwrap_or(0);
-        let Some(keys) = usize::from(place).checked_sub(1).and_then(|place| self.keys.get(place)) else {
-            return;
-        };
-        for candidate in keys {
+        if place != 0 {
+            self.compare(place, slots, key, value);
+        }
+    }
+
+    fn compare<'a>(&self, place: u8, slots: &mut Slots<'a>, key: &[u8], value: &'a [u8]) {
+        let keys = usize::from(place).checked_sub(1).and_then(|place| self.keys.get(place));
+        for candidate in keys.into_iter().flatten() {
             if is_key(key, &candidate.lower)
                 && let Some(slot) = slots.values.get_mut(usize::from(candidate.slot))
             {
@@ -350,13 +357,7 @@ impl Extractor {
             let place =
                 self.entry_of.get(usize::try_from(left.trailing_zeros()).unwrap_or(0)).copied().unwrap_or(0);
             let Some(entry) = self.entries.get(usize::from(place)) else { break };
-            let values = Values {
-                slots: usize::try_from(entry.first)
-                    .ok()
-                    .and_then(|first| values.get(first..))
-                    .unwrap_or_default(),
-                present: (left & entry.mask).wrapping_shr(entry.first),
-            };
+            let values = Values { slots: values, present: left & entry.mask, first: entry.first };
             left &= !entry.mask;
             let read = match (entry.read)(&values) {
                 Read::Context { trace_id, span_id, flags, state } => {
@@ -386,8 +387,19 @@ impl Extractor {
 }
 
 /// A value as the text formats mean it: without blanks around it, and without the quotes that JSON header mappers add.
+#[inline]
 fn text(value: &[u8]) -> &[u8] {
-    let value = value.trim_ascii();
+    // Nearly all values are: a letter or a digit at either end.
+    if let (Some(first), Some(last)) = (value.first(), value.last())
+        && first.is_ascii_alphanumeric()
+        && last.is_ascii_alphanumeric()
+    {
+        return value;
+    }
+    unquoted(value.trim_ascii())
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
 }
 

@@ -11,12 +11,13 @@ const MAX_STATE_BYTES: usize = 1024;
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     // A state without a parent says nothing.
     let Some(parent) = values.get(0) else { return Read::Nothing };
-    let state = values
-        .get(1)
-        .filter(|state| state.len() <= MAX_STATE_BYTES)
-        .and_then(|state| std::str::from_utf8(text(state)).ok())
-        .filter(|state| !state.is_empty());
+    let state = values.get(1).and_then(state);
     parse(text(parent), state).unwrap_or(Read::Malformed)
+}
+
+fn state(value: &[u8]) -> Option<&str> {
+    let short = Some(value).filter(|state| state.len() <= MAX_STATE_BYTES)?;
+    std::str::from_utf8(text(short)).ok().filter(|state| !state.is_empty())
 }
 
 /// The id of a .NET activity (`MT-Activity-Id`, of MassTransit): a `traceparent`, or of .NET's own hierarchical form,
@@ -27,17 +28,18 @@ pub fn read_activity<'a>(values: &Values<'_, 'a>) -> Read<'a> {
 }
 
 /// Reads a `traceparent`.
-#[inline]
+#[inline(always)]
 pub fn parse<'a>(parent: &[u8], state: Option<&'a str>) -> Option<Read<'a>> {
     let (known, more) = parent.split_first_chunk::<LEN>()?;
     // Every field has its place.
     let (version, rest) = known.split_first_chunk::<2>()?;
     let (trace, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<32>()?;
     let (span, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<16>()?;
-    let flags = rest.strip_prefix(b"-")?;
-    let trace_id = TraceId::new(hex::decode(trace)?)?;
-    let span_id = SpanId::new(hex::decode(span)?)?;
-    let [flags]: [u8; 1] = hex::decode(flags)?;
+    let flags = match rest.strip_prefix(b"-")? {
+        b"01" => 1,
+        b"00" => 0,
+        flags => u8::from_be_bytes(hex::decode(flags)?),
+    };
     if version != b"00" || !more.is_empty() {
         let [version]: [u8; 1] = hex::decode(version)?;
         let longer_is_legal = version != 0 && more.first() == Some(&b'-');
@@ -45,5 +47,6 @@ pub fn parse<'a>(parent: &[u8], state: Option<&'a str>) -> Option<Read<'a>> {
             return None;
         }
     }
+    let (trace_id, span_id) = (TraceId::new(hex::decode(trace)?)?, SpanId::new(hex::decode(span)?)?);
     Some(Read::Context { trace_id, span_id: Some(span_id), flags: Some(flags), state })
 }

@@ -54,12 +54,14 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// Bytes behind their length, a zigzag varint; any negative one is null.
 #[inline]
 fn nullable<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<Option<&'a [u8]>> {
-    match usize::try_from(reader.varint(what)?) {
-        Ok(len) => reader.take(len, what).map(Some),
-        Err(_) => Ok(None),
+    let raw = reader.uvarint(what)?;
+    if raw & 1 == 1 {
+        return Ok(None);
     }
+    reader.take(usize::try_from(raw >> 1).unwrap_or(usize::MAX), what).map(Some)
 }
 
 #[inline]
@@ -117,8 +119,8 @@ fn record<'a>(
     let headers = Headers { reader, count };
     slots.clear();
     for _ in 0..count {
-        let (key, value) = header(&mut reader)?;
-        if let Some(value) = value {
+        let key = nullable(&mut reader, "header key")?.unwrap_or(&[]);
+        if let Some(value) = nullable(&mut reader, "header value")? {
             extractor.note(slots, key, value);
         }
     }
