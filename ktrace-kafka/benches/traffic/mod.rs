@@ -41,7 +41,6 @@ pub const CASES: &[Case] = &[
     case("1 KB, 3 headers", 1000, 1000, 3, Compression::None),
     case("100 B", 5000, 100, 0, Compression::None),
     case("100 B, 3 headers", 5000, 100, 3, Compression::None),
-    case("100 B, 3 headers, few", 400, 100, 3, Compression::None),
     Case { segment: 64 << 10, ..case("100 B, 3 headers, 64 KiB segments", 5000, 100, 3, Compression::None) },
     Case { segment: 1448, ..case("100 B, 3 headers, 1448 B segments", 5000, 100, 3, Compression::None) },
     case("1 KB, gzip", 1000, 1000, 0, Compression::Gzip),

@@ -1,7 +1,7 @@
 //! gzip (RFC 1952), perhaps of several members.
 
-use super::{CodecError, read_capped};
+use super::{CodecError, Output};
 
-pub fn decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
-    read_capped(flate2::bufread::MultiGzDecoder::new(input), limit, output)
+pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
+    output.read_from(flate2::bufread::MultiGzDecoder::new(input))
 }

@@ -8,7 +8,7 @@
 
 use std::io::Read as _;
 
-use super::{CodecError, read_capped};
+use super::{CodecError, Output};
 
 /// Of a frame's first bytes: magic, flags, block descriptor.
 const FIXED_BYTES: usize = 6;
@@ -16,10 +16,10 @@ const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// The longest header: the first bytes, an 8-byte content size, a 4-byte dictionary id, the checksum.
 const HEADER_BYTES: usize = 19;
 
-pub fn decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     let Header { bytes, len, rest } = Header::mended(input).ok_or(CodecError::Damaged)?;
     let head = bytes.get(..len).unwrap_or_default();
-    read_capped(lz4_flex::frame::FrameDecoder::new(head.chain(rest)), limit, output)?;
+    output.read_from(lz4_flex::frame::FrameDecoder::new(head.chain(rest)))?;
     // The decoder takes input that ends before the frame's end mark for its end; Kafka's encoders all write the mark,
     // a zero block size, with at most a content checksum behind it.
     let marked =
@@ -78,6 +78,7 @@ fn xxh32(input: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{Codec, Decompressor};
     use lz4_flex::frame::{FrameEncoder, FrameInfo};
     use std::io::Write as _;
 
@@ -94,12 +95,11 @@ mod tests {
             for checksum in 0..=255 {
                 let mut wire = good.clone();
                 wire[at] = checksum;
-                let mut output = vec![];
-                assert_eq!(decompress(&wire, 5, &mut output), Ok(()));
-                assert_eq!(output, b"hello");
+                assert_eq!(Decompressor::new(5).decompress(Codec::Lz4, &wire), Ok(&b"hello"[..]));
             }
             for cut in 0..good.len() {
-                assert_eq!(decompress(&good[..cut], 5, &mut vec![]), Err(CodecError::Damaged), "{cut}");
+                let cut = &good[..cut];
+                assert_eq!(Decompressor::new(5).decompress(Codec::Lz4, cut), Err(CodecError::Damaged));
             }
         }
     }

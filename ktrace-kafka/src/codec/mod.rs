@@ -42,12 +42,73 @@ pub enum CodecError {
 }
 
 /// Above this, the output buffer is given back after use.
-const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 8 << 20;
+
+/// The output grows by at least this much at a time.
+const STEP_BYTES: usize = 64 << 10;
+
+/// What a codec writes: a buffer that is used again and again, and so is zeroed only where it grows.
+struct Output {
+    /// Those behind `len` are of batches before.
+    bytes: Vec<u8>,
+    len: usize,
+    limit: usize,
+}
+
+impl Output {
+    fn clear(&mut self) {
+        self.len = 0;
+        if self.bytes.len() > KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Room for the next `wanted` bytes.
+    fn room(&mut self, wanted: usize) -> Result<&mut [u8], CodecError> {
+        let end = self.len.saturating_add(wanted);
+        if end > self.limit {
+            return Err(CodecError::TooLarge);
+        }
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes.get_mut(self.len..end).ok_or(CodecError::TooLarge)
+    }
+
+    /// All the room that there is, for who does not know how much it takes: at least a byte, up to one beyond the limit,
+    /// which tells that the output is over it.
+    fn rest(&mut self) -> Result<&mut [u8], CodecError> {
+        if self.len > self.limit {
+            return Err(CodecError::TooLarge);
+        }
+        if self.len >= self.bytes.len() {
+            let more = self.len.max(STEP_BYTES);
+            self.bytes.resize(self.len.saturating_add(more).min(self.limit.saturating_add(1)), 0);
+        }
+        let end = self.bytes.len().min(self.limit.saturating_add(1));
+        self.bytes.get_mut(self.len..end).filter(|rest| !rest.is_empty()).ok_or(CodecError::TooLarge)
+    }
+
+    /// So much of the room was written.
+    fn wrote(&mut self, len: usize) {
+        self.len = self.len.saturating_add(len);
+    }
+
+    /// Takes a decoder's output to its end, but no further than the limit.
+    fn read_from(&mut self, mut decoder: impl std::io::Read) -> Result<(), CodecError> {
+        loop {
+            match decoder.read(self.rest()?) {
+                Ok(0) => return Ok(()),
+                Ok(len) => self.wrote(len),
+                Err(_) => return Err(CodecError::Damaged),
+            }
+        }
+    }
+}
 
 /// Decompresses into a buffer of its own, used again and again.
 pub struct Decompressor {
-    output: Vec<u8>,
-    limit: usize,
+    output: Output,
     zstd: Option<zstd::Context>,
 }
 
@@ -55,30 +116,22 @@ impl Decompressor {
     /// Refuses outputs of more than `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { output: Vec::new(), limit, zstd: None }
+        Self { output: Output { bytes: Vec::new(), len: 0, limit }, zstd: None }
     }
 
     /// The records of a batch, decompressed where they have to be.
     pub fn decompress<'a>(&'a mut self, codec: Codec, input: &'a [u8]) -> Result<&'a [u8], CodecError> {
-        self.output.clear();
-        self.output.shrink_to(KEPT_BYTES);
+        let Self { output, zstd } = self;
+        output.clear();
         match codec {
             Codec::None => return Ok(input),
-            Codec::Gzip => gzip::decompress(input, self.limit, &mut self.output)?,
-            Codec::Snappy => snappy::decompress(input, self.limit, &mut self.output)?,
-            Codec::Lz4 => lz4::decompress(input, self.limit, &mut self.output)?,
-            Codec::Zstd => zstd::decompress(&mut self.zstd, input, self.limit, &mut self.output)?,
+            Codec::Gzip => gzip::decompress(input, output)?,
+            Codec::Snappy => snappy::decompress(input, output)?,
+            Codec::Lz4 => lz4::decompress(input, output)?,
+            Codec::Zstd => zstd::decompress(zstd, input, output)?,
         }
-        Ok(&self.output)
+        output.bytes.get(..output.len).ok_or(CodecError::TooLarge)
     }
-}
-
-/// Reads a decoder to its end, but no further than the limit.
-fn read_capped(decoder: impl std::io::Read, limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
-    use std::io::Read as _;
-    let cap = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    decoder.take(cap).read_to_end(output).map_err(|_| CodecError::Damaged)?;
-    if output.len() > limit { Err(CodecError::TooLarge) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Snappy: a raw block (librdkafka, franz-go), or raw blocks framed as snappy-java frames them (Java, sarama, …).
 
-use super::CodecError;
+use super::{CodecError, Output};
 use crate::protocol::reader::Reader;
 
 /// snappy-java's stream header: magic, version and compatible version (`SnappyCodec.java`).
@@ -10,9 +10,9 @@ const JAVA_HEADER_BYTES: usize = 16;
 /// No snappy block grows more than this on decompression: a copy of 3 bytes makes at most 64.
 const MAX_GROWTH: usize = 24;
 
-pub fn decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     if !input.starts_with(JAVA_MAGIC) {
-        return block(input, limit, output);
+        return block(input, output);
     }
     let mut reader = Reader::new(input, false);
     while !reader.left().is_empty() {
@@ -23,24 +23,18 @@ pub fn decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<()
         }
         let len = reader.u32("snappy block").map_err(|_| CodecError::Damaged)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        block(reader.take(len, "snappy block").map_err(|_| CodecError::Damaged)?, limit, output)?;
+        block(reader.take(len, "snappy block").map_err(|_| CodecError::Damaged)?, output)?;
     }
     Ok(())
 }
 
-fn block(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
+fn block(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     let len = snap::raw::decompress_len(input).map_err(|_| CodecError::Damaged)?;
     // The claimed length is believed only as far as the input can bear it.
     if len > input.len().saturating_mul(MAX_GROWTH).saturating_add(64) {
         return Err(CodecError::Damaged);
     }
-    let start = output.len();
-    let end = start.saturating_add(len);
-    if end > limit {
-        return Err(CodecError::TooLarge);
-    }
-    output.resize(end, 0);
-    let room = output.get_mut(start..).unwrap_or_default();
-    snap::raw::Decoder::new().decompress(input, room).map_err(|_| CodecError::Damaged)?;
+    snap::raw::Decoder::new().decompress(input, output.room(len)?).map_err(|_| CodecError::Damaged)?;
+    output.wrote(len);
     Ok(())
 }
