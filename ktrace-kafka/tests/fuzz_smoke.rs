@@ -113,12 +113,18 @@ fn talk() -> Vec<Said> {
     said.push(client(request(ApiKey::ApiVersions, 3, at, &ApiVersionsRequest::default())));
     said.push(broker(response(3, at, &ApiVersionsResponse::default())));
     let at = next();
-    let message = MetadataResponse::default().with_cluster_id(Some(StrBytes::from_static_str("c"))).with_topics(vec![
-        metadata_response::MetadataResponseTopic::default()
-            .with_name(Some(TopicName(StrBytes::from_static_str(TOPIC))))
-            .with_topic_id(uuid::Uuid::from_u128(TOPIC_ID)),
-    ]);
-    said.push(client(request(ApiKey::Metadata, 12, at, &MetadataRequest::default().with_topics(Some(vec![])))));
+    let message =
+        MetadataResponse::default().with_cluster_id(Some(StrBytes::from_static_str("c"))).with_topics(vec![
+            metadata_response::MetadataResponseTopic::default()
+                .with_name(Some(TopicName(StrBytes::from_static_str(TOPIC))))
+                .with_topic_id(uuid::Uuid::from_u128(TOPIC_ID)),
+        ]);
+    said.push(client(request(
+        ApiKey::Metadata,
+        12,
+        at,
+        &MetadataRequest::default().with_topics(Some(vec![])),
+    )));
     said.push(broker(response(12, at, &message)));
     for (index, version) in [3, 9, 13, 7].into_iter().enumerate() {
         let codec = CODECS[index + 1];
@@ -250,8 +256,7 @@ fn write_seeds() {
     }
     write("api", &api);
 
-    let mut sets: Vec<Vec<u8>> =
-        CODECS.iter().map(|codec| raw_set(&batch(&three(7), *codec))).collect();
+    let mut sets: Vec<Vec<u8>> = CODECS.iter().map(|codec| raw_set(&batch(&three(7), *codec))).collect();
     for magic in 0..=1 {
         sets.extend(WRAPS.iter().map(|wrap| raw_set(&old_set(magic, *wrap, Offsets::Log, 7))));
     }

@@ -65,7 +65,11 @@ fn read_batch(batch: &Batch<'_>, extractor: &Extractor) -> u64 {
         let walked = walk(batch, records, extractor, |record| {
             check(record);
             bytes += record.key.map_or(0, <[u8]>::len) + record.value_len.unwrap_or(0);
-            bytes += record.headers.iter().map(|(key, value)| key.len() + value.unwrap_or(&[]).len()).sum::<usize>();
+            bytes += record
+                .headers
+                .iter()
+                .map(|(key, value)| key.len() + value.unwrap_or(&[]).len())
+                .sum::<usize>();
         });
         assert!(bytes <= records.len(), "no byte is told twice");
         assert!(walked.records <= records.len() as u64);

@@ -305,7 +305,10 @@ fn script(data: &[u8], talk: &[Message], whole: &HashSet<Told>, scratch: &mut Sc
                 honest = false;
                 let bytes = input.take(usize::from(operation / 20 * 8));
                 let seq = wire.next(direction).wrapping_add(u32::from(input.u16())).wrapping_sub(1 << 15);
-                wire.push(Push { len: input.u32().max(bytes.len() as u32), ..wire.plain(direction, seq, bytes) });
+                wire.push(Push {
+                    len: input.u32().max(bytes.len() as u32),
+                    ..wire.plain(direction, seq, bytes)
+                });
             }
             _ => {
                 direction = match direction {

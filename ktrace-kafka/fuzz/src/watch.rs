@@ -43,7 +43,13 @@ impl Sink for Watch {
         assert!(!group.is_empty());
     }
 
-    fn record(&mut self, _head: &Head<'_>, _partition: &Partition<'_>, _batch: &Batch<'_>, record: &Record<'_>) {
+    fn record(
+        &mut self,
+        _head: &Head<'_>,
+        _partition: &Partition<'_>,
+        _batch: &Batch<'_>,
+        record: &Record<'_>,
+    ) {
         check(record);
         self.told.push((record.offset, record.timestamp_ms, record.key.map(<[u8]>::len), record.value_len));
     }

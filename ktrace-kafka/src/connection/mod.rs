@@ -207,7 +207,7 @@ impl Connection {
 
     /// Takes a segment, and tells `sink` what it completes.
     pub fn push(&mut self, scratch: &mut Scratch, segment: Push<'_>, sink: &mut impl Sink) {
-        if matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other) {
+        if self.is_given_up() {
             return;
         }
         let Self { requests, responses, exchanges } = self;
@@ -246,11 +246,18 @@ impl Connection {
                 }
             }
         }
-        if matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other) {
-            let reason = if self.exchanges.speaks == Speaks::Tls { Lost::Tls } else { Lost::NotKafka };
-            scratch.counters.lose(reason);
-            self.release();
-        }
+        self.settle(scratch);
+    }
+
+    /// Gives up a connection that was just found to be none of Kafka's.
+    fn settle(&mut self, scratch: &mut Scratch) {
+        let reason = match self.exchanges.speaks {
+            Speaks::Unknown | Speaks::Kafka => return,
+            Speaks::Tls => Lost::Tls,
+            Speaks::Other => Lost::NotKafka,
+        };
+        scratch.counters.lose(reason);
+        self.release();
     }
 
     /// Nothing more will come: what is held is read as far as it goes, and what waits for a response is counted.
@@ -270,6 +277,9 @@ impl Connection {
 
     /// Waits no longer for what is missing: it becomes a gap, and what is held behind it is read.
     pub fn give_up_holes(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
+        if self.is_given_up() {
+            return;
+        }
         let Self { requests, responses, exchanges } = self;
         let limits = scratch.limits;
         {
@@ -280,6 +290,11 @@ impl Connection {
         let mut half = Responses { exchanges, scratch, sink };
         let (stream, framer) = responses;
         stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
+        self.settle(scratch);
+    }
+
+    fn is_given_up(&self) -> bool {
+        matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other)
     }
 
     fn give_up_search(&mut self, limits: Limits) {
