@@ -230,18 +230,18 @@ fn write_seeds() {
     fs::write(corpus("").join("../talk.bin"), fuzz::stream::encode(&said)).expect("a file");
 
     // A start, four bytes of sequence number, a place in the talk; then operations.
-    let script = |start: u8, operations: &[u8]| [&[start, 0, 0, 0, 9, 0], operations].concat();
+    let script = |start: u8, operations: &[u8]| [&[start, 0, 0, 0, 9, start], operations].concat();
     write(
         "stream",
         &[
             script(0, &vec![0; said.len()]),
             script(1, &vec![0; said.len()]),
             script(12, &vec![0; said.len()]),
-            script(0, &[1, 100].repeat(200)),
-            script(2, &[1, 40, 3, 30, 4, 0].repeat(60)),
-            script(0, &[0, 0, 0, 2, 0, 90, 0, 0].repeat(12)),
-            script(0, &[0, 5, 10, 6, 40, 11, 7].repeat(12)),
-            script(0, &[&[0; 6][..], &[12, 0, 40, 9, 0, 0, 9, 10, 0]].concat().repeat(5)),
+            script(0, &[1, 100].repeat(48)),
+            script(2, &[1, 40, 3, 30, 4, 0].repeat(16)),
+            script(0, &[0, 0, 0, 2, 0, 90, 0, 0].repeat(6)),
+            script(0, &[0, 5, 10, 6, 40, 11, 7].repeat(8)),
+            script(0, &[&[0; 6][..], &[12, 0, 40, 9, 0, 0, 9, 10, 0]].concat().repeat(4)),
         ],
     );
 

@@ -63,6 +63,9 @@ fn decode() -> Vec<Message> {
     talk
 }
 
+/// Operations of one script: more make runs slow and show nothing more.
+const MAX_OPERATIONS: usize = 48;
+
 struct Segment {
     direction: Direction,
     seq: u32,
@@ -194,7 +197,10 @@ fn script(data: &[u8], talk: &[Message], whole: &HashSet<Told>, scratch: &mut Sc
     let mut place = usize::from(input.u8());
     let mut rest: &[u8] = &[];
     let mut direction = Direction::ToBroker;
-    while !input.is_empty() {
+    for _ in 0..MAX_OPERATIONS {
+        if input.is_empty() {
+            break;
+        }
         if rest.is_empty() {
             (direction, rest) = talk[place % talk.len()];
             place += 1;
