@@ -29,11 +29,7 @@ pub fn reset_peak() {
 fn count(allocations: u64, bytes: i64) {
     let heap = HEAP.get();
     let now = heap.bytes + bytes;
-    HEAP.set(Heap {
-        allocations: heap.allocations + allocations,
-        bytes: now,
-        peak: heap.peak.max(now),
-    });
+    HEAP.set(Heap { allocations: heap.allocations + allocations, bytes: now, peak: heap.peak.max(now) });
 }
 
 struct Counting;

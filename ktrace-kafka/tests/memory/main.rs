@@ -107,8 +107,9 @@ fn an_idle_connection_costs_less_than_a_kibibyte() {
 
 /// Allocations of one exchange, when all is warm, of this many records; in segments as large as messages.
 fn allocations(compression: Compression, records: i64, size: usize) -> u64 {
-    let records: Vec<_> =
-        (0..records).map(|offset| record(offset, Some("key"), Some(size), &[("traceparent", PARENT)])).collect();
+    let records: Vec<_> = (0..records)
+        .map(|offset| record(offset, Some("key"), Some(size), &[("traceparent", PARENT)]))
+        .collect();
     let set = batch(&records, compression);
     let exchange = |id| [client(fetch(12, id, 0, 0)), broker(fetched(12, id, set.clone(), &[]))];
     let said: Vec<_> = (0..4).flat_map(exchange).collect();
