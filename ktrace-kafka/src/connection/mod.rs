@@ -18,8 +18,7 @@ mod responses;
 mod session;
 
 use std::collections::VecDeque;
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::codec::Decompressor;
 use crate::context::Extractor;
@@ -141,9 +140,9 @@ struct Exchanges {
     pending: VecDeque<Pending>,
     pending_bytes: usize,
     /// The last client id; nearly always that of the next request too.
-    client_id: Option<Bytes>,
+    client_id: Option<Arc<str>>,
     /// The client id of the last request that its response has confirmed.
-    confirmed_client_id: Option<Bytes>,
+    confirmed_client_id: Option<Arc<str>>,
     session: Session,
     speaks: Speaks,
     /// Requests may have been missed since the last response that was matched.
@@ -200,7 +199,7 @@ impl Connection {
         }
         for pending in self.exchanges.pending.iter_mut().filter(|pending| !pending.body.is_empty()) {
             pending.broken = true;
-            pending.body = Bytes::new();
+            pending.body = Box::default();
         }
         self.exchanges.pending_bytes = 0;
     }
@@ -340,11 +339,11 @@ impl Exchanges {
         }
     }
 
-    /// The client id as shared bytes.
-    fn client(&mut self, id: Option<&str>) -> Option<Bytes> {
+    /// The client id, shared.
+    fn client(&mut self, id: Option<&str>) -> Option<Arc<str>> {
         let id = id?;
-        if self.client_id.as_deref() != Some(id.as_bytes()) {
-            self.client_id = Some(Bytes::copy_from_slice(id.as_bytes()));
+        if self.client_id.as_deref() != Some(id) {
+            self.client_id = Some(id.into());
         }
         self.client_id.clone()
     }

@@ -52,9 +52,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Where it cannot grow in place, both are there for a moment.
-        count(1, size as i64);
-        count(0, -(layout.size() as i64));
+        // The pages of large ones are moved (mremap), so that the old and the new are never there at once.
+        count(1, size as i64 - layout.size() as i64);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
