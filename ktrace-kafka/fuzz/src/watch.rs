@@ -15,8 +15,8 @@ pub struct Watch {
 
 /// What holds for any record.
 pub fn check(record: &Record<'_>) {
-    assert_eq!(record.headers.iter().count(), record.headers.len());
-    assert_eq!(record.headers.is_empty(), record.headers.len() == 0);
+    let headers = record.headers.iter().count();
+    assert_eq!((record.headers.len(), record.headers.is_empty()), (headers, headers == 0));
     check_found(&record.context);
     assert!(record.context.context.is_none() || !record.headers.is_empty());
 }
