@@ -18,8 +18,7 @@ mod responses;
 mod session;
 
 use std::collections::VecDeque;
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::codec::Decompressor;
 use crate::context::Extractor;
@@ -141,9 +140,9 @@ struct Exchanges {
     pending: VecDeque<Pending>,
     pending_bytes: usize,
     /// The last client id; nearly always that of the next request too.
-    client_id: Option<Bytes>,
+    client_id: Option<Arc<str>>,
     /// The client id of the last request that its response has confirmed.
-    confirmed_client_id: Option<Bytes>,
+    confirmed_client_id: Option<Arc<str>>,
     session: Session,
     speaks: Speaks,
     /// Requests may have been missed since the last response that was matched.
@@ -200,14 +199,14 @@ impl Connection {
         }
         for pending in self.exchanges.pending.iter_mut().filter(|pending| !pending.body.is_empty()) {
             pending.broken = true;
-            pending.body = Bytes::new();
+            pending.body = Box::default();
         }
         self.exchanges.pending_bytes = 0;
     }
 
     /// Takes a segment, and tells `sink` what it completes.
     pub fn push(&mut self, scratch: &mut Scratch, segment: Push<'_>, sink: &mut impl Sink) {
-        if matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other) {
+        if self.is_given_up() {
             return;
         }
         let Self { requests, responses, exchanges } = self;
@@ -246,11 +245,18 @@ impl Connection {
                 }
             }
         }
-        if matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other) {
-            let reason = if self.exchanges.speaks == Speaks::Tls { Lost::Tls } else { Lost::NotKafka };
-            scratch.counters.lose(reason);
-            self.release();
-        }
+        self.settle(scratch);
+    }
+
+    /// Gives up a connection that was just found to be none of Kafka's.
+    fn settle(&mut self, scratch: &mut Scratch) {
+        let reason = match self.exchanges.speaks {
+            Speaks::Unknown | Speaks::Kafka => return,
+            Speaks::Tls => Lost::Tls,
+            Speaks::Other => Lost::NotKafka,
+        };
+        scratch.counters.lose(reason);
+        self.release();
     }
 
     /// Nothing more will come: what is held is read as far as it goes, and what waits for a response is counted.
@@ -270,6 +276,9 @@ impl Connection {
 
     /// Waits no longer for what is missing: it becomes a gap, and what is held behind it is read.
     pub fn give_up_holes(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
+        if self.is_given_up() {
+            return;
+        }
         let Self { requests, responses, exchanges } = self;
         let limits = scratch.limits;
         {
@@ -280,6 +289,11 @@ impl Connection {
         let mut half = Responses { exchanges, scratch, sink };
         let (stream, framer) = responses;
         stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
+        self.settle(scratch);
+    }
+
+    fn is_given_up(&self) -> bool {
+        matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other)
     }
 
     fn give_up_search(&mut self, limits: Limits) {
@@ -325,11 +339,11 @@ impl Exchanges {
         }
     }
 
-    /// The client id as shared bytes.
-    fn client(&mut self, id: Option<&str>) -> Option<Bytes> {
+    /// The client id, shared.
+    fn client(&mut self, id: Option<&str>) -> Option<Arc<str>> {
         let id = id?;
-        if self.client_id.as_deref() != Some(id.as_bytes()) {
-            self.client_id = Some(Bytes::copy_from_slice(id.as_bytes()));
+        if self.client_id.as_deref() != Some(id) {
+            self.client_id = Some(id.into());
         }
         self.client_id.clone()
     }

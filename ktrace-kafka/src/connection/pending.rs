@@ -1,6 +1,6 @@
 //! A request that waits for its response.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::exchange::confirms;
 use crate::protocol::sink::{Head, ResponseHead};
@@ -10,12 +10,12 @@ pub struct Pending {
     pub api_key: i16,
     pub version: i16,
     pub correlation_id: i32,
-    pub client_id: Option<Bytes>,
+    pub client_id: Option<Arc<str>>,
     pub seq: u32,
     pub start_ns: u64,
     pub end_ns: u64,
     /// Its body, where the API's is read; empty else.
-    pub body: Bytes,
+    pub body: Box<[u8]>,
     /// A gap took a part, or it was too much to keep: its response is passed over.
     pub broken: bool,
     /// It may be one that has no response (a broken Produce whose acks were not seen).
@@ -33,7 +33,7 @@ impl Pending {
             api_key: self.api_key,
             version: self.version,
             correlation_id: self.correlation_id,
-            client_id: self.client_id.as_deref().and_then(|id| std::str::from_utf8(id).ok()),
+            client_id: self.client_id.as_deref(),
             request_start_ns: self.start_ns,
             request_end_ns: self.end_ns,
             request_seq: self.seq,

@@ -1,7 +1,5 @@
 //! The frames of the requests: each waits for its response, or is told at once where it has none.
 
-use bytes::Bytes;
-
 use super::exchange::{self, is_read};
 use super::pending::Pending;
 use super::{Exchanges, Scratch, Session, Speaks, count_gap};
@@ -59,7 +57,11 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let Some((size, frame)) = bytes.split_first_chunk() else { return false };
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
-            && exchange::request_is_plausible(frame, len, self.exchanges.confirmed_client_id.as_deref());
+            && exchange::request_is_plausible(
+                frame,
+                len,
+                self.exchanges.confirmed_client_id.as_deref().map(str::as_bytes),
+            );
         self.exchanges.unconfirmed |= found;
         found
     }
@@ -99,7 +101,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
             seq,
             start_ns,
             end_ns,
-            body: Bytes::new(),
+            body: Box::default(),
             broken,
             perhaps_silent: acks == Some(None),
         };
@@ -129,7 +131,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
                 pending.broken = true;
             } else {
                 self.exchanges.pending_bytes = held;
-                pending.body = Bytes::copy_from_slice(body);
+                pending.body = body.into();
             }
         }
         self.exchanges.pending.push_back(pending);

@@ -131,7 +131,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
         }
         exchanges.give_up(place, counters);
         let Some(pending) = exchanges.pending.pop_front() else { return Verdict::Lost };
-        if exchanges.pending.is_empty() && exchanges.pending.capacity() > 16 {
+        // Room for a few stays, as the next request needs it soon.
+        if exchanges.pending.is_empty() && exchanges.pending.capacity() > 4 {
             exchanges.pending = VecDeque::new();
         }
         exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.body.len());

@@ -138,6 +138,11 @@ pub fn formats() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|format| format.name)
 }
 
+/// The header keys of all formats, as their tracers write them.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|format| format.keys.iter().copied())
+}
+
 /// A format that is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {

@@ -15,9 +15,6 @@ use super::Piece;
 /// Bytes of a broken frame that are kept: enough for its header.
 const BROKEN_HEAD_BYTES: usize = 2048;
 
-/// A larger buffer is given back after use.
-const KEPT_BYTES: usize = 4096;
-
 /// A frame, or what is left of one. Bytes are without the size prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
@@ -143,10 +140,16 @@ impl Framer {
         self.clear();
     }
 
+    /// Most connections are idle, so nothing is kept for the next frame.
     fn clear(&mut self) {
-        self.buffer.clear();
-        if self.buffer.capacity() > KEPT_BYTES {
-            self.buffer = Vec::new();
+        self.buffer = Vec::new();
+    }
+
+    /// Makes room for `more` bytes of a frame that still has `left`: twice what is there, so that a frame in many pieces
+    /// is copied seldom, but never more than the frame is going to need, nor much for a size that is only claimed.
+    fn reserve(&mut self, more: usize, left: usize) {
+        if self.buffer.capacity().saturating_sub(self.buffer.len()) < more {
+            self.buffer.reserve_exact(self.buffer.len().min(left).max(more));
         }
     }
 
@@ -264,7 +267,9 @@ impl Framer {
                 let (part, rest) = bytes.split_at_checked(left).unwrap_or((bytes, &[]));
                 let kept =
                     if broken { BROKEN_HEAD_BYTES.saturating_sub(self.buffer.len()) } else { part.len() };
-                self.buffer.extend_from_slice(part.get(..kept.min(part.len())).unwrap_or_default());
+                let kept = part.get(..kept.min(part.len())).unwrap_or_default();
+                self.reserve(kept.len(), left);
+                self.buffer.extend_from_slice(kept);
                 let left = left.saturating_sub(part.len());
                 self.state = State::Inside { left, broken };
                 if left == 0 {

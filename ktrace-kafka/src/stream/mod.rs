@@ -103,13 +103,16 @@ impl Stream {
                 return false;
             }
             self.hold(Held { seq, bytes: bytes.into(), len, fin, time_ns });
-            if self.held_bytes <= max_held {
-                return false;
+            let too_much = self.held_bytes > max_held;
+            // Behind the first hole there may be another.
+            while self.held_bytes > max_held
+                && let Some(first) = self.held.front()
+            {
+                let until = first.seq;
+                self.skip_to(until, &mut give);
+                self.drain(&mut give);
             }
-            let until = self.held.front().map_or(next, |first| first.seq);
-            self.skip_to(until, &mut give);
-            self.drain(&mut give);
-            return true;
+            return too_much;
         }
         if ahead < -MAX_WINDOW {
             give(Piece::Gap { bytes: 0 });
@@ -311,6 +314,18 @@ mod tests {
         assert!(!stream.push(run(2, b"cd"), HELD, |piece| got.take(piece)));
         assert!(stream.push(run(4, b"efg"), HELD, |piece| got.take(piece)));
         assert_eq!(text(&got), "a_cdefg");
+    }
+
+    #[test]
+    fn holding_too_much_gives_up_as_many_holes_as_it_takes() {
+        const HELD: usize = size_of::<Held>();
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(run(0, b"a"), 5 * HELD, |piece| got.take(piece));
+        for seq in [2, 4, 6, 8] {
+            stream.push(run(seq, b"x"), 5 * HELD, |piece| got.take(piece));
+        }
+        assert!(stream.push(run(10, &[b'y'; 3 * HELD]), 5 * HELD, |piece| got.take(piece)));
+        assert!(stream.held_bytes() <= 5 * HELD, "{} of {}", stream.held_bytes(), 5 * HELD);
     }
 
     #[test]

@@ -481,6 +481,30 @@ fn what_is_not_kafka_is_given_up_at_its_first_bytes() {
     }
 }
 
+/// What a hole has hidden may show it too: then nobody pushes again, and nothing may stay.
+#[test]
+fn what_is_not_kafka_is_given_up_behind_a_hole_too() {
+    let mut request = produce(9, 1, -1, batch(&three(0), Compression::None));
+    let body = request.len() - 40;
+    request[body..].fill(0xee);
+    let said = [client(vec![0; 40]), client(request), broker(vec![0; 40]), broker(vec![0; 40])];
+    let mut parts = segments(&said, 5, |len| len.min(40));
+    // The first of either side is lost.
+    parts.remove(parts.len() - 2);
+    parts.remove(2);
+    let mut observed = Observed::default();
+    for part in &mut parts {
+        part.ack = 0;
+        observed.push(part);
+    }
+    assert!(observed.connection.held_bytes() > 0);
+    observed.connection.give_up_holes(&mut observed.scratch, &mut observed.lines);
+    assert_eq!(observed.connection.speaks(), Speaks::Other);
+    assert_eq!(observed.connection.held_bytes(), 0);
+    let (_, scratch) = observed.finish();
+    assert!(scratch.counters.lost().any(|(why, count)| why.name() == "not_kafka" && count == 1));
+}
+
 #[test]
 fn unknown_apis_and_versions_do_not_disturb_their_neighbours() {
     let unknown = framed(&[&2000_i16.to_be_bytes()[..], &[0, 0, 0, 0, 0, 1], b"whatever"].concat());
