@@ -22,6 +22,9 @@ pub struct Summary {
     pub spans: u64,
     pub lost: BTreeMap<&'static str, u64>,
     pub malformed: BTreeMap<&'static str, u64>,
+    /// Of `malformed.context`, those of each format of trace context.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub malformed_contexts: BTreeMap<&'static str, u64>,
 }
 
 impl Summary {
@@ -37,6 +40,9 @@ impl Summary {
         self.add_lost(totals.lost.iter().map(|(reason, count)| (*reason, *count)));
         for (reason, count) in &totals.malformed {
             *self.malformed.entry(reason).or_default() += count;
+        }
+        for (format, count) in &totals.malformed_contexts {
+            *self.malformed_contexts.entry(format).or_default() += count;
         }
     }
 
@@ -56,7 +62,11 @@ impl fmt::Display for Summary {
             self.connections, self.segments, self.bytes, self.frames, self.exchanges
         )?;
         write!(f, "{} batches, {} records, {} spans", self.batches, self.records, self.spans)?;
-        for (what, reasons) in [("lost", &self.lost), ("malformed", &self.malformed)] {
+        for (what, reasons) in [
+            ("lost", &self.lost),
+            ("malformed", &self.malformed),
+            ("malformed contexts", &self.malformed_contexts),
+        ] {
             if !reasons.is_empty() {
                 let reasons: Vec<_> =
                     reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();

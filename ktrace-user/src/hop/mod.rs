@@ -66,6 +66,16 @@ pub struct Context {
     /// The span that sent it; `None` where the headers name the trace alone.
     pub span_id: Option<SpanId>,
     pub state: Option<Arc<str>>,
+    /// Spans of other traces that less preferred formats name.
+    pub others: Box<[Other]>,
+}
+
+/// A span that a less preferred format names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other {
+    pub format: &'static str,
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
 }
 
 /// One message seen at one place.

@@ -21,7 +21,7 @@ impl Hop {
         // The span that the headers name is the parent. Where they name none, the `send` span is what it all begins with.
         let sent_by = self.context.as_ref().and_then(|context| context.span_id);
         let named = matches!(self.topic, Topic::Named(_));
-        let (span_id, parent, kind, name, links) = match &self.kind {
+        let (span_id, parent, kind, name, mut links) = match &self.kind {
             Kind::Produced { .. } => {
                 let kind = if sent_by.is_some() { SpanKind::Client } else { SpanKind::Producer };
                 (send, sent_by, kind, &topic.send, vec![])
@@ -34,6 +34,13 @@ impl Hop {
                 (id, sent_by.or(named.then_some(send)), SpanKind::Consumer, &topic.poll, links)
             }
         };
+        if let Some(context) = &self.context {
+            links.extend(context.others.iter().map(|other| Link {
+                trace_id: other.trace_id,
+                span_id: other.span_id,
+                attributes: vec![("ktrace.context.format", text(other.format))],
+            }));
+        }
         let status = match self.error {
             0 => Status::Unset,
             code => Status::Error(error::name(code).unwrap_or("_OTHER").into()),

@@ -19,7 +19,7 @@ use crate::export::{Resource, Span, Value};
 use crate::hop::groups::{Groups, Speaker};
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
-use crate::hop::{Context, Hop, Kind, Topic, TopicName, Waiting, identity};
+use crate::hop::{Context, Hop, Kind, Other, Topic, TopicName, Waiting, identity};
 use crate::process::Process;
 
 /// What the pipeline is told by the user.
@@ -45,6 +45,8 @@ pub struct Totals {
     pub lost: BTreeMap<&'static str, u64>,
     /// What could not be read, by reason.
     pub malformed: BTreeMap<&'static str, u64>,
+    /// Of `malformed.context`, those of each format.
+    pub malformed_contexts: BTreeMap<&'static str, u64>,
 }
 
 /// A closed connection is kept for this long: what was on its way may still pass.
@@ -189,6 +191,7 @@ impl Worker {
         totals.lost.insert("gap_bytes", counters.gap_bytes);
         totals.lost.insert("topic_unnamed", told.waiting.unnamed());
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
+        totals.malformed_contexts.clone_from(&counters.malformed_contexts);
         totals.lost.retain(|_, count| *count > 0);
         totals.malformed.retain(|_, count| *count > 0);
         totals
@@ -390,6 +393,10 @@ impl Peer {
     }
 }
 
+fn other(context: &kafka::context::TraceContext<'_>) -> Option<Other> {
+    Some(Other { format: context.format, trace_id: context.trace_id, span_id: context.span_id? })
+}
+
 /// Makes hops of what a connection tells.
 struct Listener<'x> {
     id: ConnectionId,
@@ -489,6 +496,7 @@ impl Sink for Listener<'_> {
                 trace_id: context.trace_id,
                 span_id: context.span_id,
                 state: context.state.map(Into::into),
+                others: record.context.others.iter().filter_map(other).collect(),
             }),
             derived,
             error: partition.error,
