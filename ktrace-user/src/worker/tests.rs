@@ -15,9 +15,17 @@ fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
 }
 
-/// A batch of one record without key and value.
-fn batch() -> Vec<u8> {
-    let record = [12, 0, 0, 0, 1, 1, 0];
+type Headers<'x> = &'x [(&'x str, &'x str)];
+
+/// A batch of one record without key and value; all its lengths are below 64.
+fn batch(headers: Headers<'_>) -> Vec<u8> {
+    let mut record = vec![0, 0, 0, 1, 1, headers.len() as u8 * 2];
+    for text in headers.iter().flat_map(|(key, value)| [key, value]) {
+        record.push(text.len() as u8 * 2);
+        record.extend(text.bytes());
+    }
+    let len = record.len() * 2;
+    record.splice(0..0, [len as u8 & 0x7f | 0x80, (len >> 7) as u8]);
     let mut rest = vec![];
     rest.extend([0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     rest.extend(7_i64.to_be_bytes());
@@ -29,8 +37,8 @@ fn batch() -> Vec<u8> {
 }
 
 /// Produce v3 of one record to `topic`, client `me`.
-fn produce(id: i32, topic: &str) -> Vec<u8> {
-    let batch = batch();
+fn produce(id: i32, topic: &str, headers: Headers<'_>) -> Vec<u8> {
+    let batch = batch(headers);
     framed(&[
         &[0, 0, 0, 3],
         &id.to_be_bytes(),
@@ -89,8 +97,12 @@ impl Watched {
     }
 
     /// A message sent and acknowledged; the segments begin at these sequence numbers.
-    fn exchange(&mut self, ends: Ends, (client, broker): (u32, u32), offset: i64) {
-        let request = produce(5, "orders");
+    fn exchange(&mut self, ends: Ends, place: (u32, u32), offset: i64) {
+        self.exchange_with(ends, place, offset, &[]);
+    }
+
+    fn exchange_with(&mut self, ends: Ends, (client, broker): (u32, u32), offset: i64, headers: Headers<'_>) {
+        let request = produce(5, "orders", headers);
         self.segment(ends, Direction::ToBroker, client, broker, &request);
         let answer = produced(5, "orders", offset);
         self.segment(ends, Direction::ToClient, broker, client.wrapping_add(request.len() as u32), &answer);
@@ -124,6 +136,25 @@ fn a_message_becomes_a_span_of_its_client() {
     assert_eq!((&*span.name, span.resource.service_name(), span.parent), ("send orders", "me", None));
     assert_eq!(watched.offsets(), [42]);
     assert_eq!(watched.worker.finish().exchanges, 1);
+}
+
+#[test]
+fn spans_of_other_traces_are_links_and_malformed_contexts_are_counted_by_format() {
+    let mut watched = Watched::new(Sampling::default());
+    let (trace, other) = ("4bf92f3577b34da6a3ce929d0e0e4736", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    let headers = [
+        ("b3", &*format!("{other}-00f067aa0ba902b7")),
+        ("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01")),
+        ("sentry-trace", "nonsense"),
+    ];
+    watched.exchange_with(ends(4000), (100, 200), 42, &headers);
+    let span = watched.spans.borrow()[0].clone();
+    let links: Vec<_> =
+        span.links.iter().map(|link| (link.trace_id.to_string(), &link.attributes[..])).collect();
+    assert_eq!(span.trace_id.to_string(), trace);
+    assert_eq!(links, [(other.to_owned(), &[("ktrace.context.format", Value::Static("b3"))][..])]);
+    let totals = watched.worker.finish();
+    assert_eq!(totals.malformed_contexts, [("sentry-trace", 1)].into());
 }
 
 #[test]
@@ -179,10 +210,10 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
     let mut watched = Watched::new(Sampling::default());
     open(&mut watched, ends(4000));
     watched.exchange(ends(4000), (100, 200), 42);
-    let mut request = produce(6, "orders");
+    let mut request = produce(6, "orders", &[]);
     // acks=0: behind the null transactional id.
     request[18..20].copy_from_slice(&[0, 0]);
-    let at = 100 + produce(5, "orders").len() as u32 + 500;
+    let at = 100 + produce(5, "orders", &[]).len() as u32 + 500;
     watched.segment(ends(4000), Direction::ToBroker, at, 200, &request);
     assert_eq!(watched.spans.borrow().len(), 1, "500 bytes before it are missing");
     watched.now_ns += HOLE_NS + SWEEP_NS * 2;
