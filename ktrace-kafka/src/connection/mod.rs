@@ -99,6 +99,8 @@ pub struct Scratch {
     pub counters: Counters,
     pub(crate) extractor: Extractor,
     pub(crate) decompressor: Decompressor,
+    /// A buffer for the next frame that comes in pieces.
+    pub(crate) spare: Vec<u8>,
     /// Bytes that the exchange at hand may still decompress.
     pub(crate) budget: usize,
 }
@@ -111,6 +113,7 @@ impl Scratch {
             counters: Counters::default(),
             extractor,
             decompressor: Decompressor::new(limits.decompressed_bytes),
+            spare: Vec::new(),
             budget: 0,
         }
     }

@@ -66,6 +66,10 @@ impl<S: Sink> Reader for Requests<'_, S> {
         found
     }
 
+    fn spare(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch.spare
+    }
+
     fn bad_size(&mut self) -> Verdict {
         self.refuse()
     }

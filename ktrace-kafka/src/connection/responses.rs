@@ -71,6 +71,10 @@ impl<S: Sink> Reader for Responses<'_, S> {
         }
     }
 
+    fn spare(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch.spare
+    }
+
     fn bad_size(&mut self) -> Verdict {
         self.scratch.counters.refuse(Malformed::Frame);
         self.exchanges.missed_responses = true;

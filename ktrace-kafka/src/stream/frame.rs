@@ -15,6 +15,9 @@ use super::Piece;
 /// Bytes of a broken frame that are kept: enough for its header.
 const BROKEN_HEAD_BYTES: usize = 2048;
 
+/// A larger buffer is not kept for frames to come.
+const MAX_SPARE_BYTES: usize = 4 << 20;
+
 /// A frame, or what is left of one. Bytes are without the size prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
@@ -48,6 +51,8 @@ pub trait Reader {
     fn frame(&mut self, frame: Frame<'_>) -> Verdict;
     /// A size that no frame has, or that is over the bound: what follows is searched for the next head.
     fn bad_size(&mut self) -> Verdict;
+    /// The buffer of a frame before, of whatever connection: memory that was used is faster than new memory.
+    fn spare(&mut self) -> &mut Vec<u8>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +103,7 @@ impl Framer {
     /// Bytes held for the frame at hand.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.buffer.len()
+        self.buffer.capacity()
     }
 
     /// Holds no more than the head of the frame at hand, which counts as broken.
@@ -133,16 +138,31 @@ impl Framer {
         }
     }
 
-    fn search(&mut self) {
+    fn search(&mut self, reader: &mut impl Reader) {
         self.state = State::Searching;
         self.searched = 0;
         self.tentative = false;
-        self.clear();
+        self.clear(reader);
     }
 
-    /// Most connections are idle, so nothing is kept for the next frame.
-    fn clear(&mut self) {
-        self.buffer = Vec::new();
+    /// Most connections are idle, so nothing is kept for the next frame but one buffer for all.
+    fn clear(&mut self, reader: &mut impl Reader) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let spare = reader.spare();
+        if buffer.capacity() > spare.capacity() && buffer.capacity() <= MAX_SPARE_BYTES {
+            buffer.clear();
+            *spare = buffer;
+        }
+    }
+
+    /// A frame of `left` more bytes begins: it takes the spare buffer, unless that is far too large for it.
+    fn begin(&mut self, left: usize, reader: &mut impl Reader) {
+        let spare = reader.spare();
+        if spare.capacity() > self.buffer.capacity() && spare.capacity() <= left.saturating_mul(2) {
+            let head = std::mem::replace(&mut self.buffer, std::mem::take(spare));
+            self.buffer.extend_from_slice(&head);
+        }
+        self.state = State::Inside { left, broken: false };
     }
 
     /// Makes room for `more` bytes of a frame that still has `left`: twice what is there, so that a frame in many pieces
@@ -153,14 +173,14 @@ impl Framer {
         }
     }
 
-    fn obey(&mut self, verdict: Verdict) {
+    fn obey(&mut self, verdict: Verdict, reader: &mut impl Reader) {
         self.tentative = false;
         match verdict {
             Verdict::Next => {
                 self.state = State::Between;
-                self.clear();
+                self.clear(reader);
             }
-            Verdict::Lost => self.search(),
+            Verdict::Lost => self.search(reader),
             Verdict::Stop => self.stop(),
         }
     }
@@ -183,10 +203,10 @@ impl Framer {
                 self.state = State::Inside { left: 0, broken: true };
                 self.end(self.start_ns, reader);
                 if self.state != State::Stopped {
-                    self.search();
+                    self.search(reader);
                 }
             }
-            State::Between | State::Searching => self.search(),
+            State::Between | State::Searching => self.search(reader),
             State::Stopped => {}
         }
     }
@@ -207,7 +227,7 @@ impl Framer {
             && matches!(self.state, State::Inside { .. })
             && reader.plausible(bytes, false)
         {
-            self.clear();
+            self.clear(reader);
             self.state = State::Between;
         }
         match self.state {
@@ -240,7 +260,7 @@ impl Framer {
                             start_ns,
                             end_ns: time_ns,
                         });
-                        self.obey(verdict);
+                        self.obey(verdict, reader);
                         return rest;
                     }
                 }
@@ -250,14 +270,15 @@ impl Framer {
                 if let Some(size) = self.buffer.first_chunk() {
                     match usize::try_from(i32::from_be_bytes(*size)) {
                         Ok(left) if left <= max_bytes => {
-                            self.state = State::Inside { left, broken: false };
+                            self.begin(left, reader);
                             if left == 0 {
                                 self.end(time_ns, reader);
                             }
                         }
                         Ok(_) | Err(_) => {
                             let verdict = reader.bad_size();
-                            self.obey(if verdict == Verdict::Next { Verdict::Lost } else { verdict });
+                            let verdict = if verdict == Verdict::Next { Verdict::Lost } else { verdict };
+                            self.obey(verdict, reader);
                         }
                     }
                 }
@@ -290,7 +311,7 @@ impl Framer {
             end_ns: time_ns,
         };
         let verdict = reader.frame(frame);
-        self.obey(verdict);
+        self.obey(verdict, reader);
     }
 }
 
@@ -299,7 +320,7 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Seen(Vec<(String, bool, u64, u64)>);
+    struct Seen(Vec<(String, bool, u64, u64)>, Vec<u8>);
 
     impl Reader for Seen {
         fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
@@ -314,6 +335,10 @@ mod tests {
 
         fn bad_size(&mut self) -> Verdict {
             Verdict::Lost
+        }
+
+        fn spare(&mut self) -> &mut Vec<u8> {
+            &mut self.1
         }
     }
 
