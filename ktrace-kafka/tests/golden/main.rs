@@ -39,7 +39,8 @@ fn check(golden: Golden) {
         truth.received.clear();
     }
     let mut messages = Messages::new(&truth.topics);
-    let counters = tell(connections.iter().map(|one| one.iter().map(|segment| segment.push(0))), &mut messages);
+    let counters =
+        tell(connections.iter().map(|one| one.iter().map(|segment| segment.push(0))), &mut messages);
     compare(&name, "sent", &mut truth.sent, &mut messages.truth.sent);
     compare(&name, "received", &mut truth.received, &mut messages.truth.received);
     let bad: Vec<_> = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();

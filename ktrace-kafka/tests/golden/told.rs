@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{
-    Connection, Counters, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic,
-};
+use ktrace_kafka::{Connection, Counters, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
 
 use crate::truth::{Message, Truth};
 
@@ -86,7 +84,13 @@ impl Sink for Text {
         .unwrap();
     }
 
-    fn record(&mut self, _head: &Head<'_>, partition: &Partition<'_>, batch: &Batch<'_>, record: &Record<'_>) {
+    fn record(
+        &mut self,
+        _head: &Head<'_>,
+        partition: &Partition<'_>,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+    ) {
         let Partition { topic, index, operation, error } = partition;
         let Record { offset, offset_delta, timestamp_ms, key, value_len, headers, context } = record;
         let Batch { base_offset, attributes, producer_id, base_sequence, count, .. } = batch;

@@ -33,7 +33,7 @@ var (
 	headerStyle = flag.String("header-style", "none", "none, traceparent or edges")
 	edges       = flag.String("edges", "false", "true or false")
 	interval    = flag.Int("interval-ms", 0, "")
-	protocol    = flag.String("protocol", "2.8.0.0", "the version whose protocol is spoken")
+	protocol    = flag.String("protocol", "3.6.0", "the version whose protocol is spoken")
 )
 
 func main() {
@@ -135,7 +135,7 @@ func consume(config *sarama.Config, truth *truth) {
 	client, err := sarama.NewConsumerGroup(strings.Split(*bootstrap, ","), *group, config)
 	check(err)
 	enough, stop := context.WithCancel(context.Background())
-	reader := &reader{truth: truth, config: config, got: make(chan struct{})}
+	reader := &reader{truth: truth, got: make(chan struct{})}
 	go func() {
 		for range *expect {
 			<-reader.got
@@ -149,9 +149,8 @@ func consume(config *sarama.Config, truth *truth) {
 }
 
 type reader struct {
-	truth  *truth
-	config *sarama.Config
-	got    chan struct{}
+	truth *truth
+	got   chan struct{}
 }
 
 func (*reader) Setup(sarama.ConsumerGroupSession) error   { return nil }
@@ -167,7 +166,8 @@ func (r *reader) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.
 				return nil
 			}
 			one := line{Event: "received", Group: group, Topic: got.Topic, Partition: got.Partition, Offset: got.Offset}
-			if at := got.Timestamp.UnixMilli(); r.config.Version.IsAtLeast(sarama.V0_10_0_0) {
+			// before Kafka 0.10 messages have none
+			if at := got.Timestamp.UnixMilli(); !got.Timestamp.IsZero() {
 				one.Timestamp = &at
 			}
 			one.Key, one.ValueLen, one.Headers = text(got.Key), length(got.Value), pairs(got.Headers)

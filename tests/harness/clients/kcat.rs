@@ -128,7 +128,8 @@ struct Message {
     topic: String,
     partition: i32,
     offset: i64,
-    ts: i64,
+    /// Before Kafka 0.10 messages have none.
+    ts: Option<i64>,
     key: Option<String>,
     payload: Option<String>,
     /// Keys and values in turn.
@@ -147,8 +148,7 @@ impl Message {
             .collect();
         line.value_len = self.payload.map(|payload| payload.len() as u64);
         (line.topic, line.partition, line.offset) = (self.topic, Some(self.partition), Some(self.offset));
-        // before Kafka 0.10 messages have none
-        (line.timestamp, line.key) = ((self.ts > 0).then_some(self.ts), self.key);
+        (line.timestamp, line.key) = (self.ts, self.key);
         line
     }
 }

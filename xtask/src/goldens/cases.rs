@@ -109,7 +109,7 @@ pub const CASES: &[Case] = &[
             edges(Sarama, "zstd"),
             edges(Kafkajs, "none"),
         ],
-        &[by(Java), by(Kcat)],
+        &[by(Java), by(Python)],
     ),
     case("3.9.1/java", &[edges(JavaOld, "lz4")], &[by(JavaOld)]),
     case("3.9.1/java-transactions", &[transactional(JavaOld, "gzip")], &[read_committed(JavaOld)]),
@@ -155,7 +155,8 @@ pub const CASES: &[Case] = &[
     case(
         "3.9.1/sarama-magic-0",
         &[old_edges(Sarama, "snappy", &["--edges", "true", "--protocol", "0.9.0.1"])],
-        &[by_with(Sarama, &["--protocol", "0.9.0.1"])],
+        // sarama's group consumers begin with 0.10.2
+        &[by_with(Sarama, &["--protocol", "0.10.2.0"])],
     ),
     case(
         "3.9.1/sarama-magic-1",
