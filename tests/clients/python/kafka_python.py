@@ -1,4 +1,5 @@
 # kafka-python: `kafka_python.py produce|consume OPTIONS`, as produce.py and consume.py do it with confluent-kafka.
+# --protocol is the broker version whose protocol is spoken; without it, the newest that both know.
 import sys
 
 from kafka import KafkaConsumer, KafkaProducer
@@ -11,12 +12,13 @@ from truth import Truth, header_value
 def produce():
     given = options.parse(
         count=1, codec="none", acks="all", idempotence="true", payload=100, header_style="none", edges="false",
-        interval_ms=0,
+        interval_ms=0, protocol="",
     )  # fmt: skip
     truth = Truth(given, "kafka-python")
     producer = KafkaProducer(
         bootstrap_servers=given.bootstrap,
         client_id=given.client_id,
+        api_version=version(given.protocol),
         compression_type=None if given.codec == "none" else given.codec,
         acks=given.acks if given.acks == "all" else int(given.acks),
         enable_idempotence=given.idempotence == "true",
@@ -37,12 +39,13 @@ def produce():
 
 
 def consume():
-    given = options.parse("group", expect=sys.maxsize)
+    given = options.parse("group", expect=sys.maxsize, protocol="")
     truth = Truth(given, "kafka-python")
     consumer = KafkaConsumer(
         *given.topic.split(","),
         bootstrap_servers=given.bootstrap,
         client_id=given.client_id,
+        api_version=version(given.protocol),
         group_id=given.group,
         auto_offset_reset="earliest",
     )
@@ -51,10 +54,16 @@ def consume():
         for records in consumer.poll(200).values():
             for one in records:
                 key = one.key.decode() if one.key is not None else None
-                place = (one.topic, one.partition, one.offset, one.timestamp)
+                # before Kafka 0.10 messages have none
+                timestamp = one.timestamp if one.timestamp_type is not None and one.timestamp >= 0 else None
+                place = (one.topic, one.partition, one.offset, timestamp)
                 write(truth, "received", given.group, *place, key, one.value, one.headers)
                 seen += 1
     consumer.close()
+
+
+def version(protocol):
+    return tuple(map(int, protocol.split("."))) if protocol else None
 
 
 def encoded(text):

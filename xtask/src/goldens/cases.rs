@@ -66,13 +66,15 @@ const fn read_committed(library: Library) -> In {
     In { library, but: 4, extra: &["--isolation-level", "read_committed"] }
 }
 
-/// librdkafka as of before API versions could be asked for: message sets of magic 0 …
+/// librdkafka as of before API versions could be asked for: message sets of magic 0. It speaks no magic 1 with a broker
+/// that knows more.
 const MAGIC_0: [&str; 4] = ["-X", "api.version.request=false", "-X", "broker.version.fallback=0.9.0.1"];
-/// … and of magic 1.
-const MAGIC_1: [&str; 4] = ["-X", "api.version.request=false", "-X", "broker.version.fallback=0.10.0.0"];
 /// The same for confluent-kafka.
 const SET_MAGIC_0: [&str; 2] = ["--set", "api.version.request=false,broker.version.fallback=0.9.0.1"];
-const SET_MAGIC_1: [&str; 2] = ["--set", "api.version.request=false,broker.version.fallback=0.10.0.0"];
+
+/// Go and Python alone as of Kafka 0.10: message sets of magic 1.
+const MAGIC_1: [&str; 2] = ["--protocol", "0.10.2.0"];
+const EDGES_MAGIC_1: [&str; 4] = ["--edges", "true", "--protocol", "0.10.2.0"];
 
 /// Message sets know no headers and no idempotence.
 const fn old_edges(library: Library, codec: &'static str, extra: &'static [&'static str]) -> Out {
@@ -133,34 +135,33 @@ pub const CASES: &[Case] = &[
         &[by_with(Kcat, &MAGIC_0)],
     ),
     case(
-        "3.9.1/kcat-magic-1",
-        &[
-            kcat("none", "none", &MAGIC_1),
-            kcat("gzip", "none", &MAGIC_1),
-            kcat("snappy", "none", &MAGIC_1),
-            kcat("lz4", "none", &MAGIC_1),
-        ],
-        &[by_with(Kcat, &MAGIC_1)],
-    ),
-    case(
         "3.9.1/confluent-magic-0",
         &[old_edges(Python, "gzip", &["--edges", "true", SET_MAGIC_0[0], SET_MAGIC_0[1]])],
         &[by_with(Python, &SET_MAGIC_0)],
     ),
     case(
-        "3.9.1/confluent-magic-1",
-        &[old_edges(Python, "lz4", &["--edges", "true", SET_MAGIC_1[0], SET_MAGIC_1[1]])],
-        &[by_with(Python, &SET_MAGIC_1)],
-    ),
-    case(
         "3.9.1/sarama-magic-0",
         &[old_edges(Sarama, "snappy", &["--edges", "true", "--protocol", "0.9.0.1"])],
         // sarama's group consumers begin with 0.10.2
-        &[by_with(Sarama, &["--protocol", "0.10.2.0"])],
+        &[by_with(Sarama, &MAGIC_1)],
+    ),
+    case(
+        "3.9.1/kafka-python-magic-1",
+        &[
+            old_edges(KafkaPython, "none", &EDGES_MAGIC_1),
+            old_edges(KafkaPython, "snappy", &EDGES_MAGIC_1),
+            old_edges(KafkaPython, "lz4", &EDGES_MAGIC_1),
+        ],
+        &[by_with(KafkaPython, &MAGIC_1)],
     ),
     case(
         "3.9.1/sarama-magic-1",
-        &[old_edges(Sarama, "gzip", &["--edges", "true", "--protocol", "0.10.2.0"])],
-        &[by_with(Sarama, &["--protocol", "0.10.2.0"])],
+        &[
+            old_edges(Sarama, "none", &EDGES_MAGIC_1),
+            old_edges(Sarama, "gzip", &EDGES_MAGIC_1),
+            old_edges(Sarama, "snappy", &EDGES_MAGIC_1),
+            old_edges(Sarama, "lz4", &EDGES_MAGIC_1),
+        ],
+        &[by_with(Sarama, &MAGIC_1)],
     ),
 ];
