@@ -28,7 +28,7 @@ pub enum HeaderValue {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     pub event: Event,
-    /// `java`, `java-agent`, `python` or `kcat`.
+    /// [`crate::clients::Library::name`].
     pub client: String,
     /// The service name that the agent should give to this client's spans.
     pub service: String,

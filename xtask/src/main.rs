@@ -1,6 +1,7 @@
 //! Developer verbs, called by `./dev`, which has installed what they need.
 
 mod demo;
+mod goldens;
 mod setup;
 
 use anyhow::Result;
@@ -20,11 +21,17 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Record what real clients and brokers say, and what the clients know about it, for ktrace-kafka's golden test
+    RecordGoldens {
+        /// Such as `4.3.0/java`; all if none is given
+        names: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
     match Verb::parse() {
         Verb::Setup { purpose } => setup::setup(purpose),
         Verb::Demo { keep } => demo::demo(keep),
+        Verb::RecordGoldens { names } => goldens::record(&names),
     }
 }

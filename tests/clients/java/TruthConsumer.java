@@ -1,5 +1,5 @@
 // Consumes from the beginning as a member of a group and logs each message, until `--expect` messages have come, none has
-// come for `--idle-ms`, or SIGTERM.
+// come for `--idle-ms`, or SIGTERM. `--group-protocol` is `classic`, `consumer` (KIP-848) or `share` (KIP-932).
 
 import java.time.Duration;
 import java.util.List;
@@ -13,6 +13,10 @@ public final class TruthConsumer {
 
     public static void main(String[] arguments) throws Exception {
         Options options = new Options(arguments);
+        if (options.get("group-protocol", "classic").equals("share")) {
+            TruthShareConsumer.run(options);
+            return;
+        }
         String group = options.get("group");
         Properties properties = new Properties();
         properties.put("bootstrap.servers", options.get("bootstrap"));
@@ -20,6 +24,7 @@ public final class TruthConsumer {
         properties.put("group.id", group);
         properties.put("auto.offset.reset", "earliest");
         properties.put("group.protocol", options.get("group-protocol", "classic"));
+        properties.put("isolation.level", options.get("isolation-level", "read_uncommitted"));
         long expect = options.number("expect", Long.MAX_VALUE);
         long idle = options.number("idle-ms", 60_000);
         try (Truth truth = new Truth(options);

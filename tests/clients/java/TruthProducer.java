@@ -1,5 +1,8 @@
 // Produces messages and logs each as the broker acknowledged it, with the headers that were really sent. Under the
 // OpenTelemetry Java agent those are the agent's too, as it adds them to the record inside send().
+//
+// With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With
+// `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted.
 
 import java.util.Properties;
 import java.util.Random;
@@ -19,6 +22,12 @@ public final class TruthProducer {
         properties.put("acks", options.get("acks", "all"));
         properties.put("enable.idempotence", options.get("idempotence", "true"));
         properties.put("linger.ms", options.get("linger-ms", "5"));
+        String transactionalId = options.get("transactional-id", null);
+        if (transactionalId != null) {
+            properties.put("transactional.id", transactionalId);
+        }
+        long transaction = options.number("transaction", 4);
+        boolean edges = options.get("edges", "false").equals("true");
         String topic = options.get("topic");
         String style = options.get("header-style", "none");
         String keyPrefix = options.get("key-prefix", options.get("client-id"));
@@ -28,9 +37,17 @@ public final class TruthProducer {
         boolean[] failed = {false};
         try (Truth truth = new Truth(options)) {
             try (var producer = new KafkaProducer<>(properties, new StringSerializer(), new StringSerializer())) {
+                if (transactionalId != null) {
+                    producer.initTransactions();
+                }
                 for (long i = 0; i < options.number("count", 1); i++) {
-                    var record = new ProducerRecord<>(topic, keyPrefix + "-" + i, value);
-                    HeaderStyle.write(style, record.headers(), random);
+                    if (transactionalId != null && i % transaction == 0) {
+                        producer.beginTransaction();
+                    }
+                    long kind = edges ? i % 4 : 0;
+                    String key = kind == 1 ? null : kind == 2 ? "" : keyPrefix + "-" + i;
+                    var record = new ProducerRecord<>(topic, key, kind == 2 ? "" : kind == 3 ? null : value);
+                    HeaderStyle.write(style, record.headers(), random, i);
                     producer.send(record, (metadata, error) -> {
                         if (error != null) {
                             failed[0] = true;
@@ -41,6 +58,14 @@ public final class TruthProducer {
                                 metadata.hasOffset() ? metadata.offset() : -1, metadata.timestamp(), record.key(),
                                 metadata.serializedValueSize(), record.headers());
                     });
+                    if (transactionalId != null && i % transaction == transaction - 1) {
+                        producer.flush();
+                        if (i / transaction % 2 == 0) {
+                            producer.commitTransaction();
+                        } else {
+                            producer.abortTransaction();
+                        }
+                    }
                     if (interval > 0) {
                         Thread.sleep(interval);
                     }

@@ -1,5 +1,5 @@
 # Consumes from the beginning as a member of a group and logs each message, until --expect messages have come, none has
-# come for --idle-ms, or SIGTERM.
+# come for --idle-ms, or SIGTERM. --set NAME=VALUE gives the library a setting.
 import signal
 import sys
 import time
@@ -11,13 +11,14 @@ from truth import Truth
 
 
 def main():
-    given = options.parse("group", expect=sys.maxsize, idle_ms=60_000)
+    given = options.parse("group", expect=sys.maxsize, idle_ms=60_000, set="")
     truth = Truth(given)
     consumer = Consumer({
         "bootstrap.servers": given.bootstrap,
         "client.id": given.client_id,
         "group.id": given.group,
         "auto.offset.reset": "earliest",
+        **options.settings(given.set),
     })
     stopped = False
 

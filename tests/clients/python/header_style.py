@@ -2,7 +2,7 @@
 import secrets
 
 
-def write(style):
+def write(style, number=0):
     trace, span = secrets.token_hex(16), secrets.token_hex(8)
     match style:
         case "none":
@@ -19,4 +19,12 @@ def write(style):
             return [("traceId", trace), ("spanId", span)]
         case "trace-id":
             return [("trace-id", trace), ("span-id", span)]
+        case "edges":
+            # four kinds in turn; what a reader may stumble over: a key twice, no value, an empty key, no text
+            return [
+                [("content-type", "text/plain"), ("traceparent", f"00-{trace}-{span}-01")],
+                [("b3", f"{trace}-{span}-1"), ("twice", "1"), ("twice", "2")],
+                [("nothing", None), ("", "empty key"), ("bytes", b"\xff\0\xfe")],
+                [],
+            ][number % 4]
     raise SystemExit(f"unknown header style: {style}")

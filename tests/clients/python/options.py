@@ -11,3 +11,18 @@ def parse(*names, **defaults):
         kind = str if value is None else type(value)
         parser.add_argument("--" + name.replace("_", "-"), type=kind, default=value)
     return parser.parse_args()
+
+
+def payload(length):
+    return "".join(f"item-{i} " for i in range(length // 6 + 1))[:length]
+
+
+def shape(edges, number, key, value):
+    """Key and value of a message; with `edges`, of four in turn one is without key, one empty, one a tombstone."""
+    kind = number % 4 if edges == "true" else 0
+    return [(key, value), (None, value), ("", ""), (key, None)][kind]
+
+
+def settings(text):
+    """`NAME=VALUE,…` as a dictionary."""
+    return dict(one.split("=", 1) for one in text.split(",") if one)

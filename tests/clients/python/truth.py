@@ -16,12 +16,13 @@ def header_value(raw):
 
 
 class Truth:
-    def __init__(self, options):
+    def __init__(self, options, client="python"):
         self.file = open(options.truth, "w", encoding="utf-8")
-        self.who = {"client": "python", "service": options.service, "client_id": options.client_id}
+        self.who = {"client": client, "service": options.service, "client_id": options.client_id}
 
     def message(self, event, message, headers, key, value_len, group=None):
         offset = message.offset()
+        kind, timestamp = message.timestamp()
         self.write(
             event=event,
             group=group,
@@ -29,7 +30,8 @@ class Truth:
             partition=message.partition(),
             # acks=0: the broker did not tell
             offset=offset if offset is not None and offset >= 0 else None,
-            timestamp=message.timestamp()[1],
+            # before Kafka 0.10 messages have none
+            timestamp=timestamp if kind else None,
             key=key,
             value_len=value_len,
             headers=[[name, header_value(value)] for name, value in headers or []],

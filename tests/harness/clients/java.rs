@@ -5,30 +5,26 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Client, Consume, Library, Log, Produce, log_file, truth_file};
-use crate::process::{self, Process};
-use crate::tools;
+use super::{Client, Consume, Library, Produce, logging};
+use crate::{process, tools};
 
-pub(super) fn produce(what: &Produce<'_>, dir: &Path) -> Result<Client> {
-    let truth = truth_file(dir, what.service);
-    let mut command = java(what.library, what.service, "TruthProducer")?;
-    command.args(what.options(&truth)).args(["--client", what.library.name()]);
-    let process = Process::start(what.service, &mut command, &log_file(dir, what.service))?;
-    Ok(Client { process, log: Log::Lines(truth) })
+pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
+    let mut command = java(what.library, "TruthProducer")?;
+    command.args(["--client", what.library.name()]);
+    logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-pub(super) fn consume(what: &Consume<'_>, dir: &Path) -> Result<Client> {
-    let truth = truth_file(dir, what.service);
-    let mut command = java(what.library, what.service, "TruthConsumer")?;
-    command.args(what.options(&truth)).args(["--client", what.library.name()]);
-    let process = Process::start(what.service, &mut command, &log_file(dir, what.service))?;
-    Ok(Client { process, log: Log::Lines(truth) })
+pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
+    let mut command = java(what.library, "TruthConsumer")?;
+    command.args(["--client", what.library.name()]);
+    logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-fn java(library: Library, service: &str, main: &str) -> Result<Command> {
+fn java(library: Library, main: &str) -> Result<Command> {
     let mut classes = tools::java_clients()?.into_os_string();
     classes.push(":");
-    classes.push(tools::kafka(tools::KAFKA_VERSION)?);
+    let old = library == Library::JavaOld;
+    classes.push(tools::kafka(if old { tools::KAFKA_OLD_VERSION } else { tools::KAFKA_VERSION })?);
     let mut command = process::command("java");
     command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m"]);
     // the broker's log is at info, clients tell only what is wrong
@@ -41,6 +37,6 @@ fn java(library: Library, service: &str, main: &str) -> Result<Command> {
             command.env(signal, "none");
         }
     }
-    command.env("OTEL_SERVICE_NAME", service).arg("-cp").arg(classes).arg(main);
+    command.arg("-cp").arg(classes).arg(main);
     Ok(command)
 }

@@ -38,7 +38,7 @@ impl Output {
 }
 
 /// All messages of one run have the same headers.
-pub(super) fn produce(what: &Produce<'_>, dir: &Path) -> Result<Client> {
+pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
     let headers = headers(what.header_style)?;
     let mut input = String::new();
     let mut lines = Vec::new();
@@ -65,18 +65,18 @@ pub(super) fn produce(what: &Produce<'_>, dir: &Path) -> Result<Client> {
     for (key, value) in &headers {
         command.args(["-H", &format!("{key}={value}")]);
     }
-    command.arg(messages).env("OTEL_SERVICE_NAME", what.service);
+    command.args(extra).arg(messages).env("OTEL_SERVICE_NAME", what.service);
     let process = Process::start(what.service, &mut command, &log_file(dir, what.service))?;
     Ok(Client { process, log: Log::Kcat(Output::Sent(lines)) })
 }
 
-pub(super) fn consume(what: &Consume<'_>, dir: &Path) -> Result<Client> {
+pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
     let output = dir.join(format!("{}.jsonl", what.service));
     let mut command = process::command("kcat");
     // unbuffered, so that what it printed before its end is in the file
     command.args(["-b", what.bootstrap, "-q", "-J", "-u", "-c", &what.expect.to_string()]);
     command.args(["-X", &format!("client.id={}", what.service), "-X", "auto.offset.reset=earliest"]);
-    command.args(["-G", what.group]).args(what.topics).env("OTEL_SERVICE_NAME", what.service);
+    command.args(extra).args(["-G", what.group]).args(what.topics).env("OTEL_SERVICE_NAME", what.service);
     let log = log_file(dir, what.service);
     let process = Process::start_with_output(what.service, &mut command, File::create(&output)?, &log)?;
     let mut pattern = blank(Event::Received, what.service);
@@ -128,7 +128,8 @@ struct Message {
     topic: String,
     partition: i32,
     offset: i64,
-    ts: i64,
+    /// Before Kafka 0.10 messages have none.
+    ts: Option<i64>,
     key: Option<String>,
     payload: Option<String>,
     /// Keys and values in turn.
@@ -147,7 +148,7 @@ impl Message {
             .collect();
         line.value_len = self.payload.map(|payload| payload.len() as u64);
         (line.topic, line.partition, line.offset) = (self.topic, Some(self.partition), Some(self.offset));
-        (line.timestamp, line.key) = (Some(self.ts), self.key);
+        (line.timestamp, line.key) = (self.ts, self.key);
         line
     }
 }

@@ -1,10 +1,13 @@
 //! The truth-logging clients, all with the same options.
 
 mod java;
+mod kafkajs;
 mod kcat;
 mod python;
+mod sarama;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -18,7 +21,13 @@ pub enum Library {
     Java,
     /// Java with the OpenTelemetry Java agent, which puts a `traceparent` into every message.
     JavaAgent,
+    /// Java of [`crate::tools::KAFKA_OLD_VERSION`].
+    JavaOld,
+    /// confluent-kafka.
     Python,
+    KafkaPython,
+    Sarama,
+    Kafkajs,
     Kcat,
 }
 
@@ -29,7 +38,11 @@ impl Library {
         match self {
             Self::Java => "java",
             Self::JavaAgent => "java-agent",
+            Self::JavaOld => "java-old",
             Self::Python => "python",
+            Self::KafkaPython => "kafka-python",
+            Self::Sarama => "sarama",
+            Self::Kafkajs => "kafkajs",
             Self::Kcat => "kcat",
         }
     }
@@ -45,7 +58,8 @@ pub struct Produce<'a> {
     pub service: &'a str,
     pub count: u32,
     pub codec: &'a str,
-    /// `none`, `traceparent`, `b3`, `b3-multi`, `trace_id`, `traceId`, `trace-id`.
+    /// `none`, `traceparent`, `b3`, `b3-multi`, `trace_id`, `traceId`, `trace-id`; `edges` for what is unusual in headers.
+    /// Go and Node know only the first two and `edges`, kcat does not know that one.
     pub header_style: &'a str,
     pub payload: u32,
     /// `all`, `1` or `0`.
@@ -73,10 +87,17 @@ impl<'a> Produce<'a> {
 
     /// Starts it; its files are in `dir` under its service's name.
     pub fn start(&self, dir: &Path) -> Result<Client> {
+        self.start_with(dir, &[])
+    }
+
+    /// The same, with further arguments of its program (`tests/clients`).
+    pub fn start_with(&self, dir: &Path, extra: &[&str]) -> Result<Client> {
         match self.library {
-            Library::Java | Library::JavaAgent => java::produce(self, dir),
-            Library::Python => python::produce(self, dir),
-            Library::Kcat => kcat::produce(self, dir),
+            Library::Java | Library::JavaAgent | Library::JavaOld => java::produce(self, dir, extra),
+            Library::Python | Library::KafkaPython => python::produce(self, dir, extra),
+            Library::Sarama => sarama::produce(self, dir, extra),
+            Library::Kafkajs => kafkajs::produce(self, dir, extra),
+            Library::Kcat => kcat::produce(self, dir, extra),
         }
     }
 
@@ -123,10 +144,17 @@ pub struct Consume<'a> {
 impl Consume<'_> {
     /// Starts it; its files are in `dir` under its service's name.
     pub fn start(&self, dir: &Path) -> Result<Client> {
+        self.start_with(dir, &[])
+    }
+
+    /// The same, with further arguments of its program (`tests/clients`).
+    pub fn start_with(&self, dir: &Path, extra: &[&str]) -> Result<Client> {
         match self.library {
-            Library::Java | Library::JavaAgent => java::consume(self, dir),
-            Library::Python => python::consume(self, dir),
-            Library::Kcat => kcat::consume(self, dir),
+            Library::Java | Library::JavaAgent | Library::JavaOld => java::consume(self, dir, extra),
+            Library::Python | Library::KafkaPython => python::consume(self, dir, extra),
+            Library::Sarama => sarama::consume(self, dir, extra),
+            Library::Kafkajs => kafkajs::consume(self, dir, extra),
+            Library::Kcat => kcat::consume(self, dir, extra),
         }
     }
 
@@ -192,8 +220,18 @@ impl Client {
     }
 }
 
-fn truth_file(dir: &Path, service: &str) -> PathBuf {
-    dir.join(format!("{service}.truth"))
+/// Starts a program that writes truth lines itself.
+fn logging(
+    command: &mut Command,
+    service: &str,
+    dir: &Path,
+    options: impl FnOnce(&Path) -> Vec<String>,
+    extra: &[&str],
+) -> Result<Client> {
+    let truth = dir.join(format!("{service}.truth"));
+    command.args(options(&truth)).args(extra).env("OTEL_SERVICE_NAME", service);
+    let process = Process::start(service, command, &log_file(dir, service))?;
+    Ok(Client { process, log: Log::Lines(truth) })
 }
 
 fn log_file(dir: &Path, service: &str) -> PathBuf {

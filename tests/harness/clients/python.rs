@@ -1,30 +1,32 @@
-//! Python clients (confluent-kafka).
+//! Python clients: confluent-kafka, with a script for either side, and kafka-python, with one for both.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Client, Consume, Log, Produce, log_file, truth_file};
-use crate::process::{self, Process};
-use crate::tools;
+use super::{Client, Consume, Library, Produce, logging};
+use crate::{process, tools};
 
-pub(super) fn produce(what: &Produce<'_>, dir: &Path) -> Result<Client> {
-    let truth = truth_file(dir, what.service);
-    start("produce.py", what.service, &what.options(&truth), &truth, dir)
+pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
+    let mut command = python(what.library, "produce")?;
+    logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-pub(super) fn consume(what: &Consume<'_>, dir: &Path) -> Result<Client> {
-    let truth = truth_file(dir, what.service);
-    start("consume.py", what.service, &what.options(&truth), &truth, dir)
+pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
+    let mut command = python(what.library, "consume")?;
+    logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-fn start(script: &str, service: &str, options: &[String], truth: &Path, dir: &Path) -> Result<Client> {
+fn python(library: Library, verb: &str) -> Result<Command> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
     let mut command: Command = process::command(tools::python()?);
     // no bytecode beside the sources
-    command.env("PYTHONDONTWRITEBYTECODE", "1").env("OTEL_SERVICE_NAME", service);
-    command.arg(scripts.join(script)).args(options);
-    let process = Process::start(service, &mut command, &log_file(dir, service))?;
-    Ok(Client { process, log: Log::Lines(truth.into()) })
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    if library == Library::KafkaPython {
+        command.arg(scripts.join("kafka_python.py")).arg(verb);
+    } else {
+        command.arg(scripts.join(format!("{verb}.py")));
+    }
+    Ok(command)
 }

@@ -14,6 +14,7 @@ pub fn clients() -> Result<PathBuf> {
         include_str!("../../clients/java/Truth.java"),
         include_str!("../../clients/java/TruthConsumer.java"),
         include_str!("../../clients/java/TruthProducer.java"),
+        include_str!("../../clients/java/TruthShareConsumer.java"),
         tools::KAFKA_VERSION,
     ];
     let kafka = tools::kafka(tools::KAFKA_VERSION)?;

@@ -4,13 +4,17 @@ mod collector;
 mod jaeger;
 mod java;
 mod kafka;
+mod kafkajs;
 mod python;
+mod sarama;
 
 pub use collector::collector;
 pub use jaeger::jaeger;
 pub use java::{agent as java_agent, clients as java_clients};
-pub use kafka::{KAFKA_VERSION, kafka};
+pub use kafka::{KAFKA_OLD_VERSION, KAFKA_VERSION, kafka};
+pub use kafkajs::kafkajs;
 pub use python::python;
+pub use sarama::sarama;
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! A virtual environment with the Python client.
+//! A virtual environment with the Python clients.
 
 use std::path::PathBuf;
 

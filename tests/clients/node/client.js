@@ -1,0 +1,127 @@
+// kafkajs: `client.js produce|consume OPTIONS`, with the options of the other clients.
+//
+// With --edges true, of four messages in turn one has no key, one empty key and value, one no value.
+'use strict';
+
+const fs = require('node:fs');
+const { randomBytes } = require('node:crypto');
+const { CompressionCodecs, CompressionTypes, Kafka, logLevel } = require('kafkajs');
+
+CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
+
+const [verb, ...rest] = process.argv.slice(2);
+const options = {};
+for (let i = 0; i + 1 < rest.length; i += 2) options[rest[i].replace(/^--/, '')] = rest[i + 1];
+
+const kafka = new Kafka({
+  brokers: options.bootstrap.split(','),
+  clientId: options['client-id'],
+  logLevel: logLevel.WARN,
+});
+const truth = fs.openSync(options.truth, 'w');
+
+function tell(line) {
+  const who = { client: 'kafkajs', service: options.service, client_id: options['client-id'] };
+  fs.writeSync(truth, `${JSON.stringify({ ...who, ...line })}\n`);
+}
+
+/** Text, or {"base64": …} where it is none. */
+function headerValue(raw) {
+  const bytes = Buffer.from(raw);
+  const text = bytes.toString();
+  return Buffer.from(text).equals(bytes) ? text : { base64: bytes.toString('base64') };
+}
+
+/** A key with several values is an array in kafkajs. */
+function pairs(headers) {
+  return Object.entries(headers ?? {}).flatMap(([key, values]) =>
+    [values].flat().map((value) => [key, headerValue(value)]),
+  );
+}
+
+const hex = (bytes) => randomBytes(bytes).toString('hex');
+
+/** kafkajs has no header without a value. */
+function headers(number) {
+  const traceparent = `00-${hex(16)}-${hex(8)}-01`;
+  switch (options['header-style']) {
+    case 'none':
+      return undefined;
+    case 'traceparent':
+      return { traceparent };
+    case 'edges':
+      return [
+        { 'content-type': 'text/plain', traceparent },
+        { b3: `${hex(16)}-${hex(8)}-1`, twice: ['1', '2'] },
+        { '': 'empty key', bytes: Buffer.from([0xff, 0, 0xfe]) },
+        undefined,
+      ][number % 4];
+    default:
+      throw new Error(`unknown header style: ${options['header-style']}`);
+  }
+}
+
+function message(number) {
+  const text = 'item-0 '.repeat(options.payload / 7 + 1).slice(0, options.payload);
+  const kind = options.edges === 'true' ? number % 4 : 0;
+  const key = `${options['client-id']}-${number}`;
+  const [k, v] = [[key, text], [null, text], ['', ''], [key, null]][kind];
+  // one partition, so that the answer's base offset tells every message's
+  return { key: k, value: v, headers: headers(number), partition: 0, timestamp: String(Date.now() + number) };
+}
+
+async function produce() {
+  const producer = kafka.producer({ idempotent: options.idempotence === 'true', maxInFlightRequests: 1 });
+  await producer.connect();
+  const messages = Array.from({ length: Number(options.count) }, (_, number) => message(number));
+  const names = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy };
+  const [at] = await producer.send({
+    topic: options.topic,
+    acks: { all: -1, 1: 1, 0: 0 }[options.acks],
+    compression: names[options.codec],
+    messages,
+  });
+  messages.forEach((one, number) => tell({
+    event: 'sent',
+    topic: options.topic,
+    partition: 0,
+    offset: Number(at.baseOffset) + number,
+    timestamp: Number(one.timestamp),
+    key: one.key,
+    value_len: one.value?.length ?? null,
+    headers: pairs(one.headers),
+  }));
+  await producer.disconnect();
+}
+
+async function consume() {
+  const consumer = kafka.consumer({ groupId: options.group, maxWaitTimeInMs: 500 });
+  await consumer.connect();
+  await consumer.subscribe({ topics: options.topic.split(','), fromBeginning: true });
+  let seen = 0;
+  await new Promise((enough) => {
+    consumer.run({
+      eachMessage: async ({ topic, partition, message: got }) => {
+        tell({
+          event: 'received',
+          group: options.group,
+          topic,
+          partition,
+          offset: Number(got.offset),
+          timestamp: Number(got.timestamp),
+          key: got.key?.toString() ?? null,
+          value_len: got.value?.length ?? null,
+          headers: pairs(got.headers),
+        });
+        seen += 1;
+        if (seen === Number(options.expect)) enough();
+      },
+    });
+  });
+  await consumer.disconnect();
+}
+
+({ produce, consume })[verb]().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});

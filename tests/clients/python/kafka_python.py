@@ -1,0 +1,81 @@
+# kafka-python: `kafka_python.py produce|consume OPTIONS`, as produce.py and consume.py do it with confluent-kafka.
+# --protocol is the broker version whose protocol is spoken; without it, the newest that both know.
+import sys
+
+from kafka import KafkaConsumer, KafkaProducer
+
+import header_style
+import options
+from truth import Truth, header_value
+
+
+def produce():
+    given = options.parse(
+        count=1, codec="none", acks="all", idempotence="true", payload=100, header_style="none", edges="false",
+        interval_ms=0, protocol="",
+    )  # fmt: skip
+    truth = Truth(given, "kafka-python")
+    producer = KafkaProducer(
+        bootstrap_servers=given.bootstrap,
+        client_id=given.client_id,
+        api_version=version(given.protocol),
+        compression_type=None if given.codec == "none" else given.codec,
+        acks=given.acks if given.acks == "all" else int(given.acks),
+        enable_idempotence=given.idempotence == "true",
+        linger_ms=50,
+    )
+    sent = []
+    for i in range(given.count):
+        # kafka-python has no header without a value
+        headers = [one for one in header_style.write(given.header_style, i) if one[1] is not None]
+        key, value = options.shape(given.edges, i, f"{given.client_id}-{i}", options.payload(given.payload))
+        raw = [(name, one.encode() if isinstance(one, str) else one) for name, one in headers]
+        future = producer.send(given.topic, encoded(value), encoded(key), raw)
+        sent.append((future, key, value, headers))
+    for future, key, value, headers in sent:
+        at = future.get(30)
+        write(truth, "sent", None, at.topic, at.partition, at.offset, at.timestamp, key, value, headers)
+    producer.close()
+
+
+def consume():
+    given = options.parse("group", expect=sys.maxsize, protocol="")
+    truth = Truth(given, "kafka-python")
+    consumer = KafkaConsumer(
+        *given.topic.split(","),
+        bootstrap_servers=given.bootstrap,
+        client_id=given.client_id,
+        api_version=version(given.protocol),
+        group_id=given.group,
+        auto_offset_reset="earliest",
+    )
+    seen = 0
+    while seen < given.expect:
+        for records in consumer.poll(200).values():
+            for one in records:
+                key = one.key.decode() if one.key is not None else None
+                # before Kafka 0.10 messages have none
+                timestamp = one.timestamp if one.timestamp_type is not None and one.timestamp >= 0 else None
+                place = (one.topic, one.partition, one.offset, timestamp)
+                write(truth, "received", given.group, *place, key, one.value, one.headers)
+                seen += 1
+    consumer.close()
+
+
+def version(protocol):
+    return tuple(map(int, protocol.split("."))) if protocol else None
+
+
+def encoded(text):
+    return text.encode() if text is not None else None
+
+
+def write(truth, event, group, topic, partition, offset, timestamp, key, value, headers):
+    truth.write(
+        event=event, group=group, topic=topic, partition=partition, offset=offset, timestamp=timestamp, key=key,
+        value_len=len(value) if value is not None else None,
+        headers=[[name, header_value(one)] for name, one in headers],
+    )  # fmt: skip
+
+
+{"produce": produce, "consume": consume}[sys.argv.pop(1)]()

@@ -1,0 +1,20 @@
+//! Node clients (kafkajs).
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Client, Consume, Produce, logging};
+use crate::{process, tools};
+
+pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
+    let mut command = process::command("node");
+    command.arg(tools::kafkajs()?).arg("produce");
+    logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
+}
+
+pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
+    let mut command = process::command("node");
+    command.arg(tools::kafkajs()?).arg("consume");
+    logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
+}
