@@ -1,5 +1,6 @@
 //! Developer verbs, called by `./dev`, which has installed what they need.
 
+mod bench_replay;
 mod demo;
 mod goldens;
 mod setup;
@@ -21,6 +22,8 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Replay a capture of real traffic beside tshark
+    BenchReplay,
     /// Record what real clients and brokers say, and what the clients know about it, for ktrace-kafka's golden test
     RecordGoldens {
         /// Such as `4.3.0/java`; all if none is given
@@ -32,6 +35,7 @@ fn main() -> Result<()> {
     match Verb::parse() {
         Verb::Setup { purpose } => setup::setup(purpose),
         Verb::Demo { keep } => demo::demo(keep),
+        Verb::BenchReplay => bench_replay::bench(),
         Verb::RecordGoldens { names } => goldens::record(&names),
     }
 }

@@ -75,5 +75,9 @@ fn from_base64(text: &str) -> Vec<u8> {
     let sixes = digits.map(|digit| DIGITS.iter().position(|known| *known == digit).unwrap());
     let bits: Vec<bool> =
         sixes.flat_map(|six| (0..6).rev().map(move |place| six >> place & 1 == 1)).collect();
-    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | u8::from(*bit))).collect()
+    bits.as_chunks::<8>()
+        .0
+        .iter()
+        .map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | u8::from(*bit)))
+        .collect()
 }
