@@ -7,6 +7,7 @@ use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, re
 use crate::connection::session::Session;
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::{Api, key};
+use crate::protocol::event::Event;
 use crate::protocol::fetch::{self, Fetched};
 use crate::protocol::header;
 use crate::protocol::produce::{self, Appended};
@@ -46,7 +47,7 @@ pub fn read<S: Sink>(
             let mut request = request;
             group::read_request(&mut request).map(|group| {
                 if !group.is_empty() && group.len() <= MAX_GROUP_BYTES {
-                    sink.group(head, group);
+                    sink.event(head, &Event::Group { group });
                 }
             })
         }
@@ -63,7 +64,7 @@ fn read_api_versions<S: Sink>(head: &Head<'_>, request: Reader<'_>, sink: &mut S
     if let Some(software) = api_versions::read_request(head.version, request)?
         && !software.name.is_empty()
     {
-        sink.software(head, software.name, software.version);
+        sink.event(head, &Event::Software { name: software.name, version: software.version });
     }
     Ok(())
 }
@@ -72,10 +73,10 @@ fn read_metadata<S: Sink>(api: &Api, head: &Head<'_>, response: &[u8], sink: &mu
     struct Told<'x, S>(&'x Head<'x>, &'x mut S);
     impl<S: Sink> metadata::Visitor for Told<'_, S> {
         fn cluster(&mut self, id: &str) {
-            self.1.cluster(self.0, id);
+            self.1.event(self.0, &Event::Cluster { id });
         }
         fn topic(&mut self, id: u128, name: &str) {
-            self.1.topic(self.0, id, name);
+            self.1.event(self.0, &Event::Topic { id, name });
         }
     }
     let body = header::response_body(response, api, head.version)?;

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod api_versions;
 pub mod error;
+pub mod event;
 pub mod fetch;
 pub mod group;
 pub mod header;

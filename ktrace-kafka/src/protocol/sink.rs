@@ -1,5 +1,6 @@
 //! What a connection tells: the vocabulary between the wire and whoever listens.
 
+use super::event::Event;
 use crate::record::{Batch, Record};
 
 /// A topic as the wire names it: by name, or (Produce 13, Fetch 13 and later, KIP-516) by id alone.
@@ -67,14 +68,8 @@ pub struct Partition<'a> {
 pub trait Sink {
     /// A request got its response (or needs none).
     fn exchange(&mut self, _head: &Head<'_>) {}
-    /// The client named its software (ApiVersions).
-    fn software(&mut self, _head: &Head<'_>, _name: &str, _version: &str) {}
-    /// The cluster's id (Metadata).
-    fn cluster(&mut self, _head: &Head<'_>, _id: &str) {}
-    /// A topic's id and name (Metadata).
-    fn topic(&mut self, _head: &Head<'_>, _id: u128, _name: &str) {}
-    /// The client is a member of this group.
-    fn group(&mut self, _head: &Head<'_>, _group: &str) {}
+    /// Something that its request and response say, beside records.
+    fn event(&mut self, _head: &Head<'_>, _event: &Event<'_>) {}
     /// One message of a Produce request or of a Fetch response.
     ///
     /// Not called for control records, for what lies below the fetch offset, or for aborted messages that a

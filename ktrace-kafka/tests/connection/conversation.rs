@@ -8,7 +8,9 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record as Seen};
-use ktrace_kafka::{Connection, Direction, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
+use ktrace_kafka::{
+    Connection, Direction, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic,
+};
 use uuid::Uuid;
 
 pub const TOPIC: &str = "orders";
@@ -28,20 +30,13 @@ fn shown(topic: Topic<'_>) -> String {
 }
 
 impl Sink for Lines {
-    fn topic(&mut self, _head: &Head<'_>, id: u128, name: &str) {
-        self.0.push(format!("topic {name} {id:032x}"));
-    }
-
-    fn cluster(&mut self, _head: &Head<'_>, id: &str) {
-        self.0.push(format!("cluster {id}"));
-    }
-
-    fn software(&mut self, _head: &Head<'_>, name: &str, version: &str) {
-        self.0.push(format!("software {name} {version}"));
-    }
-
-    fn group(&mut self, head: &Head<'_>, group: &str) {
-        self.0.push(format!("group {group} of {}", head.client_id.unwrap_or("-")));
+    fn event(&mut self, head: &Head<'_>, event: &Event<'_>) {
+        self.0.push(match event {
+            Event::Topic { id, name } => format!("topic {name} {id:032x}"),
+            Event::Cluster { id } => format!("cluster {id}"),
+            Event::Software { name, version } => format!("software {name} {version}"),
+            Event::Group { group } => format!("group {group} of {}", head.client_id.unwrap_or("-")),
+        });
     }
 
     fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, _batch: &Batch<'_>, record: &Seen<'_>) {

@@ -397,8 +397,8 @@ struct Listener<'x> {
     told: &'x mut Told,
 }
 
-impl Sink for Listener<'_> {
-    fn cluster(&mut self, _head: &Head<'_>, id: &str) {
+impl Listener<'_> {
+    fn cluster(&mut self, id: &str) {
         if self.told.clusters.len() >= MAX_BROKERS {
             self.told.clusters.clear();
         }
@@ -409,7 +409,7 @@ impl Sink for Listener<'_> {
         self.peer.cluster_id = Some(Arc::clone(known));
     }
 
-    fn topic(&mut self, _head: &Head<'_>, id: u128, name: &str) {
+    fn topic(&mut self, id: u128, name: &str) {
         if self.told.topics.learn(id, name) && self.told.waiting.is_for(id) {
             self.told.named = true;
         }
@@ -423,6 +423,17 @@ impl Sink for Listener<'_> {
             Some(_) => {}
         }
         self.told.groups.learn(self.peer.speaker(), client_id, group);
+    }
+}
+
+impl Sink for Listener<'_> {
+    fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
+        match *event {
+            kafka::Event::Cluster { id } => self.cluster(id),
+            kafka::Event::Topic { id, name } => self.topic(id, name),
+            kafka::Event::Group { group } => self.group(head, group),
+            kafka::Event::Software { .. } => {}
+        }
     }
 
     fn record(
