@@ -36,8 +36,10 @@ reasons! {
         MemoryLimit = "memory_limit",
         /// Responses whose request was never seen: of before the capture's start, or taken by a gap.
         ResponseWithoutRequest = "response_without_request",
-        /// Requests and responses of an API version that is not read yet. Counts exchanges.
+        /// Requests and responses of an API version that no known release has. Counts exchanges.
         UnsupportedVersion = "unsupported_version",
+        /// Requests and responses of an API that no known release has. Counts exchanges.
+        UnsupportedApi = "unsupported_api",
         /// Batches of a message format (magic) that no release has.
         UnsupportedMagic = "unsupported_magic",
         /// Connections that do not speak Kafka, on a Kafka port.

@@ -44,12 +44,9 @@ mod tests {
     #[test]
     fn in_any_order() {
         let mut answers = Answers::new([("a", 1), ("b", 2), ("c", 3)].into_iter());
-        assert_eq!(["a", "c", "b", "x", "c"].map(|key| answers.of(key)), [
-            Some(1),
-            Some(3),
-            Some(2),
-            None,
-            Some(3)
-        ]);
+        assert_eq!(
+            ["a", "c", "b", "x", "c"].map(|key| answers.of(key)),
+            [Some(1), Some(3), Some(2), None, Some(3)]
+        );
     }
 }

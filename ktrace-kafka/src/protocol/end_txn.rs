@@ -40,11 +40,8 @@ impl<'a> Struct<'a> for Response {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         body.i32("throttle time")?;
         let error_code = body.i16("error code")?;
-        let next = if version >= 5 {
-            Some((body.i64("producer id")?, body.i16("producer epoch")?))
-        } else {
-            None
-        };
+        let next =
+            if version >= 5 { Some((body.i64("producer id")?, body.i16("producer epoch")?)) } else { None };
         body.skip_tagged_fields()?;
         Ok(Self { error_code, next })
     }

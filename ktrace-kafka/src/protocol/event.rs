@@ -32,25 +32,11 @@ pub enum Event<'a> {
     Member(Member<'a>),
     /// A member's assignment follows, one [`Event::Assigned`] or [`Event::AssignedTask`] a partition; it takes the place
     /// of the former one, and may be empty.
-    AssignmentBegins {
-        group_id: &'a str,
-        member_id: &'a str,
-        generation_or_epoch: i32,
-    },
+    AssignmentBegins { group_id: &'a str, member_id: &'a str, generation_or_epoch: i32 },
     /// A partition that a member is to read from now on.
-    Assigned {
-        group_id: &'a str,
-        member_id: &'a str,
-        topic: Topic<'a>,
-        partition: i32,
-    },
+    Assigned { group_id: &'a str, member_id: &'a str, topic: Topic<'a>, partition: i32 },
     /// An active task of Kafka Streams: the partition of all source topics of a subtopology.
-    AssignedTask {
-        group_id: &'a str,
-        member_id: &'a str,
-        subtopology_id: &'a str,
-        partition: i32,
-    },
+    AssignedTask { group_id: &'a str, member_id: &'a str, subtopology_id: &'a str, partition: i32 },
     /// An offset was committed for a group (OffsetCommit, TxnOffsetCommit).
     Committed {
         group_id: &'a str,
@@ -89,25 +75,11 @@ pub enum Event<'a> {
         error: i16,
     },
     /// A producer got its id (InitProducerId), or another one at a transaction's end (EndTxn 5, KIP-890).
-    Producer {
-        transactional_id: Option<&'a str>,
-        producer_id: i64,
-        producer_epoch: i16,
-        error: i16,
-    },
+    Producer { transactional_id: Option<&'a str>, producer_id: i64, producer_epoch: i16, error: i16 },
     /// A partition is written to in a transaction (AddPartitionsToTxn).
-    TransactionPartition {
-        transaction: Transaction<'a>,
-        topic: Topic<'a>,
-        partition: i32,
-        error: i16,
-    },
+    TransactionPartition { transaction: Transaction<'a>, topic: Topic<'a>, partition: i32, error: i16 },
     /// A group's offsets are committed in a transaction (AddOffsetsToTxn).
-    TransactionGroup {
-        transaction: Transaction<'a>,
-        group_id: &'a str,
-        error: i16,
-    },
+    TransactionGroup { transaction: Transaction<'a>, group_id: &'a str, error: i16 },
     /// A transaction ends (EndTxn).
     TransactionEnd {
         transaction: Transaction<'a>,

@@ -113,7 +113,9 @@ impl Tells for ListOffsets {
             response.topics.partitions().map(|(topic, listed)| ((topic, listed.partition), listed)),
         );
         for (topic, Asked { partition, timestamp }) in request.topics.partitions() {
-            let Some(Listed { offset, error_code: error, .. }) = answers.of((topic, partition)) else { continue };
+            let Some(Listed { offset, error_code: error, .. }) = answers.of((topic, partition)) else {
+                continue;
+            };
             tell(&Event::LogOffset { topic, partition, timestamp, offset, error });
         }
     }

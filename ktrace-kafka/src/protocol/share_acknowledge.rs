@@ -94,8 +94,7 @@ impl Exchange for ShareAcknowledge {
 impl Tells for ShareAcknowledge {
     fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
         let outcomes = response.topics.partitions();
-        let mut answers =
-            Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
+        let mut answers = Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
         let acknowledger = Acknowledger { group_id: request.group_id, member_id: request.member_id };
         for (topic, Asked { partition, acknowledgements }) in request.topics.partitions() {
             let error = answers.of((topic, partition)).unwrap_or(0);

@@ -35,7 +35,18 @@ impl Sink for Lines {
             Event::Topic { id, name } => format!("topic {name} {id:032x}"),
             Event::Cluster { id } => format!("cluster {id}"),
             Event::Software { name, version } => format!("software {name} {version}"),
-            Event::Group { group } => format!("group {group} of {}", head.client_id.unwrap_or("-")),
+            Event::Member(member) => {
+                let (group, id, state) = (member.group_id, member.member_id, member.state);
+                format!("member {id} of {group} {state:?} by {}", head.client_id.unwrap_or("-"))
+            }
+            Event::Sasl { mechanism, error } => format!("sasl {mechanism} error={error}"),
+            Event::Aborted { producer_id, first_offset, last_offset, .. } => {
+                format!("aborted {producer_id} {first_offset} to {last_offset:?}")
+            }
+            Event::Marker { producer_id, offset, commits, .. } => {
+                format!("marker {producer_id} @{offset} commits={commits}")
+            }
+            other => format!("{other:?}"),
         });
     }
 
@@ -43,6 +54,9 @@ impl Sink for Lines {
         let operation = match partition.operation {
             Operation::Produce { acks } => format!("produced acks={acks}"),
             Operation::Fetch { high_watermark, .. } => format!("fetched hw={high_watermark}"),
+            Operation::ShareFetch { group_id, member_id, delivery_count } => {
+                format!("acquired {delivery_count} {group_id:?} {member_id:?}")
+            }
         };
         let context = record.context.context.map_or_else(
             || "-".to_owned(),

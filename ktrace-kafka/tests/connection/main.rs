@@ -122,12 +122,14 @@ fn software_and_group() {
         said.push(broker(response(version, 1, &ApiVersionsResponse::default())));
     }
     for version in [0, 3, 4] {
-        let beat = HeartbeatRequest::default().with_group_id(GroupId(StrBytes::from_static_str("billing")));
+        let beat = HeartbeatRequest::default()
+            .with_group_id(GroupId(StrBytes::from_static_str("billing")))
+            .with_member_id(StrBytes::from_static_str("m"));
         said.push(client(request(ApiKey::Heartbeat, version, 2, &beat)));
         said.push(broker(response(version, 2, &HeartbeatResponse::default())));
     }
     let software = "software librdkafka 2.16";
-    let group = "group billing of me";
+    let group = "member m of billing Stable by me";
     assert_eq!(told(&said), [software, software, group, group, group]);
 }
 
@@ -287,7 +289,15 @@ fn markers_and_aborted_messages_are_no_messages() {
     let offsets = |isolation| -> Vec<String> {
         let said =
             [client(fetch(11, 1, 10, isolation)), broker(fetched(11, 1, log.clone().into(), &[(1, 10)]))];
-        told(&said).iter().map(|l| l.split(['@', ' ']).nth(3).unwrap().to_owned()).collect()
+        let lines = told(&said);
+        let told =
+            |what: &str| lines.iter().filter(|line| line.starts_with(what)).cloned().collect::<Vec<_>>();
+        assert_eq!(
+            told("marker"),
+            ["marker 1 @16 commits=false", "marker 2 @20 commits=true", "marker 1 @21 commits=true"]
+        );
+        assert_eq!(told("aborted"), ["aborted 1 10 to Some(16)"]);
+        told("fetched").iter().map(|l| l.split(['@', ' ']).nth(3).unwrap().to_owned()).collect()
     };
     assert_eq!(offsets(1), ["13", "14", "15", "17", "18", "19"]);
     assert_eq!(offsets(0), ["10", "11", "12", "13", "14", "15", "17", "18", "19"]);
