@@ -78,6 +78,8 @@ pub struct Counters {
     pub frames: u64,
     /// Requests with their response (or that have none: acks=0).
     pub exchanges: u64,
+    /// Frames of raw SASL tokens, of either direction.
+    pub sasl_tokens: u64,
     /// Record batches that were read.
     pub batches: u64,
     /// Records that were read.
@@ -118,6 +120,7 @@ impl Counters {
         for (mine, theirs) in [
             (&mut self.frames, other.frames),
             (&mut self.exchanges, other.exchanges),
+            (&mut self.sasl_tokens, other.sasl_tokens),
             (&mut self.batches, other.batches),
             (&mut self.records, other.records),
             (&mut self.gap_bytes, other.gap_bytes),
