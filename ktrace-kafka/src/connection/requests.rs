@@ -55,7 +55,7 @@ impl<S: Sink> Requests<'_, S> {
         }
         if is_tls(bytes) {
             self.exchanges.speaks = Speaks::Tls;
-        } else if bytes.len() >= header::PLAUSIBLE_BYTES && !RequestHeader::may_begin(bytes) {
+        } else if !RequestHeader::may_begin(bytes) {
             if sasl::begins_with_gssapi(bytes) {
                 self.exchanges.tokens.expect();
             } else {

@@ -68,7 +68,7 @@ pub enum Event<'a> {
         topic: Topic<'a>,
         partition: i32,
         /// Milliseconds since 1970, or what was asked for: −1 the latest, −2 the earliest, −3 that of the largest
-        /// timestamp, −4 the earliest local, −5 the latest tiered.
+        /// timestamp, −4 the earliest local, −5 the latest tiered, −6 the earliest that is not tiered yet.
         timestamp: i64,
         /// −1 where there is none.
         offset: i64,

@@ -2,6 +2,8 @@
 
 mod conversation;
 mod message_set;
+mod others;
+mod sasl;
 
 use bytes::Bytes;
 use conversation::*;
@@ -9,7 +11,6 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::Compression;
 use ktrace_kafka::Direction;
-use ktrace_kafka::connection::Speaks;
 use uuid::Uuid;
 
 const CONTEXT: &str = "4bf92f3577b34da6a3ce929d0e0e4736/00f067aa0ba902b7";
@@ -468,42 +469,6 @@ fn what_was_shed_is_lost_and_what_follows_is_not() {
         expected.drain(lost);
         assert_eq!(observed.finish().0, expected, "shed after segment {shed_at}");
     }
-}
-
-#[test]
-fn what_is_not_kafka_is_given_up_at_its_first_bytes() {
-    for (bytes, speaks) in [
-        (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], Speaks::Other),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Speaks::Other),
-        (b"*1\r\n$4\r\nPING\r\n*1\r\n", Speaks::Other),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", Speaks::Other),
-        (b"\0\0\0\x54\0\x03\0\0user\0postgres\0", Speaks::Other),
-        (b"AMQP\0\0\x09\x01 and more", Speaks::Other),
-        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", Speaks::Tls),
-    ] {
-        let mut observed = Observed::default();
-        for part in segments(&[client(bytes.to_vec()), broker(bytes.to_vec())], 5, |len| len) {
-            observed.push(&part);
-        }
-        assert_eq!(observed.connection.speaks(), speaks, "{}", String::from_utf8_lossy(bytes));
-        assert_eq!(observed.connection.held_bytes(), 0);
-        assert!(observed.finish().0.is_empty());
-    }
-}
-
-#[test]
-fn unknown_apis_and_versions_do_not_disturb_their_neighbours() {
-    let unknown = framed(&[&2000_i16.to_be_bytes()[..], &[0, 0, 0, 0, 0, 1], b"whatever"].concat());
-    let future = framed(
-        &[&1_i16.to_be_bytes()[..], &99_i16.to_be_bytes(), &[0, 0, 0, 2, 0, 1, b'x'], b"what"].concat(),
-    );
-    let said = [
-        client(request(ApiKey::ApiVersions, 3, 0, &ApiVersionsRequest::default())),
-        broker(response(3, 0, &ApiVersionsResponse::default())),
-        client([unknown, future, produce(9, 3, -1, batch(&three(0), Compression::None))].concat()),
-        broker([framed(&[0, 0, 0, 1, 9, 9]), framed(&[0, 0, 0, 2, 0, 9]), produced(9, 3, 100, 0)].concat()),
-    ];
-    assert_eq!(told(&said), expected("produced acks=-1", TOPIC, 100, 0));
 }
 
 #[test]

@@ -101,6 +101,9 @@ pub fn request_is_plausible(frame: &[u8], len: usize, client_id: Option<&[u8]>) 
 pub fn confirms(api_key: i16, version: i16, bytes: &[u8], len: usize) -> bool {
     let (frame, whole) = bytes.split_at_checked(len).map_or((bytes, false), |(frame, _)| (frame, true));
     let Some(api) = Api::of(api_key) else { return whole };
+    if api.check(version).is_err() {
+        return true;
+    }
     let Ok(body) = header::response_body(frame, api, version) else { return !whole };
     let Some(entry) = Entry::of(api_key) else { return whole || len <= MAX_UNREAD_BYTES };
     fits(entry.check_response(api, version, body), whole)
