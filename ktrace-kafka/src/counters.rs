@@ -38,8 +38,10 @@ reasons! {
         MemoryLimit = "memory_limit",
         /// Responses whose request was never seen: of before the capture's start, or taken by a gap.
         ResponseWithoutRequest = "response_without_request",
-        /// Requests and responses of an API version that is not read yet. Counts exchanges.
+        /// Requests and responses of an API version that no known release has. Counts exchanges.
         UnsupportedVersion = "unsupported_version",
+        /// Requests and responses of an API that no known release has. Counts exchanges.
+        UnsupportedApi = "unsupported_api",
         /// Batches of a message format (magic) that no release has.
         UnsupportedMagic = "unsupported_magic",
         /// Connections that do not speak Kafka, on a Kafka port.
@@ -78,6 +80,8 @@ pub struct Counters {
     pub frames: u64,
     /// Requests with their response (or that have none: acks=0).
     pub exchanges: u64,
+    /// Frames of raw SASL tokens, of either direction.
+    pub sasl_tokens: u64,
     /// Record batches that were read.
     pub batches: u64,
     /// Records that were read.
@@ -130,6 +134,7 @@ impl Counters {
         for (mine, theirs) in [
             (&mut self.frames, other.frames),
             (&mut self.exchanges, other.exchanges),
+            (&mut self.sasl_tokens, other.sasl_tokens),
             (&mut self.batches, other.batches),
             (&mut self.records, other.records),
             (&mut self.gap_bytes, other.gap_bytes),

@@ -15,6 +15,7 @@ mod pending;
 mod record_set;
 mod requests;
 mod responses;
+mod sasl;
 mod session;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use crate::stream::{Piece, Run, Stream};
 use pending::Pending;
 use requests::Requests;
 use responses::Responses;
+use sasl::Tokens;
 use session::Session;
 
 /// Which way bytes go.
@@ -148,6 +150,9 @@ struct Exchanges {
     confirmed_client_id: Option<Arc<str>>,
     session: Session,
     speaks: Speaks,
+    tokens: Tokens,
+    /// Something of the client's was seen, or missed.
+    has_asked: bool,
     /// Requests may have been missed since the last response that was matched.
     missed_requests: bool,
     /// Responses may have been missed since the last one that was matched.
@@ -168,6 +173,8 @@ impl Default for Connection {
                 confirmed_client_id: None,
                 session: Session::default(),
                 speaks: Speaks::Unknown,
+                tokens: Tokens::default(),
+                has_asked: false,
                 missed_requests: false,
                 missed_responses: false,
                 unconfirmed: false,
@@ -241,10 +248,21 @@ impl Connection {
                 }
                 let (stream, framer) = responses;
                 framer.get_or_insert_with(|| Framer::new(syn));
-                let mut half = Responses { exchanges, scratch, sink };
-                if stream.push(run, limits.held_bytes, |piece| half.piece(framer, piece, limits.frame_bytes))
+                // A broker never speaks first.
+                if ack.is_some()
+                    && len > 0
+                    && exchanges.speaks == Speaks::Unknown
+                    && !exchanges.has_asked
+                    && requests.1.as_ref().is_some_and(|framer| !framer.is_searching())
                 {
-                    half.scratch.counters.lose(Lost::HeldTooMuch);
+                    exchanges.speaks = Speaks::Other;
+                } else {
+                    let mut half = Responses { exchanges, scratch, sink };
+                    if stream.push(run, limits.held_bytes, |piece| {
+                        half.piece(framer, piece, limits.frame_bytes);
+                    }) {
+                        half.scratch.counters.lose(Lost::HeldTooMuch);
+                    }
                 }
             }
         }

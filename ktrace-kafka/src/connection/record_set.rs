@@ -63,6 +63,26 @@ pub fn count_unread(next: &Next<'_>, counters: &mut Counters) {
     }
 }
 
+/// Gives what stands next in a fetched set, with the offsets of the log.
+pub fn read_fetched(
+    next: &Next<'_>,
+    place: &mut Place,
+    scratch: &mut Scratch,
+    mut each: impl FnMut(&Batch<'_>, &Record<'_>),
+) {
+    count_unread(next, &mut scratch.counters);
+    match next {
+        Next::Batch(batch) => {
+            read_batch(batch, scratch, |record| {
+                place.pass();
+                each(batch, record);
+            });
+        }
+        Next::Message(message) => read_message(message, Offsets::Log, place, scratch, each),
+        Next::Cut | Next::UnknownMagic(_) | Next::Malformed => {}
+    }
+}
+
 /// Gives the records of a batch; whether all of them could be read.
 pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut(&Record<'_>)) -> bool {
     let Scratch { counters, decompressor, extractor, budget, .. } = scratch;

@@ -2,6 +2,7 @@
 
 use super::exchange::{self, is_read};
 use super::pending::Pending;
+use super::sasl::{self, Sent};
 use super::{Exchanges, Scratch, Session, Speaks, count_gap};
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::key;
@@ -19,6 +20,7 @@ pub struct Requests<'x, S> {
 
 impl<S: Sink> Requests<'_, S> {
     pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
+        self.exchanges.has_asked = true;
         if count_gap(piece, &mut self.scratch.counters) {
             self.exchanges.missed_requests = true;
             // It may have taken a Fetch that moved the consumer elsewhere.
@@ -28,22 +30,36 @@ impl<S: Sink> Requests<'_, S> {
         if framer.is_searching() {
             self.exchanges.missed_requests = true;
         }
-        // A connection seen from its beginning begins with a request, or it is not Kafka.
-        if self.exchanges.speaks == Speaks::Unknown
-            && !framer.is_searching()
-            && let Piece::Data { bytes, .. } = piece
+        if let Piece::Data { bytes, .. } = piece
             && framer.held_bytes() == 0
         {
-            if is_tls(bytes) {
-                self.exchanges.speaks = Speaks::Tls;
-                return;
-            }
-            if bytes.len() >= header::PLAUSIBLE_BYTES && !RequestHeader::may_begin(bytes) {
-                self.exchanges.speaks = Speaks::Other;
-                return;
-            }
+            self.judge(framer, bytes);
+        }
+        if matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other) {
+            return;
         }
         framer.push(piece, max_bytes, self);
+        // The first segments may be short.
+        self.judge(framer, framer.held());
+    }
+
+    /// A connection seen from its beginning begins with a request, or with a token, or it is not Kafka.
+    fn judge(&mut self, framer: &Framer, bytes: &[u8]) {
+        if self.exchanges.speaks != Speaks::Unknown
+            || framer.is_searching()
+            || self.exchanges.tokens.are_expected()
+        {
+            return;
+        }
+        if is_tls(bytes) {
+            self.exchanges.speaks = Speaks::Tls;
+        } else if !RequestHeader::may_begin(bytes) {
+            if sasl::begins_with_gssapi(bytes) {
+                self.exchanges.tokens.expect();
+            } else {
+                self.exchanges.speaks = Speaks::Other;
+            }
+        }
     }
 }
 
@@ -76,16 +92,25 @@ impl<S: Sink> Reader for Requests<'_, S> {
 
     fn frame(&mut self, frame: Frame<'_>) -> Verdict {
         let Frame { bytes, broken, seq, start_ns, end_ns } = frame;
+        match self.exchanges.tokens.take(bytes, broken) {
+            Sent::Request => {}
+            Sent::Token => {
+                self.scratch.counters.sasl_tokens = self.scratch.counters.sasl_tokens.saturating_add(1);
+                return Verdict::Forget;
+            }
+            Sent::Neither => return self.refuse(),
+        }
         let (header, body) = match RequestHeader::read(bytes) {
             Ok(read) => read,
             Err(_) if broken => {
                 // Its header is gone: nobody knows what its response is to be.
                 self.scratch.counters.lose(Lost::FrameBroken);
                 self.exchanges.missed_requests = true;
-                return Verdict::Next;
+                return Verdict::Forget;
             }
             Err(_) => return self.refuse(),
         };
+        let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
         if self.exchanges.unconfirmed && !broken && !exchange::request_is_plausible(bytes, bytes.len(), None)
         {
@@ -120,13 +145,13 @@ impl<S: Sink> Reader for Requests<'_, S> {
                     self.sink,
                 );
             }
-            return Verdict::Next;
+            return verdict;
         }
         let limits = self.scratch.limits;
         if self.exchanges.pending.len() >= limits.pending {
             self.scratch.counters.lose(Lost::TooManyPending);
             self.exchanges.missed_requests = true;
-            return Verdict::Next;
+            return verdict;
         }
         if !broken && is_read(header.api_key) {
             let held = self.exchanges.pending_bytes.saturating_add(body.len());
@@ -138,8 +163,11 @@ impl<S: Sink> Reader for Requests<'_, S> {
                 pending.body = body.into();
             }
         }
+        if sasl::announces_tokens(&header) {
+            self.exchanges.tokens.expect();
+        }
         self.exchanges.pending.push_back(pending);
-        Verdict::Next
+        verdict
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::exchange;
 use super::pending::Pending;
+use super::sasl;
 use super::{Exchanges, Scratch, Session, Speaks, count_gap};
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::key;
@@ -85,6 +86,10 @@ impl<S: Sink> Reader for Responses<'_, S> {
         let Frame { bytes, broken, seq, start_ns, end_ns } = frame;
         let exchanges = &mut *self.exchanges;
         let counters = &mut self.scratch.counters;
+        if exchanges.tokens.answer(bytes, exchanges.pending.front()) {
+            counters.sasl_tokens = counters.sasl_tokens.saturating_add(1);
+            return Verdict::Forget;
+        }
         if !broken {
             counters.frames = counters.frames.saturating_add(1);
         }
@@ -147,6 +152,10 @@ impl<S: Sink> Reader for Responses<'_, S> {
         }
         exchanges.missed_requests &= !exchanges.pending.is_empty();
         exchanges.speaks = Speaks::Kafka;
+        if sasl::is_refused(&pending, bytes) {
+            exchanges.tokens.refuse();
+        }
+        let verdict = if pending.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         if broken {
             counters.lose(Lost::FrameBroken);
         }
@@ -155,10 +164,10 @@ impl<S: Sink> Reader for Responses<'_, S> {
             if pending.api_key == key::FETCH {
                 exchanges.session = Session::default();
             }
-            return Verdict::Next;
+            return verdict;
         }
         let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
         exchange::read(&head, &pending.body, bytes, &mut exchanges.session, self.scratch, self.sink);
-        Verdict::Next
+        verdict
     }
 }

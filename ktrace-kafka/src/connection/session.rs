@@ -29,25 +29,19 @@ fn topic_key(topic: Topic<'_>) -> u128 {
 }
 
 impl Session {
-    /// A new request begins: one that lists all partitions forgets those of before.
-    pub fn begin(&mut self, request: &Request) {
+    /// A request asks: one that lists all partitions forgets those of before.
+    pub fn ask(&mut self, request: &Request<'_>) {
         if request.is_full() {
             self.offsets.clear();
         }
-    }
-
-    /// The request names this partition.
-    pub fn ask(&mut self, topic: Topic<'_>, partition: i32, asked: Asked) {
-        let place = (topic_key(topic), partition);
-        match asked {
-            Asked::Forgotten => {
-                self.offsets.remove(&place);
+        for (topic, Asked { partition, offset }) in request.topics.partitions() {
+            let place = (topic_key(topic), partition);
+            if self.offsets.len() < MAX_PARTITIONS || self.offsets.contains_key(&place) {
+                self.offsets.insert(place, offset);
             }
-            Asked::From(offset) => {
-                if self.offsets.len() < MAX_PARTITIONS || self.offsets.contains_key(&place) {
-                    self.offsets.insert(place, offset);
-                }
-            }
+        }
+        for (topic, partition) in request.forgotten.partitions() {
+            self.offsets.remove(&(topic_key(topic), partition));
         }
     }
 

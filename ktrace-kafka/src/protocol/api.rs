@@ -2,6 +2,8 @@
 //!
 //! Source: Kafka's message schemas (`clients/src/main/resources/common/message/*.json`) of 3.9 and of 4.4.
 
+use super::reader::{ParseError, Result};
+
 /// One API of the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Api {
@@ -26,6 +28,11 @@ impl Api {
         version >= self.flexible
     }
 
+    /// An error for versions that no known release has.
+    pub fn check(&self, version: i16) -> Result<()> {
+        if version <= self.newest { Ok(()) } else { Err(ParseError::Unsupported(self.name)) }
+    }
+
     /// Whether the response's header has tagged fields; ApiVersions never has, so that any client can read it.
     #[must_use]
     pub fn response_header_is_flexible(&self, version: i16) -> bool {
@@ -33,17 +40,13 @@ impl Api {
     }
 }
 
-/// Keys of the APIs that are read.
+/// Keys of the APIs that have a part in how a connection is read.
 pub mod key {
     pub const PRODUCE: i16 = 0;
     pub const FETCH: i16 = 1;
-    pub const METADATA: i16 = 3;
-    pub const OFFSET_COMMIT: i16 = 8;
-    pub const JOIN_GROUP: i16 = 11;
-    pub const HEARTBEAT: i16 = 12;
-    pub const SYNC_GROUP: i16 = 14;
+    pub const SASL_HANDSHAKE: i16 = 17;
     pub const API_VERSIONS: i16 = 18;
-    pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+    pub const SASL_AUTHENTICATE: i16 = 36;
 }
 
 const NEVER: i16 = i16::MAX;

@@ -1,20 +1,81 @@
-//! ApiVersions (key 18, KIP-35, KIP-511): which software the client is.
+//! ApiVersions (key 18), versions 0–5: which software the client is.
+//!
+//! KIP-35, KIP-511 (client software, v3), KIP-584 (features, v3), KIP-1242 (cluster and node, v5).
 
+use super::event::{Event, Tell};
+use super::list::Struct;
 use super::reader::{Reader, Result};
+use super::table::{Exchange, Tells};
 
-/// What a client says of itself, version 3 and later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientSoftware<'a> {
-    pub name: &'a str,
-    pub version: &'a str,
+/// See the module.
+pub struct ApiVersions;
+
+/// UNSUPPORTED_VERSION.
+const UNSUPPORTED_VERSION: i16 = 35;
+
+/// What a client says of itself; empty before version 3.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub client_software_name: &'a str,
+    pub client_software_version: &'a str,
 }
 
-/// Reads a request; `None` for versions that say nothing.
-pub fn read_request(version: i16, mut body: Reader<'_>) -> Result<Option<ClientSoftware<'_>>> {
-    if version < 3 {
-        return Ok(None);
+impl<'a> Struct<'a> for Request<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let mut request = Self { client_software_name: "", client_software_version: "" };
+        if version >= 3 {
+            request.client_software_name = body.string("client software name")?;
+            request.client_software_version = body.string("client software version")?;
+        }
+        if version >= 5 {
+            body.nullable_string("cluster id")?;
+            body.i32("node id")?;
+        }
+        body.skip_tagged_fields()?;
+        Ok(request)
     }
-    let name = body.string("client software name")?;
-    let version = body.string("client software version")?;
-    Ok(Some(ClientSoftware { name, version }))
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Response {
+    pub error_code: i16,
+}
+
+impl<'a> Struct<'a> for Response {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let error_code = body.i16("error code")?;
+        // A broker that does not know the version answers as in version 0, so that any client can read it.
+        let version = if error_code == UNSUPPORTED_VERSION {
+            *body = Reader::new(body.left(), false);
+            0
+        } else {
+            version
+        };
+        for _ in 0..body.array("api keys")? {
+            body.take(6, "api key")?;
+            body.skip_tagged_fields()?;
+        }
+        if version >= 1 {
+            body.i32("throttle time")?;
+        }
+        body.skip_tagged_fields()?;
+        Ok(Self { error_code })
+    }
+}
+
+impl Exchange for ApiVersions {
+    const KEY: i16 = 18;
+    type Request<'a> = Request<'a>;
+    type Response<'a> = Response;
+}
+
+impl Tells for ApiVersions {
+    fn tell(request: &Request<'_>, _response: &Response, tell: &mut Tell<'_>) {
+        if !request.client_software_name.is_empty() {
+            tell(&Event::Software {
+                name: request.client_software_name,
+                version: request.client_software_version,
+            });
+        }
+    }
 }

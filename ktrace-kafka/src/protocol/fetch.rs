@@ -4,24 +4,37 @@
 //! v7), KIP-320 (v9), KIP-392 (v11), KIP-482 (flexible, v12), KIP-516 (topic ids, v13), KIP-903 (replica state, v15).
 //! Brokers of 4.0 and later refuse versions 0–3 (KIP-896); their schemas are those of 3.9.
 
-use super::reader::{ParseError, Reader, Result};
-use super::sink::Topic;
+use super::list::{List, OfTopic, Struct};
+use super::reader::{Reader, Result};
+use super::table::Exchange;
 
-/// Versions that are read.
-pub const VERSIONS: std::ops::RangeInclusive<i16> = 0..=18;
+/// See the module.
+pub struct Fetch;
 
-/// A request's fields beside its partitions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+/// From this version on topics are named by their ids.
+const TOPIC_IDS: i16 = 13;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
     /// The follower's broker id; negative for a consumer.
     pub replica_id: i32,
     /// Only committed messages are wanted.
     pub read_committed: bool,
     /// 0 wants a session, −1 wants none, else an incremental fetch of a session (KIP-227).
     pub session_epoch: i32,
+    pub topics: List<'a, OfTopic<'a, Asked, TOPIC_IDS>>,
+    /// Of an incremental fetch: what is wanted no more.
+    pub forgotten: List<'a, OfTopic<'a, i32, TOPIC_IDS>>,
 }
 
-impl Request {
+/// From which offset on a partition's records are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl Request<'_> {
     /// Whether the request lists all partitions and not only what has changed since the one before.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -29,169 +42,130 @@ impl Request {
     }
 }
 
-/// What a request says of one partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// Records from this offset on.
-    From(i64),
-    /// Nothing any more (incremental fetch).
-    Forgotten,
+impl<'a> Struct<'a> for Request<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let mut replica_id = if version <= 14 { body.i32("replica id")? } else { -1 };
+        body.i32("max wait")?;
+        body.i32("min bytes")?;
+        if version >= 3 {
+            body.i32("max bytes")?;
+        }
+        let read_committed = if version >= 4 { body.i8("isolation level")? == 1 } else { false };
+        let mut session_epoch = -1;
+        if version >= 7 {
+            body.i32("session id")?;
+            session_epoch = body.i32("session epoch")?;
+        }
+        let topics = List::read(version, body, "topics")?;
+        let forgotten =
+            if version >= 7 { List::read(version, body, "forgotten topics")? } else { List::empty() };
+        if version >= 11 {
+            body.string("rack id")?;
+        }
+        body.tagged_fields(|tag, bytes| {
+            if tag == 1
+                && version >= 15
+                && let Ok(id) = Reader::new(bytes, true).i32("replica id")
+            {
+                replica_id = id;
+            }
+        })?;
+        Ok(Self { replica_id, read_committed, session_epoch, topics, forgotten })
+    }
 }
 
-/// Reads a request; `each` gets every partition. The replica's id may stand behind them, so the whole comes last.
-pub fn read_request<'a>(
-    version: i16,
-    mut body: Reader<'a>,
-    mut each: impl FnMut(Topic<'a>, i32, Asked),
-) -> Result<Request> {
-    if !VERSIONS.contains(&version) {
-        return Err(ParseError::Unsupported("Fetch"));
-    }
-    let mut request = Request { replica_id: -1, read_committed: false, session_epoch: -1 };
-    if version <= 14 {
-        request.replica_id = body.i32("replica id")?;
-    }
-    body.i32("max wait")?;
-    body.i32("min bytes")?;
-    if version >= 3 {
-        body.i32("max bytes")?;
-    }
-    if version >= 4 {
-        request.read_committed = body.i8("isolation level")? == 1;
-    }
-    if version >= 7 {
-        body.i32("session id")?;
-        request.session_epoch = body.i32("session epoch")?;
-    }
-    for _ in 0..body.array("topics")? {
-        let topic = read_topic(version, &mut body)?;
-        for _ in 0..body.array("partitions")? {
-            let index = body.i32("partition")?;
-            if version >= 9 {
-                body.i32("current leader epoch")?;
-            }
-            let offset = body.i64("fetch offset")?;
-            if version >= 12 {
-                body.i32("last fetched epoch")?;
-            }
-            if version >= 5 {
-                body.i64("log start offset")?;
-            }
-            body.i32("partition max bytes")?;
-            body.skip_tagged_fields()?;
-            each(topic, index, Asked::From(offset));
+impl<'a> Struct<'a> for Asked {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let partition = body.i32("partition")?;
+        if version >= 9 {
+            body.i32("current leader epoch")?;
         }
+        let offset = body.i64("fetch offset")?;
+        if version >= 12 {
+            body.i32("last fetched epoch")?;
+        }
+        if version >= 5 {
+            body.i64("log start offset")?;
+        }
+        body.i32("partition max bytes")?;
         body.skip_tagged_fields()?;
+        Ok(Self { partition, offset })
     }
-    if version >= 7 {
-        for _ in 0..body.array("forgotten topics")? {
-            let topic = read_topic(version, &mut body)?;
-            for _ in 0..body.array("partitions")? {
-                each(topic, body.i32("partition")?, Asked::Forgotten);
-            }
-            body.skip_tagged_fields()?;
-        }
-    }
-    if version >= 11 {
-        body.string("rack id")?;
-    }
-    body.tagged_fields(|tag, bytes| {
-        if tag == 1
-            && version >= 15
-            && let Ok(id) = Reader::new(bytes, true).i32("replica id")
-        {
-            request.replica_id = id;
-        }
-    })?;
-    body.end("fetch request")?;
-    Ok(request)
 }
 
-/// Producers whose transaction was aborted, and from which offset on.
 #[derive(Clone, Copy, Debug)]
-pub struct Aborted<'a> {
-    list: Reader<'a>,
-    count: usize,
-}
-
-impl<'a> Aborted<'a> {
-    /// None at all.
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// (producer id, first offset), in the order of the wire, which is that of the offsets.
-    pub fn iter(&self) -> impl Iterator<Item = (i64, i64)> + use<'a> {
-        let mut reader = self.list;
-        (0..self.count).map_while(move |_| {
-            let producer = reader.i64("producer id").ok()?;
-            let offset = reader.i64("first offset").ok()?;
-            reader.skip_tagged_fields().ok()?;
-            Some((producer, offset))
-        })
-    }
+pub struct Response<'a> {
+    pub topics: List<'a, OfTopic<'a, Fetched<'a>, TOPIC_IDS>>,
 }
 
 /// One partition of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetched<'a> {
-    pub topic: Topic<'a>,
-    pub index: i32,
+    pub partition: i32,
     /// 0 for none.
     pub error: i16,
     pub high_watermark: i64,
-    pub aborted: Aborted<'a>,
+    /// Given to those who read committed messages alone.
+    pub aborted: List<'a, AbortedTransaction>,
     /// A slice of the log: batches, or messages of before them, the last perhaps cut.
     pub records: &'a [u8],
 }
 
-/// Reads a response; `each` gets every partition.
-pub fn read_response<'a>(
-    version: i16,
-    mut body: Reader<'a>,
-    mut each: impl FnMut(Fetched<'a>),
-) -> Result<()> {
-    if !VERSIONS.contains(&version) {
-        return Err(ParseError::Unsupported("Fetch"));
-    }
-    if version >= 1 {
-        body.i32("throttle time")?;
-    }
-    if version >= 7 {
-        body.i16("error code")?;
-        body.i32("session id")?;
-    }
-    for _ in 0..body.array("topics")? {
-        let topic = read_topic(version, &mut body)?;
-        for _ in 0..body.array("partitions")? {
-            let index = body.i32("partition")?;
-            let error = body.i16("error code")?;
-            let high_watermark = body.i64("high watermark")?;
-            if version >= 4 {
-                body.i64("last stable offset")?;
-            }
-            if version >= 5 {
-                body.i64("log start offset")?;
-            }
-            let count = if version >= 4 { body.array("aborted transactions")? } else { 0 };
-            let aborted = Aborted { list: body, count };
-            for _ in 0..count {
-                body.take(16, "aborted transaction")?;
-                body.skip_tagged_fields()?;
-            }
-            if version >= 11 {
-                body.i32("preferred read replica")?;
-            }
-            let records = body.nullable_bytes("records")?.unwrap_or(&[]);
-            body.skip_tagged_fields()?;
-            each(Fetched { topic, index, error, high_watermark, aborted, records });
-        }
-        body.skip_tagged_fields()?;
-    }
-    body.skip_tagged_fields()?;
-    body.end("fetch response")
+/// A producer whose transaction was aborted, and from which offset on.
+#[derive(Clone, Copy, Debug)]
+pub struct AbortedTransaction {
+    pub producer_id: i64,
+    pub first_offset: i64,
 }
 
-fn read_topic<'a>(version: i16, body: &mut Reader<'a>) -> Result<Topic<'a>> {
-    if version >= 13 { body.uuid("topic id").map(Topic::Id) } else { body.topic("topic").map(Topic::Name) }
+impl<'a> Struct<'a> for Response<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        if version >= 1 {
+            body.i32("throttle time")?;
+        }
+        if version >= 7 {
+            body.i16("error code")?;
+            body.i32("session id")?;
+        }
+        let topics = List::read(version, body, "topics")?;
+        body.skip_tagged_fields()?;
+        Ok(Self { topics })
+    }
+}
+
+impl<'a> Struct<'a> for Fetched<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let partition = body.i32("partition")?;
+        let error = body.i16("error code")?;
+        let high_watermark = body.i64("high watermark")?;
+        if version >= 4 {
+            body.i64("last stable offset")?;
+        }
+        if version >= 5 {
+            body.i64("log start offset")?;
+        }
+        let aborted =
+            if version >= 4 { List::read(version, body, "aborted transactions")? } else { List::empty() };
+        if version >= 11 {
+            body.i32("preferred read replica")?;
+        }
+        let records = body.nullable_bytes("records")?.unwrap_or_default();
+        body.skip_tagged_fields()?;
+        Ok(Self { partition, error, high_watermark, aborted, records })
+    }
+}
+
+impl<'a> Struct<'a> for AbortedTransaction {
+    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let transaction =
+            Self { producer_id: body.i64("producer id")?, first_offset: body.i64("first offset")? };
+        body.skip_tagged_fields()?;
+        Ok(transaction)
+    }
+}
+
+impl Exchange for Fetch {
+    const KEY: i16 = 1;
+    type Request<'a> = Request<'a>;
+    type Response<'a> = Response<'a>;
 }

@@ -37,7 +37,8 @@ impl<'a> RequestHeader<'a> {
             return Ok((header, reader.left()));
         }
         header.client_id = reader.nullable_string("client id")?.filter(|id| id.len() <= MAX_CLIENT_ID_BYTES);
-        if !api.is_flexible(version) {
+        // How a version to come goes on is not known.
+        if !api.is_flexible(version) || api.check(version).is_err() {
             return Ok((header, reader.left()));
         }
         let mut reader = Reader::new(reader.left(), true);
@@ -53,28 +54,36 @@ impl<'a> RequestHeader<'a> {
     }
 
     /// The same for the first bytes of a connection, where a boundary is: versions to come and odd client ids are let
-    /// through, as other protocols are told apart by less.
+    /// through, as other protocols are told apart by less. Fewer bytes are judged as far as they go.
     #[must_use]
     pub fn may_begin(bytes: &[u8]) -> bool {
+        if bytes.len() < PLAUSIBLE_BYTES {
+            return bytes
+                .first_chunk()
+                .is_none_or(|start| Self::may_start(start, VERSIONS_TO_COME).is_some());
+        }
         Self::may_be(bytes, VERSIONS_TO_COME, |byte| byte != 0)
+    }
+
+    /// The size and the API of a head, told by its size, key and version.
+    #[inline]
+    fn may_start(start: &[u8; 8], versions_to_come: i16) -> Option<(u32, &'static Api)> {
+        let &[s0, s1, s2, s3, k0, k1, v0, v1] = start;
+        // Cheap refusals first: most positions of random data end here.
+        if s0 > 6 || k0 != 0 || v0 != 0 {
+            return None;
+        }
+        let size = u32::from_be_bytes([s0, s1, s2, s3]);
+        let api = Api::of(i16::from(k1))?;
+        let newest = api.newest.saturating_add(versions_to_come);
+        ((8..=MAX_FRAME_BYTES).contains(&size) && i16::from(v1) <= newest).then_some((size, api))
     }
 
     #[inline]
     fn may_be(bytes: &[u8], versions_to_come: i16, is_text: impl Fn(u8) -> bool) -> bool {
-        let Some((&[s0, s1, s2, s3, k0, k1, v0, v1], rest)) = bytes.split_first_chunk::<8>() else {
-            return false;
-        };
-        // Cheap refusals first: most positions of random data end here.
-        if s0 > 6 || k0 != 0 || v0 != 0 {
-            return false;
-        }
-        let size = u32::from_be_bytes([s0, s1, s2, s3]);
-        let Some(api) = Api::of(i16::from(k1)) else { return false };
-        let newest = api.newest.saturating_add(versions_to_come);
-        if !(8..=MAX_FRAME_BYTES).contains(&size) || i16::from(v1) > newest {
-            return false;
-        }
-        if api.key == 7 && v1 == 0 {
+        let Some((start, rest)) = bytes.split_first_chunk::<8>() else { return false };
+        let Some((size, api)) = Self::may_start(start, versions_to_come) else { return false };
+        if api.key == 7 && start.ends_with(&[0]) {
             return size == 8;
         }
         let mut reader = Reader::new(rest, false);
@@ -163,6 +172,8 @@ mod tests {
         assert!(!RequestHeader::is_plausible(&frame(3, 20, Some("x"), b"")), "no such version");
         assert!(RequestHeader::may_begin(&frame(3, 20, Some("x"), b"")), "but one to come");
         assert!(!RequestHeader::may_begin(&frame(3, 44, Some("x"), b"")));
+        assert!(RequestHeader::may_begin(&frame(3, 1, Some("x"), b"")[..9]), "as far as it goes");
+        assert!(!RequestHeader::may_begin(&[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]), "PostgreSQL's SSLRequest");
         assert!(RequestHeader::may_begin(&frame(3, 1, Some("a\x01b"), b"")), "an odd client id");
         assert!(!RequestHeader::is_plausible(&frame(300, 1, Some("x"), b"")), "no such API");
         assert!(!RequestHeader::is_plausible(&frame(3, 1, Some("a\x01b"), b"")), "not a text");

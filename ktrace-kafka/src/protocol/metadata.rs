@@ -1,89 +1,141 @@
 //! Metadata (key 3), versions 0–13: names and ids of topics, the cluster's id.
 //!
-//! KIP-78 (cluster id, v2), KIP-516 (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
+//! KIP-4 (all or no topics, v1), KIP-78 (cluster id, v2), KIP-320 (v7), KIP-430 (v8), KIP-482 (flexible, v9), KIP-516
+//! (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
 
-use super::reader::{ParseError, Reader, Result};
+use super::event::{Event, Tell};
+use super::list::{List, Struct};
+use super::reader::{Reader, Result};
+use super::table::{Exchange, TellsOfResponse};
 
-/// The newest version that is read.
-pub const NEWEST: i16 = 13;
+/// See the module.
+pub struct Metadata;
 
-/// What a response tells, one item at a time.
-pub trait Visitor {
-    /// The cluster's id, if the response has one.
-    fn cluster(&mut self, _id: &str) {}
-    /// A topic's id and name, where both are there.
-    fn topic(&mut self, _id: u128, _name: &str) {}
+/// Nothing of it is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Request;
+
+impl<'a> Struct<'a> for Request {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        for _ in 0..body.array("topics")? {
+            if version >= 10 {
+                body.uuid("topic id")?;
+                body.nullable_string("topic name")?;
+            } else {
+                body.string("topic name")?;
+            }
+            body.skip_tagged_fields()?;
+        }
+        if version >= 4 {
+            body.bool("allow auto topic creation")?;
+        }
+        if (8..=10).contains(&version) {
+            body.bool("include cluster authorized operations")?;
+        }
+        if version >= 8 {
+            body.bool("include topic authorized operations")?;
+        }
+        body.skip_tagged_fields()?;
+        Ok(Self)
+    }
 }
 
-/// Reads a response to its end.
-pub fn read_response(version: i16, mut body: Reader<'_>, visitor: &mut impl Visitor) -> Result<()> {
-    if !(0..=NEWEST).contains(&version) {
-        return Err(ParseError::Unsupported("Metadata"));
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    pub cluster_id: Option<&'a str>,
+    pub topics: List<'a, TopicNames<'a>>,
+}
+
+/// A topic's names. Both are there from version 10 on.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicNames<'a> {
+    /// 0 for none.
+    pub id: u128,
+    pub name: Option<&'a str>,
+}
+
+impl<'a> TopicNames<'a> {
+    /// The event, where id and name are there.
+    #[must_use]
+    pub fn event(&self) -> Option<Event<'a>> {
+        let name = self.name.filter(|name| self.id != 0 && name.len() <= 249)?;
+        Some(Event::Topic { id: self.id, name })
     }
-    if version >= 3 {
-        body.i32("throttle time")?;
-    }
-    for _ in 0..body.array("brokers")? {
-        body.i32("node id")?;
-        body.string("host")?;
-        body.i32("port")?;
+}
+
+impl<'a> Struct<'a> for Response<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        if version >= 3 {
+            body.i32("throttle time")?;
+        }
+        for _ in 0..body.array("brokers")? {
+            body.i32("node id")?;
+            body.string("host")?;
+            body.i32("port")?;
+            if version >= 1 {
+                body.nullable_string("rack")?;
+            }
+            body.skip_tagged_fields()?;
+        }
+        let cluster_id = if version >= 2 { body.nullable_string("cluster id")? } else { None };
         if version >= 1 {
-            body.nullable_string("rack")?;
+            body.i32("controller id")?;
+        }
+        let topics = List::read(version, body, "topics")?;
+        if (8..=10).contains(&version) {
+            body.i32("cluster authorized operations")?;
+        }
+        if version >= 13 {
+            body.i16("error code")?;
         }
         body.skip_tagged_fields()?;
+        Ok(Self { cluster_id, topics })
     }
-    if version >= 2
-        && let Some(id) = body.nullable_string("cluster id")?
-    {
-        visitor.cluster(id);
-    }
-    if version >= 1 {
-        body.i32("controller id")?;
-    }
-    for _ in 0..body.array("topics")? {
-        topic(version, &mut body, visitor)?;
-    }
-    if (8..=10).contains(&version) {
-        body.i32("cluster authorized operations")?;
-    }
-    if version >= 13 {
-        body.i16("error code")?;
-    }
-    body.skip_tagged_fields()?;
-    body.end("metadata")
 }
 
-fn topic(version: i16, body: &mut Reader<'_>, visitor: &mut impl Visitor) -> Result<()> {
-    body.i16("error code")?;
-    let name = body.nullable_string("topic name")?;
-    if version >= 10 {
-        let id = body.uuid("topic id")?;
-        if let Some(name) = name
-            && id != 0
-            && name.len() <= 249
-        {
-            visitor.topic(id, name);
-        }
-    }
-    if version >= 1 {
-        body.bool("is internal")?;
-    }
-    for _ in 0..body.array("partitions")? {
+impl<'a> Struct<'a> for TopicNames<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         body.i16("error code")?;
-        body.i32("partition")?;
-        body.i32("leader")?;
-        if version >= 7 {
-            body.i32("leader epoch")?;
+        let name = body.nullable_string("topic name")?;
+        let id = if version >= 10 { body.uuid("topic id")? } else { 0 };
+        if version >= 1 {
+            body.bool("is internal")?;
         }
-        body.skip_array(4, "replicas")?;
-        body.skip_array(4, "in-sync replicas")?;
-        if version >= 5 {
-            body.skip_array(4, "offline replicas")?;
+        for _ in 0..body.array("partitions")? {
+            body.i16("error code")?;
+            body.i32("partition")?;
+            body.i32("leader")?;
+            if version >= 7 {
+                body.i32("leader epoch")?;
+            }
+            body.skip_array(4, "replicas")?;
+            body.skip_array(4, "in-sync replicas")?;
+            if version >= 5 {
+                body.skip_array(4, "offline replicas")?;
+            }
+            body.skip_tagged_fields()?;
+        }
+        if version >= 8 {
+            body.i32("topic authorized operations")?;
         }
         body.skip_tagged_fields()?;
+        Ok(Self { id, name })
     }
-    if version >= 8 {
-        body.i32("topic authorized operations")?;
+}
+
+impl Exchange for Metadata {
+    const KEY: i16 = 3;
+    type Request<'a> = Request;
+    type Response<'a> = Response<'a>;
+}
+
+impl TellsOfResponse for Metadata {
+    fn tell(response: &Response<'_>, tell: &mut Tell<'_>) {
+        if let Some(id) = response.cluster_id {
+            tell(&Event::Cluster { id });
+        }
+        for event in response.topics.iter().filter_map(|topic| topic.event()) {
+            tell(&event);
+        }
     }
-    body.skip_tagged_fields()
 }

@@ -4,50 +4,60 @@
 //! KIP-482 (flexible, v9), KIP-951 (v10), KIP-516 (topic ids, v13). Brokers of 4.0 and later refuse versions 0–2
 //! (KIP-896); their schemas are those of 3.9.
 
-use super::reader::{ParseError, Reader, Result};
-use super::sink::Topic;
+use super::list::{List, OfTopic, Struct};
+use super::reader::{Reader, Result};
+use super::table::Exchange;
 
-/// Versions that are read.
-pub const VERSIONS: std::ops::RangeInclusive<i16> = 0..=13;
+/// See the module.
+pub struct Produce;
 
-/// A request's fields before its topics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestStart<'a> {
+/// From this version on topics are named by their ids.
+const TOPIC_IDS: i16 = 13;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
     pub transactional_id: Option<&'a str>,
+    /// −1 (all), 0 or 1.
     pub acks: i16,
+    pub topics: List<'a, OfTopic<'a, Produced<'a>, TOPIC_IDS>>,
 }
 
-/// Reads a request; `each` gets every partition with its record set.
-pub fn read_request<'a>(
-    version: i16,
-    mut body: Reader<'a>,
-    mut each: impl FnMut(&RequestStart<'a>, Topic<'a>, i32, &'a [u8]),
-) -> Result<RequestStart<'a>> {
-    if !VERSIONS.contains(&version) {
-        return Err(ParseError::Unsupported("Produce"));
-    }
-    let transactional_id = if version >= 3 { body.nullable_string("transactional id")? } else { None };
-    let acks = body.i16("acks")?;
-    let start = RequestStart { transactional_id, acks };
-    body.i32("timeout")?;
-    for _ in 0..body.array("topics")? {
-        let topic = read_topic(version, &mut body)?;
-        for _ in 0..body.array("partitions")? {
-            let index = body.i32("partition")?;
-            let records = body.nullable_bytes("records")?.unwrap_or(&[]);
-            body.skip_tagged_fields()?;
-            each(&start, topic, index, records);
-        }
+/// One partition's records.
+#[derive(Clone, Copy, Debug)]
+pub struct Produced<'a> {
+    pub partition: i32,
+    pub records: &'a [u8],
+}
+
+impl<'a> Struct<'a> for Request<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let transactional_id = if version >= 3 { body.nullable_string("transactional id")? } else { None };
+        let acks = body.i16("acks")?;
+        body.i32("timeout")?;
+        let topics = List::read(version, body, "topics")?;
         body.skip_tagged_fields()?;
+        Ok(Self { transactional_id, acks, topics })
     }
-    body.skip_tagged_fields()?;
-    body.end("produce request")?;
-    Ok(start)
+}
+
+impl<'a> Struct<'a> for Produced<'a> {
+    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let partition = body.i32("partition")?;
+        let records = body.nullable_bytes("records")?.unwrap_or_default();
+        body.skip_tagged_fields()?;
+        Ok(Self { partition, records })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    pub topics: List<'a, OfTopic<'a, Appended, TOPIC_IDS>>,
 }
 
 /// What the broker did with one partition's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
+    pub partition: i32,
     /// 0 for none.
     pub error: i16,
     /// The offset of the first record, −1 if none was given.
@@ -56,45 +66,41 @@ pub struct Appended {
     pub log_append_time_ms: i64,
 }
 
-/// Reads a response; `each` gets every partition's result.
-pub fn read_response<'a>(
-    version: i16,
-    mut body: Reader<'a>,
-    mut each: impl FnMut(Topic<'a>, i32, Appended),
-) -> Result<()> {
-    if !VERSIONS.contains(&version) {
-        return Err(ParseError::Unsupported("Produce"));
-    }
-    for _ in 0..body.array("topics")? {
-        let topic = read_topic(version, &mut body)?;
-        for _ in 0..body.array("partitions")? {
-            let index = body.i32("partition")?;
-            let error = body.i16("error code")?;
-            let base_offset = body.i64("base offset")?;
-            let log_append_time_ms = if version >= 2 { body.i64("log append time")? } else { -1 };
-            if version >= 5 {
-                body.i64("log start offset")?;
-            }
-            if version >= 8 {
-                for _ in 0..body.array("record errors")? {
-                    body.i32("batch index")?;
-                    body.nullable_string("record error")?;
-                    body.skip_tagged_fields()?;
-                }
-                body.nullable_string("error message")?;
-            }
-            body.skip_tagged_fields()?;
-            each(topic, index, Appended { error, base_offset, log_append_time_ms });
+impl<'a> Struct<'a> for Response<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let topics = List::read(version, body, "topics")?;
+        if version >= 1 {
+            body.i32("throttle time")?;
         }
         body.skip_tagged_fields()?;
+        Ok(Self { topics })
     }
-    if version >= 1 {
-        body.i32("throttle time")?;
-    }
-    body.skip_tagged_fields()?;
-    body.end("produce response")
 }
 
-fn read_topic<'a>(version: i16, body: &mut Reader<'a>) -> Result<Topic<'a>> {
-    if version >= 13 { body.uuid("topic id").map(Topic::Id) } else { body.topic("topic").map(Topic::Name) }
+impl<'a> Struct<'a> for Appended {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let partition = body.i32("partition")?;
+        let error = body.i16("error code")?;
+        let base_offset = body.i64("base offset")?;
+        let log_append_time_ms = if version >= 2 { body.i64("log append time")? } else { -1 };
+        if version >= 5 {
+            body.i64("log start offset")?;
+        }
+        if version >= 8 {
+            for _ in 0..body.array("record errors")? {
+                body.i32("batch index")?;
+                body.nullable_string("record error")?;
+                body.skip_tagged_fields()?;
+            }
+            body.nullable_string("error message")?;
+        }
+        body.skip_tagged_fields()?;
+        Ok(Self { partition, error, base_offset, log_append_time_ms })
+    }
+}
+
+impl Exchange for Produce {
+    const KEY: i16 = 0;
+    type Request<'a> = Request<'a>;
+    type Response<'a> = Response<'a>;
 }

@@ -17,6 +17,9 @@ pub enum ParseError {
     Unsupported(&'static str),
 }
 
+/// The longest string (`MessageUtil`, and `readString` of Kafka's generated messages).
+const MAX_STRING_BYTES: usize = 0x7fff;
+
 /// The result of reading a field.
 pub type Result<T> = std::result::Result<T, ParseError>;
 
@@ -151,9 +154,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A nullable string. Kafka's strings are UTF-8.
+    /// A nullable string. Kafka's strings are UTF-8, and no longer than an int16 can say, in compact encoding too.
     pub fn nullable_string(&mut self, what: &'static str) -> Result<Option<&'a str>> {
         let Some(len) = self.length(false, what)? else { return Ok(None) };
+        if len > MAX_STRING_BYTES {
+            return Err(ParseError::Malformed(what));
+        }
         let bytes = self.take(len, what)?;
         std::str::from_utf8(bytes).map(Some).map_err(|_| ParseError::Malformed(what))
     }
@@ -180,8 +186,28 @@ impl<'a> Reader<'a> {
     /// Only the bytes that are there bound a loop over it: an element is at least a byte, so a count of more elements
     /// than bytes is refused, and nothing is ever allocated from it.
     pub fn array(&mut self, what: &'static str) -> Result<usize> {
-        let count = self.length(true, what)?.unwrap_or(0);
-        if count > self.left.len() { Err(ParseError::Truncated(what)) } else { Ok(count) }
+        Ok(self.nullable_array(what)?.unwrap_or(0))
+    }
+
+    /// The same, `None` for null.
+    pub fn nullable_array(&mut self, what: &'static str) -> Result<Option<usize>> {
+        match self.length(true, what)? {
+            Some(count) if count > self.left.len() => Err(ParseError::Truncated(what)),
+            count => Ok(count),
+        }
+    }
+
+    /// Whether a nullable struct follows: its first byte is negative for null.
+    pub fn nullable_struct(&mut self, what: &'static str) -> Result<bool> {
+        Ok(self.i8(what)? >= 0)
+    }
+
+    /// Skips an array of strings.
+    pub fn skip_strings(&mut self, what: &'static str) -> Result<()> {
+        for _ in 0..self.array(what)? {
+            self.string(what)?;
+        }
+        Ok(())
     }
 
     /// Skips an array of elements of `size` bytes each.
@@ -253,6 +279,8 @@ mod tests {
         assert_eq!(Reader::new(&[0x00], true).nullable_bytes("b"), Ok(None));
         assert_eq!(Reader::new(&[0x03, b'a', b'b'], true).string("s"), Ok("ab"));
         assert_eq!(Reader::new(&[0x00, 0x02, b'a'], false).string("s"), Err(ParseError::Truncated("s")));
+        let long = [&[0x81, 0x80, 0x02][..], &[b'a'; 0x8000]].concat();
+        assert_eq!(Reader::new(&long, true).string("s"), Err(ParseError::Malformed("s")));
     }
 
     #[test]

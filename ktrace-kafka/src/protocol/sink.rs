@@ -1,5 +1,6 @@
 //! What a connection tells: the vocabulary between the wire and whoever listens.
 
+use super::event::Event;
 use crate::record::{Batch, Record};
 
 /// A topic as the wire names it: by name, or (Produce 13, Fetch 13 and later, KIP-516) by id alone.
@@ -38,7 +39,7 @@ pub struct ResponseHead {
 
 /// What an exchange does with records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum Operation<'a> {
     Produce {
         /// −1 (all), 0 or 1.
         acks: i16,
@@ -49,14 +50,21 @@ pub enum Operation {
         /// Whether the consumer reads only committed messages.
         read_committed: bool,
     },
+    /// A member of a share group has acquired the message (KIP-932).
+    ShareFetch {
+        group_id: Option<&'a str>,
+        member_id: Option<&'a str>,
+        /// How often the message was delivered, this time included.
+        delivery_count: i16,
+    },
 }
 
-/// One partition of a Produce or Fetch exchange.
+/// One partition of a Produce, Fetch or ShareFetch exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition<'a> {
     pub topic: Topic<'a>,
     pub index: i32,
-    pub operation: Operation,
+    pub operation: Operation<'a>,
     /// Kafka's error code, 0 for none.
     pub error: i16,
 }
@@ -67,18 +75,12 @@ pub struct Partition<'a> {
 pub trait Sink {
     /// A request got its response (or needs none).
     fn exchange(&mut self, _head: &Head<'_>) {}
-    /// The client named its software (ApiVersions).
-    fn software(&mut self, _head: &Head<'_>, _name: &str, _version: &str) {}
-    /// The cluster's id (Metadata).
-    fn cluster(&mut self, _head: &Head<'_>, _id: &str) {}
-    /// A topic's id and name (Metadata).
-    fn topic(&mut self, _head: &Head<'_>, _id: u128, _name: &str) {}
-    /// The client is a member of this group.
-    fn group(&mut self, _head: &Head<'_>, _group: &str) {}
-    /// One message of a Produce request or of a Fetch response.
+    /// Something that its request and response say, beside records.
+    fn event(&mut self, _head: &Head<'_>, _event: &Event<'_>) {}
+    /// One message of a Produce request, or of a Fetch or ShareFetch response.
     ///
-    /// Not called for control records, for what lies below the fetch offset, or for aborted messages that a
-    /// read-committed consumer never sees.
+    /// Not called for control records, for what lies below the fetch offset, for aborted messages that a
+    /// read-committed consumer never sees, or for what a member of a share group has not acquired.
     fn record(
         &mut self,
         _head: &Head<'_>,

@@ -73,9 +73,9 @@ impl Batch<'_> {
         self.attributes & 0x20 != 0
     }
 
-    /// Whether a control batch ends a transaction by aborting it.
+    /// Whether a control batch ends a transaction by committing it; `None` for batches that end none.
     #[must_use]
-    pub fn aborts(&self) -> bool {
+    pub fn marker(&self) -> Option<bool> {
         // length, attributes, timestamp delta, offset delta, key length, then the key: version and type.
         let mut reader = Reader::new(self.records, false);
         let kind = (|| -> Result<i16> {
@@ -87,7 +87,11 @@ impl Batch<'_> {
             reader.i16("control version")?;
             reader.i16("control type")
         })();
-        self.is_control() && kind == Ok(0)
+        match kind {
+            Ok(0) if self.is_control() => Some(false),
+            Ok(1) if self.is_control() => Some(true),
+            _ => None,
+        }
     }
 }
 

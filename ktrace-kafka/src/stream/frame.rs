@@ -35,6 +35,8 @@ pub struct Frame<'a> {
 pub enum Verdict {
     /// Go on with the frame that follows.
     Next,
+    /// The same, and keep nothing of this one: it held a secret.
+    Forget,
     /// This cannot have been a frame: search.
     Lost,
     /// Nothing here is worth reading any more.
@@ -100,6 +102,12 @@ impl Framer {
         self.searched
     }
 
+    /// What is held of the frame at hand, with its size prefix.
+    #[must_use]
+    pub fn held(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Bytes held for the frame at hand.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -118,7 +126,7 @@ impl Framer {
     /// Reads no further and holds nothing.
     pub fn stop(&mut self) {
         self.state = State::Stopped;
-        self.buffer = Vec::new();
+        self.wipe();
     }
 
     /// Takes what the stream gives. A frame of more than `max_bytes` is taken for a wrong size.
@@ -138,11 +146,11 @@ impl Framer {
         }
     }
 
-    fn search(&mut self, reader: &mut impl Reader) {
+    fn search(&mut self) {
         self.state = State::Searching;
         self.searched = 0;
         self.tentative = false;
-        self.clear(reader);
+        self.wipe();
     }
 
     /// Most connections are idle, so nothing is kept for the next frame but one buffer for all.
@@ -180,9 +188,22 @@ impl Framer {
                 self.state = State::Between;
                 self.clear(reader);
             }
-            Verdict::Lost => self.search(reader),
+            Verdict::Forget => {
+                self.state = State::Between;
+                self.wipe();
+            }
+            Verdict::Lost => self.search(),
             Verdict::Stop => self.stop(),
         }
+    }
+
+    /// Overwrites what the buffer holds and gives it back. What was read where it lay never came into it; what an earlier,
+    /// smaller buffer held when this one grew out of it is the allocator's.
+    fn wipe(&mut self) {
+        self.buffer.fill(0);
+        // The last use of the bytes, or the compiler might leave the zeros out.
+        std::hint::black_box(&mut self.buffer);
+        self.buffer = Vec::new();
     }
 
     fn gap(&mut self, bytes: u64, reader: &mut impl Reader) {
@@ -203,10 +224,10 @@ impl Framer {
                 self.state = State::Inside { left: 0, broken: true };
                 self.end(self.start_ns, reader);
                 if self.state != State::Stopped {
-                    self.search(reader);
+                    self.search();
                 }
             }
-            State::Between | State::Searching => self.search(reader),
+            State::Between | State::Searching => self.search(),
             State::Stopped => {}
         }
     }

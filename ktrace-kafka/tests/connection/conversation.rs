@@ -8,7 +8,9 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record as Seen};
-use ktrace_kafka::{Connection, Direction, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
+use ktrace_kafka::{
+    Connection, Direction, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic,
+};
 use uuid::Uuid;
 
 pub const TOPIC: &str = "orders";
@@ -28,26 +30,33 @@ fn shown(topic: Topic<'_>) -> String {
 }
 
 impl Sink for Lines {
-    fn topic(&mut self, _head: &Head<'_>, id: u128, name: &str) {
-        self.0.push(format!("topic {name} {id:032x}"));
-    }
-
-    fn cluster(&mut self, _head: &Head<'_>, id: &str) {
-        self.0.push(format!("cluster {id}"));
-    }
-
-    fn software(&mut self, _head: &Head<'_>, name: &str, version: &str) {
-        self.0.push(format!("software {name} {version}"));
-    }
-
-    fn group(&mut self, head: &Head<'_>, group: &str) {
-        self.0.push(format!("group {group} of {}", head.client_id.unwrap_or("-")));
+    fn event(&mut self, head: &Head<'_>, event: &Event<'_>) {
+        self.0.push(match event {
+            Event::Topic { id, name } => format!("topic {name} {id:032x}"),
+            Event::Cluster { id } => format!("cluster {id}"),
+            Event::Software { name, version } => format!("software {name} {version}"),
+            Event::Member(member) => {
+                let (group, id, state) = (member.group_id, member.member_id, member.state);
+                format!("member {id} of {group} {state:?} by {}", head.client_id.unwrap_or("-"))
+            }
+            Event::Sasl { mechanism, error } => format!("sasl {mechanism} error={error}"),
+            Event::Aborted { producer_id, first_offset, last_offset, .. } => {
+                format!("aborted {producer_id} {first_offset} to {last_offset:?}")
+            }
+            Event::Marker { producer_id, offset, commits, .. } => {
+                format!("marker {producer_id} @{offset} commits={commits}")
+            }
+            other => format!("{other:?}"),
+        });
     }
 
     fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, _batch: &Batch<'_>, record: &Seen<'_>) {
         let operation = match partition.operation {
             Operation::Produce { acks } => format!("produced acks={acks}"),
             Operation::Fetch { high_watermark, .. } => format!("fetched hw={high_watermark}"),
+            Operation::ShareFetch { group_id, member_id, delivery_count } => {
+                format!("acquired {delivery_count} {group_id:?} {member_id:?}")
+            }
         };
         let context = record.context.context.map_or_else(
             || "-".to_owned(),

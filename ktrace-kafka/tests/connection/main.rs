@@ -2,6 +2,8 @@
 
 mod conversation;
 mod message_set;
+mod others;
+mod sasl;
 
 use bytes::Bytes;
 use conversation::*;
@@ -122,12 +124,14 @@ fn software_and_group() {
         said.push(broker(response(version, 1, &ApiVersionsResponse::default())));
     }
     for version in [0, 3, 4] {
-        let beat = HeartbeatRequest::default().with_group_id(GroupId(StrBytes::from_static_str("billing")));
+        let beat = HeartbeatRequest::default()
+            .with_group_id(GroupId(StrBytes::from_static_str("billing")))
+            .with_member_id(StrBytes::from_static_str("m"));
         said.push(client(request(ApiKey::Heartbeat, version, 2, &beat)));
         said.push(broker(response(version, 2, &HeartbeatResponse::default())));
     }
     let software = "software librdkafka 2.16";
-    let group = "group billing of me";
+    let group = "member m of billing Stable by me";
     assert_eq!(told(&said), [software, software, group, group, group]);
 }
 
@@ -287,7 +291,15 @@ fn markers_and_aborted_messages_are_no_messages() {
     let offsets = |isolation| -> Vec<String> {
         let said =
             [client(fetch(11, 1, 10, isolation)), broker(fetched(11, 1, log.clone().into(), &[(1, 10)]))];
-        told(&said).iter().map(|l| l.split(['@', ' ']).nth(3).unwrap().to_owned()).collect()
+        let lines = told(&said);
+        let told =
+            |what: &str| lines.iter().filter(|line| line.starts_with(what)).cloned().collect::<Vec<_>>();
+        assert_eq!(
+            told("marker"),
+            ["marker 1 @16 commits=false", "marker 2 @20 commits=true", "marker 1 @21 commits=true"]
+        );
+        assert_eq!(told("aborted"), ["aborted 1 10 to Some(16)"]);
+        told("fetched").iter().map(|l| l.split(['@', ' ']).nth(3).unwrap().to_owned()).collect()
     };
     assert_eq!(offsets(1), ["13", "14", "15", "17", "18", "19"]);
     assert_eq!(offsets(0), ["10", "11", "12", "13", "14", "15", "17", "18", "19"]);
@@ -460,27 +472,6 @@ fn what_was_shed_is_lost_and_what_follows_is_not() {
     }
 }
 
-#[test]
-fn what_is_not_kafka_is_given_up_at_its_first_bytes() {
-    for (bytes, speaks) in [
-        (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], Speaks::Other),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Speaks::Other),
-        (b"*1\r\n$4\r\nPING\r\n*1\r\n", Speaks::Other),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", Speaks::Other),
-        (b"\0\0\0\x54\0\x03\0\0user\0postgres\0", Speaks::Other),
-        (b"AMQP\0\0\x09\x01 and more", Speaks::Other),
-        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", Speaks::Tls),
-    ] {
-        let mut observed = Observed::default();
-        for part in segments(&[client(bytes.to_vec()), broker(bytes.to_vec())], 5, |len| len) {
-            observed.push(&part);
-        }
-        assert_eq!(observed.connection.speaks(), speaks, "{}", String::from_utf8_lossy(bytes));
-        assert_eq!(observed.connection.held_bytes(), 0);
-        assert!(observed.finish().0.is_empty());
-    }
-}
-
 /// What a hole has hidden may show it too: then nobody pushes again, and nothing may stay.
 #[test]
 fn what_is_not_kafka_is_given_up_behind_a_hole_too() {
@@ -503,21 +494,6 @@ fn what_is_not_kafka_is_given_up_behind_a_hole_too() {
     assert_eq!(observed.connection.held_bytes(), 0);
     let (_, scratch) = observed.finish();
     assert!(scratch.counters.lost().any(|(why, count)| why.name() == "not_kafka" && count == 1));
-}
-
-#[test]
-fn unknown_apis_and_versions_do_not_disturb_their_neighbours() {
-    let unknown = framed(&[&2000_i16.to_be_bytes()[..], &[0, 0, 0, 0, 0, 1], b"whatever"].concat());
-    let future = framed(
-        &[&1_i16.to_be_bytes()[..], &99_i16.to_be_bytes(), &[0, 0, 0, 2, 0, 1, b'x'], b"what"].concat(),
-    );
-    let said = [
-        client(request(ApiKey::ApiVersions, 3, 0, &ApiVersionsRequest::default())),
-        broker(response(3, 0, &ApiVersionsResponse::default())),
-        client([unknown, future, produce(9, 3, -1, batch(&three(0), Compression::None))].concat()),
-        broker([framed(&[0, 0, 0, 1, 9, 9]), framed(&[0, 0, 0, 2, 0, 9]), produced(9, 3, 100, 0)].concat()),
-    ];
-    assert_eq!(told(&said), expected("produced acks=-1", TOPIC, 100, 0));
 }
 
 #[test]

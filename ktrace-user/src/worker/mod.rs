@@ -69,6 +69,9 @@ const MAX_HELD_BYTES: usize = 512 << 20;
 /// Brokers whose cluster is remembered.
 const MAX_BROKERS: usize = 16 << 10;
 
+/// A longer group id is not kept.
+const MAX_GROUP_BYTES: usize = 1024;
+
 /// How often connections and waiting hops are looked through.
 const SWEEP_NS: u64 = 250_000_000;
 
@@ -404,8 +407,8 @@ struct Listener<'x> {
     told: &'x mut Told,
 }
 
-impl Sink for Listener<'_> {
-    fn cluster(&mut self, _head: &Head<'_>, id: &str) {
+impl Listener<'_> {
+    fn cluster(&mut self, id: &str) {
         if self.told.clusters.len() >= MAX_BROKERS {
             self.told.clusters.clear();
         }
@@ -416,13 +419,16 @@ impl Sink for Listener<'_> {
         self.peer.cluster_id = Some(Arc::clone(known));
     }
 
-    fn topic(&mut self, _head: &Head<'_>, id: u128, name: &str) {
+    fn topic(&mut self, id: u128, name: &str) {
         if self.told.topics.learn(id, name) && self.told.waiting.is_for(id) {
             self.told.named = true;
         }
     }
 
     fn group(&mut self, head: &Head<'_>, group: &str) {
+        if group.is_empty() || group.len() > MAX_GROUP_BYTES {
+            return;
+        }
         let client_id = self.peer.client_id(head.client_id);
         match &self.peer.group {
             None => self.peer.group = Some(Some(group.into())),
@@ -430,6 +436,28 @@ impl Sink for Listener<'_> {
             Some(_) => {}
         }
         self.told.groups.learn(self.peer.speaker(), client_id, group);
+    }
+
+    /// The group for which a client fetches, as far as it is known.
+    fn peer_group(&self, client_id: &Option<Arc<str>>) -> Option<Arc<str>> {
+        match &self.peer.group {
+            Some(group) => group.clone(),
+            None => self.told.groups.of(self.peer.speaker(), client_id.clone()),
+        }
+    }
+}
+
+impl Sink for Listener<'_> {
+    fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
+        match *event {
+            kafka::Event::Cluster { id } => self.cluster(id),
+            kafka::Event::Topic { id, name } => self.topic(id, name),
+            kafka::Event::Member(member) if member.state != kafka::MemberState::Leaving => {
+                self.group(head, member.group_id);
+            }
+            kafka::Event::Committed { group_id, transaction: None, .. } => self.group(head, group_id),
+            _ => {}
+        }
     }
 
     fn record(
@@ -468,14 +496,16 @@ impl Sink for Listener<'_> {
                 head.request_start_ns,
                 response.map_or(head.request_end_ns, |response| response.end_ns),
             ),
-            Operation::Fetch { high_watermark, .. } => {
+            Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
                 let Some(response) = response else { return };
-                let group = match &self.peer.group {
-                    Some(group) => group.clone(),
-                    None => self.told.groups.of(self.peer.speaker(), client_id.clone()),
+                let (group, lag) = match partition.operation {
+                    Operation::Fetch { high_watermark, .. } if high_watermark >= 0 => {
+                        let behind = high_watermark.saturating_sub(record.offset).saturating_sub(1);
+                        (self.peer_group(&client_id), Some(behind.max(0)))
+                    }
+                    Operation::ShareFetch { group_id: Some(group), .. } => (Some(group.into()), None),
+                    _ => (self.peer_group(&client_id), None),
                 };
-                let lag = (high_watermark >= 0)
-                    .then(|| high_watermark.saturating_sub(record.offset).saturating_sub(1).max(0));
                 let delivery =
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
                 (Kind::Delivered { group, lag, delivery }, response.start_ns, response.end_ns)

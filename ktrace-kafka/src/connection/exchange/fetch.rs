@@ -1,0 +1,166 @@
+//! Fetch: what a consumer got, and which transactions were aborted.
+
+use std::collections::HashMap;
+
+use super::Read;
+use crate::connection::Scratch;
+use crate::connection::record_set::{Place, read_fetched};
+use crate::connection::session::Session;
+use crate::protocol::event::Event;
+use crate::protocol::fetch::{Fetched, Request, Response};
+use crate::protocol::reader::Result;
+use crate::protocol::sink::{Head, Operation, Partition, Sink};
+use crate::protocol::table::whole;
+use crate::record::{Batch, Batches, Next};
+
+pub fn tell<S: Sink>(
+    exchange: &Read<'_>,
+    session: &mut Session,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) -> Result<()> {
+    let head = exchange.head;
+    let request: Request<'_> = whole(head.version, exchange.request)?;
+    // Another replica is no consumer.
+    if request.replica_id >= 0 {
+        return Ok(());
+    }
+    session.ask(&request);
+    let response: Response<'_> = whole(head.version, exchange.response()?)?;
+    for (topic, fetched) in response.topics.partitions() {
+        let from = session.offset(topic, fetched.partition).unwrap_or(i64::MIN);
+        let partition = Partition {
+            topic,
+            index: fetched.partition,
+            operation: Operation::Fetch {
+                high_watermark: fetched.high_watermark,
+                read_committed: request.read_committed,
+            },
+            error: fetched.error,
+        };
+        tell_partition(head, &partition, &fetched, from, scratch, sink);
+    }
+    Ok(())
+}
+
+fn tell_partition<S: Sink>(
+    head: &Head<'_>,
+    partition: &Partition<'_>,
+    fetched: &Fetched<'_>,
+    from: i64,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) {
+    let read_committed = matches!(partition.operation, Operation::Fetch { read_committed: true, .. });
+    let mut aborted = Aborted::new(fetched);
+    let mut place = Place::START;
+    for next in Batches::new(fetched.records) {
+        if let Next::Batch(batch) = &next {
+            aborted.reach(batch, |event| sink.event(head, &event.of(partition)));
+            if batch.is_control() {
+                if let Some(ended) = aborted.marker(batch) {
+                    sink.event(head, &ended.of(partition));
+                }
+                if let Some(commits) = batch.marker() {
+                    sink.event(
+                        head,
+                        &Event::Marker {
+                            topic: partition.topic,
+                            partition: partition.index,
+                            producer_id: batch.producer_id,
+                            producer_epoch: batch.producer_epoch,
+                            offset: batch.base_offset,
+                            commits,
+                        },
+                    );
+                }
+                continue;
+            }
+            if read_committed && aborted.covers(batch) {
+                continue;
+            }
+        }
+        read_fetched(&next, &mut place, scratch, |batch, record| {
+            if record.offset >= from {
+                sink.record(head, partition, batch, record);
+            }
+        });
+    }
+    for event in aborted.open() {
+        sink.event(head, &event.of(partition));
+    }
+}
+
+/// Which producers' batches are aborted at this place of the log.
+struct Aborted {
+    /// (first offset, producer id), the last first.
+    coming: Vec<(i64, i64)>,
+    /// The first offset of a producer's transaction at hand.
+    producers: HashMap<i64, i64>,
+}
+
+/// An aborted transaction, as far as it is known.
+struct Ended {
+    producer_id: i64,
+    first_offset: i64,
+    last_offset: Option<i64>,
+}
+
+impl Ended {
+    fn of<'a>(&self, partition: &Partition<'a>) -> Event<'a> {
+        Event::Aborted {
+            topic: partition.topic,
+            partition: partition.index,
+            producer_id: self.producer_id,
+            first_offset: self.first_offset,
+            last_offset: self.last_offset,
+        }
+    }
+}
+
+impl Aborted {
+    fn new(fetched: &Fetched<'_>) -> Self {
+        let mut coming: Vec<_> = fetched.aborted.iter().map(|of| (of.first_offset, of.producer_id)).collect();
+        coming.sort_unstable_by(|a, b| b.cmp(a));
+        // Tiered storage may list one twice.
+        coming.dedup();
+        Self { coming, producers: HashMap::new() }
+    }
+
+    /// The log has come to this batch; `missed` gets what ended without a marker.
+    fn reach(&mut self, batch: &Batch<'_>, mut missed: impl FnMut(Ended)) {
+        let last = batch.base_offset.saturating_add(i64::from(batch.last_offset_delta));
+        while let Some((first_offset, producer_id)) = self.coming.pop_if(|(first, _)| *first <= last) {
+            if let Some(first_offset) = self.producers.insert(producer_id, first_offset) {
+                missed(Ended { producer_id, first_offset, last_offset: None });
+            }
+        }
+    }
+
+    /// A control batch may end a producer's transaction.
+    fn marker(&mut self, batch: &Batch<'_>) -> Option<Ended> {
+        if batch.marker() != Some(false) {
+            return None;
+        }
+        let producer_id = batch.producer_id;
+        let first_offset = self.producers.remove(&producer_id)?;
+        Some(Ended { producer_id, first_offset, last_offset: Some(batch.base_offset) })
+    }
+
+    fn covers(&self, batch: &Batch<'_>) -> bool {
+        batch.is_transactional() && self.producers.contains_key(&batch.producer_id)
+    }
+
+    /// Those whose end lies behind the response, by their first offset.
+    fn open(self) -> impl Iterator<Item = Ended> {
+        let mut open: Vec<_> =
+            self.producers.into_iter().map(|(producer, first)| (first, producer)).collect();
+        open.extend(self.coming);
+        open.sort_unstable();
+        open.into_iter().map(|(first_offset, producer_id)| Ended {
+            producer_id,
+            first_offset,
+            last_offset: None,
+        })
+    }
+}

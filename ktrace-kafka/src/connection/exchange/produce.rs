@@ -1,0 +1,83 @@
+//! Produce: what was sent, with the offsets that the broker gave.
+
+use super::Read;
+use crate::connection::Scratch;
+use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
+use crate::counters::Malformed;
+use crate::protocol::answers::Answers;
+use crate::protocol::list::List;
+use crate::protocol::produce::{Appended, Produced, Request, Response};
+use crate::protocol::reader::Result;
+use crate::protocol::sink::{Head, Operation, Partition, Sink};
+use crate::protocol::table::whole;
+use crate::record::{Batches, Next, Record};
+
+pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
+    let head = exchange.head;
+    let request: Request<'_> = whole(head.version, exchange.request)?;
+    let topics = match head.response {
+        Some(_) => whole::<Response<'_>>(head.version, exchange.response()?)?.topics,
+        None => List::empty(),
+    };
+    let mut answers = Answers::new(topics.partitions().map(|(topic, of)| ((topic, of.partition), of)));
+    for (topic, produced) in request.topics.partitions() {
+        let appended = answers.of((topic, produced.partition));
+        let partition = Partition {
+            topic,
+            index: produced.partition,
+            operation: Operation::Produce { acks: request.acks },
+            error: appended.map_or(0, |appended| appended.error),
+        };
+        tell_partition(head, &partition, &produced, appended, scratch, sink);
+    }
+    Ok(())
+}
+
+fn tell_partition<S: Sink>(
+    head: &Head<'_>,
+    partition: &Partition<'_>,
+    produced: &Produced<'_>,
+    appended: Option<Appended>,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) {
+    let base = appended.filter(|appended| appended.error == 0 && appended.base_offset >= 0);
+    let mut first_offset = None;
+    let mut at = Place::START;
+    for next in Batches::new(produced.records) {
+        count_unread(&next, &mut scratch.counters);
+        let mut batch = match next {
+            Next::Batch(batch) => batch,
+            Next::Message(message) => {
+                read_message(&message, Offsets::Given(base), &mut at, scratch, |batch, record| {
+                    sink.record(head, partition, batch, record);
+                });
+                continue;
+            }
+            Next::Cut | Next::UnknownMagic(_) | Next::Malformed => {
+                // Only a slice of the log may end inside a batch.
+                if next == Next::Cut {
+                    scratch.counters.refuse(Malformed::Batch);
+                }
+                at.lose();
+                continue;
+            }
+        };
+        // The broker's offsets take the place of the producer's, which begin at 0.
+        let first = *first_offset.get_or_insert(batch.base_offset);
+        if let Some(base) = base {
+            batch.base_offset = base.base_offset.wrapping_add(batch.base_offset.wrapping_sub(first));
+            stamp(&mut batch, base);
+        }
+        let whole = read_batch(&batch, scratch, |record| {
+            at.pass();
+            match base {
+                Some(_) => sink.record(head, partition, &batch, record),
+                None => sink.record(head, partition, &batch, &Record { offset: -1, ..*record }),
+            }
+        });
+        if !whole {
+            at.lose();
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! AddOffsetsToTxn (key 25), versions 0–4: a transaction commits a group's offsets.
+//!
+//! KIP-98, KIP-588 (v2), KIP-482 (flexible, v3), KIP-890 (v4).
+
+use super::event::{Event, Tell, Transaction};
+use super::list::Struct;
+use super::reader::{Reader, Result};
+use super::table::{Exchange, Tells};
+
+/// See the module.
+pub struct AddOffsetsToTxn;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub transaction: Transaction<'a>,
+    pub group_id: &'a str,
+}
+
+impl<'a> Struct<'a> for Request<'a> {
+    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let transaction = Transaction {
+            transactional_id: body.string("transactional id")?,
+            producer_id: body.i64("producer id")?,
+            producer_epoch: body.i16("producer epoch")?,
+        };
+        let group_id = body.string("group id")?;
+        body.skip_tagged_fields()?;
+        Ok(Self { transaction, group_id })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Response {
+    pub error_code: i16,
+}
+
+impl<'a> Struct<'a> for Response {
+    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        body.i32("throttle time")?;
+        let error_code = body.i16("error code")?;
+        body.skip_tagged_fields()?;
+        Ok(Self { error_code })
+    }
+}
+
+impl Exchange for AddOffsetsToTxn {
+    const KEY: i16 = 25;
+    type Request<'a> = Request<'a>;
+    type Response<'a> = Response;
+}
+
+impl Tells for AddOffsetsToTxn {
+    fn tell(request: &Request<'_>, response: &Response, tell: &mut Tell<'_>) {
+        let Request { transaction, group_id } = *request;
+        tell(&Event::TransactionGroup { transaction, group_id, error: response.error_code });
+    }
+}

@@ -1,0 +1,105 @@
+//! ShareAcknowledge (key 79), versions 0–2: what a member of a share group did with its records.
+//!
+//! KIP-932, KIP-1222 (renew, v2); version 0 was that of an early access in Kafka 4.0.
+
+use super::answers::Answers;
+use super::event::Tell;
+use super::list::{List, OfTopic, Struct};
+use super::reader::{Reader, Result};
+use super::share_fetch::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
+use super::table::{Exchange, Tells};
+
+/// See the module.
+pub struct ShareAcknowledge;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub group_id: Option<&'a str>,
+    pub member_id: Option<&'a str>,
+    pub topics: List<'a, OfTopic<'a, Asked<'a>, 0>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub partition: i32,
+    pub acknowledgements: List<'a, Acknowledgement<'a>>,
+}
+
+impl<'a> Struct<'a> for Request<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let group_id = body.nullable_string("group id")?;
+        let member_id = body.nullable_string("member id")?;
+        body.i32("share session epoch")?;
+        if version >= 2 {
+            body.bool("is renew ack")?;
+        }
+        let topics = List::read(version, body, "topics")?;
+        body.skip_tagged_fields()?;
+        Ok(Self { group_id, member_id, topics })
+    }
+}
+
+impl<'a> Struct<'a> for Asked<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let partition = body.i32("partition")?;
+        let acknowledgements = List::read(version, body, "acknowledgement batches")?;
+        body.skip_tagged_fields()?;
+        Ok(Self { partition, acknowledgements })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    pub error_code: i16,
+    pub topics: List<'a, OfTopic<'a, Outcome, 0>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    pub partition: i32,
+    pub error_code: i16,
+}
+
+impl<'a> Struct<'a> for Response<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        body.i32("throttle time")?;
+        let error_code = body.i16("error code")?;
+        body.nullable_string("error message")?;
+        if version >= 2 {
+            body.i32("acquisition lock timeout")?;
+        }
+        let topics = List::read(version, body, "topics")?;
+        skip_node_endpoints(body)?;
+        body.skip_tagged_fields()?;
+        Ok(Self { error_code, topics })
+    }
+}
+
+impl<'a> Struct<'a> for Outcome {
+    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let outcome = Self { partition: body.i32("partition")?, error_code: body.i16("error code")? };
+        body.nullable_string("error message")?;
+        skip_leader(body)?;
+        body.skip_tagged_fields()?;
+        Ok(outcome)
+    }
+}
+
+impl Exchange for ShareAcknowledge {
+    const KEY: i16 = 79;
+    type Request<'a> = Request<'a>;
+    type Response<'a> = Response<'a>;
+}
+
+impl Tells for ShareAcknowledge {
+    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+        let outcomes = response.topics.partitions();
+        let mut answers = Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
+        let acknowledger = Acknowledger { group_id: request.group_id, member_id: request.member_id };
+        for (topic, Asked { partition, acknowledgements }) in request.topics.partitions() {
+            let error = answers.of((topic, partition)).unwrap_or(0);
+            let error = if response.error_code != 0 { response.error_code } else { error };
+            acknowledger.tell(topic, partition, &acknowledgements, error, tell);
+        }
+    }
+}

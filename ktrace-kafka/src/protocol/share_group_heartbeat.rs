@@ -1,0 +1,43 @@
+//! ShareGroupHeartbeat (key 76), versions 0–1: a member of a share group, and its assignment.
+//!
+//! KIP-932; version 0 was that of an early access in Kafka 4.0 and has the same layout.
+
+use super::consumer_group_heartbeat::{Request, Response, tell_member};
+use super::event::{GroupProtocol, Tell};
+use super::list::Struct;
+use super::reader::{Reader, Result};
+use super::table::{Exchange, Tells};
+
+/// See the module.
+pub struct ShareGroupHeartbeat;
+
+/// With fewer fields than in ConsumerGroupHeartbeat.
+#[derive(Clone, Copy, Debug)]
+pub struct ShareRequest<'a>(pub Request<'a>);
+
+impl<'a> Struct<'a> for ShareRequest<'a> {
+    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let request = Request {
+            group_id: body.string("group id")?,
+            member_id: body.string("member id")?,
+            member_epoch: body.i32("member epoch")?,
+            instance_id: None,
+        };
+        body.nullable_string("rack id")?;
+        body.skip_strings("subscribed topic names")?;
+        body.skip_tagged_fields()?;
+        Ok(Self(request))
+    }
+}
+
+impl Exchange for ShareGroupHeartbeat {
+    const KEY: i16 = 76;
+    type Request<'a> = ShareRequest<'a>;
+    type Response<'a> = Response<'a>;
+}
+
+impl Tells for ShareGroupHeartbeat {
+    fn tell(ShareRequest(request): &ShareRequest<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+        tell_member(GroupProtocol::Share, request, response, tell);
+    }
+}

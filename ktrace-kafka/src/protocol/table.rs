@@ -1,0 +1,193 @@
+//! The table of the APIs whose bodies are read: one line an API.
+//!
+//! An API is a file of this folder: structs for its request and its response, and what the two tell. Which versions
+//! there are says [`Api::newest`].
+
+use super::add_offsets_to_txn::AddOffsetsToTxn;
+use super::add_partitions_to_txn::AddPartitionsToTxn;
+use super::api::Api;
+use super::api_versions::ApiVersions;
+use super::consumer_group_heartbeat::ConsumerGroupHeartbeat;
+use super::describe_topic_partitions::DescribeTopicPartitions;
+use super::end_txn::EndTxn;
+use super::event::Tell;
+use super::fetch::Fetch;
+use super::find_coordinator::FindCoordinator;
+use super::heartbeat::Heartbeat;
+use super::init_producer_id::InitProducerId;
+use super::join_group::JoinGroup;
+use super::leave_group::LeaveGroup;
+use super::list::Struct;
+use super::list_offsets::ListOffsets;
+use super::metadata::Metadata;
+use super::offset_commit::OffsetCommit;
+use super::offset_fetch::OffsetFetch;
+use super::produce::Produce;
+use super::reader::{ParseError, Reader, Result};
+use super::sasl_authenticate::SaslAuthenticate;
+use super::sasl_handshake::SaslHandshake;
+use super::share_acknowledge::ShareAcknowledge;
+use super::share_fetch::ShareFetch;
+use super::share_group_heartbeat::ShareGroupHeartbeat;
+use super::streams_group_heartbeat::StreamsGroupHeartbeat;
+use super::sync_group::SyncGroup;
+use super::txn_offset_commit::TxnOffsetCommit;
+
+static READ: &[Entry] = &[
+    Entry::records::<Produce>(Records::Produced),
+    Entry::records::<Fetch>(Records::Fetched),
+    Entry::records::<ShareFetch>(Records::ShareFetched),
+    Entry::of_response::<Metadata>(),
+    Entry::of_response::<DescribeTopicPartitions>(),
+    Entry::of_both::<ApiVersions>(),
+    Entry::of_both::<FindCoordinator>(),
+    Entry::of_both::<JoinGroup>(),
+    Entry::of_both::<SyncGroup>(),
+    Entry::of_both::<Heartbeat>(),
+    Entry::of_both::<LeaveGroup>(),
+    Entry::of_both::<ConsumerGroupHeartbeat>(),
+    Entry::of_both::<ShareGroupHeartbeat>(),
+    Entry::of_both::<StreamsGroupHeartbeat>(),
+    Entry::of_both::<OffsetCommit>(),
+    Entry::of_both::<OffsetFetch>(),
+    Entry::of_both::<ListOffsets>(),
+    Entry::of_both::<InitProducerId>(),
+    Entry::of_both::<AddPartitionsToTxn>(),
+    Entry::of_both::<AddOffsetsToTxn>(),
+    Entry::of_both::<EndTxn>(),
+    Entry::of_both::<TxnOffsetCommit>(),
+    Entry::of_both::<ShareAcknowledge>(),
+    Entry::of_both::<SaslHandshake>(),
+    Entry::of_nothing::<SaslAuthenticate>(),
+];
+
+/// An API: the structs of its request and of its response.
+pub trait Exchange {
+    const KEY: i16;
+    type Request<'a>: Struct<'a>;
+    type Response<'a>: Struct<'a>;
+}
+
+/// An API that tells something by its request and its response together.
+pub trait Tells: Exchange {
+    /// Tells it.
+    fn tell<'a>(request: &Self::Request<'a>, response: &Self::Response<'a>, tell: &mut Tell<'_>);
+}
+
+/// An API whose response alone tells something, so that its requests need not be kept.
+pub trait TellsOfResponse: Exchange {
+    /// Tells it.
+    fn tell(response: &Self::Response<'_>, tell: &mut Tell<'_>);
+}
+
+/// What is done with an exchange of an API.
+#[derive(Clone, Copy)]
+pub enum Telling {
+    /// Its records are told, by what the connection knows beside.
+    Records(Records),
+    /// Its request and response tell events.
+    OfBoth(for<'a> fn(i16, Reader<'a>, Reader<'a>, &mut Tell<'_>) -> Result<()>),
+    /// Its response does.
+    OfResponse(fn(i16, Reader<'_>, &mut Tell<'_>) -> Result<()>),
+    /// Nothing is told.
+    OfNothing,
+}
+
+/// Whose records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    Produced,
+    Fetched,
+    ShareFetched,
+}
+
+/// One line of the table.
+pub struct Entry {
+    key: i16,
+    request: fn(i16, Reader<'_>) -> Result<()>,
+    response: fn(i16, Reader<'_>) -> Result<()>,
+    telling: Telling,
+}
+
+impl Entry {
+    /// The entry of an API, `None` if its bodies are not read.
+    #[must_use]
+    pub fn of(key: i16) -> Option<&'static Self> {
+        READ.iter().find(|entry| entry.key == key)
+    }
+
+    /// What is told of an exchange.
+    #[must_use]
+    pub fn telling(&self) -> Telling {
+        self.telling
+    }
+
+    /// Whether a request is wanted when its response comes.
+    #[must_use]
+    pub fn keeps_requests(&self) -> bool {
+        matches!(self.telling, Telling::Records(_) | Telling::OfBoth(_))
+    }
+
+    /// Reads a request's body to its end.
+    pub fn check_request(&self, api: &Api, version: i16, body: Reader<'_>) -> Result<()> {
+        api.check(version)?;
+        (self.request)(version, body)
+    }
+
+    /// Reads a response's body to its end.
+    pub fn check_response(&self, api: &Api, version: i16, body: Reader<'_>) -> Result<()> {
+        api.check(version)?;
+        (self.response)(version, body)
+    }
+
+    const fn new<E: Exchange>(telling: Telling) -> Self {
+        Self {
+            key: E::KEY,
+            request: |version, body| whole::<E::Request<'_>>(version, body).map(|_| ()),
+            response: |version, body| whole::<E::Response<'_>>(version, body).map(|_| ()),
+            telling,
+        }
+    }
+
+    const fn records<E: Exchange>(records: Records) -> Self {
+        Self::new::<E>(Telling::Records(records))
+    }
+
+    const fn of_both<E: Tells>() -> Self {
+        Self::new::<E>(Telling::OfBoth(tell_of_both::<E>))
+    }
+
+    const fn of_response<E: TellsOfResponse>() -> Self {
+        Self::new::<E>(Telling::OfResponse(tell_of_response::<E>))
+    }
+
+    const fn of_nothing<E: Exchange>() -> Self {
+        Self::new::<E>(Telling::OfNothing)
+    }
+}
+
+/// Reads a body to its end.
+pub fn whole<'a, T: Struct<'a>>(version: i16, mut body: Reader<'a>) -> Result<T> {
+    let read = T::read(version, &mut body)?;
+    if body.left().is_empty() { Ok(read) } else { Err(ParseError::Malformed("end of body")) }
+}
+
+fn tell_of_both<'a, E: Tells>(
+    version: i16,
+    request: Reader<'a>,
+    response: Reader<'a>,
+    tell: &mut Tell<'_>,
+) -> Result<()> {
+    let (request, response) = (whole(version, request)?, whole(version, response)?);
+    E::tell(&request, &response, tell);
+    Ok(())
+}
+
+fn tell_of_response<E: TellsOfResponse>(
+    version: i16,
+    response: Reader<'_>,
+    tell: &mut Tell<'_>,
+) -> Result<()> {
+    E::tell(&whole(version, response)?, tell);
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What is not Kafka, and what Kafka will say one day.
+
+use crate::conversation::*;
+use kafka_protocol::messages::*;
+use kafka_protocol::records::Compression;
+use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::counters::Lost;
+
+/// What a connection was found to be when each segment but the last was there, and in the end; nothing was told.
+fn found(said: &[Said], cut: usize) -> (Vec<Speaks>, u64) {
+    let mut observed = Observed::default();
+    let mut speaks = vec![];
+    for part in segments(said, 5, |len| len.min(cut)) {
+        observed.push(&part);
+        if !part.syn {
+            speaks.push(observed.connection.speaks());
+        }
+        assert!(observed.connection.held_bytes() < 4096);
+    }
+    let (lines, scratch) = observed.finish();
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(scratch.counters.exchanges, 0);
+    (speaks, losses(&scratch, &[Lost::NotKafka, Lost::Tls]))
+}
+
+fn losses(scratch: &ktrace_kafka::Scratch, reasons: &[Lost]) -> u64 {
+    scratch.counters.lost().filter(|(reason, _)| reasons.contains(reason)).map(|(_, count)| count).sum()
+}
+
+#[test]
+fn what_is_not_kafka_is_given_up_at_its_first_bytes() {
+    for (bytes, speaks) in [
+        (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], Speaks::Other),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Speaks::Other),
+        (b"*1\r\n$4\r\nPING\r\n*1\r\n", Speaks::Other),
+        (b"PING\r\n", Speaks::Other),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Speaks::Other),
+        (b"\0\0\0\x54\0\x03\0\0user\0postgres\0", Speaks::Other),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", Speaks::Other),
+        (b"AMQP\0\0\x09\x01 and more", Speaks::Other),
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", Speaks::Tls),
+        // MongoDB: length 57 (little endian), request 1, response to 0, OP_MSG.
+        (b"\x39\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\x24\0\0\0\x10hello\0", Speaks::Other),
+        // The same, of a length that might be Kafka's.
+        (b"\0\0\0\x00\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\x24\0\0\0\x10hello\0", Speaks::Other),
+    ] {
+        let said = [client(bytes.to_vec()), broker(bytes.to_vec())];
+        let (found, lost) = found(&said, usize::MAX);
+        assert_eq!((found[0], lost), (speaks, 1), "{}", String::from_utf8_lossy(bytes));
+    }
+}
+
+/// A broker never does.
+#[test]
+fn who_speaks_first_is_no_broker() {
+    for greeting in [
+        // MySQL.
+        &b"\x4a\0\0\0\x0a8.0.36\0\x0b\0\0\0\x0c\x3b\x43\x27\x4c\x51\x2b\x5f\0\xff\xff"[..],
+        b"220 mail.example.org ESMTP\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        // What might be Kafka's.
+        b"\0\0\0\x08\0\0\0\x01\0\0\0\0",
+    ] {
+        let said =
+            [broker(greeting.to_vec()), client(b"\x20\0\0\x01\x85\xa6\xff\x19\0\0\0\x01 and more".to_vec())];
+        let (found, lost) = found(&said, usize::MAX);
+        assert_eq!((found[0], lost), (Speaks::Other, 1), "{}", String::from_utf8_lossy(greeting));
+    }
+}
+
+/// A response whose request was not captured is no greeting: the broker acknowledges what was never seen.
+#[test]
+fn a_lost_first_request_is_no_silence() {
+    let said = [
+        client(request(ApiKey::ApiVersions, 3, 0, &ApiVersionsRequest::default())),
+        broker(response(3, 0, &ApiVersionsResponse::default())),
+        client(produce(9, 3, -1, batch(&three(0), Compression::None))),
+        broker(produced(9, 3, 100, 0)),
+    ];
+    let mut observed = Observed::default();
+    for part in
+        segments(&said, 5, |len| len).iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, part)| part)
+    {
+        observed.push(part);
+    }
+    assert_eq!(observed.connection.speaks(), Speaks::Kafka);
+    assert_eq!(observed.finish().0.len(), 3);
+}
+
+#[test]
+fn random_bytes_are_not_kafka() {
+    let mut random = Random(17);
+    for round in 0..2000 {
+        let mut bytes = |len: u64| (0..len).map(|_| random.below(256) as u8).collect::<Vec<_>>();
+        let said = [client(bytes(200)), broker(bytes(200)), client(bytes(200))];
+        let said = if round % 4 == 0 { vec![said[1].clone(), said[0].clone()] } else { said.to_vec() };
+        // Also where the first segments are short.
+        let cut = [usize::MAX, 100, 20, 7][round % 4];
+        let (found, lost) = found(&said, cut);
+        let soon = found[20_usize.div_ceil(cut)];
+        assert_eq!((soon, lost), (Speaks::Other, 1), "{round}");
+    }
+}
+
+#[test]
+fn unknown_apis_and_versions_do_not_disturb_their_neighbours() {
+    let unknown = framed(&[&2000_i16.to_be_bytes()[..], &[0, 0, 0, 0, 0, 1], b"whatever"].concat());
+    let future = framed(
+        &[&1_i16.to_be_bytes()[..], &99_i16.to_be_bytes(), &[0, 0, 0, 2, 0, 1, b'x'], b"what"].concat(),
+    );
+    let said = [
+        client(request(ApiKey::ApiVersions, 3, 0, &ApiVersionsRequest::default())),
+        broker(response(3, 0, &ApiVersionsResponse::default())),
+        client([unknown, future, produce(9, 3, -1, batch(&three(0), Compression::None))].concat()),
+        broker([framed(&[0, 0, 0, 1, 9, 9]), framed(&[0, 0, 0, 2, 0, 9]), produced(9, 3, 100, 0)].concat()),
+    ];
+    let mut observed = Observed::default();
+    for part in segments(&said, 77, |len| len) {
+        observed.push(&part);
+    }
+    let (lines, scratch) = observed.finish();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line.starts_with("produced acks=-1 orders[2]@10")), "{lines:?}");
+    assert_eq!(scratch.counters.exchanges, 4);
+    assert_eq!(losses(&scratch, &[Lost::UnsupportedApi]), 1);
+    assert_eq!(losses(&scratch, &[Lost::UnsupportedVersion]), 1);
+    assert_eq!(losses(&scratch, Lost::ALL), 2);
+    assert_eq!(scratch.counters.malformed().map(|(_, count)| count).sum::<u64>(), 0);
+}
