@@ -58,7 +58,7 @@ fn read(set: &[u8]) -> u64 {
 
 fn read_batch(batch: &Batch<'_>, extractor: &Extractor) -> u64 {
     let Some(codec) = batch.codec() else { return 0 };
-    let _ = (batch.aborts(), batch.is_transactional());
+    let _ = (batch.marker(), batch.is_transactional());
     DECOMPRESSOR.with_borrow_mut(|decompressor| {
         let Ok(records) = decompressor.decompress(codec, batch.records) else { return 0 };
         let mut bytes = 0;

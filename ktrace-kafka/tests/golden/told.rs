@@ -64,7 +64,7 @@ impl Sink for Messages {
         };
         match partition.operation {
             Operation::Produce { .. } => self.truth.sent.push(message),
-            Operation::Fetch { .. } => self.truth.received.push(message),
+            Operation::Fetch { .. } | Operation::ShareFetch { .. } => self.truth.received.push(message),
         }
     }
 }
@@ -74,6 +74,10 @@ impl Sink for Messages {
 pub struct Text(pub String);
 
 impl Sink for Text {
+    fn event(&mut self, _head: &Head<'_>, event: &Event<'_>) {
+        writeln!(self.0, "  {event:?}").unwrap();
+    }
+
     fn exchange(&mut self, head: &Head<'_>) {
         let Head { api_key, version, correlation_id, client_id, request_seq, response, .. } = head;
         let response = response.map(|response| response.seq);
