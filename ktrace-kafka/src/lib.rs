@@ -10,6 +10,9 @@
 //!                                 response)
 //! ```
 //!
+//! A [`Sink`] gets every exchange, every message ([`Sink::record`]), and as [`Event`]s what the exchanges say beside:
+//! topics, groups and their members, offsets, transactions.
+//!
 //! Bytes are hostile: every length is checked against the bytes that are there and against the frame, nothing is
 //! allocated from a wire-supplied count, decompression is capped, and what cannot be read is counted, not guessed.
 #![forbid(unsafe_code)]

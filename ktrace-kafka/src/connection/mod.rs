@@ -8,7 +8,8 @@
 //!
 //! A broker answers the requests of a connection in their order, so the oldest pending request is the one answered; the
 //! correlation id confirms it. A Produce with acks=0 has no response and is told at once. After a gap requests may be
-//! missing from the queue, or responses: then the correlation id alone decides, and what lies before is given up.
+//! missing from the queue, or responses: then the correlation id alone decides, and what lies before is given up. Raw SASL
+//! tokens, which have no header, are taken out of both directions before.
 
 mod exchange;
 mod pending;

@@ -23,7 +23,7 @@ use super::metadata::Metadata;
 use super::offset_commit::OffsetCommit;
 use super::offset_fetch::OffsetFetch;
 use super::produce::Produce;
-use super::reader::{ParseError, Reader, Result};
+use super::reader::{Reader, Result};
 use super::sasl_authenticate::SaslAuthenticate;
 use super::sasl_handshake::SaslHandshake;
 use super::share_acknowledge::ShareAcknowledge;
@@ -169,7 +169,8 @@ impl Entry {
 /// Reads a body to its end.
 pub fn whole<'a, T: Struct<'a>>(version: i16, mut body: Reader<'a>) -> Result<T> {
     let read = T::read(version, &mut body)?;
-    if body.left().is_empty() { Ok(read) } else { Err(ParseError::Malformed("end of body")) }
+    body.end("body")?;
+    Ok(read)
 }
 
 fn tell_of_both<'a, E: Tells>(

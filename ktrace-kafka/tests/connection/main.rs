@@ -209,15 +209,18 @@ fn cut_at_every_byte_the_same_is_told() {
 
 #[test]
 fn no_acks_and_errors_have_no_offset() {
-    let said = [
-        client(produce(9, 1, 0, batch(&three(0), Compression::None))),
-        client(produce(9, 2, -1, batch(&three(0), Compression::None))),
-        broker(produced(9, 2, -1, 6)),
-    ];
-    let lines = told(&said);
-    assert_eq!(lines.len(), 6);
-    assert!(lines[0].starts_with("produced acks=0 orders[2]@-1 error=0"), "{}", lines[0]);
-    assert!(lines[3].starts_with("produced acks=-1 orders[2]@-1 error=6"), "{}", lines[3]);
+    for version in 3..=13 {
+        let said = [
+            client(produce(version, 1, 0, batch(&three(0), Compression::None))),
+            client(produce(version, 2, -1, batch(&three(0), Compression::None))),
+            broker(produced(version, 2, -1, 6)),
+        ];
+        let (lines, topic) = (told(&said), topic_of(version));
+        assert_eq!(lines.len(), 6);
+        let begins = |at: usize, with: String| assert!(lines[at].starts_with(&with), "{}", lines[at]);
+        begins(0, format!("produced acks=0 {topic}[2]@-1 error=0"));
+        begins(3, format!("produced acks=-1 {topic}[2]@-1 error=6"));
+    }
 }
 
 #[test]

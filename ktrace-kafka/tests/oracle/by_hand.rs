@@ -186,7 +186,7 @@ fn api_versions() {
 #[test]
 fn init_producer_id() {
     // InitProducerIdRequest.json of 4.4, version 6 (KIP-939).
-    let request = body().text("tx").i32(60_000).i64(-1).i16(-1).i8(1).i8(0).none();
+    let request = body().text("tx").i32(60_000).i64(-1).i16(-1).i8(0).i8(1).none();
     let response = body().i32(0).i16(0).i64(4000).i16(2).i64(-1).i16(-1).none();
     let told =
         Event::Producer { transactional_id: Some("tx"), producer_id: 4000, producer_epoch: 2, error: 0 };

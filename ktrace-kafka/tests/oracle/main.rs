@@ -14,6 +14,8 @@ mod transactions;
 
 use kafka_protocol::messages::ApiKey;
 use ktrace_kafka::context::Extractor;
+use ktrace_kafka::protocol::table::Entry;
+use ktrace_kafka::protocol::{Api, Reader};
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Connection, Direction, Event, Head, Limits, Partition, Push, Scratch, Sink};
 use random::Random;
@@ -83,8 +85,26 @@ fn refused(scratch: &Scratch) -> u64 {
     scratch.counters.malformed().map(|(_, count)| count).sum()
 }
 
+/// What confirms a search reads both bodies to their ends too, and nothing less or more.
+fn check_bodies(case: &Case, what: &str) {
+    let [_, _, _, _, k0, k1, v0, v1, ..] = case.request[..] else { panic!("{what}") };
+    let (key, version) = (i16::from_be_bytes([k0, k1]), i16::from_be_bytes([v0, v1]));
+    let (api, entry) = (Api::of(key).unwrap(), Entry::of(key).unwrap());
+    let request = |bytes| entry.check_request(api, version, Reader::new(bytes, api.is_flexible(version)));
+    let response = |bytes| entry.check_response(api, version, Reader::new(bytes, api.is_flexible(version)));
+    let bodies = (&case.request[case.bodies_at.0..], &case.response[case.bodies_at.1..]);
+    assert_eq!((request(bodies.0), response(bodies.1)), (Ok(()), Ok(())), "{what}");
+    for at in 0..bodies.0.len() {
+        assert!(request(&bodies.0[..at]).is_err(), "{what}: request cut at {at}");
+    }
+    for at in 0..bodies.1.len() {
+        assert!(response(&bodies.1[..at]).is_err(), "{what}: response cut at {at}");
+    }
+}
+
 /// Nothing is told of a body that cannot be read to its end, wherever that is missing.
 fn check_cuts(scratch: &mut Scratch, case: &Case, what: &str) {
+    check_bodies(case, what);
     for at in case.bodies_at.0..case.request.len() {
         let lines = read(scratch, &cut(&case.request, at), &case.response);
         assert!(lines.is_empty() || !case.request_counts, "{what}: request cut at {at}: {lines:?}");

@@ -205,10 +205,13 @@ pub fn fetch(g: &mut Random) -> Case {
     use fetch_response::*;
     let v = g.version;
     let read_committed = g.bool();
+    // Now and then it is a follower that fetches.
+    let replica = BrokerId(if g.below(8) == 0 { 2 } else { -1 });
     let request = message!(g, FetchRequest {
         cluster_id if v >= 12 => g.nullable_string(),
-        replica_state if v >= 15 && g.bool() => message!(g, ReplicaState {
-            replica_id => BrokerId(-1),
+        replica_id if v < 15 => replica,
+        replica_state if v >= 15 && (*replica >= 0 || g.bool()) => message!(g, ReplicaState {
+            replica_id => replica,
             replica_epoch => g.i64(),
         }),
         max_wait_ms => g.i32(),
@@ -340,5 +343,8 @@ pub fn fetch(g: &mut Random) -> Case {
             rack => g.nullable_string(),
         })),
     });
+    if *replica >= 0 {
+        expected.clear();
+    }
     g.case(&request, &response, expected)
 }
