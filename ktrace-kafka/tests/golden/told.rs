@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{Connection, Counters, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
+use ktrace_kafka::{Connection, Counters, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
 
 use crate::truth::{Message, Truth};
 
@@ -64,7 +64,8 @@ impl Sink for Messages {
         };
         match partition.operation {
             Operation::Produce { .. } => self.truth.sent.push(message),
-            Operation::Fetch { .. } | Operation::ShareFetch { .. } => self.truth.received.push(message),
+            // however it was fetched
+            _ => self.truth.received.push(message),
         }
     }
 }
