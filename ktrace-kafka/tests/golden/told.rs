@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{Connection, Counters, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
+use ktrace_kafka::{
+    Connection, Counters, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic,
+};
 
 use crate::truth::{Message, Truth};
 
