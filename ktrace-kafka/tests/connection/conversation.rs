@@ -240,7 +240,8 @@ pub fn broker(bytes: Vec<u8>) -> Said {
 pub struct Part {
     pub direction: Direction,
     pub seq: u32,
-    pub ack: u32,
+    /// `None`: not known, so that a hole is not known to be one.
+    pub ack: Option<u32>,
     pub syn: bool,
     pub bytes: Vec<u8>,
 }
@@ -249,11 +250,11 @@ pub struct Part {
 pub fn segments(said: &[Said], isn: u32, mut cut: impl FnMut(usize) -> usize) -> Vec<Part> {
     let (mut client, mut broker) = (isn, isn.wrapping_mul(3));
     let mut parts = vec![
-        Part { direction: Direction::ToBroker, seq: client, ack: 0, syn: true, bytes: vec![] },
+        Part { direction: Direction::ToBroker, seq: client, ack: Some(0), syn: true, bytes: vec![] },
         Part {
             direction: Direction::ToClient,
             seq: broker,
-            ack: client.wrapping_add(1),
+            ack: Some(client.wrapping_add(1)),
             syn: true,
             bytes: vec![],
         },
@@ -269,7 +270,13 @@ pub fn segments(said: &[Said], isn: u32, mut cut: impl FnMut(usize) -> usize) ->
                 Direction::ToBroker => (&mut client, broker),
                 Direction::ToClient => (&mut broker, client),
             };
-            parts.push(Part { direction: *direction, seq: *mine, ack, syn: false, bytes: head.to_vec() });
+            parts.push(Part {
+                direction: *direction,
+                seq: *mine,
+                ack: Some(ack),
+                syn: false,
+                bytes: head.to_vec(),
+            });
             *mine = mine.wrapping_add(head.len() as u32);
         }
     }
@@ -301,7 +308,7 @@ impl Observed {
         let push = Push {
             direction: part.direction,
             seq: part.seq,
-            ack: Some(part.ack),
+            ack: part.ack,
             syn: part.syn,
             fin: false,
             bytes: &part.bytes,

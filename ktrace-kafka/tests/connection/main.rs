@@ -488,7 +488,7 @@ fn what_is_not_kafka_is_given_up_behind_a_hole_too() {
     parts.remove(2);
     let mut observed = Observed::default();
     for part in &mut parts {
-        part.ack = 0;
+        part.ack = None;
         observed.push(part);
     }
     assert!(observed.connection.held_bytes() > 0);

@@ -353,7 +353,7 @@ fn the_batch_that_stands_for_a_message() {
         let push = ktrace_kafka::Push {
             direction: part.direction,
             seq: part.seq,
-            ack: Some(part.ack),
+            ack: part.ack,
             syn: part.syn,
             fin: false,
             bytes: &part.bytes,

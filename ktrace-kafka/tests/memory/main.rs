@@ -37,7 +37,7 @@ fn push(connection: &mut Connection, scratch: &mut Scratch, count: &mut Count, p
     let push = Push {
         direction: part.direction,
         seq: part.seq,
-        ack: Some(part.ack),
+        ack: part.ack,
         syn: part.syn,
         fin: false,
         bytes: &part.bytes,
