@@ -36,6 +36,8 @@ pub mod flags {
     pub const INGRESS: u8 = 1 << 4;
     /// The socket is the broker's end: its *local* port is a Kafka port. Without it, the client's.
     pub const BROKER_END: u8 = 1 << 5;
+    /// The cookie is that of the listening socket: these bytes came before the connection had a socket of its own.
+    pub const LISTENING: u8 = 1 << 6;
 }
 
 /// Which ends of connections are captured: bits of the `ENDS` global of the eBPF programs.
@@ -80,14 +82,16 @@ pub struct SegmentHeader {
     pub copied: u32,
 }
 
-/// A process connects a socket to a Kafka port; it comes before the socket's first segment.
+/// A process has connected a socket that is captured from now on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Owner {
     /// [`Kind::Owner`].
     pub kind: u8,
+    /// The ring that the socket's segments go to.
+    pub ring: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// Process (thread group) in the initial pid namespace.
     pub pid: u32,
     /// The socket's cookie.

@@ -11,7 +11,11 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod owner;
 #[cfg(target_arch = "bpf")]
+mod request;
+#[cfg(target_arch = "bpf")]
 mod segment;
+#[cfg(target_arch = "bpf")]
+mod socket;
 
 /// Lets the programs use helpers that the kernel keeps for GPL-compatible ones.
 #[cfg(target_arch = "bpf")]

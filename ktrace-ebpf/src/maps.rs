@@ -5,10 +5,12 @@ use core::arch::asm;
 use aya_ebpf::{
     Global,
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    macros::map,
+    btf_maps::{ArrayOfMaps, RingBuf as Ring},
+    helpers::bpf_ringbuf_query,
+    macros::{btf_map, map},
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
-use ktrace_common::{Counter, PORT_WORDS, Tally, ends, port_slot};
+use ktrace_common::{Counter, MAX_RINGS, PORT_WORDS, RING_TEMPLATE_BYTES, Tally, ends, port_slot, ring_of};
 
 /// Which ends of connections are captured ([`ends`]); set before loading, so the kernel drops the code of the other end.
 #[unsafe(no_mangle)]
@@ -18,17 +20,36 @@ static ENDS: Global<u8> = Global::new(ends::CLIENT);
 #[unsafe(no_mangle)]
 static COMM: Global<u8> = Global::new(0);
 
+/// Whether Kafka is looked for on all ports; else it is what is spoken on [`PORTS`]. Set before loading.
+#[unsafe(no_mangle)]
+static AUTO: Global<u8> = Global::new(0);
+
+/// Only sockets that this process connects, where not 0. Set before loading.
+#[unsafe(no_mangle)]
+static PID: Global<u32> = Global::new(0);
+
+/// Only sockets of the network namespace with this cookie, where not 0. Set before loading.
+#[unsafe(no_mangle)]
+static NETNS_COOKIE: Global<u64> = Global::new(0);
+
+/// Number of rings less one; the number is a power of two. Set before loading.
+#[unsafe(no_mangle)]
+static RING_MASK: Global<u32> = Global::new(0);
+
 /// The agent is woken each time that 2 to this power more bytes wait in the ring; set before loading.
 #[unsafe(no_mangle)]
 static WAKE_SHIFT: Global<u32> = Global::new(20);
 
-/// Kafka ports, as a bitmap. The agent may change it at any time.
+/// Kafka ports, as a bitmap: all there are, or (`AUTO`) those on which TLS is taken for Kafka. The agent may change it at any time.
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
-/// Segments and ends of sockets. The agent sets the size before loading.
-#[map]
-pub static RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+/// A ring as the agent makes them; before Linux 5.10 it has to have just this size.
+type Segments = Ring<u64, RING_TEMPLATE_BYTES>;
+
+/// Segments and ends of sockets. The agent makes the rings. A socket's are always in the same one ([`ring_of`]).
+#[btf_map]
+static RINGS: ArrayOfMaps<Segments, MAX_RINGS> = ArrayOfMaps::new();
 
 /// Owners: a ring of their own, so that a process is not read from /proc only after all the bytes that came before it.
 #[map]
@@ -38,16 +59,62 @@ pub static OWNERS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 #[map]
 static COUNTERS: PerCpuArray<Tally> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
-/// Cookies of sockets that the agent has heard of, so that it hears of their end too. The agent adds those that were there before it.
+/// Cookies of sockets that the agent has heard of, with their ring, so that it hears of their end too. The agent adds those that were there before it.
 /// Least recently used ones are forgotten when it is full: then the agent must let go of them by itself.
 #[map]
 pub static TRACKED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0);
+
+/// Cookies of sockets that the agent wants no more of: they speak something else, or belong to nobody who is watched.
+#[map]
+static REFUSED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16384, 0);
+
+/// How often the agent has added to [`REFUSED`]: as long as it stays the same, no socket needs to look there.
+#[map]
+static REFUSALS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Whether `port` is a Kafka port.
 #[inline(always)]
 pub fn is_kafka(port: u16) -> bool {
     let (word, bit) = port_slot(port);
     PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// Whether Kafka is looked for on all ports.
+#[inline(always)]
+pub fn is_auto() -> bool {
+    AUTO.load() != 0
+}
+
+/// Whether sockets of this process in this network namespace are wanted.
+#[inline(always)]
+pub fn wants(pid: u32, netns_cookie: u64) -> bool {
+    let (only_pid, only_netns) = (PID.load(), NETNS_COOKIE.load());
+    (only_pid == 0 || only_pid == pid) && (only_netns == 0 || only_netns == netns_cookie)
+}
+
+/// How often the agent has refused a socket so far.
+#[inline(always)]
+pub fn refusals() -> u32 {
+    // SAFETY: the agent writes the word as a whole.
+    REFUSALS.get_ptr(0).map_or(0, |count| unsafe { count.read_volatile() })
+}
+
+/// Whether the agent has refused this socket.
+#[inline(always)]
+pub fn is_refused(cookie: u64) -> bool {
+    REFUSED.get_ptr(&cookie).is_some()
+}
+
+/// The number of the ring of a socket with these ports.
+#[inline(always)]
+pub fn ring_number(local_port: u16, remote_port: u16) -> u32 {
+    ring_of(local_port, remote_port, RING_MASK.load())
+}
+
+/// The ring of this number.
+#[inline(always)]
+pub fn ring(number: u32) -> Option<&'static Segments> {
+    RINGS.get(number)
 }
 
 /// Whether the thread's name may be read.
@@ -99,8 +166,10 @@ unsafe fn add(word: *mut u64, amount: u64) {
 /// A wake-up costs the sender of the packet about as much as the copy of a small payload; the agent looks into the ring by itself every few
 /// milliseconds anyway, and needs waking only when data comes faster than that.
 #[inline(always)]
-pub fn submit_flags(size: u64) -> u64 {
-    let waiting = RING.query(u64::from(BPF_RB_AVAIL_DATA));
+pub fn submit_flags(ring: &Segments, size: u64) -> u64 {
+    // SAFETY: the ring is a map that the kernel has handed out.
+    let waiting =
+        unsafe { bpf_ringbuf_query((&raw const *ring).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
     let shift = u64::from(WAKE_SHIFT.load() & 31);
     if waiting >> shift != waiting.saturating_sub(size) >> shift {
         u64::from(BPF_RB_FORCE_WAKEUP)

@@ -6,24 +6,23 @@ use core::mem;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_RB_NO_WAKEUP, bpf_sock},
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns, generated,
-    },
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use ktrace_common::{Closed, Counter, Kind, Owner, ends};
+use ktrace_common::{Closed, Counter, Kind, ends};
 
-use crate::maps::{OWNERS, RING, TRACKED, captures, count, is_kafka, may_name_threads};
+use crate::{
+    maps::{TRACKED, captures, count, is_auto, is_kafka, ring},
+    socket::{self, TCP},
+};
 
 /// The program's verdict: let the call go on.
 const PASS: i32 = 1;
 /// `SOCK_STREAM` (`include/linux/net.h`).
 const SOCK_STREAM: u32 = 1;
-/// `IPPROTO_TCP`.
-const TCP: u32 = 6;
 
-/// `connect()` of IPv4 sockets. Linux 5.8 for the process id and the cookie in this kind of program.
+/// `connect()` of IPv4 sockets. Linux 5.8 for the process id in this kind of program.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
     connecting(&ctx);
@@ -43,39 +42,9 @@ fn connecting(ctx: &SockAddrContext) {
     let (port, stream) = unsafe {
         ((&raw const (*ctx.sock_addr).user_port).read_volatile(), (*ctx.sock_addr).type_ == SOCK_STREAM)
     };
-    if !stream || !captures(ends::CLIENT) || !is_kafka(u16::from_be(port as u16)) {
-        return;
+    if stream && captures(ends::CLIENT) && (is_auto() || is_kafka(u16::from_be(port as u16))) {
+        socket::connecting(ctx);
     }
-    // SAFETY: the helpers take the program's own context.
-    let (cookie, netns_cookie) =
-        unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_get_netns_cookie(ctx.as_ptr())) };
-    // A failure (no memory) only means that the agent is not told of the socket's end.
-    let _ = TRACKED.insert(&cookie, &1, 0);
-
-    let Some(mut entry) = OWNERS.reserve::<Owner>(0) else {
-        count(Counter::OwnerLost, 0);
-        return;
-    };
-    let owner = entry.as_mut_ptr();
-    // Field by field and in words: an array of zeros would be made in a loop that takes CAP_PERFMON to load.
-    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its padding is one word, and the words
-    // of `comm` are aligned, as the layout's assertions say. The helpers take no arguments.
-    unsafe {
-        owner.cast::<u32>().write(u32::from_ne_bytes([Kind::Owner as u8, 0, 0, 0]));
-        (&raw mut (*owner).pid).write(ctx.tgid());
-        (&raw mut (*owner).cookie).write(cookie);
-        (&raw mut (*owner).time_ns).write(bpf_ktime_get_ns());
-        (&raw mut (*owner).cgroup_id).write(bpf_get_current_cgroup_id());
-        (&raw mut (*owner).netns_cookie).write(netns_cookie);
-        let comm = (&raw mut (*owner).comm).cast::<u64>();
-        comm.write_volatile(0);
-        comm.add(1).write_volatile(0);
-        if may_name_threads() {
-            generated::bpf_get_current_comm(comm.cast(), 16);
-        }
-    }
-    // Wakes the agent unless it is reading: a short-lived process must be read from /proc while it is there.
-    entry.submit(0);
 }
 
 /// The last descriptor of a socket is closed. Linux 5.9.
@@ -95,16 +64,20 @@ fn releasing(ctx: &SockContext) {
             ctx.sock.byte_add(mem::offset_of!(bpf_sock, dst_port)).cast::<u16>().read_volatile(),
         )
     };
-    // A failed connect clears the port, so sockets without one are looked up too.
-    if protocol != TCP || (port != 0 && !is_kafka(u16::from_be(port))) {
+    // A failed connect clears the port, so sockets without one are looked up too; and those of brokers' ends have any.
+    let listed = port == 0 || captures(ends::BROKER) || is_kafka(u16::from_be(port));
+    if protocol != TCP || !(listed || is_auto()) {
         return;
     }
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    if TRACKED.remove(&cookie).is_err() {
+    // SAFETY: the agent and the programs write the byte as a whole.
+    let Some(number) = TRACKED.get_ptr(&cookie).map(|number| unsafe { number.read_volatile() }) else {
         return;
-    }
-    let Some(mut entry) = RING.reserve::<Closed>(0) else {
+    };
+    // It may be gone already: it is the least recently used ones that have to go.
+    let _ = TRACKED.remove(&cookie);
+    let Some(mut entry) = ring(u32::from(number)).and_then(|ring| ring.reserve_untyped::<Closed>(0)) else {
         count(Counter::OwnerLost, 0);
         return;
     };

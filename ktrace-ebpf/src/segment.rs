@@ -5,14 +5,18 @@ use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::__sk_buff,
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes},
+    bindings::{__sk_buff, bpf_sock},
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_tcp_sock},
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use ktrace_common::{CLASSES, Counter, FULL_PIECES, Kind, SegmentHeader, ends, flags};
 
-use crate::maps::{RING, captures, count, is_kafka, submit_flags};
+use crate::{
+    maps::{captures, count, is_auto, is_kafka, is_refused, refusals, ring, ring_number, submit_flags},
+    request::{HEAD, is_plausible, is_start, is_tls_data, is_tls_hello},
+    socket::{self, LISTEN, TCP, verdict},
+};
 
 /// The programs' verdict: a tracer never drops a packet.
 const PASS: i32 = 1;
@@ -47,6 +51,10 @@ struct Parsed {
     payload_len: u32,
 }
 
+/// Packets of a connection older than the agent that are looked at for one that begins with a request. A large request is followed by the next
+/// within as many packets, and so is nearly all that is not Kafka given up after a moment.
+const LOOKS: u32 = 64;
+
 #[inline(always)]
 fn packet(ctx: &SkBuffContext, way: u8) {
     let skb: *mut __sk_buff = ctx.as_ptr().cast();
@@ -58,26 +66,242 @@ fn packet(ctx: &SkBuffContext, way: u8) {
             (&raw const (*skb).local_port).read_volatile() as u16,
         )
     };
-    let end = if captures(ends::CLIENT) && is_kafka(remote_port) {
-        0
+    let listed = if is_auto() {
+        None
+    } else if captures(ends::CLIENT) && is_kafka(remote_port) {
+        Some(verdict::CLIENT)
     } else if captures(ends::BROKER) && is_kafka(local_port) {
-        flags::BROKER_END
+        Some(verdict::BROKER)
     } else {
         return;
     };
-    let Some(mut parsed) = parse(skb, way | end, local_port, remote_port) else {
-        // SAFETY: the kernel passes a valid context.
-        count(Counter::Unparsed, u64::from(unsafe { (*skb).len }));
+    let Some(sk) = socket::of_packet(skb) else { return };
+    // SAFETY: a socket that the kernel has handed out; both are 32-bit fields.
+    let (protocol, state) =
+        unsafe { ((&raw const (*sk).protocol).read_volatile(), (&raw const (*sk).state).read_volatile()) };
+    if protocol != TCP {
+        return;
+    }
+    // Of a listening socket's packets only those matter that bring data before the connection has a socket of its own.
+    let listening = state == LISTEN;
+    let mut socket = if listening { None } else { socket::state(sk, listed.is_some()) };
+    let known = socket.as_ref().map_or(verdict::NONE, |socket| socket.verdict);
+    if known == verdict::IGNORED {
+        return;
+    }
+    let ports = Ports { local: local_port, remote: remote_port };
+    let Some(mut parsed) = parse(skb, way, &ports) else {
+        if known != verdict::NONE || listed.is_some() {
+            // SAFETY: the kernel passes a valid context.
+            count(Counter::Unparsed, u64::from(unsafe { (*skb).len }));
+        }
         return;
     };
-    if parsed.payload_len == 0 && parsed.header.flags & (flags::SYN | flags::FIN | flags::RST) == 0 {
+    let marks = parsed.header.flags & (flags::SYN | flags::FIN | flags::RST);
+    if parsed.payload_len == 0 && (marks == 0 || listening || (known | listed.unwrap_or(0)) == verdict::NONE)
+    {
         return;
     }
     // SAFETY: the helper takes the program's own context.
     parsed.header.cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     // SAFETY: no arguments.
     parsed.header.time_ns = unsafe { bpf_ktime_get_ns() };
+    if listening {
+        parsed.header.flags |= flags::LISTENING;
+    }
+
+    let role = if known != verdict::NONE {
+        if let Some(socket) = &mut socket
+            && socket.refusals != refusals()
+        {
+            socket.refusals = refusals();
+            if is_refused(parsed.header.cookie) {
+                socket.verdict = verdict::IGNORED;
+                return;
+            }
+        }
+        known
+    } else {
+        let (place, next) = Place::of(sk, &parsed.header, listening);
+        let role = match listed {
+            Some(role) => role,
+            None => {
+                if socket.is_none() && !listening {
+                    socket = socket::state(sk, true);
+                }
+                let role = match look(skb, &parsed, place) {
+                    Look::Kafka => role_of(way),
+                    Look::Early => {
+                        // Bytes before these are on their way: they will tell.
+                        announce(&parsed.header, next, verdict::BROKER);
+                        parsed.header.flags |= flags::BROKER_END;
+                        copy(skb, &mut parsed);
+                        return;
+                    }
+                    Look::Other => verdict::IGNORED,
+                    Look::Unknown => verdict::NONE,
+                };
+                if role == verdict::NONE || role == verdict::IGNORED {
+                    if let Some(socket) = socket {
+                        socket.looks += 1;
+                        if role == verdict::IGNORED || socket.looks > LOOKS {
+                            socket.verdict = verdict::IGNORED;
+                        }
+                    }
+                    return;
+                }
+                role
+            }
+        };
+        if let Some(socket) = socket {
+            socket::take(socket, role, parsed.header.cookie, ring_number(local_port, remote_port) as u8);
+        }
+        if place == Place::Beginning && parsed.header.flags & flags::SYN == 0 {
+            announce(&parsed.header, next, role);
+        }
+        role
+    };
+    if role == verdict::BROKER {
+        parsed.header.flags |= flags::BROKER_END;
+    }
     copy(skb, &mut parsed);
+}
+
+/// Who sends requests on this way is the client.
+#[inline(always)]
+fn role_of(way: u8) -> u32 {
+    if way & flags::INGRESS == 0 { verdict::CLIENT } else { verdict::BROKER }
+}
+
+/// Where in its connection a packet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Its first byte is the first that passes the connection, in either direction.
+    Beginning,
+    /// Nothing of this direction has come in order yet; this has come too early.
+    Early,
+    /// The other side has sent something and this one nothing before.
+    Answer,
+    Later,
+}
+
+impl Place {
+    /// With the sequence number that is to come next in this direction.
+    #[inline(always)]
+    fn of(sk: *mut bpf_sock, header: &SegmentHeader, listening: bool) -> (Self, u32) {
+        if listening {
+            return (Self::Beginning, header.seq);
+        }
+        // SAFETY: a whole socket, as the helper wants.
+        let tcp = unsafe { bpf_tcp_sock(sk) };
+        if tcp.is_null() {
+            return (Self::Later, header.seq);
+        }
+        // SAFETY: not null, so a TCP socket; each field is read as a whole.
+        let (received, acked, rcv_nxt, snd_una) = unsafe {
+            (
+                (&raw const (*tcp).bytes_received).read_volatile(),
+                (&raw const (*tcp).bytes_acked).read_volatile(),
+                (&raw const (*tcp).rcv_nxt).read_volatile(),
+                (&raw const (*tcp).snd_una).read_volatile(),
+            )
+        };
+        // The SYN counts as one byte that was acknowledged.
+        let (mine, others, next) = if header.flags & flags::INGRESS == 0 {
+            (acked > 1, received > 0, snd_una)
+        } else {
+            (received > 0, acked > 1, rcv_nxt)
+        };
+        let place = if mine {
+            Self::Later
+        } else if others {
+            Self::Answer
+        } else if header.seq == next || header.flags & flags::SYN != 0 {
+            Self::Beginning
+        } else {
+            Self::Early
+        };
+        (place, next)
+    }
+}
+
+/// What a packet shows of a connection that nothing is known of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Kafka,
+    Other,
+    Early,
+    Unknown,
+}
+
+/// A Kafka client speaks first, and begins with a request. In the middle of a connection, most requests begin a packet.
+#[inline(always)]
+fn look(skb: *mut __sk_buff, parsed: &Parsed, place: Place) -> Look {
+    let sent = parsed.header.flags & flags::INGRESS == 0;
+    // Who speaks first is the client; a broker that answers one was to be seen before.
+    match (place, captures(if sent { ends::CLIENT } else { ends::BROKER })) {
+        (Place::Beginning | Place::Early, false) | (Place::Answer, _) => return Look::Other,
+        (Place::Early, true) if !sent => return Look::Early,
+        (_, false) => return Look::Unknown,
+        _ => {}
+    }
+    let at = parsed.payload_at;
+    let len = parsed.payload_len;
+    // A size that comes alone is believed at the beginning: the agent sees what follows.
+    if len < 4 {
+        return if place == Place::Beginning { Look::Kafka } else { Look::Unknown };
+    }
+    let Some(start) = load::<4>(skb, at) else { return Look::Unknown };
+    let is_kafka = if len < HEAD as u32 {
+        place == Place::Beginning && is_start(&start)
+    } else {
+        load::<HEAD>(skb, at).is_some_and(|head| is_plausible(&head))
+    };
+    let is_tls = if place == Place::Beginning { is_tls_hello(&start) } else { is_tls_data(&start) };
+    let broker_port = if sent { parsed.header.remote_port } else { parsed.header.local_port };
+    if is_kafka || (is_tls && crate::maps::is_kafka(broker_port)) {
+        Look::Kafka
+    } else if place == Place::Beginning {
+        Look::Other
+    } else {
+        Look::Unknown
+    }
+}
+
+/// Tells the agent where both directions of a connection begin, as the packets that opened it would have done.
+#[inline(always)]
+fn announce(packet: &SegmentHeader, first: u32, role: u32) {
+    let end = if role == verdict::BROKER { flags::BROKER_END } else { 0 };
+    let mut header = *packet;
+    header.len = 0;
+    header.copied = 0;
+    header.flags = (packet.flags & (flags::INGRESS | flags::LISTENING)) | end | flags::SYN;
+    header.seq = first.wrapping_sub(1);
+    header.ack = 0;
+    hand_over(&header);
+    header.flags ^= flags::INGRESS;
+    header.seq = packet.ack.wrapping_sub(1);
+    hand_over(&header);
+}
+
+/// Hands a header without payload to the ring.
+#[inline(always)]
+fn hand_over(header: &SegmentHeader) {
+    let Some(ring) = ring(ring_number(header.local_port, header.remote_port)) else { return };
+    let Some(mut entry) = ring.reserve_untyped::<SegmentHeader>(0) else {
+        count(Counter::RingFull, 0);
+        return;
+    };
+    // SAFETY: the reservation is exclusive and has room for the header.
+    unsafe { entry.as_mut_ptr().write(*header) };
+    count(Counter::Captured, 0);
+    entry.submit(submit_flags(ring, size_of::<SegmentHeader>() as u64));
+}
+
+/// Of the socket.
+struct Ports {
+    local: u16,
+    remote: u16,
 }
 
 /// Reads `N` bytes of the packet. On the stack, so `N` is small.
@@ -95,19 +319,19 @@ fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
 
 /// Reads the IP and TCP headers.
 #[inline(always)]
-fn parse(skb: *mut __sk_buff, bits: u8, local_port: u16, remote_port: u16) -> Option<Parsed> {
+fn parse(skb: *mut __sk_buff, bits: u8, ports: &Ports) -> Option<Parsed> {
     let first: [u8; 1] = load(skb, 0)?;
     let mut header = SegmentHeader {
         kind: Kind::Segment as u8,
         flags: bits,
-        local_port,
-        remote_port,
+        local_port: ports.local,
+        remote_port: ports.remote,
         ..SegmentHeader::default()
     };
     let ingress = bits & flags::INGRESS != 0;
     let tcp_at = if first[0] >> 4 == 4 {
         let ip: [u8; 20] = load(skb, 0)?;
-        if ip[9] != TCP {
+        if ip[9] != TCP as u8 {
             return None;
         }
         let (source, target) =
@@ -133,12 +357,13 @@ fn parse(skb: *mut __sk_buff, bits: u8, local_port: u16, remote_port: u16) -> Op
     Some(Parsed { header, payload_at, payload_len })
 }
 
-const TCP: u8 = 6;
-
 #[inline(always)]
 fn v4_mapped(v4: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
 }
+
+/// As a "next header" of IPv6.
+const TCP_HEADER: u8 = TCP as u8;
 
 /// Where the TCP header of an IPv6 packet begins; `next` is the type of the header behind the fixed one. More than four extension headers
 /// before TCP are not followed.
@@ -148,7 +373,7 @@ fn skip_extensions(skb: *mut __sk_buff, mut next: u8) -> Option<u32> {
     for _ in 0..4 {
         // Numbers as in the registry "IPv6 Extension Header Types": hop-by-hop, routing, destination options; fragment; authentication.
         match next {
-            TCP => return Some(at),
+            TCP_HEADER => return Some(at),
             0 | 43 | 60 => {
                 let extension: [u8; 2] = load(skb, at)?;
                 next = extension[0];
@@ -167,7 +392,7 @@ fn skip_extensions(skb: *mut __sk_buff, mut next: u8) -> Option<u32> {
             _ => return None,
         }
     }
-    (next == TCP).then_some(at)
+    (next == TCP_HEADER).then_some(at)
 }
 
 /// Hands the packet to the ring: full pieces of the largest class, then the rest in the smallest class that holds it.
@@ -220,7 +445,8 @@ fn piece<const SIZE: usize>(skb: *mut __sk_buff, header: &mut SegmentHeader, at:
         }
         assert!(known);
     }
-    let Some(mut entry) = RING.reserve::<Piece<SIZE>>(0) else {
+    let Some(ring) = ring(ring_number(header.local_port, header.remote_port)) else { return };
+    let Some(mut entry) = ring.reserve_untyped::<Piece<SIZE>>(0) else {
         count(Counter::RingFull, u64::from(len));
         return;
     };
@@ -241,7 +467,7 @@ fn piece<const SIZE: usize>(skb: *mut __sk_buff, header: &mut SegmentHeader, at:
     // SAFETY: the reservation is exclusive and has room for the header.
     unsafe { (&raw mut (*piece).header).write(*header) };
     count(Counter::Captured, u64::from(header.copied));
-    entry.submit(submit_flags(size_of::<Piece<SIZE>>() as u64));
+    entry.submit(submit_flags(ring, size_of::<Piece<SIZE>>() as u64));
 }
 
 /// `len` (1 to `SIZE`, a power of two) in a form whose bounds every verifier sees: 5.10's does not carry those of a comparison to the helper

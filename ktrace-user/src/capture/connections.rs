@@ -30,6 +30,8 @@ struct Connection {
     opened_ns: u64,
     owner: Option<Arc<Process>>,
     closed: bool,
+    /// It belongs to nobody who is watched.
+    refused: bool,
     /// Kernel time of what was last heard of it.
     last_ns: u64,
 }
@@ -78,6 +80,18 @@ impl Connections {
         connection.last_ns = now_ns;
         let first = !std::mem::replace(&mut connection.closed, true);
         (first && connection.ends.is_some()).then_some(Event::Closed { connection: ConnectionId(cookie) })
+    }
+
+    /// Tells nothing more of a connection.
+    pub(super) fn refuse(&mut self, cookie: u64) {
+        if let Some(connection) = self.known.get_mut(&cookie) {
+            connection.refused = true;
+        }
+    }
+
+    /// Whether nothing is told of it.
+    pub(super) fn is_refused(&self, cookie: u64) -> bool {
+        self.known.get(&cookie).is_some_and(|connection| connection.refused)
     }
 
     /// Whether the process is not known.

@@ -8,14 +8,16 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use super::Ends;
 use super::netlink::{Socket, tcp_sockets};
-use super::{Ends, PortSet};
 
 /// A client's end of a connection to a Kafka port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) cookie: u64,
     pub(super) ends: Ends,
+    /// The inode of its network namespace.
+    pub(super) netns: u64,
     /// A process that holds the socket, by the agent's view of /proc; `None` where none was found (gone, or not to be seen).
     pub(super) pid: Option<u32>,
 }
@@ -23,25 +25,31 @@ pub(super) struct Found {
 /// Lists the sockets of all network namespaces that the agent may enter (CAP_SYS_ADMIN for others than its own), and finds their processes
 /// through the descriptors in /proc (CAP_SYS_PTRACE for those of other users).
 ///
-/// Takes about a second on a host with a million descriptors; nothing is looked up if no socket matches.
-pub(super) fn find(ports: &PortSet) -> io::Result<Vec<Found>> {
-    let sockets: Vec<Socket> =
-        in_all_namespaces()?.into_iter().filter(|socket| ports.contains(socket.remote.port())).collect();
-    let wanted = sockets.iter().map(|socket| socket.inode).filter(|inode| *inode != 0).collect();
-    let holders = holders(wanted);
+/// Takes about a second on a host with a million descriptors; nothing is looked up if no socket is `wanted`.
+pub(super) fn find(wanted: impl Fn(&Socket) -> bool) -> io::Result<Vec<Found>> {
+    let sockets: Vec<(u64, Socket)> =
+        in_all_namespaces()?.into_iter().filter(|(_, socket)| wanted(socket)).collect();
+    let inodes = sockets.iter().map(|(_, socket)| socket.inode).filter(|inode| *inode != 0).collect();
+    let holders = holders(inodes);
     Ok(sockets
         .into_iter()
-        .map(|socket| Found {
+        .map(|(netns, socket)| Found {
             cookie: socket.cookie,
             ends: Ends { client: socket.local, broker: socket.remote },
+            netns,
             pid: holders.get(&socket.inode).copied(),
         })
         .collect())
 }
 
-fn in_all_namespaces() -> io::Result<Vec<Socket>> {
-    let mut sockets = tcp_sockets()?;
+/// With the inode of their namespace.
+fn in_all_namespaces() -> io::Result<Vec<(u64, Socket)>> {
     let own = fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let within = |name: &Path, sockets: Vec<Socket>| {
+        let netns = inode(name);
+        sockets.into_iter().map(move |socket| (netns, socket))
+    };
+    let mut sockets: Vec<_> = within(&own, tcp_sockets()?).collect();
     let others = namespaces(&own);
     if others.is_empty() {
         return Ok(sockets);
@@ -49,11 +57,11 @@ fn in_all_namespaces() -> io::Result<Vec<Socket>> {
     // A thread of its own: it ends in another namespace than it began in.
     let entered = thread::Builder::new().name("ktrace-netns".into()).spawn(move || {
         let mut sockets = Vec::new();
-        for path in others {
+        for (name, path) in others {
             let Ok(namespace) = File::open(&path) else { continue };
             // SAFETY: an open descriptor; only this thread changes its namespace.
             if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
-                sockets.extend(tcp_sockets().unwrap_or_default());
+                sockets.extend(within(&name, tcp_sockets().unwrap_or_default()));
             } else {
                 let error = io::Error::last_os_error();
                 tracing::debug!(path = %path.display(), %error, "cannot list the sockets of a network namespace");
@@ -65,16 +73,22 @@ fn in_all_namespaces() -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-/// A path to each network namespace that a process lives in, except `own`.
-fn namespaces(own: &Path) -> Vec<PathBuf> {
+/// The number in a namespace's name, such as `net:[4026531840]`.
+fn inode(name: &Path) -> u64 {
+    let digits = name.to_str().and_then(|name| name.split(['[', ']']).nth(1));
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// The name of each network namespace that a process lives in, and a path to it, except `own`.
+fn namespaces(own: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut seen = HashSet::from([own.to_owned()]);
     let mut paths = Vec::new();
     for (_, folder) in processes() {
         let path = folder.join("ns/net");
         if let Ok(name) = fs::read_link(&path)
-            && seen.insert(name)
+            && seen.insert(name.clone())
         {
-            paths.push(path);
+            paths.push((name, path));
         }
     }
     paths
@@ -136,10 +150,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let found = find(&port.to_string().parse().unwrap()).unwrap();
+        let found = find(|socket| socket.remote.port() == port).unwrap();
         let [found] = found.as_slice() else { panic!("one socket expected: {found:?}") };
         assert_eq!(found.ends.client, stream.local_addr().unwrap());
         assert_eq!(found.ends.broker, stream.peer_addr().unwrap());
         assert_eq!(found.pid, Some(std::process::id()));
+        assert_eq!(found.netns, inode(&fs::read_link("/proc/self/ns/net").unwrap()));
+        assert_ne!(found.netns, 0);
     }
 }

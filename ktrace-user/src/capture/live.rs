@@ -3,36 +3,23 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
 
-use aya::maps::{HashMap, MapData, MapError, RingBuf};
+use aya::maps::MapError;
 use aya::programs::ProgramError;
 use aya::programs::links::FdLink;
-use ktrace_common::{SegmentHeader, ends as watched, flags};
+use ktrace_common::{MAX_RINGS, ends as watched};
 
 use super::cgroup;
-use super::clock::{Clock, monotonic_ns};
-use super::connections::{Connections, direction, ends};
-use super::existing::Found;
+use super::netns::{Netns, NetnsError};
 use super::owners::Owners;
 use super::programs::{Maps, PROGRAMS, Programs, Settings};
+use super::reader::{Reader, Shared, Wanted};
 use super::resolver::Resolver;
-use super::ring::{Record, decode, ring_size, wake_shift};
-use super::sleeper::Sleeper;
-use super::{ConnectionId, CounterReader, Counters, Event, PortSet, Segment};
+use super::ring::{ring_size, wake_shift};
+use super::{CounterReader, Counters, Event, PortSet, Refusals};
 use crate::process::{ServiceNames, Table};
-
-/// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
-/// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
-const SHORTEST_SLEEP_MS: i32 = 2;
-const LONGEST_SLEEP_MS: i32 = 100;
-/// Records read between two looks at the rest (stop, clock, owners).
-const BATCH: usize = 4096;
-/// Between two measurements of the clocks and clearings of what is over.
-const UPKEEP: Duration = Duration::from_secs(1);
-/// How long the ring may fill while the sockets of the host are listed at the start.
-const FIRST_SEARCH: Duration = Duration::from_millis(500);
 
 /// What to watch.
 #[derive(Clone, Debug)]
@@ -40,7 +27,13 @@ pub struct LiveOptions {
     pub ports: PortSet,
     /// Only processes below this cgroup v2 directory; `None` for the whole host.
     pub cgroup: Option<PathBuf>,
-    /// Bytes of the ring buffer, rounded up to a power of two and whole pages; at most 1 GiB.
+    /// Only connections of this process, by its number in the initial pid namespace.
+    pub pid: Option<u32>,
+    /// Only connections in this network namespace: a path to it, a name below /run/netns, or the number of a process in it.
+    pub netns: Option<String>,
+    /// Ring buffers, each read by a thread of its own; rounded up to a power of two, at most [`MAX_RINGS`].
+    pub rings: usize,
+    /// Bytes of all ring buffers together; each is rounded up to a power of two and whole pages, and has at most 1 GiB.
     pub ring_bytes: usize,
     /// Brokers' ends of connections too (their local port is a Kafka port): a connection within the host is then seen twice.
     pub broker_end: bool,
@@ -53,6 +46,9 @@ impl Default for LiveOptions {
         Self {
             ports: PortSet::default(),
             cgroup: None,
+            pid: None,
+            netns: None,
+            rings: 1,
             ring_bytes: 64 << 20,
             broker_end: false,
             services: ServiceNames::default(),
@@ -67,6 +63,8 @@ pub enum CaptureError {
     NotBuilt,
     #[error("no cgroup v2 directory to attach to: {0}")]
     Cgroup(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
     #[error("cannot load the eBPF object: {0}")]
     Object(#[source] Box<aya::EbpfError>),
     #[error("the eBPF object has no map {0}")]
@@ -94,6 +92,9 @@ impl CaptureError {
             Self::Cgroup(_) => {
                 "mount the tree (mount -t cgroup2 none /sys/fs/cgroup/unified), or name a directory in it with --cgroup"
             }
+            Self::Netns(_) => {
+                "name it as `ip netns list` does, or by its path or the number of a process in it; takes CAP_SYS_ADMIN and Linux 5.14"
+            }
             Self::Object(_) | Self::Map { .. } | Self::Program { .. } => {
                 "run as root or with CAP_BPF and CAP_NET_ADMIN, on Linux 5.8 or newer; `ktrace doctor` tells what is missing"
             }
@@ -106,32 +107,27 @@ impl CaptureError {
 /// means, the kernel removes them.
 pub struct Live {
     links: Vec<FdLink>,
-    ring: RingBuf<MapData>,
-    tracked: HashMap<MapData, u64, u8>,
+    readers: Vec<Reader>,
     counters: CounterReader,
+    refusals: Refusals,
     owners: Owners,
-    state: State,
-}
-
-/// What is known while the ring is read.
-struct State {
-    clock: Clock,
-    connections: Connections,
-    processes: Arc<Mutex<Table>>,
     resolver: Resolver,
-    /// Sockets whose end the kernel side is to tell although it did not see their beginning.
-    untracked: Vec<u64>,
 }
 
 impl Live {
-    /// Loads the programs and attaches them; from here on the kernel fills the ring.
+    /// Loads the programs and attaches them; from here on the kernel fills the rings.
     pub fn open(options: LiveOptions) -> Result<Self, CaptureError> {
-        let ring_bytes = ring_size(options.ring_bytes, page_size());
+        let rings = options.rings.clamp(1, MAX_RINGS).next_power_of_two();
+        let ring_bytes = ring_size(options.ring_bytes / rings, page_size());
+        let netns = options.netns.as_deref().map(Netns::open).transpose()?;
         let mut programs = Programs::new(&Settings {
             ports: &options.ports,
+            rings: u32::try_from(rings).unwrap_or(1),
             ring_bytes,
             wake_shift: wake_shift(ring_bytes),
             ends: watched::CLIENT | if options.broker_end { watched::BROKER } else { 0 },
+            pid: options.pid.unwrap_or(0),
+            netns_cookie: netns.as_ref().map_or(0, |netns| netns.cookie),
         })?;
         let cgroup = cgroup::open(options.cgroup.as_deref())
             .map_err(|source| CaptureError::Cgroup(Box::new(source)))?;
@@ -140,9 +136,10 @@ impl Live {
                 "only this container's part of the cgroup tree is in sight: other processes are not seen"
             );
         }
-        let Maps { ring, owners, counters, tracked } = programs.maps()?;
+        let Maps { rings, owners, counters, tracked, refused, refusals } = programs.maps()?;
         let processes = Arc::new(Mutex::new(Table::new(options.services)));
-        let owners = Owners::start(owners, Arc::clone(&processes)).map_err(CaptureError::Wait)?;
+        let (owners, owned) =
+            Owners::start(owners, rings.len(), Arc::clone(&processes)).map_err(CaptureError::Wait)?;
         let mut links = Vec::with_capacity(PROGRAMS.len());
         // Owners first, so that no segment comes before its owner.
         for (name, needed) in PROGRAMS.into_iter().rev() {
@@ -157,20 +154,23 @@ impl Live {
                 }
             }
         }
-        Ok(Self {
-            links,
-            ring,
-            tracked,
-            counters: CounterReader::new(counters),
-            owners,
-            state: State {
-                clock: Clock::measure(),
-                connections: Connections::default(),
-                processes,
-                resolver: Resolver::new(options.ports),
-                untracked: Vec::new(),
-            },
-        })
+        let resolver = Resolver::start(options.ports).map_err(CaptureError::Wait)?;
+        let refusals = Refusals::new(refused, refusals);
+        let wanted = Wanted { pid: options.pid, netns: netns.map(|netns| netns.inode) };
+        let shared = Shared {
+            processes,
+            resolver: resolver.clone(),
+            refusals: refusals.clone(),
+            tracked: Arc::new(Mutex::new(tracked)),
+            wanted,
+        };
+        let readers: io::Result<Vec<Reader>> = (0..)
+            .zip(rings)
+            .zip(owned)
+            .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone()))
+            .collect();
+        let readers = readers.map_err(CaptureError::Wait)?;
+        Ok(Self { links, readers, counters: CounterReader::new(counters), refusals, owners, resolver })
     }
 
     /// What the kernel side has counted so far.
@@ -185,127 +185,74 @@ impl Live {
         self.counters.clone()
     }
 
-    /// Reads the ring in this thread until `stop` is set, and hands every event to `sink`; then detaches, hands on what is left in the ring, and
-    /// gives the final counts. Notices `stop` within 100 ms.
-    pub fn run(
-        &mut self,
-        stop: &AtomicBool,
-        mut sink: impl FnMut(Event<'_>),
-    ) -> Result<Counters, CaptureError> {
-        let sleeper = Sleeper::new(&self.ring).map_err(CaptureError::Wait)?;
-        let found = self.state.resolver.search(FIRST_SEARCH);
-        self.state.found(found, &mut sink);
-        let mut sleep_ms = SHORTEST_SLEEP_MS;
-        let mut upkeep = Instant::now();
+    /// Refuses connections from elsewhere.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.clone()
+    }
 
-        while !stop.load(Ordering::Relaxed) {
-            let full_batch = self.drain(BATCH, &mut sink);
-            sink(Event::Tick { time_ns: self.state.clock.wall_ns(monotonic_ns()) });
-            let now = Instant::now();
-            let found = self.state.resolver.turn(now, |cookie| self.state.connections.lacks_owner(cookie));
-            self.state.found(found, &mut sink);
-            if now.saturating_duration_since(upkeep) >= UPKEEP {
-                upkeep = now;
-                self.state.clock = Clock::measure();
-                self.state.connections.expire(monotonic_ns());
-            }
-            match full_batch {
-                BATCH => {}
-                0 => {
-                    sleeper.sleep(Some(sleep_ms)).map_err(CaptureError::Wait)?;
-                    sleep_ms = (sleep_ms * 2).min(LONGEST_SLEEP_MS);
-                }
-                _ => {
-                    sleep_ms = SHORTEST_SLEEP_MS;
-                    sleeper.sleep(Some(sleep_ms)).map_err(CaptureError::Wait)?;
-                }
-            }
-        }
+    /// How many rings there are.
+    #[must_use]
+    pub fn rings(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Reads the only ring in this thread until `stop` is set, and hands every event to `sink`; then detaches, hands on what is left in the
+    /// ring, and gives the final counts. Notices `stop` within 100 ms.
+    ///
+    /// # Panics
+    /// Where there are several rings.
+    pub fn run(&mut self, stop: &AtomicBool, sink: impl FnMut(Event<'_>)) -> Result<Counters, CaptureError> {
+        let mut sink = sink;
+        let [reader] = &mut self.readers[..] else { panic!("several rings need as many sinks") };
+        let seen = reader.watch(stop, &mut sink);
         self.links.clear();
         self.owners.finish();
-        while self.drain(BATCH, &mut sink) > 0 {}
+        reader.rest(&mut sink);
+        self.resolver.finish();
+        seen.map_err(CaptureError::Wait)?;
         Ok(self.counters())
     }
 
-    /// Hands on at most `limit` records of the ring, and says how many there were.
-    fn drain(&mut self, limit: usize, sink: &mut impl FnMut(Event<'_>)) -> usize {
-        for owned in self.owners.take() {
-            if let Some(event) = self.state.connections.connecting(owned.cookie, owned.process, owned.time_ns)
-            {
-                sink(event);
-            }
-        }
-        let mut count = 0;
-        while count < limit
-            && let Some(record) = self.ring.next()
-        {
-            self.state.record(&record, sink);
-            count += 1;
-        }
-        for cookie in self.state.untracked.drain(..) {
-            // A failure only means that the socket's end is not told.
-            let _ = self.tracked.insert(&cookie, &1, 0);
-        }
-        count
-    }
-}
-
-impl State {
-    fn record(&mut self, record: &[u8], sink: &mut impl FnMut(Event<'_>)) {
-        match decode(record) {
-            Some(Record::Segment(header, payload)) => {
-                if let Some(opened) = self.connections.passes(&header) {
-                    if self.connections.lacks_owner(header.cookie) {
-                        self.untracked.push(header.cookie);
-                        self.resolver.ask(header.cookie);
-                    }
-                    sink(opened);
-                }
-                sink(Event::Segment(self.segment(&header, payload)));
-            }
-            Some(Record::Closed(closed)) => {
-                if let Some(event) = self.connections.closed(closed.cookie, closed.time_ns) {
-                    sink(event);
-                }
-            }
-            Some(Record::Owner(_)) | None => {
-                tracing::error!("the ring holds a record of a kind that the programs do not write")
-            }
-        }
-    }
-
-    fn segment<'a>(&self, header: &SegmentHeader, payload: &'a [u8]) -> Segment<'a> {
-        let is = |bit: u8| header.flags & bit != 0;
-        Segment {
-            connection: ConnectionId(header.cookie),
-            ends: ends(header),
-            direction: direction(header),
-            seq: header.seq,
-            ack: is(flags::ACK).then_some(header.ack),
-            syn: is(flags::SYN),
-            fin: is(flags::FIN),
-            rst: is(flags::RST),
-            time_ns: self.clock.wall_ns(header.time_ns),
-            payload,
-            len: header.len,
-        }
-    }
-
-    /// Gives sockets whose owner is not known the one that was found.
-    fn found(&mut self, found: Vec<Found>, sink: &mut impl FnMut(Event<'_>)) {
-        let now_ns = monotonic_ns();
-        for socket in found {
-            if !self.connections.lacks_owner(socket.cookie) {
-                continue;
-            }
-            self.untracked.push(socket.cookie);
-            if let Some(pid) = socket.pid {
-                let process = self.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
-                if let Some(opened) = self.connections.owned(socket.cookie, process, now_ns) {
-                    sink(opened);
-                }
-            }
-        }
+    /// The same with any number of rings: each is read by a thread of its own, and has a sink of its own, in the rings' order. All events of a
+    /// connection come to the same sink.
+    pub fn run_each<S: FnMut(Event<'_>) + Send>(
+        &mut self,
+        stop: &AtomicBool,
+        sinks: Vec<S>,
+    ) -> Result<Counters, CaptureError> {
+        debug_assert_eq!(sinks.len(), self.readers.len());
+        let Self { links, readers, owners, .. } = self;
+        let (watched, detached) = (Barrier::new(readers.len() + 1), Barrier::new(readers.len() + 1));
+        let seen: io::Result<()> = thread::scope(|scope| {
+            let threads: Vec<_> = readers
+                .iter_mut()
+                .zip(sinks)
+                .map(|(reader, mut sink)| {
+                    let (watched, detached) = (&watched, &detached);
+                    scope.spawn(move || {
+                        let seen = reader.watch(stop, &mut sink);
+                        // One that fails ends all: its connections would be missing.
+                        stop.store(true, Ordering::Relaxed);
+                        watched.wait();
+                        detached.wait();
+                        reader.rest(&mut sink);
+                        seen
+                    })
+                })
+                .collect();
+            watched.wait();
+            links.clear();
+            owners.finish();
+            detached.wait();
+            threads.into_iter().try_for_each(|thread| match thread.join() {
+                Ok(seen) => seen,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        });
+        self.resolver.finish();
+        seen.map_err(CaptureError::Wait)?;
+        Ok(self.counters())
     }
 }
 

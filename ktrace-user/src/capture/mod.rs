@@ -4,15 +4,19 @@ mod cgroup;
 mod clock;
 mod connections;
 mod counters;
+mod early;
 mod existing;
 pub mod file;
 mod live;
 mod netlink;
+mod netns;
 mod owners;
 mod ports;
 mod privilege;
 pub mod probe;
 mod programs;
+mod reader;
+mod refusals;
 mod resolver;
 mod ring;
 mod sleeper;
@@ -24,7 +28,9 @@ use crate::process::Process;
 
 pub use counters::{Count, CounterReader, Counters};
 pub use live::{CaptureError, Live, LiveOptions};
+pub use netns::NetnsError;
 pub use ports::{PortSet, PortsError};
+pub use refusals::Refusals;
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -32,26 +32,29 @@ pub(super) struct Owned {
 
 /// The thread; it ends when this is dropped.
 pub(super) struct Owners {
-    read: Receiver<Owned>,
     stop: Arc<AtomicBool>,
     alarm: Alarm,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Owners {
-    /// Starts the thread on the ring of owners.
-    pub(super) fn start(mut ring: RingBuf<MapData>, table: Arc<Mutex<Table>>) -> io::Result<Self> {
+    /// Starts the thread on the ring of owners. What it reads goes to the receiver of the ring of the socket's segments.
+    pub(super) fn start(
+        mut ring: RingBuf<MapData>,
+        rings: usize,
+        table: Arc<Mutex<Table>>,
+    ) -> io::Result<(Self, Vec<Receiver<Owned>>)> {
         let sleeper = Sleeper::new(&ring)?;
         let alarm = sleeper.alarm()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let (sender, read) = mpsc::sync_channel(QUEUE);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..rings).map(|_| mpsc::sync_channel(QUEUE)).unzip();
         let thread = thread::Builder::new().name("ktrace-owners".into()).spawn(move || {
             hurry();
             loop {
                 // Looked at before the ring, so that what came before the end is read.
                 let last = stopped.load(Ordering::Acquire);
-                drain(&mut ring, &table, &sender);
+                drain(&mut ring, &table, &senders);
                 if last {
                     return;
                 }
@@ -61,12 +64,7 @@ impl Owners {
                 }
             }
         })?;
-        Ok(Self { read, stop, alarm, thread: Some(thread) })
-    }
-
-    /// What was read since the last call.
-    pub(super) fn take(&self) -> impl Iterator<Item = Owned> {
-        self.read.try_iter()
+        Ok((Self { stop, alarm, thread: Some(thread) }, receivers))
     }
 
     /// Reads what is left in the ring, and ends the thread.
@@ -87,7 +85,7 @@ impl Drop for Owners {
     }
 }
 
-fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, sender: &SyncSender<Owned>) {
+fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, senders: &[SyncSender<Owned>]) {
     let mut burst = 0;
     while let Some(record) = ring.next() {
         burst += 1;
@@ -100,7 +98,9 @@ fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, sender: &SyncSender<
         let process = table.lock().unwrap_or_else(PoisonError::into_inner).get(owner.pid, &comm);
         // A full queue costs only the word of it: the socket is then looked for as those of before the agent are. Nobody receives once the
         // capture has ended.
-        drop(sender.try_send(Owned { cookie: owner.cookie, process, time_ns: owner.time_ns }));
+        if let Some(sender) = senders.get(usize::from(owner.ring)) {
+            drop(sender.try_send(Owned { cookie: owner.cookie, process, time_ns: owner.time_ns }));
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A set of TCP ports. Its text form is a list of numbers and ranges, or `auto`.
+/// A set of TCP ports, or wherever Kafka is spoken. Its text form is a list of numbers and ranges, or `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSet {
+    auto: bool,
     /// Sorted, neither overlapping nor touching, none empty.
     ranges: Vec<RangeInclusive<u16>>,
 }
@@ -23,10 +24,17 @@ pub enum PortsError {
 }
 
 impl PortSet {
-    /// What `auto` means: the ports that Kafka's own examples listen on.
-    pub const AUTO: RangeInclusive<u16> = 9092..=9094;
+    /// Ports that are Kafka's by convention: those of its own examples and of the large providers. Where Kafka is recognised on any port, they
+    /// tell for what cannot be recognised: TLS.
+    pub const CONVENTIONAL: RangeInclusive<u16> = 9092..=9098;
 
-    /// Whether `port` is in the set.
+    /// Whether Kafka is to be recognised on any port.
+    #[must_use]
+    pub fn is_auto(&self) -> bool {
+        self.auto
+    }
+
+    /// Whether `port` is in the set; of `auto`, whether it is one by convention.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         self.ranges.iter().any(|range| range.contains(&port))
@@ -37,7 +45,7 @@ impl PortSet {
         self.ranges.iter().cloned().flatten()
     }
 
-    fn from_ranges(mut ranges: Vec<RangeInclusive<u16>>) -> Self {
+    fn from_ranges(auto: bool, mut ranges: Vec<RangeInclusive<u16>>) -> Self {
         ranges.sort_by_key(|range| *range.start());
         let mut merged: Vec<RangeInclusive<u16>> = Vec::with_capacity(ranges.len());
         for range in ranges {
@@ -48,13 +56,13 @@ impl PortSet {
                 _ => merged.push(range),
             }
         }
-        Self { ranges: merged }
+        Self { auto, ranges: merged }
     }
 }
 
 impl Default for PortSet {
     fn default() -> Self {
-        Self { ranges: vec![Self::AUTO] }
+        Self { auto: true, ranges: vec![Self::CONVENTIONAL] }
     }
 }
 
@@ -63,12 +71,14 @@ impl FromStr for PortSet {
 
     fn from_str(text: &str) -> Result<Self, PortsError> {
         let mut ranges = Vec::new();
+        let mut auto = false;
         for part in text.split(',').map(str::trim) {
             if part.is_empty() && text.trim().is_empty() {
                 return Err(PortsError::Empty);
             }
             if part.eq_ignore_ascii_case("auto") {
-                ranges.push(Self::AUTO);
+                auto = true;
+                ranges.push(Self::CONVENTIONAL);
                 continue;
             }
             let not_a_port = || PortsError::NotAPort { part: part.to_owned() };
@@ -88,12 +98,15 @@ impl FromStr for PortSet {
             }
             ranges.push(range);
         }
-        Ok(Self::from_ranges(ranges))
+        Ok(Self::from_ranges(auto, ranges))
     }
 }
 
 impl fmt::Display for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.auto {
+            return f.write_str("auto");
+        }
         for (index, range) in self.ranges.iter().enumerate() {
             if index > 0 {
                 f.write_str(",")?;

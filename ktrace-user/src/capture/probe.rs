@@ -184,7 +184,15 @@ fn program_item(name: &str) -> String {
 /// Loads and attaches each program; all are gone again when this returns.
 fn programs(ports: &PortSet, cgroup: Option<&Cgroup>) -> Vec<Check> {
     let ring_bytes = ring_size(1 << 16, page_size());
-    let settings = Settings { ports, ring_bytes, wake_shift: wake_shift(ring_bytes), ends: ends::CLIENT };
+    let settings = Settings {
+        ports,
+        rings: 1,
+        ring_bytes,
+        wake_shift: wake_shift(ring_bytes),
+        ends: ends::CLIENT,
+        pid: 0,
+        netns_cookie: 0,
+    };
     let mut programs = match Programs::new(&settings) {
         Ok(programs) => programs,
         Err(error) => {
@@ -213,7 +221,7 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>) -> Vec<Check> {
 
 fn sockets(ports: &PortSet) -> (Check, Vec<KafkaSocket>) {
     let mut table = Table::new(ServiceNames::default());
-    match existing::find(ports) {
+    match existing::find(|socket| ports.contains(socket.remote.port())) {
         Ok(found) => {
             let detail = format!("{} connections to ports {ports}", found.len());
             let sockets = found

@@ -1,10 +1,10 @@
 //! The eBPF programs: loaded, attached to a cgroup, and their maps.
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::{CgroupAttachMode, FdLink};
 use aya::programs::{CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use ktrace_common::{PORT_WORDS, Tally, port_slot};
+use ktrace_common::{PORT_WORDS, RING_TEMPLATE_BYTES, Tally, port_slot};
 
 use super::privilege;
 use super::{CaptureError, PortSet};
@@ -24,24 +24,33 @@ pub(super) const PROGRAMS: [(&str, bool); 5] =
 /// What is set before the programs are loaded.
 pub(super) struct Settings<'a> {
     pub(super) ports: &'a PortSet,
-    /// A size that the kernel accepts.
+    /// A power of two, at most [`ktrace_common::MAX_RINGS`].
+    pub(super) rings: u32,
+    /// Of each ring: a size that the kernel accepts.
     pub(super) ring_bytes: u32,
     pub(super) wake_shift: u32,
     /// Bits of [`ktrace_common::ends`].
     pub(super) ends: u8,
+    /// Only sockets that this process connects; 0 for all.
+    pub(super) pid: u32,
+    /// Only sockets of the network namespace with this cookie; 0 for all.
+    pub(super) netns_cookie: u64,
 }
 
 /// The object in the kernel: its maps are made; its programs are loaded one by one.
 pub(super) struct Programs {
     ebpf: Ebpf,
+    rings: Vec<RingBuf<MapData>>,
 }
 
 /// The maps that the agent reads and writes.
 pub(super) struct Maps {
-    pub(super) ring: RingBuf<MapData>,
+    pub(super) rings: Vec<RingBuf<MapData>>,
     pub(super) owners: RingBuf<MapData>,
     pub(super) counters: PerCpuArray<MapData, Tally>,
     pub(super) tracked: HashMap<MapData, u64, u8>,
+    pub(super) refused: HashMap<MapData, u64, u8>,
+    pub(super) refusals: Array<MapData, u32>,
 }
 
 impl Programs {
@@ -54,7 +63,10 @@ impl Programs {
             .override_global("ENDS", &settings.ends, true)
             .override_global("COMM", &u8::from(names_threads), true)
             .override_global("WAKE_SHIFT", &settings.wake_shift, true)
-            .map_max_entries("RING", settings.ring_bytes)
+            .override_global("AUTO", &u8::from(settings.ports.is_auto()), true)
+            .override_global("RING_MASK", &(settings.rings - 1), true)
+            .override_global("PID", &settings.pid, true)
+            .override_global("NETNS_COOKIE", &settings.netns_cookie, true)
             .load(object)
             .map_err(|source| CaptureError::Object(Box::new(source)))?;
         let mut words = vec![0_u64; PORT_WORDS as usize];
@@ -70,7 +82,8 @@ impl Programs {
         for (index, word) in (0..).zip(words).filter(|(_, word)| *word != 0) {
             ports.set(index, &word, 0).map_err(CaptureError::map("PORTS"))?;
         }
-        Ok(Self { ebpf })
+        let rings = rings(&mut ebpf, settings)?;
+        Ok(Self { ebpf, rings })
     }
 
     /// Takes the maps out.
@@ -83,10 +96,12 @@ impl Programs {
             T::try_from(map).map_err(CaptureError::map(name))
         }
         Ok(Maps {
-            ring: take(&mut self.ebpf, "RING")?,
+            rings: std::mem::take(&mut self.rings),
             owners: take(&mut self.ebpf, "OWNERS")?,
             counters: take(&mut self.ebpf, "COUNTERS")?,
             tracked: take(&mut self.ebpf, "TRACKED")?,
+            refused: take(&mut self.ebpf, "REFUSED")?,
+            refusals: take(&mut self.ebpf, "REFUSALS")?,
         })
     }
 
@@ -119,6 +134,24 @@ impl Programs {
             _ => Err(ProgramError::UnexpectedProgramType),
         }
     }
+}
+
+/// Makes the rings and puts them in their places. Before Linux 5.10 all have to be of the size that the object declares.
+fn rings(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<Vec<RingBuf<MapData>>, CaptureError> {
+    let failed = CaptureError::map("RINGS");
+    let map = ebpf.map_mut("RINGS").ok_or(CaptureError::NoMap("RINGS"))?;
+    let mut places: ArrayOfMaps<_, RingBuf<MapData>> = map.try_into().map_err(&failed)?;
+    let mut make = |index, bytes| {
+        let ring = RingBuf::create(bytes, 0)?;
+        places.set(index, &ring, 0).map(|()| ring)
+    };
+    (0..settings.rings)
+        .map(|index| {
+            make(index, settings.ring_bytes)
+                .or_else(|error| make(index, RING_TEMPLATE_BYTES as u32).map_err(|_| error))
+                .map_err(&failed)
+        })
+        .collect()
 }
 
 /// Before Linux 5.11, maps count as locked memory. Where this fails on such a kernel, loading fails, and says so.

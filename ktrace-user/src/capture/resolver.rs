@@ -1,94 +1,118 @@
-//! Looks for the owners of sockets in a thread of its own, so that the ring is read meanwhile.
+//! Looks for the owners of sockets in a thread of its own, so that the rings are read meanwhile.
 
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PortSet;
 use super::existing::{self, Found};
+use super::netlink::Socket;
 
 /// Between two searches that were asked for: going through /proc has its price, and a socket whose owner was not found stays without.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a socket may be without owner before a search begins: most often the owner is just being read.
-const GRACE: Duration = Duration::from_millis(200);
-/// Sockets remembered between two searches; one is enough to begin a search, and it finds all.
-const MOST_ASKED: usize = 64;
-
-/// One search at a time.
+/// What the searches have found, shared by all that read rings.
+#[derive(Clone)]
 pub(super) struct Resolver {
-    ports: PortSet,
-    running: Option<Receiver<Vec<Found>>>,
-    last: Option<Instant>,
-    /// Sockets seen without owner since the last search.
-    asked: Vec<u64>,
-    /// When the first of them was.
-    since: Option<Instant>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// `None`: of all sockets.
+    ports: Option<PortSet>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// By cookie, as the last search has found them.
+    found: HashMap<u64, Found>,
+    searches: u64,
+    /// Somebody lacks an owner since.
+    asked: Option<Instant>,
+    stop: bool,
 }
 
 impl Resolver {
-    pub(super) fn new(ports: PortSet) -> Self {
-        Self { ports, running: None, last: None, asked: Vec::new(), since: None }
+    /// Begins with a search. The thread ends with [`Resolver::finish`].
+    pub(super) fn start(ports: PortSet) -> std::io::Result<Self> {
+        let ports = (!ports.is_auto()).then_some(ports);
+        let shared = Arc::new(Shared { ports, state: Mutex::default(), changed: Condvar::new() });
+        let resolver = Self { shared: Arc::clone(&shared) };
+        thread::Builder::new().name("ktrace-resolve".into()).spawn(move || shared.run())?;
+        Ok(resolver)
     }
 
-    /// A socket without owner has been seen.
-    pub(super) fn ask(&mut self, cookie: u64) {
-        if self.asked.len() < MOST_ASKED {
-            self.asked.push(cookie);
-        }
+    /// Waits for the first search, but no longer than `patience`.
+    pub(super) fn first(&self, patience: Duration) {
+        let state = self.shared.lock();
+        // Whether it has come in time shows later.
+        drop(self.shared.changed.wait_timeout_while(state, patience, |state| state.searches == 0));
     }
 
-    /// Begins a search if a socket that was asked for still `lacks` its owner and the last search is long enough ago; gives what the last one has
-    /// found, once it has ended.
-    pub(super) fn turn(&mut self, now: Instant, lacks: impl Fn(u64) -> bool) -> Vec<Found> {
-        let found = match self.running.as_ref().map(Receiver::try_recv) {
-            Some(Ok(found)) => {
-                self.running = None;
-                found
-            }
-            Some(Err(TryRecvError::Disconnected)) => {
-                self.running = None;
+    /// A socket has been without owner for a while.
+    pub(super) fn ask(&self) {
+        self.shared.lock().asked.get_or_insert_with(Instant::now);
+        self.shared.changed.notify_all();
+    }
+
+    /// How many searches there were.
+    pub(super) fn searches(&self) -> u64 {
+        self.shared.lock().searches
+    }
+
+    /// What the last search has found of a socket.
+    pub(super) fn found(&self, cookie: u64) -> Option<Found> {
+        self.shared.lock().found.get(&cookie).cloned()
+    }
+
+    /// Ends the thread, after the search at hand.
+    pub(super) fn finish(&self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        loop {
+            let began = Instant::now();
+            let wanted = |socket: &Socket| {
+                self.ports.as_ref().is_none_or(|ports| {
+                    ports.contains(socket.remote.port()) || ports.contains(socket.local.port())
+                })
+            };
+            let found = existing::find(wanted).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot list the sockets of this host");
                 Vec::new()
+            });
+            let mut state = self.lock();
+            state.found = found.into_iter().map(|found| (found.cookie, found)).collect();
+            state.searches += 1;
+            self.changed.notify_all();
+            // Asked for during the search, and not answered by it: again.
+            while !state.stop {
+                let now = Instant::now();
+                let due = state.asked.map(|asked| asked.max(began + PAUSE));
+                match due {
+                    Some(due) if due <= now => break,
+                    due => {
+                        let wait = due.map_or(Duration::MAX, |due| due.saturating_duration_since(now));
+                        let waited = self.changed.wait_timeout(state, wait.min(Duration::from_secs(3600)));
+                        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    }
+                }
             }
-            Some(Err(TryRecvError::Empty)) | None => Vec::new(),
-        };
-        if self.asked.is_empty() {
-            return found;
-        }
-        let waited = now.saturating_duration_since(*self.since.get_or_insert(now));
-        let paused = self.last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);
-        if waited >= GRACE && paused && self.running.is_none() {
-            if self.asked.iter().any(|cookie| lacks(*cookie)) {
-                self.start(now);
+            state.asked = None;
+            if state.stop {
+                return;
             }
-            self.asked.clear();
-            self.since = None;
-        }
-        found
-    }
-
-    /// Searches now and waits for the result, but no longer than `patience`; a later result comes by [`Self::turn`].
-    pub(super) fn search(&mut self, patience: Duration) -> Vec<Found> {
-        self.start(Instant::now());
-        let found = self.running.as_ref().and_then(|running| running.recv_timeout(patience).ok());
-        if found.is_some() {
-            self.running = None;
-        }
-        found.unwrap_or_default()
-    }
-
-    fn start(&mut self, now: Instant) {
-        self.last = Some(now);
-        let (sender, receiver) = mpsc::channel();
-        let ports = self.ports.clone();
-        let search = move || match existing::find(&ports) {
-            // The receiver is gone when the capture has ended; then nobody wants to know.
-            Ok(found) => drop(sender.send(found)),
-            Err(error) => tracing::warn!(%error, "cannot list the sockets of this host"),
-        };
-        match thread::Builder::new().name("ktrace-resolve".into()).spawn(search) {
-            Ok(_) => self.running = Some(receiver),
-            Err(error) => tracing::warn!(%error, "cannot start a thread"),
         }
     }
 }

@@ -1,0 +1,142 @@
+//! What is known of each socket: kept by the kernel with the socket itself, so that it goes when the socket goes.
+
+use core::ptr;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    btf_maps::SkStorage,
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_sk_fullsock,
+        bpf_sk_storage_get, generated,
+    },
+    macros::btf_map,
+    programs::SockAddrContext,
+};
+use ktrace_common::{Counter, Kind, Owner};
+
+use crate::maps::{OWNERS, TRACKED, count, may_name_threads, refusals, wants};
+
+/// `IPPROTO_TCP`.
+pub const TCP: u32 = 6;
+/// `TCP_LISTEN` of `include/net/tcp_states.h`.
+pub const LISTEN: u32 = 10;
+
+/// What the programs make of a socket.
+pub mod verdict {
+    /// Nothing yet.
+    pub const NONE: u32 = 0;
+    /// Captured as a client's.
+    pub const CLIENT: u32 = 1;
+    /// Captured as a broker's.
+    pub const BROKER: u32 = 2;
+    /// Not looked at any more.
+    pub const IGNORED: u32 = 3;
+}
+
+/// A socket's state.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Socket {
+    /// See [`verdict`].
+    pub verdict: u32,
+    /// Packets that were looked at without a verdict.
+    pub looks: u32,
+    /// [`refusals`] when it was last looked for among the refused ones.
+    pub refusals: u32,
+    /// Of the process that has connected it; 0 if that was not seen. The rest is meant only with it.
+    pid: u32,
+    connected_ns: u64,
+    cgroup_id: u64,
+    netns_cookie: u64,
+    comm: [u64; 2],
+}
+
+#[btf_map]
+static SOCKETS: SkStorage<Socket> = SkStorage::new();
+
+/// The socket of a packet, where it is a whole one (not one that is half open, or in TIME-WAIT).
+#[inline(always)]
+pub fn of_packet(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+    // SAFETY: the kernel passes a valid context; the field is a pointer, read as a whole.
+    let sk = unsafe { (&raw const (*skb).__bindgen_anon_2.sk).read_volatile() };
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: not null, as the helper wants.
+    let sk = unsafe { bpf_sk_fullsock(sk) };
+    (!sk.is_null()).then_some(sk)
+}
+
+/// What is known of a socket; `None` where it was not seen before, or (`create`) where there is no memory.
+#[inline(always)]
+pub fn state(sk: *mut bpf_sock, create: bool) -> Option<&'static mut Socket> {
+    let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
+    // SAFETY: a map of this kind and a socket, neither null. A new state is all zeros.
+    let state = unsafe {
+        bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast(), ptr::null_mut(), flags)
+    };
+    // SAFETY: null, or a pointer to the socket's own state, which lives as long as this program runs.
+    unsafe { state.cast::<Socket>().as_mut() }
+}
+
+/// The current process connects this socket.
+#[inline(always)]
+pub fn connecting(ctx: &SockAddrContext) {
+    let Some(socket) = (
+        // SAFETY: the map keeps the state as long as the socket lives, and nothing else in this program refers to it.
+        unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() }
+    ) else {
+        return;
+    };
+    socket.looks = 0;
+    socket.pid = ctx.tgid();
+    // SAFETY: the helpers take no arguments, or the program's own context.
+    unsafe {
+        socket.connected_ns = bpf_ktime_get_ns();
+        socket.cgroup_id = bpf_get_current_cgroup_id();
+        socket.netns_cookie = bpf_get_netns_cookie(ctx.as_ptr());
+        // It may have failed to connect elsewhere before.
+        socket.verdict =
+            if wants(socket.pid, socket.netns_cookie) { verdict::NONE } else { verdict::IGNORED };
+        let comm = &raw mut socket.comm;
+        comm.cast::<u64>().write_volatile(0);
+        comm.cast::<u64>().add(1).write_volatile(0);
+        if may_name_threads() {
+            generated::bpf_get_current_comm(comm.cast(), 16);
+        }
+    }
+}
+
+/// The socket is captured from now on: its owner is told, if it is known.
+#[inline(always)]
+pub fn take(socket: &mut Socket, verdict: u32, cookie: u64, ring: u8) {
+    socket.verdict = verdict;
+    socket.refusals = refusals();
+    // A failure (no memory) only means that the agent is not told of the socket's end.
+    let _ = TRACKED.insert(&cookie, &ring, 0);
+    if socket.pid == 0 {
+        return;
+    }
+    let Some(mut entry) = OWNERS.reserve::<Owner>(0) else {
+        count(Counter::OwnerLost, 0);
+        return;
+    };
+    let owner = entry.as_mut_ptr();
+    // Field by field and in words: an array of zeros would be made in a loop that takes CAP_PERFMON to load.
+    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its padding is one word, and the words
+    // of `comm` are aligned, as the layout's assertions say.
+    unsafe {
+        owner.cast::<u32>().write(u32::from_ne_bytes([Kind::Owner as u8, ring, 0, 0]));
+        (&raw mut (*owner).pid).write(socket.pid);
+        (&raw mut (*owner).cookie).write(cookie);
+        (&raw mut (*owner).time_ns).write(socket.connected_ns);
+        (&raw mut (*owner).cgroup_id).write(socket.cgroup_id);
+        (&raw mut (*owner).netns_cookie).write(socket.netns_cookie);
+        let comm = (&raw mut (*owner).comm).cast::<u64>();
+        comm.write_volatile(socket.comm[0]);
+        comm.add(1).write_volatile(socket.comm[1]);
+    }
+    // Wakes the agent unless it is reading: a short-lived process must be read from /proc while it is there.
+    entry.submit(0);
+}

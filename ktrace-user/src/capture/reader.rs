@@ -1,0 +1,301 @@
+//! One ring, read: from the kernel's records to events.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aya::maps::{HashMap as KernelMap, MapData, RingBuf};
+use ktrace_common::{SegmentHeader, flags};
+
+use super::clock::{Clock, monotonic_ns};
+use super::connections::{Connections, direction, ends};
+use super::early::Early;
+use super::owners::Owned;
+use super::resolver::Resolver;
+use super::ring::{Record, decode};
+use super::sleeper::Sleeper;
+use super::{ConnectionId, Event, Refusals, Segment};
+use crate::process::Table;
+
+/// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
+/// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
+const SHORTEST_SLEEP_MS: i32 = 2;
+const LONGEST_SLEEP_MS: i32 = 100;
+/// Records read between two looks at the rest (stop, clock, owners).
+const BATCH: usize = 4096;
+/// Between two measurements of the clocks and clearings of what is over.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// How long the ring may fill while the sockets of the host are listed at the start.
+const FIRST_SEARCH: Duration = Duration::from_millis(500);
+/// How long a socket may be without owner before it is searched for: most often the owner is just being read.
+const GRACE: Duration = Duration::from_millis(200);
+/// Sockets without owner that are looked for; more wait for their next segment.
+const MOST_LACKING: usize = 64 << 10;
+
+/// Whose connections are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) pid: Option<u32>,
+    /// The inode of a network namespace.
+    pub(super) netns: Option<u64>,
+}
+
+/// What all readers share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) processes: Arc<Mutex<Table>>,
+    pub(super) resolver: Resolver,
+    pub(super) refusals: Refusals,
+    pub(super) tracked: Arc<Mutex<KernelMap<MapData, u64, u8>>>,
+    pub(super) wanted: Wanted,
+}
+
+/// Reads a ring.
+pub(super) struct Reader {
+    number: u8,
+    ring: RingBuf<MapData>,
+    sleeper: Sleeper,
+    owned: Receiver<Owned>,
+    shared: Shared,
+    clock: Clock,
+    connections: Connections,
+    early: Early,
+    /// Sockets without owner, and since when.
+    lacking: HashMap<u64, Instant>,
+    /// Searches whose result was looked at.
+    searches: u64,
+    /// Sockets whose end the kernel side is to tell although it did not see their beginning.
+    untracked: Vec<u64>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        number: u8,
+        ring: RingBuf<MapData>,
+        owned: Receiver<Owned>,
+        shared: Shared,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            number,
+            sleeper: Sleeper::new(&ring)?,
+            ring,
+            owned,
+            shared,
+            clock: Clock::measure(),
+            connections: Connections::default(),
+            early: Early::default(),
+            lacking: HashMap::new(),
+            searches: 0,
+            untracked: Vec::new(),
+        })
+    }
+
+    /// Until `stop` is set.
+    pub(super) fn watch(&mut self, stop: &AtomicBool, sink: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
+        self.shared.resolver.first(FIRST_SEARCH);
+        let mut sleep_ms = SHORTEST_SLEEP_MS;
+        let mut upkeep = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let read = self.drain(BATCH, sink);
+            sink(Event::Tick { time_ns: self.clock.wall_ns(monotonic_ns()) });
+            let now = Instant::now();
+            self.look_for_owners(now, sink);
+            if now.saturating_duration_since(upkeep) >= UPKEEP {
+                upkeep = now;
+                self.clock = Clock::measure();
+                self.connections.expire(monotonic_ns());
+                self.early.expire(monotonic_ns());
+            }
+            match read {
+                BATCH => {}
+                0 => {
+                    self.sleeper.sleep(Some(sleep_ms))?;
+                    sleep_ms = (sleep_ms * 2).min(LONGEST_SLEEP_MS);
+                }
+                _ => {
+                    sleep_ms = SHORTEST_SLEEP_MS;
+                    self.sleeper.sleep(Some(sleep_ms))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what is left.
+    pub(super) fn rest(&mut self, sink: &mut impl FnMut(Event<'_>)) {
+        while self.drain(BATCH, sink) > 0 {}
+    }
+
+    /// Hands on at most `limit` records of the ring, and says how many there were.
+    fn drain(&mut self, limit: usize, sink: &mut impl FnMut(Event<'_>)) -> usize {
+        while let Ok(owned) = self.owned.try_recv() {
+            self.lacking.remove(&owned.cookie);
+            if let Some(event) = self.connections.connecting(owned.cookie, owned.process, owned.time_ns) {
+                sink(event);
+            }
+        }
+        let mut count = 0;
+        while count < limit
+            && let Some(record) = self.ring.next()
+        {
+            count += 1;
+            let mut reading = Reading {
+                shared: &self.shared,
+                clock: &self.clock,
+                connections: &mut self.connections,
+                early: &mut self.early,
+                lacking: &mut self.lacking,
+                untracked: &mut self.untracked,
+                sink,
+            };
+            match decode(&record) {
+                Some(Record::Segment(header, payload)) => reading.piece(header, payload),
+                Some(Record::Closed(closed)) => {
+                    if let Some(event) = reading.connections.closed(closed.cookie, closed.time_ns) {
+                        (reading.sink)(event);
+                    }
+                }
+                Some(Record::Owner(_)) | None => {
+                    tracing::error!("the ring holds a record of a kind that the programs do not write");
+                }
+            }
+        }
+        if !self.untracked.is_empty() {
+            let mut tracked = self.shared.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+            for cookie in self.untracked.drain(..) {
+                // A failure only means that the socket's end is not told.
+                drop(tracked.insert(&cookie, &self.number, 0));
+            }
+        }
+        count
+    }
+
+    /// Gives sockets whose owner is not known the one that was found, and has the others searched for.
+    fn look_for_owners(&mut self, now: Instant, sink: &mut impl FnMut(Event<'_>)) {
+        if self.lacking.is_empty() {
+            return;
+        }
+        let searches = self.shared.resolver.searches();
+        if searches == self.searches {
+            let waits = |since: &Instant| now.saturating_duration_since(*since) >= GRACE;
+            if self.lacking.values().any(waits) {
+                self.shared.resolver.ask();
+            }
+            return;
+        }
+        self.searches = searches;
+        let now_ns = monotonic_ns();
+        for (cookie, _) in self.lacking.drain() {
+            let Some(found) = self.shared.resolver.found(cookie) else { continue };
+            if !self.shared.wanted.takes(found.pid, found.netns) {
+                self.connections.refuse(cookie);
+                self.shared.refusals.refuse(ConnectionId(cookie));
+                continue;
+            }
+            let Some(pid) = found.pid else { continue };
+            let process = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
+            if let Some(opened) = self.connections.owned(cookie, process, now_ns) {
+                sink(opened);
+            }
+        }
+    }
+}
+
+impl Wanted {
+    fn is_all(self) -> bool {
+        self.pid.is_none() && self.netns.is_none()
+    }
+
+    fn takes(self, pid: Option<u32>, netns: u64) -> bool {
+        self.pid.is_none_or(|wanted| pid == Some(wanted)) && self.netns.is_none_or(|wanted| wanted == netns)
+    }
+}
+
+/// What it takes to read a record.
+struct Reading<'x, S> {
+    shared: &'x Shared,
+    clock: &'x Clock,
+    connections: &'x mut Connections,
+    early: &'x mut Early,
+    lacking: &'x mut HashMap<u64, Instant>,
+    untracked: &'x mut Vec<u64>,
+    sink: &'x mut S,
+}
+
+impl<S: FnMut(Event<'_>)> Reading<'_, S> {
+    fn piece(&mut self, header: SegmentHeader, payload: &[u8]) {
+        if header.flags & flags::LISTENING != 0 {
+            self.early.hold(header, payload);
+            return;
+        }
+        self.segment(&header, payload);
+    }
+
+    fn segment(&mut self, header: &SegmentHeader, payload: &[u8]) {
+        if let Some(opened) = self.connections.passes(header) {
+            self.open(header, opened);
+            for (early, payload) in self.early.of(header) {
+                let told = self.told(&early, &payload);
+                (self.sink)(Event::Segment(told));
+            }
+        }
+        if !self.shared.wanted.is_all() && self.is_unwanted(header.cookie) {
+            return;
+        }
+        let told = self.told(header, payload);
+        (self.sink)(Event::Segment(told));
+    }
+
+    /// The connection's first piece.
+    fn open(&mut self, header: &SegmentHeader, opened: Event<'static>) {
+        let cookie = header.cookie;
+        if self.connections.lacks_owner(cookie) {
+            self.untracked.push(cookie);
+            let found = self.shared.resolver.found(cookie);
+            if let Some(found) = &found
+                && !self.shared.wanted.takes(found.pid, found.netns)
+            {
+                self.connections.refuse(cookie);
+                self.shared.refusals.refuse(ConnectionId(cookie));
+                return;
+            }
+            if let Some(pid) = found.and_then(|found| found.pid) {
+                let process =
+                    self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
+                if let Some(opened) = self.connections.owned(cookie, process, header.time_ns) {
+                    (self.sink)(opened);
+                    return;
+                }
+            }
+            if self.lacking.len() < MOST_LACKING {
+                self.lacking.insert(cookie, Instant::now());
+            }
+        }
+        (self.sink)(opened);
+    }
+
+    /// Where only some are wanted, those whose owner is not known yet are not told of either.
+    fn is_unwanted(&self, cookie: u64) -> bool {
+        self.connections.is_refused(cookie) || self.lacking.contains_key(&cookie)
+    }
+
+    fn told<'a>(&self, header: &SegmentHeader, payload: &'a [u8]) -> Segment<'a> {
+        let is = |bit: u8| header.flags & bit != 0;
+        Segment {
+            connection: ConnectionId(header.cookie),
+            ends: ends(header),
+            direction: direction(header),
+            seq: header.seq,
+            ack: is(flags::ACK).then_some(header.ack),
+            syn: is(flags::SYN),
+            fin: is(flags::FIN),
+            rst: is(flags::RST),
+            time_ns: self.clock.wall_ns(header.time_ns),
+            payload,
+            len: header.len,
+        }
+    }
+}
