@@ -13,7 +13,7 @@ pub const RING_TEMPLATE_BYTES: usize = 16 << 20;
 pub const fn ring_of(local_port: u16, remote_port: u16, mask: u32) -> u32 {
     let ports = (local_port as u32) << 16 | remote_port as u32;
     // Ports are given out in order, and often only every second one; the golden ratio spreads them.
-    ports.wrapping_mul(0x9e37_79b1) >> 16 & mask
+    ports.wrapping_mul(0x9e37_79b1) >> 24 & mask
 }
 
 #[cfg(test)]
