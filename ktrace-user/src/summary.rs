@@ -11,6 +11,9 @@ use crate::worker::Totals;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub connections: u64,
+    /// Of them, those that were not read, because their other end is shown, here or by another agent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     pub segments: u64,
     /// TCP payload that passed the sockets.
     pub bytes: u64,
@@ -31,6 +34,7 @@ impl Summary {
     /// Adds what a worker has seen.
     pub fn add(&mut self, totals: &Totals) {
         self.connections += totals.connections;
+        self.left_out += totals.left_out;
         self.segments += totals.segments;
         self.bytes += totals.bytes;
         self.frames += totals.frames;
@@ -52,6 +56,11 @@ impl Summary {
             *self.lost.entry(reason).or_default() += count;
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl fmt::Display for Summary {

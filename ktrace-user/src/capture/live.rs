@@ -13,7 +13,7 @@ use ktrace_common::{SegmentHeader, ends as watched, flags};
 
 use super::cgroup;
 use super::clock::{Clock, monotonic_ns};
-use super::connections::{Connections, direction, ends};
+use super::connections::{Connections, direction, ends, side};
 use super::existing::Found;
 use super::owners::Owners;
 use super::programs::{Maps, PROGRAMS, Programs, Settings};
@@ -42,7 +42,9 @@ pub struct LiveOptions {
     pub cgroup: Option<PathBuf>,
     /// Bytes of the ring buffer, rounded up to a power of two and whole pages; at most 1 GiB.
     pub ring_bytes: usize,
-    /// Brokers' ends of connections too (their local port is a Kafka port): a connection within the host is then seen twice.
+    /// Clients' ends of connections (their remote port is a Kafka port).
+    pub client_end: bool,
+    /// Brokers' ends of connections (their local port is a Kafka port). With both, a connection within the host is seen twice.
     pub broker_end: bool,
     /// The user's names for services.
     pub services: ServiceNames,
@@ -54,6 +56,7 @@ impl Default for LiveOptions {
             ports: PortSet::default(),
             cgroup: None,
             ring_bytes: 64 << 20,
+            client_end: true,
             broker_end: false,
             services: ServiceNames::default(),
         }
@@ -131,7 +134,8 @@ impl Live {
             ports: &options.ports,
             ring_bytes,
             wake_shift: wake_shift(ring_bytes),
-            ends: watched::CLIENT | if options.broker_end { watched::BROKER } else { 0 },
+            ends: if options.client_end { watched::CLIENT } else { 0 }
+                | if options.broker_end { watched::BROKER } else { 0 },
         })?;
         let cgroup = cgroup::open(options.cgroup.as_deref())
             .map_err(|source| CaptureError::Cgroup(Box::new(source)))?;
@@ -279,6 +283,7 @@ impl State {
         Segment {
             connection: ConnectionId(header.cookie),
             ends: ends(header),
+            side: side(header),
             direction: direction(header),
             seq: header.seq,
             ack: is(flags::ACK).then_some(header.ack),

@@ -1,15 +1,17 @@
 //! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ipnet::IpNet;
 
 use super::{Failure, Filter};
 use crate::capture::PortSet;
 use crate::export::{OtlpOptions, Output};
 use crate::hop::sampling::Sampling;
 use crate::summary::Summary;
-use crate::worker::WorkerOptions;
+use crate::worker::{Sides, WorkerOptions};
 
 /// What all three verbs take.
 #[derive(Args, Clone, Debug)]
@@ -48,6 +50,13 @@ pub struct Live {
     /// Only processes under this cgroup v2 directory [default: all]
     #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
     pub cgroup: Option<PathBuf>,
+    /// At which end of connections messages are shown: those of clients on this host, those of all clients of brokers on this
+    /// host, or both
+    #[arg(long, value_name = "SIDE", env = "KTRACE_SIDE", value_enum, default_value = "client")]
+    pub side: Sides,
+    /// Addresses of clients that have an agent of their own: left out at the broker's end. Repeatable, or separated by commas
+    #[arg(long, value_name = "CIDR", env = "KTRACE_AGENTS", value_delimiter = ',', value_parser = network)]
+    pub agents: Vec<IpNet>,
     /// Memory between kernel and agent, in bytes or with K or M
     #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", default_value = "64M", value_parser = bytes)]
     pub ring_size: usize,
@@ -86,12 +95,20 @@ impl Pipeline {
 
     #[must_use]
     pub fn worker(&self) -> WorkerOptions {
-        WorkerOptions { context: self.context.clone(), sampling: Sampling::new(self.sample) }
+        let sampling = Sampling::new(self.sample);
+        WorkerOptions { context: self.context.clone(), sampling, ..WorkerOptions::default() }
     }
 
     #[must_use]
     pub fn export(&self) -> OtlpOptions {
         OtlpOptions { url: self.otlp.clone() }
+    }
+}
+
+impl Live {
+    #[must_use]
+    pub fn worker(&self, pipeline: &Pipeline) -> WorkerOptions {
+        WorkerOptions { sides: self.side, agents: self.agents.clone(), ..pipeline.worker() }
     }
 }
 
@@ -138,6 +155,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "not of the form KEY=NAME".to_owned())
 }
 
+/// A single address is a network of its own.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "not a network such as 10.1.0.0/16, nor an address".to_owned())
+}
+
 fn bytes(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.strip_suffix(['K', 'k']) {
         Some(digits) => (digits, 1 << 10),
@@ -159,6 +182,16 @@ mod tests {
         for wrong in ["", "0", "4G", "99999999999999999999M", "-1", "K"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn networks() {
+        for (text, parsed) in
+            [("10.1.0.0/16", "10.1.0.0/16"), ("10.1.2.3", "10.1.2.3/32"), ("fd00::/8", "fd00::/8")]
+        {
+            assert_eq!(network(text).unwrap().to_string(), parsed);
+        }
+        assert!(network("10.1.0.0/33").is_err() && network("host").is_err());
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Hop {
         add("server.port", Some(port.clone()));
         add("network.peer.address", Some(broker));
         add("network.peer.port", Some(port));
+        if let Some(client) = &self.client {
+            add("client.address", Some(Value::Str(Arc::clone(&client.address))));
+            add("client.port", Some(Value::Int(client.port.into())));
+            add("ktrace.side", Some(text("broker")));
+        }
         match &self.kind {
             Kind::Produced { acks } => {
                 let acks = match acks {

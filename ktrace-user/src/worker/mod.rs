@@ -4,23 +4,56 @@
 //!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Span
 //! ```
 //!
-//! A worker owns its connections; no lock lies on the way of the bytes.
+//! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
+//! [`Shared`].
+
+mod listener;
+mod peer;
+mod shared;
+mod twins;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use ktrace_kafka as kafka;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
-use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{Head, Limits, Operation, Partition, Push, Scratch, Sink};
+use ktrace_kafka::{Limits, Push, Scratch};
 
-use crate::capture::{ConnectionId, Direction, Ends, Event, Segment};
-use crate::export::{Resource, Span, Value};
-use crate::hop::groups::{Groups, Speaker};
+use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
+use crate::export::Span;
+use crate::hop::Waiting;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
-use crate::hop::{Context, Hop, Kind, Other, Topic, TopicName, Waiting, identity};
 use crate::process::Process;
+use listener::{Listener, Told};
+use peer::{Peer, StandIns};
+pub use shared::Shared;
+use twins::Search;
+
+/// At which end of connections messages are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sides {
+    /// Those of clients on this host
+    #[default]
+    Client,
+    /// Those of all clients of brokers on this host
+    Broker,
+    /// Both; a connection within the host is shown once, as its client's
+    Both,
+}
+
+impl Sides {
+    /// Whether this end is shown.
+    #[must_use]
+    pub fn have(self, side: Side) -> bool {
+        match self {
+            Self::Client => side == Side::Client,
+            Self::Broker => side == Side::Broker,
+            Self::Both => true,
+        }
+    }
+}
 
 /// What the pipeline is told by the user.
 #[derive(Clone, Debug, Default)]
@@ -29,12 +62,17 @@ pub struct WorkerOptions {
     pub context: Vec<String>,
     /// Which traces are shown.
     pub sampling: Sampling,
+    pub sides: Sides,
+    /// Addresses of clients that have an agent of their own: it shows them, so their connections are left out at the broker's end.
+    pub agents: Vec<IpNet>,
 }
 
 /// What a worker has seen, as the summary tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub connections: u64,
+    /// Of them, those that are not read: their other end is shown, or their client has an agent of its own.
+    pub left_out: u64,
     pub segments: u64,
     pub bytes: u64,
     pub frames: u64,
@@ -66,12 +104,6 @@ const MAX_CONNECTIONS: usize = 128 << 10;
 /// back what it holds.
 const MAX_HELD_BYTES: usize = 512 << 20;
 
-/// Brokers whose cluster is remembered.
-const MAX_BROKERS: usize = 16 << 10;
-
-/// A longer group id is not kept.
-const MAX_GROUP_BYTES: usize = 1024;
-
 /// How often connections and waiting hops are looked through.
 const SWEEP_NS: u64 = 250_000_000;
 
@@ -79,6 +111,8 @@ const SWEEP_NS: u64 = 250_000_000;
 struct Connection {
     kafka: kafka::Connection,
     peer: Peer,
+    /// Nobody wants to know what it says: it is not read.
+    left_out: bool,
     /// When it was last heard of.
     last_ns: u64,
     /// By its process, or by both sides' FIN.
@@ -89,22 +123,10 @@ struct Connection {
     fin: (bool, bool),
 }
 
-/// Who speaks on a connection, and as whom.
-struct Peer {
-    ends: Ends,
-    broker_address: Arc<str>,
-    owner: Option<Arc<Process>>,
-    client_id: Option<Arc<str>>,
-    cluster_id: Option<Arc<str>>,
-    /// The group that was named on this very connection: many clients ask for records where they ask for their group.
-    /// `Some(None)` where there were several.
-    group: Option<Option<Arc<str>>>,
-    /// Of the client id where the process is not known.
-    stand_in: Option<Arc<Resource>>,
-}
-
 /// See the module.
 pub struct Worker {
+    sides: Sides,
+    agents: Vec<IpNet>,
     connections: HashMap<ConnectionId, Connection>,
     scratch: Scratch,
     told: Told,
@@ -113,26 +135,16 @@ pub struct Worker {
     held_bytes: usize,
 }
 
-/// What the connections of a worker share.
-struct Told {
-    topics: Topics,
-    groups: Groups,
-    clusters: HashMap<std::net::SocketAddr, Arc<str>>,
-    waiting: Waiting,
-    /// A topic that is waited for has been named.
-    named: bool,
-    sampling: Sampling,
-    /// The topic of the last record; that of the next is nearly always the same.
-    last_topic: Option<Arc<TopicName>>,
-    sink: Box<dyn FnMut(Span)>,
-}
-
 impl Worker {
-    /// `sink` gets every span.
+    /// `sink` gets every span. One worker for each ring, all with the same `shared`.
     ///
     /// # Errors
     /// Names the context format that is none.
-    pub fn new(options: WorkerOptions, sink: Box<dyn FnMut(Span)>) -> Result<Self, WantedError> {
+    pub fn new(
+        options: WorkerOptions,
+        shared: &Arc<Shared>,
+        sink: Box<dyn FnMut(Span) + Send>,
+    ) -> Result<Self, WantedError> {
         let wanted: Vec<Wanted> = options
             .context
             .iter()
@@ -143,16 +155,19 @@ impl Worker {
             .collect();
         let extractor = if wanted.is_empty() { Extractor::default() } else { Extractor::new(&wanted)? };
         Ok(Self {
+            sides: options.sides,
+            agents: options.agents,
             connections: HashMap::new(),
             scratch: Scratch::new(Limits::default(), extractor),
             told: Told {
+                shared: Arc::clone(shared),
+                both: options.sides == Sides::Both,
                 topics: Topics::default(),
-                groups: Groups::default(),
-                clusters: HashMap::new(),
+                topics_number: 0,
+                stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
-                named: false,
+                sought_hops: 0,
                 sampling: options.sampling,
-                last_topic: None,
                 sink,
             },
             totals: Totals::default(),
@@ -164,7 +179,7 @@ impl Worker {
     /// Takes an event.
     pub fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Opened { connection, ends, owner } => self.opened(connection, ends, owner),
+            Event::Opened { connection, ends, side, owner } => self.opened(connection, (ends, side), owner),
             Event::Segment(segment) => self.segment(&segment),
             Event::Closed { connection } => {
                 if let Some(connection) = self.connections.get_mut(&connection) {
@@ -200,12 +215,12 @@ impl Worker {
         totals
     }
 
-    fn opened(&mut self, id: ConnectionId, ends: Ends, owner: Option<Arc<Process>>) {
+    fn opened(&mut self, id: ConnectionId, (ends, side): (Ends, Side), owner: Option<Arc<Process>>) {
         if let Some(known) = self.connections.get_mut(&id)
             && known.peer.ends == ends
         {
-            if owner.is_some() {
-                known.peer.owner = owner;
+            if let Some(owner) = owner {
+                known.peer.owned(owner, &self.told.shared);
             }
             return;
         }
@@ -215,19 +230,21 @@ impl Worker {
             self.make_room();
         }
         self.totals.connections = self.totals.connections.saturating_add(1);
-        let broker_address = ends.broker.ip().to_canonical().to_string().into();
-        let peer = Peer {
-            ends,
-            broker_address,
-            owner,
-            client_id: None,
-            cluster_id: None,
-            group: None,
-            stand_in: None,
-        };
+        let mut peer = Peer::new(ends, side);
+        if let Some(owner) = owner {
+            peer.owned(owner, &self.told.shared);
+        }
+        let has_agent = |net: &IpNet| net.contains(&ends.client.ip());
+        let left_out = !self.sides.have(side) || (side == Side::Broker && self.agents.iter().any(has_agent));
+        if left_out {
+            self.totals.left_out = self.totals.left_out.saturating_add(1);
+        } else if self.sides == Sides::Both && side == Side::Broker {
+            peer.search = Search::begin();
+        }
         let connection = Connection {
             kafka: kafka::Connection::default(),
             peer,
+            left_out,
             last_ns: self.swept_ns,
             closed: false,
             reset: false,
@@ -244,7 +261,7 @@ impl Worker {
         }
         if !self.connections.contains_key(&segment.connection) {
             // Sources tell of a connection before its first segment, so this one was forgotten.
-            self.opened(segment.connection, segment.ends, None);
+            self.opened(segment.connection, (segment.ends, segment.side), None);
         }
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
@@ -265,7 +282,11 @@ impl Worker {
         let mut listener =
             Listener { id: segment.connection, peer: &mut connection.peer, told: &mut self.told };
         let scratch = &mut self.scratch;
-        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| kafka.push(scratch, push, &mut listener));
+        if !connection.left_out {
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+                kafka.push(scratch, push, &mut listener);
+            });
+        }
         if self.held_bytes > MAX_HELD_BYTES {
             weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| kafka.shed(&mut self.scratch));
         }
@@ -278,7 +299,7 @@ impl Worker {
         connection.closed |= connection.fin == (true, true);
         // Data after a reset says that the reset was none: TCP checks it after it was seen here.
         connection.reset = segment.rst || (connection.reset && segment.len == 0);
-        if self.told.named {
+        if self.told.has_news() {
             self.told.release(Some(segment.time_ns));
         }
     }
@@ -310,6 +331,9 @@ impl Worker {
                 kafka.give_up_holes(scratch, &mut listener);
             });
         }
+        for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {
+            Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
+        }
         self.told.release(Some(now_ns));
     }
 
@@ -333,6 +357,7 @@ impl Worker {
             self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
             connection.kafka.finish(&mut self.scratch, &mut listener);
+            listener.turn(None);
         }
     }
 }
@@ -342,206 +367,6 @@ fn weigh(held: &mut usize, kafka: &mut kafka::Connection, act: impl FnOnce(&mut 
     let before = kafka.held_bytes();
     act(kafka);
     *held = held.saturating_sub(before).saturating_add(kafka.held_bytes());
-}
-
-impl Told {
-    fn release(&mut self, now_ns: Option<u64>) {
-        self.named = false;
-        self.waiting.release(&self.topics, now_ns, |hop| (self.sink)(hop.span()));
-    }
-
-    fn topic(&mut self, topic: kafka::Topic<'_>) -> Topic {
-        match topic {
-            kafka::Topic::Name(name) => match &self.last_topic {
-                Some(last) if *last.name == *name => Topic::Named(Arc::clone(last)),
-                _ => {
-                    let topic = self.topics.named(name);
-                    self.last_topic = Some(Arc::clone(&topic));
-                    Topic::Named(topic)
-                }
-            },
-            kafka::Topic::Id(id) => self.topics.of(id).map_or(Topic::Id(id), Topic::Named),
-        }
-    }
-}
-
-impl Peer {
-    /// Kept as long as it stays the same.
-    fn client_id(&mut self, id: Option<&str>) -> Option<Arc<str>> {
-        if self.client_id.as_deref() != id {
-            self.client_id = id.map(Into::into);
-            self.stand_in = None;
-        }
-        self.client_id.clone()
-    }
-
-    fn speaker(&self) -> Speaker {
-        match &self.owner {
-            Some(process) if process.pid != 0 => Speaker::Process(process.pid),
-            _ => Speaker::Address(self.ends.client.ip()),
-        }
-    }
-
-    /// The process's, or what its client id says of it where there is none (a capture file).
-    fn resource(&mut self) -> Arc<Resource> {
-        if let Some(process) = &self.owner {
-            return Arc::clone(&process.resource);
-        }
-        let client_id = &self.client_id;
-        let resource = self.stand_in.get_or_insert_with(|| {
-            let name = client_id.as_deref().filter(|id| !id.is_empty()).unwrap_or("unknown_service");
-            Arc::new(Resource { attributes: vec![("service.name".into(), Value::Str(name.into()))] })
-        });
-        Arc::clone(resource)
-    }
-}
-
-fn other(context: &kafka::context::TraceContext<'_>) -> Option<Other> {
-    Some(Other { format: context.format, trace_id: context.trace_id, span_id: context.span_id? })
-}
-
-/// Makes hops of what a connection tells.
-struct Listener<'x> {
-    id: ConnectionId,
-    peer: &'x mut Peer,
-    told: &'x mut Told,
-}
-
-impl Listener<'_> {
-    fn cluster(&mut self, id: &str) {
-        if self.told.clusters.len() >= MAX_BROKERS {
-            self.told.clusters.clear();
-        }
-        let known = self.told.clusters.entry(self.peer.ends.broker).or_insert_with(|| id.into());
-        if **known != *id {
-            *known = id.into();
-        }
-        self.peer.cluster_id = Some(Arc::clone(known));
-    }
-
-    fn topic(&mut self, id: u128, name: &str) {
-        if self.told.topics.learn(id, name) && self.told.waiting.is_for(id) {
-            self.told.named = true;
-        }
-    }
-
-    fn group(&mut self, head: &Head<'_>, group: &str) {
-        if group.is_empty() || group.len() > MAX_GROUP_BYTES {
-            return;
-        }
-        let client_id = self.peer.client_id(head.client_id);
-        match &self.peer.group {
-            None => self.peer.group = Some(Some(group.into())),
-            Some(Some(known)) if **known != *group => self.peer.group = Some(None),
-            Some(_) => {}
-        }
-        self.told.groups.learn(self.peer.speaker(), client_id, group);
-    }
-
-    /// The group for which a client fetches, as far as it is known.
-    fn peer_group(&self, client_id: &Option<Arc<str>>) -> Option<Arc<str>> {
-        match &self.peer.group {
-            Some(group) => group.clone(),
-            None => self.told.groups.of(self.peer.speaker(), client_id.clone()),
-        }
-    }
-}
-
-impl Sink for Listener<'_> {
-    fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
-        match *event {
-            kafka::Event::Cluster { id } => self.cluster(id),
-            kafka::Event::Topic { id, name } => self.topic(id, name),
-            kafka::Event::Member(member) if member.state != kafka::MemberState::Leaving => {
-                self.group(head, member.group_id);
-            }
-            kafka::Event::Committed { group_id, transaction: None, .. } => self.group(head, group_id),
-            _ => {}
-        }
-    }
-
-    fn record(
-        &mut self,
-        head: &Head<'_>,
-        partition: &Partition<'_>,
-        _batch: &Batch<'_>,
-        record: &Record<'_>,
-    ) {
-        let client_id = self.peer.client_id(head.client_id);
-        let offset = (record.offset >= 0).then_some(record.offset);
-        let derived = match offset {
-            Some(offset) => identity::derived_trace_id(
-                partition.index,
-                offset,
-                record.timestamp_ms,
-                record.key,
-                record.value_len,
-            ),
-            None => identity::lone_trace_id(
-                partition.index,
-                head.request_seq,
-                head.correlation_id,
-                record.timestamp_ms,
-                record.offset_delta,
-            ),
-        };
-        let context = record.context.context;
-        if !self.told.sampling.keeps(context.map_or(derived, |context| context.trace_id)) {
-            return;
-        }
-        let response = head.response;
-        let (kind, start_ns, end_ns) = match partition.operation {
-            Operation::Produce { acks } => (
-                Kind::Produced { acks },
-                head.request_start_ns,
-                response.map_or(head.request_end_ns, |response| response.end_ns),
-            ),
-            Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
-                let Some(response) = response else { return };
-                let (group, lag) = match partition.operation {
-                    Operation::Fetch { high_watermark, .. } if high_watermark >= 0 => {
-                        let behind = high_watermark.saturating_sub(record.offset).saturating_sub(1);
-                        (self.peer_group(&client_id), Some(behind.max(0)))
-                    }
-                    Operation::ShareFetch { group_id: Some(group), .. } => (Some(group.into()), None),
-                    _ => (self.peer_group(&client_id), None),
-                };
-                let delivery =
-                    identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
-                (Kind::Delivered { group, lag, delivery }, response.start_ns, response.end_ns)
-            }
-        };
-        if self.peer.cluster_id.is_none() {
-            self.peer.cluster_id = self.told.clusters.get(&self.peer.ends.broker).cloned();
-        }
-        let hop = Hop {
-            kind,
-            topic: self.told.topic(partition.topic),
-            partition: partition.index,
-            offset,
-            timestamp_ms: record.timestamp_ms,
-            value_len: record.value_len,
-            context: context.map(|context| Context {
-                format: context.format,
-                trace_id: context.trace_id,
-                span_id: context.span_id,
-                state: context.state.map(Into::into),
-                others: record.context.others.iter().filter_map(other).collect(),
-            }),
-            derived,
-            error: partition.error,
-            client_id,
-            cluster_id: self.peer.cluster_id.clone(),
-            broker_address: Arc::clone(&self.peer.broker_address),
-            broker_port: self.peer.ends.broker.port(),
-            start_ns,
-            end_ns,
-            resource: self.peer.resource(),
-        };
-        if let Some(hop) = self.told.waiting.pass(self.id, end_ns, hop) {
-            (self.told.sink)(hop.span());
-        }
-    }
 }
 
 #[cfg(test)]
