@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ktrace_kafka::context::formats;
 
+use super::lookout::Lookout;
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
 use crate::capture::{Live as Source, LiveOptions, Side};
@@ -26,7 +27,8 @@ pub fn watch(
 ) -> Result<(), Failure> {
     told.check()?;
     // What the user got wrong comes before what the host lacks.
-    let shared = Arc::default();
+    let shared = Arc::new(Shared::default());
+    let limits = live.limits(&shared, sinks.len())?;
     let kept = Arc::default();
     let mut worker = worker(pipeline, live.worker(pipeline), &shared, &sinks, &kept)?;
     let options = LiveOptions {
@@ -41,10 +43,12 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
+    let lookout = Lookout::start(shared, source.counter_reader(), limits)?;
     eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     let seen = source.run(stop, |event| worker.event(event));
     let mut summary = Summary::default();
     summary.add(&worker.finish());
+    lookout.finish();
     summary.spans = kept.load(Ordering::Relaxed);
     let (lost, exported) = sinks.finish(FLUSH, false);
     summary.add_lost(lost);

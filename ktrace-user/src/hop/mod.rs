@@ -111,6 +111,8 @@ pub struct Hop {
     pub broker_port: u16,
     /// Where the hop was seen at the broker's end: the client.
     pub client: Option<Client>,
+    /// Bytes of its connection are missing right before it.
+    pub truncated: bool,
     /// Nanoseconds since 1970.
     pub start_ns: u64,
     /// Nanoseconds since 1970.

@@ -113,6 +113,7 @@ impl Hop {
             Some(context) => add("ktrace.context.format", Some(text(context.format))),
             None => add("ktrace.derived", Some(Value::Bool(true))),
         }
+        add("ktrace.truncated", self.truncated.then_some(Value::Bool(true)));
         if let Status::Error(name) = status {
             add("error.type", Some(Value::Str(Arc::clone(name))));
         }

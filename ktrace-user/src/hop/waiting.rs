@@ -33,6 +33,18 @@ impl Waiting {
         self.unnamed
     }
 
+    /// Hops that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hops.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hops.is_empty()
+    }
+
     /// The topics whose names are waited for.
     pub fn topics(&self) -> impl Iterator<Item = u128> {
         self.topics.iter().copied()
@@ -128,6 +140,7 @@ mod tests {
             broker_address: "127.0.0.1".into(),
             broker_port: 9092,
             client: None,
+            truncated: false,
             start_ns: 0,
             end_ns: 0,
             resource: Arc::new(Resource::default()),

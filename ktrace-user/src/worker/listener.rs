@@ -6,6 +6,7 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
+use super::losses;
 use super::peer::{Peer, StandIns};
 use super::shared::Shared;
 use super::twins::Place;
@@ -33,7 +34,11 @@ pub(super) struct Told {
     pub waiting: Waiting,
     /// Hops held while the other ends of their connections are sought.
     pub sought_hops: usize,
+    /// What the user wants.
     pub sampling: Sampling,
+    /// What the CPU limit leaves of that.
+    pub within_cpu: Sampling,
+    pub own_losses: losses::Own,
     pub sink: Box<dyn FnMut(Span) + Send>,
 }
 
@@ -137,6 +142,11 @@ impl Sink for Listener<'_> {
             }
         }
         self.peer.exchanges = self.peer.exchanges.saturating_add(1);
+        self.peer.missed.exchange();
+    }
+
+    fn missed(&mut self, bytes: u64) {
+        self.peer.missed.gap(bytes);
     }
 
     fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
@@ -181,7 +191,11 @@ impl Sink for Listener<'_> {
             ),
         };
         let context = record.context.context;
-        if !self.told.sampling.keeps(context.map_or(derived, |context| context.trace_id)) {
+        let trace_id = context.map_or(derived, |context| context.trace_id);
+        if !self.told.within_cpu.keeps(trace_id) {
+            if self.told.sampling.keeps(trace_id) {
+                self.told.own_losses.cpu_limit = self.told.own_losses.cpu_limit.saturating_add(1);
+            }
             return;
         }
         let response = head.response;
@@ -228,6 +242,7 @@ impl Sink for Listener<'_> {
             broker_address: Arc::clone(&self.peer.broker_address),
             broker_port: self.peer.ends.broker.port(),
             client: client.map(|address| Client { address, port: self.peer.ends.client.port() }),
+            truncated: self.peer.missed.show(),
             start_ns,
             end_ns,
             resource: self.peer.resource(&mut self.told.stand_ins),

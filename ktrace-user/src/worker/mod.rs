@@ -8,17 +8,22 @@
 //! [`Shared`].
 
 mod listener;
+mod losses;
+mod memory;
 mod peer;
 mod shared;
+mod throttle;
 mod twins;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 use ktrace_kafka as kafka;
+use ktrace_kafka::connection::Speaks;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
-use ktrace_kafka::{Limits, Push, Scratch};
+use ktrace_kafka::{Push, Scratch};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::export::Span;
@@ -27,8 +32,11 @@ use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
 use crate::process::Process;
 use listener::{Listener, Told};
+pub use losses::{LossLines, Lossy, keep_lossiest};
+pub use memory::budget;
 use peer::{Peer, StandIns};
 pub use shared::Shared;
+pub use throttle::Throttle;
 use twins::Search;
 
 /// At which end of connections messages are shown.
@@ -79,6 +87,12 @@ pub struct Totals {
     pub exchanges: u64,
     pub batches: u64,
     pub records: u64,
+    /// Frames of raw SASL tokens.
+    pub sasl_tokens: u64,
+    /// TLS connections, by service.
+    pub tls: BTreeMap<String, u64>,
+    /// The connections that lost most bytes.
+    pub lossy: Vec<Lossy>,
     /// What did not become spans, by reason.
     pub lost: BTreeMap<&'static str, u64>,
     /// What could not be read, by reason.
@@ -100,9 +114,14 @@ const HOLE_NS: u64 = 10_000_000_000;
 /// should they speak again, they are read from their next whole exchange on.
 const MAX_CONNECTIONS: usize = 128 << 10;
 
-/// Bytes of frames, requests and early segments that all connections together hold. Past it, the one that takes more gives
-/// back what it holds.
-const MAX_HELD_BYTES: usize = 512 << 20;
+/// A connection that holds less is not worth shedding.
+const LIGHT_BYTES: usize = 4096;
+
+/// With fewer connections, forgetting some gives nothing.
+const FEW_CONNECTIONS: usize = 64;
+
+/// The process of a TLS connection may come to be known for so long before it is counted without.
+const OWNER_NS: u64 = 1_000_000_000;
 
 /// How often connections and waiting hops are looked through.
 const SWEEP_NS: u64 = 250_000_000;
@@ -113,6 +132,8 @@ struct Connection {
     peer: Peer,
     /// Nobody wants to know what it says: it is not read.
     left_out: bool,
+    /// It was found to be TLS.
+    is_tls: bool,
     /// When it was last heard of.
     last_ns: u64,
     /// By its process, or by both sides' FIN.
@@ -133,6 +154,9 @@ pub struct Worker {
     totals: Totals,
     swept_ns: u64,
     held_bytes: usize,
+    held_told: memory::Told,
+    /// TLS connections that are not counted yet, with the time when they were found.
+    tls: Vec<(ConnectionId, u64)>,
 }
 
 impl Worker {
@@ -153,12 +177,13 @@ impl Worker {
                 None => Wanted::Format(name.clone()),
             })
             .collect();
+        shared.workers.fetch_add(1, Ordering::Relaxed);
         let extractor = if wanted.is_empty() { Extractor::default() } else { Extractor::new(&wanted)? };
         Ok(Self {
             sides: options.sides,
             agents: options.agents,
             connections: HashMap::new(),
-            scratch: Scratch::new(Limits::default(), extractor),
+            scratch: Scratch::new(shared.memory.limits(), extractor),
             told: Told {
                 shared: Arc::clone(shared),
                 both: options.sides == Sides::Both,
@@ -168,11 +193,15 @@ impl Worker {
                 waiting: Waiting::default(),
                 sought_hops: 0,
                 sampling: options.sampling,
+                within_cpu: options.sampling,
+                own_losses: losses::Own::default(),
                 sink,
             },
             totals: Totals::default(),
             swept_ns: 0,
             held_bytes: 0,
+            held_told: memory::Told::default(),
+            tls: Vec::new(),
         })
     }
 
@@ -200,6 +229,8 @@ impl Worker {
             self.forget(id);
         }
         self.told.release(None);
+        self.held_told.tell(&self.told.shared.memory, 0, true);
+        self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
         let Self { mut totals, scratch: Scratch { counters, .. }, told, .. } = self;
         totals.frames = counters.frames;
         totals.exchanges = counters.exchanges;
@@ -208,6 +239,9 @@ impl Worker {
         totals.lost = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();
         totals.lost.insert("gap_bytes", counters.gap_bytes);
         totals.lost.insert("topic_unnamed", told.waiting.unnamed());
+        totals.lost.insert("connection_forgotten", told.own_losses.forgotten);
+        totals.lost.insert("cpu_limit", told.own_losses.cpu_limit);
+        totals.sasl_tokens = counters.sasl_tokens;
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
         totals.lost.retain(|_, count| *count > 0);
@@ -245,6 +279,7 @@ impl Worker {
             kafka: kafka::Connection::default(),
             peer,
             left_out,
+            is_tls: false,
             last_ns: self.swept_ns,
             closed: false,
             reset: false,
@@ -287,8 +322,9 @@ impl Worker {
                 kafka.push(scratch, push, &mut listener);
             });
         }
-        if self.held_bytes > MAX_HELD_BYTES {
-            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| kafka.shed(&mut self.scratch));
+        if !connection.is_tls && connection.kafka.speaks() == Speaks::Tls {
+            connection.is_tls = true;
+            self.tls.push((segment.connection, segment.time_ns));
         }
         if segment.fin {
             match segment.direction {
@@ -302,6 +338,75 @@ impl Worker {
         if self.told.has_news() {
             self.told.release(Some(segment.time_ns));
         }
+        self.weigh_all(false);
+    }
+
+    /// Tells the other workers what this one holds, and gives some of it back where all hold too much and this one more than
+    /// its part.
+    fn weigh_all(&mut self, at_once: bool) {
+        let bytes = self.weight();
+        let Shared { memory, workers, .. } = &*self.told.shared;
+        if !self.held_told.tell(memory, bytes, at_once) || !memory.is_over() {
+            return;
+        }
+        if bytes > memory.budget() / workers.load(Ordering::Relaxed).max(1) {
+            self.make_light(bytes.saturating_sub(memory.surplus()));
+            self.held_told.tell(&self.told.shared.memory, self.weight(), true);
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let hops = self.told.waiting.len().saturating_add(self.told.sought_hops);
+        self.held_bytes
+            .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
+            .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
+    }
+
+    /// Gives back what is held until no more than `wanted` bytes are: see [`memory`] for what goes first.
+    fn make_light(&mut self, wanted: usize) {
+        let mut heavy: Vec<(usize, ConnectionId)> = self
+            .connections
+            .iter()
+            .map(|(id, connection)| (connection.kafka.held_bytes(), *id))
+            .filter(|(bytes, _)| *bytes > LIGHT_BYTES)
+            .collect();
+        heavy.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, id) in heavy {
+            if self.weight() <= wanted {
+                return;
+            }
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let scratch = &mut self.scratch;
+            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+                kafka.give_up_holes(scratch, &mut listener);
+                kafka.shed(scratch);
+            });
+            connection.peer.missed.messages();
+        }
+        if self.weight() <= wanted {
+            return;
+        }
+        for (id, connection) in &mut self.connections {
+            Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(None);
+        }
+        self.told.release(None);
+        if self.weight() > wanted && self.connections.len() > FEW_CONNECTIONS {
+            self.make_room();
+        }
+    }
+
+    /// Counts TLS connections by service, when their processes have had time to become known.
+    fn count_tls(&mut self, now_ns: u64) {
+        let Self { tls, connections, totals, told, .. } = self;
+        tls.retain(|(id, since_ns)| {
+            let Some(Connection { peer, .. }) = connections.get(id) else { return false };
+            if !peer.is_owned() && now_ns.saturating_sub(*since_ns) < OWNER_NS {
+                return true;
+            }
+            count_tls(&peer.service(), totals, &told.shared);
+            false
+        });
     }
 
     fn tick(&mut self, now_ns: u64) {
@@ -335,6 +440,11 @@ impl Worker {
             Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
         }
         self.told.release(Some(now_ns));
+        let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
+        self.told.within_cpu = self.told.sampling.and(cpu);
+        self.count_tls(now_ns);
+        self.weigh_all(true);
+        self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
     }
 
     /// Forgets the half of the connections that was silent longest.
@@ -347,6 +457,8 @@ impl Worker {
             .iter()
             .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
             .collect();
+        let forgotten = &mut self.told.own_losses.forgotten;
+        *forgotten = forgotten.saturating_add(silent.len() as u64);
         for id in silent {
             self.forget(id);
         }
@@ -358,8 +470,30 @@ impl Worker {
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.turn(None);
+            let Peer { missed, ends, .. } = &connection.peer;
+            if missed.gaps > 0 {
+                let lossy = Lossy {
+                    service: connection.peer.service(),
+                    client: ends.client.to_string(),
+                    broker: ends.broker.to_string(),
+                    gaps: missed.gaps,
+                    gap_bytes: missed.bytes,
+                };
+                keep_lossiest(&mut self.totals.lossy, [lossy]);
+            }
+            if connection.is_tls
+                && let Some(at) = self.tls.iter().position(|(pending, _)| *pending == id)
+            {
+                self.tls.swap_remove(at);
+                count_tls(&connection.peer.service(), &mut self.totals, &self.told.shared);
+            }
         }
     }
+}
+
+fn count_tls(service: &str, totals: &mut Totals, shared: &Shared) {
+    shared::count(&mut totals.tls, service);
+    shared.count_tls(service);
 }
 
 /// Does something to a connection, and keeps the sum of what all connections hold right.

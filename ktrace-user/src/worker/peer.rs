@@ -42,6 +42,8 @@ pub(super) struct Peer {
     is_broker: Option<(u64, bool)>,
     /// Of the client id where the process is not known.
     stand_in: Option<Arc<Resource>>,
+    /// What is missing of the connection.
+    pub missed: Missed,
     /// Exchanges seen.
     pub exchanges: u32,
     /// Of the broker's end, for the client's.
@@ -65,6 +67,7 @@ impl Peer {
             group: None,
             is_broker: None,
             stand_in: None,
+            missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
         }
@@ -169,6 +172,11 @@ impl Peer {
         Arc::clone(self.stand_in.get_or_insert_with(|| stand_ins.of(client_id.clone(), software.clone())))
     }
 
+    /// Whether the client's process is known.
+    pub fn is_owned(&self) -> bool {
+        self.owner.is_some()
+    }
+
     /// What to call the client where no span does: its service, or its address where that is not known.
     pub fn service(&self) -> String {
         match (&self.owner, &self.client_id) {
@@ -176,6 +184,52 @@ impl Peer {
             (None, Some(id)) if !id.is_empty() => id.as_ref().to_owned(),
             (None, _) => self.ends.client.ip().to_canonical().to_string(),
         }
+    }
+}
+
+/// What is missing of a connection, and whose spans say so: those of the first exchange with messages behind it.
+#[derive(Default)]
+pub(super) struct Missed {
+    pub gaps: u64,
+    pub bytes: u64,
+    mark: Mark,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Mark {
+    #[default]
+    Nothing,
+    /// The next message bears it.
+    Due,
+    /// The messages of the exchange at hand bear it.
+    Given,
+}
+
+impl Missed {
+    pub fn gap(&mut self, bytes: u64) {
+        self.gaps = self.gaps.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.mark = Mark::Due;
+    }
+
+    /// Messages were given up, whose bytes were there.
+    pub fn messages(&mut self) {
+        self.mark = Mark::Due;
+    }
+
+    /// An exchange begins.
+    pub fn exchange(&mut self) {
+        if self.mark == Mark::Given {
+            self.mark = Mark::Nothing;
+        }
+    }
+
+    /// A message is shown. Returns whether it is marked.
+    pub fn show(&mut self) -> bool {
+        if self.mark == Mark::Due {
+            self.mark = Mark::Given;
+        }
+        self.mark == Mark::Given
     }
 }
 

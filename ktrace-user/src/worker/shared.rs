@@ -2,13 +2,17 @@
 //!
 //! Locks are short, and none lies on the way of every record: see [`Numbered`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::losses::Losses;
+use super::memory::Memory;
 use super::twins::Twins;
 use crate::hop::groups::Groups;
 use crate::hop::numbered::Numbered;
+use crate::hop::sampling::Sampling;
 use crate::hop::topics::TopicIds;
 use crate::process::Process;
 
@@ -23,6 +27,54 @@ pub struct Shared {
     pub(super) clusters: Numbered<Clusters>,
     pub(super) brokers: Numbered<Brokers>,
     pub(super) twins: Twins,
+    pub(super) memory: Memory,
+    pub(super) losses: Losses,
+    /// The threshold of the traces that are kept within the CPU limit.
+    pub(super) cpu_threshold: AtomicU64,
+    pub(super) workers: AtomicUsize,
+    tls: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Services whose TLS connections are counted by name.
+const MAX_SERVICES: usize = 1024;
+
+impl Shared {
+    /// All workers together may hold so much: see [`super::budget`]. Before the first worker.
+    pub fn may_hold(&self, bytes: usize) {
+        self.memory.set(bytes);
+    }
+
+    /// How large the process is, and how large it may be.
+    pub fn regulate_memory(&self, resident: usize, allowed: usize) {
+        self.memory.regulate(resident, allowed);
+    }
+
+    /// Of the traces that the user wants, only these are shown from now on.
+    pub fn keep(&self, sampling: Sampling) {
+        self.cpu_threshold.store(sampling.threshold(), Ordering::Relaxed);
+    }
+
+    /// What the workers have lost so far, by reason.
+    pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.losses.so_far()
+    }
+
+    /// TLS connections so far, by service.
+    #[must_use]
+    pub fn tls(&self) -> BTreeMap<String, u64> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn count_tls(&self, service: &str) {
+        count(&mut self.tls.lock().unwrap_or_else(PoisonError::into_inner), service);
+    }
+}
+
+/// One more of this service.
+pub(super) fn count(services: &mut BTreeMap<String, u64>, service: &str) {
+    let full = services.len() >= MAX_SERVICES && !services.contains_key(service);
+    let count = services.entry(if full { "other services" } else { service }.to_owned()).or_default();
+    *count = count.saturating_add(1);
 }
 
 /// The cluster of each broker.
