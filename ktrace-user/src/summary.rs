@@ -5,12 +5,15 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::worker::Totals;
+use crate::worker::{Lossy, Totals, keep_lossiest};
 
 /// One JSON object; every count is 0 where nothing was seen, and a reason is there only where it occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub connections: u64,
+    /// Of them, those that were not read, because their other end is shown, here or by another agent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     pub segments: u64,
     /// TCP payload that passed the sockets.
     pub bytes: u64,
@@ -20,7 +23,15 @@ pub struct Summary {
     pub records: u64,
     /// Spans that filters and sampling have let through.
     pub spans: u64,
+    /// Frames of raw SASL tokens, which are never kept.
+    pub sasl_tokens: u64,
+    /// TLS connections, which are not read, by service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tls: BTreeMap<String, u64>,
     pub lost: BTreeMap<&'static str, u64>,
+    /// The connections that lost most bytes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lossy: Vec<Lossy>,
     pub malformed: BTreeMap<&'static str, u64>,
     /// Of `malformed.context`, those of each format of trace context.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -31,6 +42,7 @@ impl Summary {
     /// Adds what a worker has seen.
     pub fn add(&mut self, totals: &Totals) {
         self.connections += totals.connections;
+        self.left_out += totals.left_out;
         self.segments += totals.segments;
         self.bytes += totals.bytes;
         self.frames += totals.frames;
@@ -38,6 +50,11 @@ impl Summary {
         self.batches += totals.batches;
         self.records += totals.records;
         self.add_lost(totals.lost.iter().map(|(reason, count)| (*reason, *count)));
+        self.sasl_tokens += totals.sasl_tokens;
+        for (service, count) in &totals.tls {
+            *self.tls.entry(service.clone()).or_default() += count;
+        }
+        keep_lossiest(&mut self.lossy, totals.lossy.iter().cloned());
         for (reason, count) in &totals.malformed {
             *self.malformed.entry(reason).or_default() += count;
         }
@@ -54,6 +71,11 @@ impl Summary {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -62,6 +84,11 @@ impl fmt::Display for Summary {
             self.connections, self.segments, self.bytes, self.frames, self.exchanges
         )?;
         write!(f, "{} batches, {} records, {} spans", self.batches, self.records, self.spans)?;
+        if !self.tls.is_empty() {
+            let services: Vec<_> =
+                self.tls.iter().map(|(service, count)| format!("{count} of {service}")).collect();
+            write!(f, "\nTLS connections, not read yet: {}", services.join(", "))?;
+        }
         for (what, reasons) in [
             ("lost", &self.lost),
             ("malformed", &self.malformed),
@@ -92,7 +119,7 @@ mod tests {
         );
         assert_eq!(
             serde_json::to_string(&summary).unwrap(),
-            r#"{"connections":1,"segments":0,"bytes":900,"frames":0,"exchanges":0,"batches":0,"records":3,"spans":2,"lost":{"snaplen":4},"malformed":{}}"#
+            r#"{"connections":1,"segments":0,"bytes":900,"frames":0,"exchanges":0,"batches":0,"records":3,"spans":2,"sasl_tokens":0,"lost":{"snaplen":4},"malformed":{}}"#
         );
     }
 }

@@ -97,7 +97,7 @@ impl Capture {
             live.run(&until, |event| {
                 let mut seen = into.lock().unwrap();
                 match event {
-                    Event::Opened { connection, ends, owner } => {
+                    Event::Opened { connection, ends, owner, .. } => {
                         let owner = owner.map(|owner| owner.pid);
                         seen.entry(connection).or_default().ends.push((ends, owner));
                     }

@@ -18,6 +18,7 @@ mod requests;
 mod responses;
 mod sasl;
 mod session;
+mod tls;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -151,6 +152,8 @@ struct Exchanges {
     confirmed_client_id: Option<Arc<str>>,
     session: Session,
     speaks: Speaks,
+    /// Of a connection whose beginning was not seen.
+    tls: tls::Records,
     tokens: Tokens,
     /// Something of the client's was seen, or missed.
     has_asked: bool,
@@ -174,6 +177,7 @@ impl Default for Connection {
                 confirmed_client_id: None,
                 session: Session::default(),
                 speaks: Speaks::Unknown,
+                tls: tls::Records::default(),
                 tokens: Tokens::default(),
                 has_asked: false,
                 missed_requests: false,
@@ -339,14 +343,26 @@ impl Connection {
     }
 }
 
-fn count_gap(piece: Piece<'_>, counters: &mut Counters) -> bool {
-    let Piece::Gap { bytes } = piece else { return false };
+/// The bytes of a gap, counted.
+fn count_gap(piece: Piece<'_>, counters: &mut Counters) -> Option<u64> {
+    let Piece::Gap { bytes } = piece else { return None };
     counters.lose(Lost::Gap);
     counters.gap_bytes = counters.gap_bytes.saturating_add(bytes);
-    true
+    Some(bytes)
 }
 
 impl Exchanges {
+    /// Whether a connection whose beginning was not seen turns out to be TLS.
+    fn is_tls_amid(&mut self, piece: Piece<'_>) -> bool {
+        if let Piece::Data { bytes, .. } = piece
+            && self.speaks == Speaks::Unknown
+            && self.tls.see(bytes)
+        {
+            self.speaks = Speaks::Tls;
+        }
+        self.speaks == Speaks::Tls
+    }
+
     /// Waits no longer for the responses of the oldest requests.
     fn give_up(&mut self, count: usize, counters: &mut Counters) {
         for passed_over in self.pending.drain(..count.min(self.pending.len())) {

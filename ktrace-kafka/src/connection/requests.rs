@@ -3,7 +3,7 @@
 use super::exchange::{self, is_read};
 use super::pending::Pending;
 use super::sasl::{self, Sent};
-use super::{Exchanges, Scratch, Session, Speaks, count_gap};
+use super::{Exchanges, Scratch, Session, Speaks, count_gap, tls};
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::key;
 use crate::protocol::header::{self, RequestHeader};
@@ -21,7 +21,8 @@ pub struct Requests<'x, S> {
 impl<S: Sink> Requests<'_, S> {
     pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
         self.exchanges.has_asked = true;
-        if count_gap(piece, &mut self.scratch.counters) {
+        if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
+            self.sink.missed(bytes);
             self.exchanges.missed_requests = true;
             // It may have taken a Fetch that moved the consumer elsewhere.
             self.exchanges.session = Session::default();
@@ -29,6 +30,9 @@ impl<S: Sink> Requests<'_, S> {
         let Some(framer) = framer else { return };
         if framer.is_searching() {
             self.exchanges.missed_requests = true;
+            if self.exchanges.is_tls_amid(piece) {
+                return;
+            }
         }
         if let Piece::Data { bytes, .. } = piece
             && framer.held_bytes() == 0
@@ -51,7 +55,7 @@ impl<S: Sink> Requests<'_, S> {
         {
             return;
         }
-        if is_tls(bytes) {
+        if tls::is_handshake(bytes) {
             self.exchanges.speaks = Speaks::Tls;
         } else if !RequestHeader::may_begin(bytes) {
             if sasl::begins_with_gssapi(bytes) {
@@ -61,11 +65,6 @@ impl<S: Sink> Requests<'_, S> {
             }
         }
     }
-}
-
-/// A TLS record of the handshake: type 22, version 3.x.
-fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [22, 3, 0..=4, ..])
 }
 
 impl<S: Sink> Reader for Requests<'_, S> {

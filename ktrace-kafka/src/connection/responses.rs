@@ -25,12 +25,16 @@ pub struct Responses<'x, S> {
 
 impl<S: Sink> Responses<'_, S> {
     pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
-        if count_gap(piece, &mut self.scratch.counters) {
+        if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
+            self.sink.missed(bytes);
             self.exchanges.missed_responses = true;
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
             self.exchanges.missed_responses = true;
+            if self.exchanges.is_tls_amid(piece) {
+                return;
+            }
         }
         framer.push(piece, max_bytes, self);
     }

@@ -75,6 +75,8 @@ pub struct Partition<'a> {
 pub trait Sink {
     /// A request got its response (or needs none).
     fn exchange(&mut self, _head: &Head<'_>) {}
+    /// Bytes of the connection are missing, before what is told next: messages may be among them.
+    fn missed(&mut self, _bytes: u64) {}
     /// Something that its request and response say, beside records.
     fn event(&mut self, _head: &Head<'_>, _event: &Event<'_>) {}
     /// One message of a Produce request, or of a Fetch or ShareFetch response.

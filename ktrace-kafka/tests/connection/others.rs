@@ -68,6 +68,53 @@ fn who_speaks_first_is_no_broker() {
     }
 }
 
+/// What passes a connection whose beginning was not seen, in segments of at most so many bytes.
+fn amid(said: &[Said], cut: usize) -> (Speaks, u64, Vec<String>) {
+    let mut observed = Observed::default();
+    for part in segments(said, 5, |len| len.min(cut)).iter().filter(|part| !part.syn) {
+        observed.push(part);
+    }
+    let speaks = observed.connection.speaks();
+    let (lines, scratch) = observed.finish();
+    (speaks, losses(&scratch, &[Lost::Tls]), lines)
+}
+
+/// Records of application data, and an alert at the end.
+#[test]
+fn tls_is_recognised_in_its_middle_too() {
+    let record = |kind: u8, len: u16| {
+        let body = (0..len).map(|at| (at % 251) as u8);
+        [kind, 3, 3].into_iter().chain(len.to_be_bytes()).chain(body).collect::<Vec<_>>()
+    };
+    let request = [record(23, 200), record(23, 5000)].concat();
+    for said in [
+        &[client(request.clone()), broker(record(23, 16_401)), client(request.clone())][..],
+        &[client(record(23, 40)), client(record(23, 40))],
+        &[broker(record(23, 40)), broker([record(23, 300), record(21, 26)].concat())],
+    ] {
+        for cut in [usize::MAX, 1448] {
+            assert_eq!(amid(said, cut), (Speaks::Tls, 1, vec![]), "{cut}");
+        }
+    }
+    // One segment may be chance, and what is not records all along is none.
+    assert_eq!(amid(&[client(request.clone())], usize::MAX).0, Speaks::Unknown);
+    let almost = [record(23, 200), b"other bytes".to_vec()].concat();
+    assert_eq!(amid(&[client(almost.clone()), client(almost)], usize::MAX).0, Speaks::Unknown);
+}
+
+/// A value may hold whatever looks like TLS.
+#[test]
+fn kafka_in_its_middle_is_not_tls() {
+    let said = [
+        client(vec![23, 3, 3, 0, 2, 9, 9]),
+        client(produce(9, 3, -1, batch(&three(0), Compression::None))),
+        broker(produced(9, 3, 100, 0)),
+        client(vec![23, 3, 3, 0, 2, 9, 9]),
+    ];
+    let (speaks, tls, lines) = amid(&said, usize::MAX);
+    assert_eq!((speaks, tls, lines.len()), (Speaks::Kafka, 0, 3));
+}
+
 /// A response whose request was not captured is no greeting: the broker acknowledges what was never seen.
 #[test]
 fn a_lost_first_request_is_no_silence() {

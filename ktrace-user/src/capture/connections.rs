@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ktrace_common::{SegmentHeader, flags};
 
-use super::{ConnectionId, Direction, Ends, Event};
+use super::{ConnectionId, Direction, Ends, Event, Side};
 use crate::process::Process;
 
 /// Connections remembered at a time: twice as many sockets as the kernel side tracks.
@@ -25,7 +25,7 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct Connection {
     /// Known from the first segment on.
-    ends: Option<Ends>,
+    ends: Option<(Ends, Side)>,
     /// Kernel time of the first segment.
     opened_ns: u64,
     owner: Option<Arc<Process>>,
@@ -41,9 +41,9 @@ impl Connections {
     pub(super) fn owned(&mut self, cookie: u64, owner: Arc<Process>, now_ns: u64) -> Option<Event<'static>> {
         let connection = self.entry(cookie, now_ns);
         let known = connection.owner.replace(Arc::clone(&owner));
-        let ends = connection.ends?;
+        let (ends, side) = connection.ends?;
         let same = known.is_some_and(|known| Arc::ptr_eq(&known, &owner));
-        (!same).then_some(Event::Opened { connection: ConnectionId(cookie), ends, owner: Some(owner) })
+        (!same).then_some(Event::Opened { connection: ConnectionId(cookie), ends, side, owner: Some(owner) })
     }
 
     /// A process has connected the socket at `time_ns`. Gives `Opened` if its first segment was faster than this word of it.
@@ -68,10 +68,11 @@ impl Connections {
         if connection.ends.is_some() {
             return None;
         }
-        let ends = ends(header);
-        connection.ends = Some(ends);
+        let (ends, side) = (ends(header), side(header));
+        connection.ends = Some((ends, side));
         connection.opened_ns = header.time_ns;
-        Some(Event::Opened { connection: ConnectionId(header.cookie), ends, owner: connection.owner.clone() })
+        let owner = connection.owner.clone();
+        Some(Event::Opened { connection: ConnectionId(header.cookie), ends, side, owner })
     }
 
     /// The socket is closed. Gives `Closed` if the connection was opened.
@@ -132,17 +133,21 @@ impl Connections {
 pub(super) fn ends(header: &SegmentHeader) -> Ends {
     let local = address(header.local, header.local_port);
     let remote = address(header.remote, header.remote_port);
-    if header.flags & flags::BROKER_END == 0 {
-        Ends { client: local, broker: remote }
-    } else {
-        Ends { client: remote, broker: local }
+    match side(header) {
+        Side::Client => Ends { client: local, broker: remote },
+        Side::Broker => Ends { client: remote, broker: local },
     }
+}
+
+/// Whose socket it was.
+pub(super) fn side(header: &SegmentHeader) -> Side {
+    if header.flags & flags::BROKER_END == 0 { Side::Client } else { Side::Broker }
 }
 
 /// Which way the bytes go, told by role.
 pub(super) fn direction(header: &SegmentHeader) -> Direction {
     let sent = header.flags & flags::INGRESS == 0;
-    let by_client = header.flags & flags::BROKER_END == 0;
+    let by_client = side(header) == Side::Client;
     if sent == by_client { Direction::ToBroker } else { Direction::ToClient }
 }
 
@@ -183,6 +188,7 @@ mod tests {
         assert_eq!(client_end.client, "10.0.0.1:40000".parse().unwrap());
         assert_eq!(client_end.broker, "[fd00::2]:9092".parse().unwrap());
         assert_eq!(ends(&header(1, flags::BROKER_END)).broker, client_end.client);
+        assert_eq!((side(&header(1, 0)), side(&header(1, flags::BROKER_END))), (Side::Client, Side::Broker));
     }
 
     #[test]

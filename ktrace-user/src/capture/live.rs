@@ -35,7 +35,9 @@ pub struct LiveOptions {
     pub rings: usize,
     /// Bytes of all ring buffers together; each is rounded up to a power of two and whole pages, and has at most 1 GiB.
     pub ring_bytes: usize,
-    /// Brokers' ends of connections too (their local port is a Kafka port): a connection within the host is then seen twice.
+    /// Clients' ends of connections (their remote port is a Kafka port).
+    pub client_end: bool,
+    /// Brokers' ends of connections (their local port is a Kafka port). With both, a connection within the host is seen twice.
     pub broker_end: bool,
     /// The user's names for services.
     pub services: ServiceNames,
@@ -50,6 +52,7 @@ impl Default for LiveOptions {
             netns: None,
             rings: 1,
             ring_bytes: 64 << 20,
+            client_end: true,
             broker_end: false,
             services: ServiceNames::default(),
         }
@@ -125,7 +128,8 @@ impl Live {
             rings: u32::try_from(rings).unwrap_or(1),
             ring_bytes,
             wake_shift: wake_shift(ring_bytes),
-            ends: watched::CLIENT | if options.broker_end { watched::BROKER } else { 0 },
+            ends: if options.client_end { watched::CLIENT } else { 0 }
+                | if options.broker_end { watched::BROKER } else { 0 },
             pid: options.pid.unwrap_or(0),
             netns_cookie: netns.as_ref().map_or(0, |netns| netns.cookie),
         })?;

@@ -45,6 +45,16 @@ pub enum Direction {
     ToClient,
 }
 
+/// At which end of the connection its bytes were captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// At the client's socket; a capture file, which has no sockets, counts as such too.
+    #[default]
+    Client,
+    /// At the broker's socket.
+    Broker,
+}
+
 /// The two ends of a connection, v4-mapped IPv6 addresses written as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
@@ -57,6 +67,7 @@ pub struct Ends {
 pub struct Segment<'a> {
     pub connection: ConnectionId,
     pub ends: Ends,
+    pub side: Side,
     pub direction: Direction,
     /// TCP sequence number of the first payload byte (of the SYN itself where `syn` is set: its data begins one later).
     pub seq: u32,
@@ -80,6 +91,8 @@ pub enum Event<'a> {
     Opened {
         connection: ConnectionId,
         ends: Ends,
+        side: Side,
+        /// Of the captured socket.
         owner: Option<Arc<Process>>,
     },
     Segment(Segment<'a>),

@@ -11,7 +11,7 @@ use aya::maps::{HashMap as KernelMap, MapData, RingBuf};
 use ktrace_common::{SegmentHeader, flags};
 
 use super::clock::{Clock, monotonic_ns};
-use super::connections::{Connections, direction, ends};
+use super::connections::{Connections, direction, ends, side};
 use super::early::Early;
 use super::owners::Owned;
 use super::resolver::Resolver;
@@ -287,6 +287,7 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         Segment {
             connection: ConnectionId(header.cookie),
             ends: ends(header),
+            side: side(header),
             direction: direction(header),
             seq: header.seq,
             ack: is(flags::ACK).then_some(header.ack),

@@ -1,18 +1,18 @@
 //! What `run` and `observe` share: from the kernel's events to the sinks.
 
-use std::cell::Cell;
-use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ktrace_kafka::context::formats;
 
+use super::lookout::Lookout;
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
-use crate::capture::{Live as Source, LiveOptions};
+use crate::capture::{Live as Source, LiveOptions, Side};
 use crate::export::{ExportError, Sinks};
 use crate::summary::Summary;
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker, WorkerOptions};
 
 /// Sinks get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
 pub const FLUSH: Duration = Duration::from_secs(10);
@@ -27,23 +27,29 @@ pub fn watch(
 ) -> Result<(), Failure> {
     told.check()?;
     // What the user got wrong comes before what the host lacks.
-    let (mut worker, kept) = worker(pipeline, &sinks)?;
+    let shared = Arc::new(Shared::default());
+    let limits = live.limits(&shared, sinks.len())?;
+    let kept = Arc::default();
+    let mut worker = worker(pipeline, live.worker(pipeline), &shared, &sinks, &kept)?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
         cgroup: live.cgroup,
         ring_bytes: live.ring_size,
+        client_end: live.side.have(Side::Client),
+        broker_end: live.side.have(Side::Broker),
         services: live.service_name.into_iter().collect(),
-        ..LiveOptions::default()
     };
     let mut source = Source::open(options).map_err(|error| Failure::CannotCapture {
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
+    let lookout = Lookout::start(shared, source.counter_reader(), limits)?;
     eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     let seen = source.run(stop, |event| worker.event(event));
     let mut summary = Summary::default();
     summary.add(&worker.finish());
-    summary.spans = kept.get();
+    lookout.finish();
+    summary.spans = kept.load(Ordering::Relaxed);
     let (lost, exported) = sinks.finish(FLUSH, false);
     summary.add_lost(lost);
     if let Ok(counters) = &seen {
@@ -58,24 +64,28 @@ pub fn watch(
     }
 }
 
-/// The pipeline up to the sinks, and a count of the spans that pass the filter.
-pub fn worker(pipeline: &Pipeline, sinks: &Sinks) -> Result<(Worker, Rc<Cell<u64>>), Failure> {
+/// The pipeline of one ring up to the sinks. `kept` counts the spans that pass the filter.
+pub fn worker(
+    pipeline: &Pipeline,
+    options: WorkerOptions,
+    shared: &Arc<Shared>,
+    sinks: &Sinks,
+    kept: &Arc<AtomicU64>,
+) -> Result<Worker, Failure> {
     let filter = pipeline.filter()?;
     let spans = sinks.spans();
-    let kept = Rc::new(Cell::new(0));
-    let count = Rc::clone(&kept);
+    let kept = Arc::clone(kept);
     let sink = move |span| {
         if filter.keeps(&span) {
-            count.set(count.get() + 1);
+            kept.fetch_add(1, Ordering::Relaxed);
             spans.send(span);
         }
     };
-    let worker = Worker::new(pipeline.worker(), Box::new(sink)).map_err(|error| Failure::Usage {
+    Worker::new(options, shared, Box::new(sink)).map_err(|error| Failure::Usage {
         what: format!("--context: {error}"),
         advice: format!(
             "known are {}; key:NAME is a header of your own",
             formats().collect::<Vec<_>>().join(", ")
         ),
-    })?;
-    Ok((worker, kept))
+    })
 }

@@ -1,15 +1,18 @@
 //! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ipnet::IpNet;
 
+use super::lookout::Limits;
 use super::{Failure, Filter};
 use crate::capture::PortSet;
 use crate::export::{OtlpOptions, Output};
 use crate::hop::sampling::Sampling;
 use crate::summary::Summary;
-use crate::worker::WorkerOptions;
+use crate::worker::{Shared, Sides, WorkerOptions, budget};
 
 /// What all three verbs take.
 #[derive(Args, Clone, Debug)]
@@ -48,9 +51,22 @@ pub struct Live {
     /// Only processes under this cgroup v2 directory [default: all]
     #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
     pub cgroup: Option<PathBuf>,
-    /// Memory between kernel and agent, in bytes or with K or M
+    /// At which end of connections messages are shown: those of clients on this host, those of all clients of brokers on this
+    /// host, or both
+    #[arg(long, value_name = "SIDE", env = "KTRACE_SIDE", value_enum, default_value = "client")]
+    pub side: Sides,
+    /// Addresses of clients that have an agent of their own: left out at the broker's end. Repeatable, or separated by commas
+    #[arg(long, value_name = "CIDR", env = "KTRACE_AGENTS", value_delimiter = ',', value_parser = network)]
+    pub agents: Vec<IpNet>,
+    /// Memory between kernel and agent, in bytes or with K, M or G
     #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", default_value = "64M", value_parser = bytes)]
     pub ring_size: usize,
+    /// Memory that the agent may take, its rings and queues included, with K, M or G [default: what is held is bounded by 512M]
+    #[arg(long, value_name = "SIZE", env = "KTRACE_MEMORY_LIMIT", value_parser = bytes)]
+    pub memory_limit: Option<usize>,
+    /// CPU time that the agent may take, as a share of one core: 0.2 or 20%. Past it whole traces are skipped [default: no limit]
+    #[arg(long, value_name = "SHARE", env = "KTRACE_CPU_LIMIT", value_parser = share)]
+    pub cpu_limit: Option<f64>,
     /// Call a service NAME that would be called KEY (or whose executable, its path or container id is KEY). Repeatable
     #[arg(long, value_name = "KEY=NAME", env = "KTRACE_SERVICE_NAME", value_delimiter = ',', value_parser = pair)]
     pub service_name: Vec<(String, String)>,
@@ -86,12 +102,37 @@ impl Pipeline {
 
     #[must_use]
     pub fn worker(&self) -> WorkerOptions {
-        WorkerOptions { context: self.context.clone(), sampling: Sampling::new(self.sample) }
+        let sampling = Sampling::new(self.sample);
+        WorkerOptions { context: self.context.clone(), sampling, ..WorkerOptions::default() }
     }
 
     #[must_use]
     pub fn export(&self) -> OtlpOptions {
         OtlpOptions { url: self.otlp.clone() }
+    }
+}
+
+impl Live {
+    /// The agent's own limits; what the workers may hold is told to `shared`.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for a memory limit that is too small.
+    pub fn limits(&self, shared: &Shared, sinks: usize) -> Result<Limits, Failure> {
+        let Some(limit) = self.memory_limit else {
+            return Ok(Limits { cpu: self.cpu_limit, resident: None });
+        };
+        let ring_bytes = self.ring_size;
+        let bytes = budget(limit, ring_bytes, sinks).map_err(|least| Failure::Usage {
+            what: format!("--memory-limit is too small: {} MiB are needed", least.div_ceil(1 << 20)),
+            advice: "give more, or make --ring-size smaller".to_owned(),
+        })?;
+        shared.may_hold(bytes);
+        Ok(Limits { cpu: self.cpu_limit, resident: Some(limit.saturating_sub(ring_bytes)) })
+    }
+
+    #[must_use]
+    pub fn worker(&self, pipeline: &Pipeline) -> WorkerOptions {
+        WorkerOptions { sides: self.side, agents: self.agents.clone(), ..pipeline.worker() }
     }
 }
 
@@ -127,6 +168,16 @@ fn ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "not a number from 0 to 1".to_owned())
 }
 
+/// Of one core; several cores are more than 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    let share = share.ok().filter(|share| (0.001..=1024.0).contains(share));
+    share.ok_or_else(|| "not a share of a core such as 0.2 or 20%".to_owned())
+}
+
 fn url(text: &str) -> Result<String, String> {
     let known = text.starts_with("http://") || text.starts_with("https://");
     known.then(|| text.to_owned()).ok_or_else(|| "must begin with http:// or https://".to_owned())
@@ -138,10 +189,19 @@ fn pair(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "not of the form KEY=NAME".to_owned())
 }
 
+/// A single address is a network of its own.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "not a network such as 10.1.0.0/16, nor an address".to_owned())
+}
+
 fn bytes(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.strip_suffix(['K', 'k']) {
         Some(digits) => (digits, 1 << 10),
-        None => text.strip_suffix(['M', 'm']).map_or((text, 1), |digits| (digits, 1 << 20)),
+        None => match text.strip_suffix(['G', 'g']) {
+            Some(digits) => (digits, 1 << 30),
+            None => text.strip_suffix(['M', 'm']).map_or((text, 1), |digits| (digits, 1 << 20)),
+        },
     };
     let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "not a size such as 65536, 512K or 16M".to_owned())
@@ -156,9 +216,28 @@ mod tests {
         assert_eq!(bytes("4096"), Ok(4096));
         assert_eq!(bytes("512K"), Ok(512 << 10));
         assert_eq!(bytes("16M"), Ok(16 << 20));
-        for wrong in ["", "0", "4G", "99999999999999999999M", "-1", "K"] {
+        assert_eq!(bytes("1G"), Ok(1 << 30));
+        for wrong in ["", "0", "4T", "99999999999999999999M", "-1", "K"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn shares_of_a_core() {
+        assert_eq!((share("0.2"), share("150%")), (Ok(0.2), Ok(1.5)));
+        for wrong in ["", "0", "-1", "NaN", "%", "20 percent", "inf"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        for (text, parsed) in
+            [("10.1.0.0/16", "10.1.0.0/16"), ("10.1.2.3", "10.1.2.3/32"), ("fd00::/8", "fd00::/8")]
+        {
+            assert_eq!(network(text).unwrap().to_string(), parsed);
+        }
+        assert!(network("10.1.0.0/33").is_err() && network("host").is_err());
     }
 
     #[test]

@@ -85,6 +85,18 @@ impl Sinks {
         self.sinks.push(sink);
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sinks.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sinks.is_empty()
+    }
+
     #[must_use]
     pub fn spans(&self) -> Spans {
         Spans { senders: self.sinks.iter().map(|sink| sink.sender.clone()).collect() }

@@ -16,6 +16,18 @@ use super::{Attributes, Kind, Resource, Span, Status, Value};
 /// The semantic conventions that names and values follow.
 pub(super) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
+/// Attributes that tell where the agent runs.
+const OF_THE_HOST: [&str; 8] = [
+    "host.",
+    "os.",
+    "process.",
+    "container.",
+    "service.instance.",
+    "k8s.node.",
+    "k8s.pod.",
+    "k8s.container.",
+];
+
 /// Converts spans; holds what is the same for all of them.
 pub(super) struct Converter {
     scope: InstrumentationScope,
@@ -39,9 +51,14 @@ impl Converter {
         Self { scope, agent }
     }
 
-    /// The process's attributes, then those of the agent whose names the process has not set.
+    /// The process's attributes, then those of the agent whose names the process has not set. Where no process of this host is
+    /// named, it is that of another: the agent's host is not its own.
     pub fn resource(&self, resource: &Resource) -> Vec<KeyValue> {
-        let own = |name: &str| resource.attributes.iter().any(|(own, _)| **own == *name);
+        let has = |name: &str| resource.attributes.iter().any(|(own, _)| **own == *name);
+        let elsewhere = !has("process.pid");
+        let own = |name: &str| {
+            has(name) || (elsewhere && OF_THE_HOST.iter().any(|prefix| name.starts_with(prefix)))
+        };
         let process =
             resource.attributes.iter().map(|(name, value)| KeyValue::new(Arc::clone(name), sdk_value(value)));
         process.chain(self.agent.iter().filter(|added| !own(added.key.as_str())).cloned()).collect()

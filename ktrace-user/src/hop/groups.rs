@@ -32,18 +32,23 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// A member of this group was heard.
-    pub fn learn(&mut self, speaker: Speaker, client_id: Option<Arc<str>>, group: &str) {
+    /// A member of this group was heard. Returns whether that is news.
+    pub fn learn(&mut self, speaker: Speaker, client_id: Option<Arc<str>>, group: &str) -> bool {
+        let client = (speaker, client_id);
+        match self.clients.get_mut(&client) {
+            Some(Membership::Several) => return false,
+            Some(Membership::One(name)) if **name == *group => return false,
+            Some(known) => {
+                *known = Membership::Several;
+                return true;
+            }
+            None => {}
+        }
         if self.clients.len() >= MAX_CLIENTS {
             self.clients.clear();
         }
-        self.clients
-            .entry((speaker, client_id))
-            .and_modify(|known| match known {
-                Membership::One(name) if **name != *group => *known = Membership::Several,
-                Membership::One(_) | Membership::Several => {}
-            })
-            .or_insert_with(|| Membership::One(group.into()));
+        self.clients.insert(client, Membership::One(group.into()));
+        true
     }
 
     /// The group of a client, where it is known and the only one.
@@ -64,12 +69,12 @@ mod tests {
     fn a_client_of_two_groups_is_of_none() {
         let mut groups = Groups::default();
         let me = || Some("me".into());
-        groups.learn(Speaker::Process(1), me(), "billing");
-        groups.learn(Speaker::Process(1), me(), "billing");
+        assert!(groups.learn(Speaker::Process(1), me(), "billing"));
+        assert!(!groups.learn(Speaker::Process(1), me(), "billing"));
         groups.learn(Speaker::Process(2), me(), "audit");
         assert_eq!(groups.of(Speaker::Process(1), me()).as_deref(), Some("billing"));
         assert_eq!(groups.of(Speaker::Process(1), None), None);
-        groups.learn(Speaker::Process(1), me(), "shipping");
+        assert!(groups.learn(Speaker::Process(1), me(), "shipping"));
         assert_eq!(groups.of(Speaker::Process(1), me()), None);
         assert_eq!(groups.of(Speaker::Process(2), me()).as_deref(), Some("audit"));
     }

@@ -20,6 +20,7 @@
 
 pub mod groups;
 pub mod identity;
+pub mod numbered;
 pub mod sampling;
 mod show;
 pub mod topics;
@@ -78,6 +79,14 @@ pub struct Other {
     pub span_id: SpanId,
 }
 
+/// A client as the broker sees it: behind a translation of addresses that is not its own address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its IP address as text, shared by the hops of a connection.
+    pub address: Arc<str>,
+    pub port: u16,
+}
+
 /// One message seen at one place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hop {
@@ -100,6 +109,10 @@ pub struct Hop {
     /// Its IP address as text, shared by the hops of a connection.
     pub broker_address: Arc<str>,
     pub broker_port: u16,
+    /// Where the hop was seen at the broker's end: the client.
+    pub client: Option<Client>,
+    /// Bytes of its connection are missing right before it.
+    pub truncated: bool,
     /// Nanoseconds since 1970.
     pub start_ns: u64,
     /// Nanoseconds since 1970.

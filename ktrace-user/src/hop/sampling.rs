@@ -28,6 +28,24 @@ impl Sampling {
         Self { threshold: ((1.0 - ratio) * RANDOMNESS as f64) as u64 }
     }
 
+    /// Of those that this one keeps, the ones that `other` keeps too.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { threshold: self.threshold.max(other.threshold) }
+    }
+
+    /// Trace ids whose random part is at least this are kept.
+    #[must_use]
+    pub fn threshold(self) -> u64 {
+        self.threshold
+    }
+
+    /// Keeps trace ids whose random part is at least `threshold`.
+    #[must_use]
+    pub fn from_threshold(threshold: u64) -> Self {
+        Self { threshold }
+    }
+
     /// The same answer on every host.
     #[must_use]
     pub fn keeps(self, trace: TraceId) -> bool {

@@ -89,6 +89,11 @@ impl Hop {
         add("server.port", Some(port.clone()));
         add("network.peer.address", Some(broker));
         add("network.peer.port", Some(port));
+        if let Some(client) = &self.client {
+            add("client.address", Some(Value::Str(Arc::clone(&client.address))));
+            add("client.port", Some(Value::Int(client.port.into())));
+            add("ktrace.side", Some(text("broker")));
+        }
         match &self.kind {
             Kind::Produced { acks } => {
                 let acks = match acks {
@@ -108,6 +113,7 @@ impl Hop {
             Some(context) => add("ktrace.context.format", Some(text(context.format))),
             None => add("ktrace.derived", Some(Value::Bool(true))),
         }
+        add("ktrace.truncated", self.truncated.then_some(Value::Bool(true)));
         if let Status::Error(name) = status {
             add("error.type", Some(Value::Str(Arc::clone(name))));
         }

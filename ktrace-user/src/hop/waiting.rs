@@ -33,10 +33,21 @@ impl Waiting {
         self.unnamed
     }
 
-    /// Whether a hop waits for this topic's name.
+    /// Hops that wait.
     #[must_use]
-    pub fn is_for(&self, topic: u128) -> bool {
-        self.topics.contains(&topic)
+    pub fn len(&self) -> usize {
+        self.hops.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hops.is_empty()
+    }
+
+    /// The topics whose names are waited for.
+    pub fn topics(&self) -> impl Iterator<Item = u128> {
+        self.topics.iter().copied()
     }
 
     /// Takes a hop of this connection, and gives the one that may go: this one if it need not wait, or the oldest if too many wait.
@@ -59,7 +70,12 @@ impl Waiting {
     }
 
     /// Gives the hops that need not wait any more, in order: all of them where `now_ns` is `None`.
-    pub fn release(&mut self, topics: &Topics, now_ns: Option<u64>, mut give: impl FnMut(Hop)) {
+    pub fn release(
+        &mut self,
+        mut name: impl FnMut(u128) -> Option<Arc<TopicName>>,
+        now_ns: Option<u64>,
+        mut give: impl FnMut(Hop),
+    ) {
         if self.hops.is_empty() {
             return;
         }
@@ -68,7 +84,7 @@ impl Waiting {
         for _ in 0..self.hops.len() {
             let Some((connection, since_ns, mut hop)) = self.hops.pop_front() else { return };
             if let Topic::Id(id) = hop.topic
-                && let Some(name) = topics.of(id)
+                && let Some(name) = name(id)
             {
                 hop.topic = Topic::Named(name);
             }
@@ -123,15 +139,19 @@ mod tests {
             cluster_id: None,
             broker_address: "127.0.0.1".into(),
             broker_port: 9092,
+            client: None,
+            truncated: false,
             start_ns: 0,
             end_ns: 0,
             resource: Arc::new(Resource::default()),
         }
     }
 
-    fn released(waiting: &mut Waiting, topics: &Topics, now_ns: Option<u64>) -> Vec<(i64, bool)> {
+    fn released(waiting: &mut Waiting, named: &[u128], now_ns: Option<u64>) -> Vec<(i64, bool)> {
         let mut out = vec![];
-        waiting.release(topics, now_ns, |hop| {
+        let mut topics = Topics::default();
+        let name = |id| named.contains(&id).then(|| topics.named("payments"));
+        waiting.release(name, now_ns, |hop| {
             out.push((hop.offset.unwrap(), matches!(hop.topic, Topic::Named(_))));
         });
         out
@@ -146,24 +166,23 @@ mod tests {
         assert!(waiting.pass(one, 0, hop(Topic::Id(7), 2)).is_none());
         assert!(waiting.pass(one, 0, hop(named.clone(), 3)).is_none(), "behind the one that waits");
         assert!(waiting.pass(two, 0, hop(named, 4)).is_some(), "another connection");
-        assert!(waiting.is_for(7) && !waiting.is_for(8));
-        assert_eq!(released(&mut waiting, &topics, Some(5)), []);
-        topics.learn(7, "payments");
-        assert_eq!(released(&mut waiting, &topics, Some(5)), [(2, true), (3, true)]);
+        assert_eq!(waiting.topics().collect::<Vec<_>>(), [7]);
+        assert_eq!(released(&mut waiting, &[], Some(5)), []);
+        assert_eq!(released(&mut waiting, &[7], Some(5)), [(2, true), (3, true)]);
         assert_eq!(waiting.unnamed(), 0);
     }
 
     #[test]
     fn nobody_waits_for_ever_and_not_too_many() {
-        let (mut waiting, topics) = (Waiting::default(), Topics::default());
+        let mut waiting = Waiting::default();
         assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), 2)).is_none());
-        assert_eq!(released(&mut waiting, &topics, Some(PATIENCE_NS)), []);
-        assert_eq!(released(&mut waiting, &topics, Some(PATIENCE_NS + 1)), [(2, false)]);
+        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS)), []);
+        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS + 1)), [(2, false)]);
         for offset in 0..MAX_HOPS {
             assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), offset as i64)).is_none());
         }
         let oldest = waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), -1)).unwrap();
         assert_eq!(oldest.offset, Some(0));
-        assert_eq!(released(&mut waiting, &topics, None).len(), MAX_HOPS);
+        assert_eq!(released(&mut waiting, &[], None).len(), MAX_HOPS);
     }
 }

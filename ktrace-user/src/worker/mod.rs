@@ -4,23 +4,64 @@
 //!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Span
 //! ```
 //!
-//! A worker owns its connections; no lock lies on the way of the bytes.
+//! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
+//! [`Shared`].
+
+mod listener;
+mod losses;
+mod memory;
+mod peer;
+mod shared;
+mod throttle;
+mod twins;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use ipnet::IpNet;
 use ktrace_kafka as kafka;
+use ktrace_kafka::connection::Speaks;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
-use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{Head, Limits, Operation, Partition, Push, Scratch, Sink};
+use ktrace_kafka::{Push, Scratch};
 
-use crate::capture::{ConnectionId, Direction, Ends, Event, Segment};
-use crate::export::{Resource, Span, Value};
-use crate::hop::groups::{Groups, Speaker};
+use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
+use crate::export::Span;
+use crate::hop::Waiting;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
-use crate::hop::{Context, Hop, Kind, Other, Topic, TopicName, Waiting, identity};
 use crate::process::Process;
+use listener::{Listener, Told};
+pub use losses::{LossLines, Lossy, keep_lossiest};
+pub use memory::budget;
+use peer::{Peer, StandIns};
+pub use shared::Shared;
+pub use throttle::Throttle;
+use twins::Search;
+
+/// At which end of connections messages are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sides {
+    /// Those of clients on this host
+    #[default]
+    Client,
+    /// Those of all clients of brokers on this host
+    Broker,
+    /// Both; a connection within the host is shown once, as its client's
+    Both,
+}
+
+impl Sides {
+    /// Whether this end is shown.
+    #[must_use]
+    pub fn have(self, side: Side) -> bool {
+        match self {
+            Self::Client => side == Side::Client,
+            Self::Broker => side == Side::Broker,
+            Self::Both => true,
+        }
+    }
+}
 
 /// What the pipeline is told by the user.
 #[derive(Clone, Debug, Default)]
@@ -29,18 +70,29 @@ pub struct WorkerOptions {
     pub context: Vec<String>,
     /// Which traces are shown.
     pub sampling: Sampling,
+    pub sides: Sides,
+    /// Addresses of clients that have an agent of their own: it shows them, so their connections are left out at the broker's end.
+    pub agents: Vec<IpNet>,
 }
 
 /// What a worker has seen, as the summary tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub connections: u64,
+    /// Of them, those that are not read: their other end is shown, or their client has an agent of its own.
+    pub left_out: u64,
     pub segments: u64,
     pub bytes: u64,
     pub frames: u64,
     pub exchanges: u64,
     pub batches: u64,
     pub records: u64,
+    /// Frames of raw SASL tokens.
+    pub sasl_tokens: u64,
+    /// TLS connections, by service.
+    pub tls: BTreeMap<String, u64>,
+    /// The connections that lost most bytes.
+    pub lossy: Vec<Lossy>,
     /// What did not become spans, by reason.
     pub lost: BTreeMap<&'static str, u64>,
     /// What could not be read, by reason.
@@ -62,15 +114,14 @@ const HOLE_NS: u64 = 10_000_000_000;
 /// should they speak again, they are read from their next whole exchange on.
 const MAX_CONNECTIONS: usize = 128 << 10;
 
-/// Bytes of frames, requests and early segments that all connections together hold. Past it, the one that takes more gives
-/// back what it holds.
-const MAX_HELD_BYTES: usize = 512 << 20;
+/// A connection that holds less is not worth shedding.
+const LIGHT_BYTES: usize = 4096;
 
-/// Brokers whose cluster is remembered.
-const MAX_BROKERS: usize = 16 << 10;
+/// With fewer connections, forgetting some gives nothing.
+const FEW_CONNECTIONS: usize = 64;
 
-/// A longer group id is not kept.
-const MAX_GROUP_BYTES: usize = 1024;
+/// The process of a TLS connection may come to be known for so long before it is counted without.
+const OWNER_NS: u64 = 1_000_000_000;
 
 /// How often connections and waiting hops are looked through.
 const SWEEP_NS: u64 = 250_000_000;
@@ -79,6 +130,10 @@ const SWEEP_NS: u64 = 250_000_000;
 struct Connection {
     kafka: kafka::Connection,
     peer: Peer,
+    /// Nobody wants to know what it says: it is not read.
+    left_out: bool,
+    /// It was found to be TLS.
+    is_tls: bool,
     /// When it was last heard of.
     last_ns: u64,
     /// By its process, or by both sides' FIN.
@@ -89,50 +144,31 @@ struct Connection {
     fin: (bool, bool),
 }
 
-/// Who speaks on a connection, and as whom.
-struct Peer {
-    ends: Ends,
-    broker_address: Arc<str>,
-    owner: Option<Arc<Process>>,
-    client_id: Option<Arc<str>>,
-    cluster_id: Option<Arc<str>>,
-    /// The group that was named on this very connection: many clients ask for records where they ask for their group.
-    /// `Some(None)` where there were several.
-    group: Option<Option<Arc<str>>>,
-    /// Of the client id where the process is not known.
-    stand_in: Option<Arc<Resource>>,
-}
-
 /// See the module.
 pub struct Worker {
+    sides: Sides,
+    agents: Vec<IpNet>,
     connections: HashMap<ConnectionId, Connection>,
     scratch: Scratch,
     told: Told,
     totals: Totals,
     swept_ns: u64,
     held_bytes: usize,
-}
-
-/// What the connections of a worker share.
-struct Told {
-    topics: Topics,
-    groups: Groups,
-    clusters: HashMap<std::net::SocketAddr, Arc<str>>,
-    waiting: Waiting,
-    /// A topic that is waited for has been named.
-    named: bool,
-    sampling: Sampling,
-    /// The topic of the last record; that of the next is nearly always the same.
-    last_topic: Option<Arc<TopicName>>,
-    sink: Box<dyn FnMut(Span)>,
+    held_told: memory::Told,
+    /// TLS connections that are not counted yet, with the time when they were found.
+    tls: Vec<(ConnectionId, u64)>,
 }
 
 impl Worker {
-    /// `sink` gets every span.
+    /// `sink` gets every span. One worker for each ring, all with the same `shared`.
     ///
     /// # Errors
     /// Names the context format that is none.
-    pub fn new(options: WorkerOptions, sink: Box<dyn FnMut(Span)>) -> Result<Self, WantedError> {
+    pub fn new(
+        options: WorkerOptions,
+        shared: &Arc<Shared>,
+        sink: Box<dyn FnMut(Span) + Send>,
+    ) -> Result<Self, WantedError> {
         let wanted: Vec<Wanted> = options
             .context
             .iter()
@@ -141,30 +177,38 @@ impl Worker {
                 None => Wanted::Format(name.clone()),
             })
             .collect();
+        shared.workers.fetch_add(1, Ordering::Relaxed);
         let extractor = if wanted.is_empty() { Extractor::default() } else { Extractor::new(&wanted)? };
         Ok(Self {
+            sides: options.sides,
+            agents: options.agents,
             connections: HashMap::new(),
-            scratch: Scratch::new(Limits::default(), extractor),
+            scratch: Scratch::new(shared.memory.limits(), extractor),
             told: Told {
+                shared: Arc::clone(shared),
+                both: options.sides == Sides::Both,
                 topics: Topics::default(),
-                groups: Groups::default(),
-                clusters: HashMap::new(),
+                topics_number: 0,
+                stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
-                named: false,
+                sought_hops: 0,
                 sampling: options.sampling,
-                last_topic: None,
+                within_cpu: options.sampling,
+                own_losses: losses::Own::default(),
                 sink,
             },
             totals: Totals::default(),
             swept_ns: 0,
             held_bytes: 0,
+            held_told: memory::Told::default(),
+            tls: Vec::new(),
         })
     }
 
     /// Takes an event.
     pub fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Opened { connection, ends, owner } => self.opened(connection, ends, owner),
+            Event::Opened { connection, ends, side, owner } => self.opened(connection, (ends, side), owner),
             Event::Segment(segment) => self.segment(&segment),
             Event::Closed { connection } => {
                 if let Some(connection) = self.connections.get_mut(&connection) {
@@ -185,6 +229,8 @@ impl Worker {
             self.forget(id);
         }
         self.told.release(None);
+        self.held_told.tell(&self.told.shared.memory, 0, true);
+        self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
         let Self { mut totals, scratch: Scratch { counters, .. }, told, .. } = self;
         totals.frames = counters.frames;
         totals.exchanges = counters.exchanges;
@@ -193,6 +239,9 @@ impl Worker {
         totals.lost = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();
         totals.lost.insert("gap_bytes", counters.gap_bytes);
         totals.lost.insert("topic_unnamed", told.waiting.unnamed());
+        totals.lost.insert("connection_forgotten", told.own_losses.forgotten);
+        totals.lost.insert("cpu_limit", told.own_losses.cpu_limit);
+        totals.sasl_tokens = counters.sasl_tokens;
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
         totals.lost.retain(|_, count| *count > 0);
@@ -200,12 +249,12 @@ impl Worker {
         totals
     }
 
-    fn opened(&mut self, id: ConnectionId, ends: Ends, owner: Option<Arc<Process>>) {
+    fn opened(&mut self, id: ConnectionId, (ends, side): (Ends, Side), owner: Option<Arc<Process>>) {
         if let Some(known) = self.connections.get_mut(&id)
             && known.peer.ends == ends
         {
-            if owner.is_some() {
-                known.peer.owner = owner;
+            if let Some(owner) = owner {
+                known.peer.owned(owner, &self.told.shared);
             }
             return;
         }
@@ -215,19 +264,22 @@ impl Worker {
             self.make_room();
         }
         self.totals.connections = self.totals.connections.saturating_add(1);
-        let broker_address = ends.broker.ip().to_canonical().to_string().into();
-        let peer = Peer {
-            ends,
-            broker_address,
-            owner,
-            client_id: None,
-            cluster_id: None,
-            group: None,
-            stand_in: None,
-        };
+        let mut peer = Peer::new(ends, side);
+        if let Some(owner) = owner {
+            peer.owned(owner, &self.told.shared);
+        }
+        let has_agent = |net: &IpNet| net.contains(&ends.client.ip());
+        let left_out = !self.sides.have(side) || (side == Side::Broker && self.agents.iter().any(has_agent));
+        if left_out {
+            self.totals.left_out = self.totals.left_out.saturating_add(1);
+        } else if self.sides == Sides::Both && side == Side::Broker {
+            peer.search = Search::begin();
+        }
         let connection = Connection {
             kafka: kafka::Connection::default(),
             peer,
+            left_out,
+            is_tls: false,
             last_ns: self.swept_ns,
             closed: false,
             reset: false,
@@ -244,7 +296,7 @@ impl Worker {
         }
         if !self.connections.contains_key(&segment.connection) {
             // Sources tell of a connection before its first segment, so this one was forgotten.
-            self.opened(segment.connection, segment.ends, None);
+            self.opened(segment.connection, (segment.ends, segment.side), None);
         }
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
@@ -265,9 +317,14 @@ impl Worker {
         let mut listener =
             Listener { id: segment.connection, peer: &mut connection.peer, told: &mut self.told };
         let scratch = &mut self.scratch;
-        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| kafka.push(scratch, push, &mut listener));
-        if self.held_bytes > MAX_HELD_BYTES {
-            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| kafka.shed(&mut self.scratch));
+        if !connection.left_out {
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+                kafka.push(scratch, push, &mut listener);
+            });
+        }
+        if !connection.is_tls && connection.kafka.speaks() == Speaks::Tls {
+            connection.is_tls = true;
+            self.tls.push((segment.connection, segment.time_ns));
         }
         if segment.fin {
             match segment.direction {
@@ -278,9 +335,78 @@ impl Worker {
         connection.closed |= connection.fin == (true, true);
         // Data after a reset says that the reset was none: TCP checks it after it was seen here.
         connection.reset = segment.rst || (connection.reset && segment.len == 0);
-        if self.told.named {
+        if self.told.has_news() {
             self.told.release(Some(segment.time_ns));
         }
+        self.weigh_all(false);
+    }
+
+    /// Tells the other workers what this one holds, and gives some of it back where all hold too much and this one more than
+    /// its part.
+    fn weigh_all(&mut self, at_once: bool) {
+        let bytes = self.weight();
+        let Shared { memory, workers, .. } = &*self.told.shared;
+        if !self.held_told.tell(memory, bytes, at_once) || !memory.is_over() {
+            return;
+        }
+        if bytes > memory.budget() / workers.load(Ordering::Relaxed).max(1) {
+            self.make_light(bytes.saturating_sub(memory.surplus()));
+            self.held_told.tell(&self.told.shared.memory, self.weight(), true);
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let hops = self.told.waiting.len().saturating_add(self.told.sought_hops);
+        self.held_bytes
+            .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
+            .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
+    }
+
+    /// Gives back what is held until no more than `wanted` bytes are: see [`memory`] for what goes first.
+    fn make_light(&mut self, wanted: usize) {
+        let mut heavy: Vec<(usize, ConnectionId)> = self
+            .connections
+            .iter()
+            .map(|(id, connection)| (connection.kafka.held_bytes(), *id))
+            .filter(|(bytes, _)| *bytes > LIGHT_BYTES)
+            .collect();
+        heavy.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, id) in heavy {
+            if self.weight() <= wanted {
+                return;
+            }
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let scratch = &mut self.scratch;
+            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+                kafka.give_up_holes(scratch, &mut listener);
+                kafka.shed(scratch);
+            });
+            connection.peer.missed.messages();
+        }
+        if self.weight() <= wanted {
+            return;
+        }
+        for (id, connection) in &mut self.connections {
+            Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(None);
+        }
+        self.told.release(None);
+        if self.weight() > wanted && self.connections.len() > FEW_CONNECTIONS {
+            self.make_room();
+        }
+    }
+
+    /// Counts TLS connections by service, when their processes have had time to become known.
+    fn count_tls(&mut self, now_ns: u64) {
+        let Self { tls, connections, totals, told, .. } = self;
+        tls.retain(|(id, since_ns)| {
+            let Some(Connection { peer, .. }) = connections.get(id) else { return false };
+            if !peer.is_owned() && now_ns.saturating_sub(*since_ns) < OWNER_NS {
+                return true;
+            }
+            count_tls(&peer.service(), totals, &told.shared);
+            false
+        });
     }
 
     fn tick(&mut self, now_ns: u64) {
@@ -310,7 +436,15 @@ impl Worker {
                 kafka.give_up_holes(scratch, &mut listener);
             });
         }
+        for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {
+            Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
+        }
         self.told.release(Some(now_ns));
+        let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
+        self.told.within_cpu = self.told.sampling.and(cpu);
+        self.count_tls(now_ns);
+        self.weigh_all(true);
+        self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
     }
 
     /// Forgets the half of the connections that was silent longest.
@@ -323,6 +457,8 @@ impl Worker {
             .iter()
             .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
             .collect();
+        let forgotten = &mut self.told.own_losses.forgotten;
+        *forgotten = forgotten.saturating_add(silent.len() as u64);
         for id in silent {
             self.forget(id);
         }
@@ -333,8 +469,31 @@ impl Worker {
             self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
             connection.kafka.finish(&mut self.scratch, &mut listener);
+            listener.turn(None);
+            let Peer { missed, ends, .. } = &connection.peer;
+            if missed.gaps > 0 {
+                let lossy = Lossy {
+                    service: connection.peer.service(),
+                    client: ends.client.to_string(),
+                    broker: ends.broker.to_string(),
+                    gaps: missed.gaps,
+                    gap_bytes: missed.bytes,
+                };
+                keep_lossiest(&mut self.totals.lossy, [lossy]);
+            }
+            if connection.is_tls
+                && let Some(at) = self.tls.iter().position(|(pending, _)| *pending == id)
+            {
+                self.tls.swap_remove(at);
+                count_tls(&connection.peer.service(), &mut self.totals, &self.told.shared);
+            }
         }
     }
+}
+
+fn count_tls(service: &str, totals: &mut Totals, shared: &Shared) {
+    shared::count(&mut totals.tls, service);
+    shared.count_tls(service);
 }
 
 /// Does something to a connection, and keeps the sum of what all connections hold right.
@@ -342,206 +501,6 @@ fn weigh(held: &mut usize, kafka: &mut kafka::Connection, act: impl FnOnce(&mut 
     let before = kafka.held_bytes();
     act(kafka);
     *held = held.saturating_sub(before).saturating_add(kafka.held_bytes());
-}
-
-impl Told {
-    fn release(&mut self, now_ns: Option<u64>) {
-        self.named = false;
-        self.waiting.release(&self.topics, now_ns, |hop| (self.sink)(hop.span()));
-    }
-
-    fn topic(&mut self, topic: kafka::Topic<'_>) -> Topic {
-        match topic {
-            kafka::Topic::Name(name) => match &self.last_topic {
-                Some(last) if *last.name == *name => Topic::Named(Arc::clone(last)),
-                _ => {
-                    let topic = self.topics.named(name);
-                    self.last_topic = Some(Arc::clone(&topic));
-                    Topic::Named(topic)
-                }
-            },
-            kafka::Topic::Id(id) => self.topics.of(id).map_or(Topic::Id(id), Topic::Named),
-        }
-    }
-}
-
-impl Peer {
-    /// Kept as long as it stays the same.
-    fn client_id(&mut self, id: Option<&str>) -> Option<Arc<str>> {
-        if self.client_id.as_deref() != id {
-            self.client_id = id.map(Into::into);
-            self.stand_in = None;
-        }
-        self.client_id.clone()
-    }
-
-    fn speaker(&self) -> Speaker {
-        match &self.owner {
-            Some(process) if process.pid != 0 => Speaker::Process(process.pid),
-            _ => Speaker::Address(self.ends.client.ip()),
-        }
-    }
-
-    /// The process's, or what its client id says of it where there is none (a capture file).
-    fn resource(&mut self) -> Arc<Resource> {
-        if let Some(process) = &self.owner {
-            return Arc::clone(&process.resource);
-        }
-        let client_id = &self.client_id;
-        let resource = self.stand_in.get_or_insert_with(|| {
-            let name = client_id.as_deref().filter(|id| !id.is_empty()).unwrap_or("unknown_service");
-            Arc::new(Resource { attributes: vec![("service.name".into(), Value::Str(name.into()))] })
-        });
-        Arc::clone(resource)
-    }
-}
-
-fn other(context: &kafka::context::TraceContext<'_>) -> Option<Other> {
-    Some(Other { format: context.format, trace_id: context.trace_id, span_id: context.span_id? })
-}
-
-/// Makes hops of what a connection tells.
-struct Listener<'x> {
-    id: ConnectionId,
-    peer: &'x mut Peer,
-    told: &'x mut Told,
-}
-
-impl Listener<'_> {
-    fn cluster(&mut self, id: &str) {
-        if self.told.clusters.len() >= MAX_BROKERS {
-            self.told.clusters.clear();
-        }
-        let known = self.told.clusters.entry(self.peer.ends.broker).or_insert_with(|| id.into());
-        if **known != *id {
-            *known = id.into();
-        }
-        self.peer.cluster_id = Some(Arc::clone(known));
-    }
-
-    fn topic(&mut self, id: u128, name: &str) {
-        if self.told.topics.learn(id, name) && self.told.waiting.is_for(id) {
-            self.told.named = true;
-        }
-    }
-
-    fn group(&mut self, head: &Head<'_>, group: &str) {
-        if group.is_empty() || group.len() > MAX_GROUP_BYTES {
-            return;
-        }
-        let client_id = self.peer.client_id(head.client_id);
-        match &self.peer.group {
-            None => self.peer.group = Some(Some(group.into())),
-            Some(Some(known)) if **known != *group => self.peer.group = Some(None),
-            Some(_) => {}
-        }
-        self.told.groups.learn(self.peer.speaker(), client_id, group);
-    }
-
-    /// The group for which a client fetches, as far as it is known.
-    fn peer_group(&self, client_id: &Option<Arc<str>>) -> Option<Arc<str>> {
-        match &self.peer.group {
-            Some(group) => group.clone(),
-            None => self.told.groups.of(self.peer.speaker(), client_id.clone()),
-        }
-    }
-}
-
-impl Sink for Listener<'_> {
-    fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
-        match *event {
-            kafka::Event::Cluster { id } => self.cluster(id),
-            kafka::Event::Topic { id, name } => self.topic(id, name),
-            kafka::Event::Member(member) if member.state != kafka::MemberState::Leaving => {
-                self.group(head, member.group_id);
-            }
-            kafka::Event::Committed { group_id, transaction: None, .. } => self.group(head, group_id),
-            _ => {}
-        }
-    }
-
-    fn record(
-        &mut self,
-        head: &Head<'_>,
-        partition: &Partition<'_>,
-        _batch: &Batch<'_>,
-        record: &Record<'_>,
-    ) {
-        let client_id = self.peer.client_id(head.client_id);
-        let offset = (record.offset >= 0).then_some(record.offset);
-        let derived = match offset {
-            Some(offset) => identity::derived_trace_id(
-                partition.index,
-                offset,
-                record.timestamp_ms,
-                record.key,
-                record.value_len,
-            ),
-            None => identity::lone_trace_id(
-                partition.index,
-                head.request_seq,
-                head.correlation_id,
-                record.timestamp_ms,
-                record.offset_delta,
-            ),
-        };
-        let context = record.context.context;
-        if !self.told.sampling.keeps(context.map_or(derived, |context| context.trace_id)) {
-            return;
-        }
-        let response = head.response;
-        let (kind, start_ns, end_ns) = match partition.operation {
-            Operation::Produce { acks } => (
-                Kind::Produced { acks },
-                head.request_start_ns,
-                response.map_or(head.request_end_ns, |response| response.end_ns),
-            ),
-            Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
-                let Some(response) = response else { return };
-                let (group, lag) = match partition.operation {
-                    Operation::Fetch { high_watermark, .. } if high_watermark >= 0 => {
-                        let behind = high_watermark.saturating_sub(record.offset).saturating_sub(1);
-                        (self.peer_group(&client_id), Some(behind.max(0)))
-                    }
-                    Operation::ShareFetch { group_id: Some(group), .. } => (Some(group.into()), None),
-                    _ => (self.peer_group(&client_id), None),
-                };
-                let delivery =
-                    identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
-                (Kind::Delivered { group, lag, delivery }, response.start_ns, response.end_ns)
-            }
-        };
-        if self.peer.cluster_id.is_none() {
-            self.peer.cluster_id = self.told.clusters.get(&self.peer.ends.broker).cloned();
-        }
-        let hop = Hop {
-            kind,
-            topic: self.told.topic(partition.topic),
-            partition: partition.index,
-            offset,
-            timestamp_ms: record.timestamp_ms,
-            value_len: record.value_len,
-            context: context.map(|context| Context {
-                format: context.format,
-                trace_id: context.trace_id,
-                span_id: context.span_id,
-                state: context.state.map(Into::into),
-                others: record.context.others.iter().filter_map(other).collect(),
-            }),
-            derived,
-            error: partition.error,
-            client_id,
-            cluster_id: self.peer.cluster_id.clone(),
-            broker_address: Arc::clone(&self.peer.broker_address),
-            broker_port: self.peer.ends.broker.port(),
-            start_ns,
-            end_ns,
-            resource: self.peer.resource(),
-        };
-        if let Some(hop) = self.told.waiting.pass(self.id, end_ns, hop) {
-            (self.told.sink)(hop.span());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Events in, spans out: what happens around connections, with the smallest messages that Kafka knows.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard};
 
 use super::*;
+use crate::capture::Side;
+use crate::export::Value;
 
 /// A size prefix before what follows.
 fn framed(parts: &[&[u8]]) -> Vec<u8> {
@@ -66,24 +67,35 @@ fn produced(id: i32, topic: &str, offset: i64) -> Vec<u8> {
 
 struct Watched {
     worker: Worker,
-    spans: Rc<RefCell<Vec<Span>>>,
+    spans: Arc<Mutex<Vec<Span>>>,
     now_ns: u64,
+    /// The socket that segments pass.
+    socket: (u64, Side),
 }
 
 impl Watched {
     fn new(sampling: Sampling) -> Self {
-        let spans = Rc::new(RefCell::new(vec![]));
-        let told = Rc::clone(&spans);
-        let options = WorkerOptions { sampling, ..WorkerOptions::default() };
-        let worker = Worker::new(options, Box::new(move |span| told.borrow_mut().push(span))).unwrap();
-        Self { worker, spans, now_ns: 1_000_000_000 }
+        Self::with(WorkerOptions { sampling, ..WorkerOptions::default() }, &Arc::default())
+    }
+
+    fn with(options: WorkerOptions, shared: &Arc<Shared>) -> Self {
+        let spans = Arc::new(Mutex::new(vec![]));
+        let told = Arc::clone(&spans);
+        let sink = Box::new(move |span| told.lock().unwrap().push(span));
+        let worker = Worker::new(options, shared, sink).unwrap();
+        Self { worker, spans, now_ns: 1_000_000_000, socket: (1, Side::Client) }
+    }
+
+    fn spans(&self) -> MutexGuard<'_, Vec<Span>> {
+        self.spans.lock().unwrap()
     }
 
     fn segment(&mut self, ends: Ends, direction: Direction, seq: u32, ack: u32, payload: &[u8]) {
         self.now_ns += 1000;
         self.worker.event(Event::Segment(Segment {
-            connection: ConnectionId(1),
+            connection: ConnectionId(self.socket.0),
             ends,
+            side: self.socket.1,
             direction,
             seq,
             ack: Some(ack),
@@ -96,16 +108,25 @@ impl Watched {
         }));
     }
 
+    /// Any request and its answer; the segments begin at these sequence numbers.
+    fn talk(&mut self, ends: Ends, (client, broker): (u32, u32), request: &[u8], answer: &[u8]) {
+        self.segment(ends, Direction::ToBroker, client, broker, request);
+        self.segment(ends, Direction::ToClient, broker, client.wrapping_add(request.len() as u32), answer);
+    }
+
+    /// Time passes, and the worker looks around.
+    fn wait(&mut self, ns: u64) {
+        self.now_ns += ns;
+        self.worker.event(Event::Tick { time_ns: self.now_ns });
+    }
+
     /// A message sent and acknowledged; the segments begin at these sequence numbers.
     fn exchange(&mut self, ends: Ends, place: (u32, u32), offset: i64) {
         self.exchange_with(ends, place, offset, &[]);
     }
 
-    fn exchange_with(&mut self, ends: Ends, (client, broker): (u32, u32), offset: i64, headers: Headers<'_>) {
-        let request = produce(5, "orders", headers);
-        self.segment(ends, Direction::ToBroker, client, broker, &request);
-        let answer = produced(5, "orders", offset);
-        self.segment(ends, Direction::ToClient, broker, client.wrapping_add(request.len() as u32), &answer);
+    fn exchange_with(&mut self, ends: Ends, place: (u32, u32), offset: i64, headers: Headers<'_>) {
+        self.talk(ends, place, &produce(5, "orders", headers), &produced(5, "orders", offset));
     }
 
     fn offsets(&self) -> Vec<i64> {
@@ -115,7 +136,7 @@ impl Watched {
                 _ => None,
             })
         };
-        self.spans.borrow().iter().filter_map(offset).collect()
+        self.spans().iter().filter_map(offset).collect()
     }
 }
 
@@ -124,7 +145,12 @@ fn ends(port: u16) -> Ends {
 }
 
 fn open(watched: &mut Watched, ends: Ends) {
-    watched.worker.event(Event::Opened { connection: ConnectionId(1), ends, owner: None });
+    watched.worker.event(Event::Opened {
+        connection: ConnectionId(1),
+        ends,
+        side: Side::Client,
+        owner: None,
+    });
 }
 
 #[test]
@@ -132,7 +158,7 @@ fn a_message_becomes_a_span_of_its_client() {
     let mut watched = Watched::new(Sampling::default());
     open(&mut watched, ends(4000));
     watched.exchange(ends(4000), (100, 200), 42);
-    let span = watched.spans.borrow()[0].clone();
+    let span = watched.spans()[0].clone();
     assert_eq!((&*span.name, span.resource.service_name(), span.parent), ("send orders", "me", None));
     assert_eq!(watched.offsets(), [42]);
     assert_eq!(watched.worker.finish().exchanges, 1);
@@ -148,7 +174,7 @@ fn spans_of_other_traces_are_links_and_malformed_contexts_are_counted_by_format(
         ("sentry-trace", "nonsense"),
     ];
     watched.exchange_with(ends(4000), (100, 200), 42, &headers);
-    let span = watched.spans.borrow()[0].clone();
+    let span = watched.spans()[0].clone();
     let links: Vec<_> =
         span.links.iter().map(|link| (link.trace_id.to_string(), &link.attributes[..])).collect();
     assert_eq!(span.trace_id.to_string(), trace);
@@ -215,10 +241,10 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
     request[18..20].copy_from_slice(&[0, 0]);
     let at = 100 + produce(5, "orders", &[]).len() as u32 + 500;
     watched.segment(ends(4000), Direction::ToBroker, at, 200, &request);
-    assert_eq!(watched.spans.borrow().len(), 1, "500 bytes before it are missing");
+    assert_eq!(watched.spans().len(), 1, "500 bytes before it are missing");
     watched.now_ns += HOLE_NS + SWEEP_NS * 2;
     watched.worker.event(Event::Tick { time_ns: watched.now_ns });
-    assert_eq!(watched.spans.borrow().len(), 2);
+    assert_eq!(watched.spans().len(), 2);
     assert_eq!(watched.worker.finish().lost["gap_bytes"], 500);
 }
 
@@ -226,6 +252,11 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
 fn what_is_not_sampled_is_not_made() {
     let mut watched = Watched::new(Sampling::new(0.0));
     watched.exchange(ends(4000), (100, 200), 42);
-    assert!(watched.spans.borrow().is_empty());
+    assert!(watched.spans().is_empty());
     assert_eq!(watched.worker.finish().records, 1);
 }
+
+mod limits;
+mod losses;
+mod sharing;
+mod sides;

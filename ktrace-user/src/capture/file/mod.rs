@@ -19,7 +19,7 @@ use thiserror::Error;
 
 pub use self::connections::Connections;
 use self::packet::{Packet, Skipped};
-use super::{Event, Segment};
+use super::{Event, Segment, Side};
 
 /// Read at once. Larger than any packet, so that the buffer seldom has to grow.
 const BUFFER: usize = 1 << 20;
@@ -271,12 +271,13 @@ fn give(
     }
     let ends = placed.ends;
     if placed.opens {
-        each(Event::Opened { connection, ends, owner: None });
+        each(Event::Opened { connection, ends, side: Side::Client, owner: None });
     }
     let (direction, time_ns) = (placed.direction, raw.time_ns);
     each(Event::Segment(Segment {
         connection,
         ends,
+        side: Side::Client,
         direction,
         seq,
         ack,

@@ -1,0 +1,165 @@
+//! Looks at the agent itself, once or twice a second: what it loses, what it met and cannot read, and how much CPU time and
+//! memory it takes where those are limited.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use crate::capture::CounterReader;
+use crate::worker::{LossLines, Shared, Throttle};
+
+/// How often.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often where CPU time is limited.
+const SHORT_PAUSE: Duration = Duration::from_millis(500);
+
+/// The user's limits of the agent itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Share of one core.
+    pub cpu: Option<f64>,
+    /// Bytes that the process may have of its own, beside the rings.
+    pub resident: Option<usize>,
+}
+
+/// The thread.
+pub struct Lookout {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Lookout {
+    pub fn start(shared: Arc<Shared>, counters: CounterReader, limits: Limits) -> Result<Self, Failure> {
+        let (stop, stopped) = mpsc::channel();
+        let pause = if limits.cpu.is_some() { SHORT_PAUSE } else { PAUSE };
+        let mut looks = Looks::new(shared, counters, limits);
+        let look = move || {
+            // The other end is dropped, or says so, when the run ends.
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                looks.look();
+            }
+            looks.end();
+        };
+        let thread =
+            std::thread::Builder::new().name("ktrace-lookout".to_owned()).spawn(look).map_err(|error| {
+                Failure::failed(format_args!("cannot start a thread: {error}"), "report this")
+            })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// After the last event: what is still to be told.
+    pub fn finish(self) {
+        drop(self.stop);
+        if let Err(panic) = self.thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+struct Looks {
+    shared: Arc<Shared>,
+    counters: CounterReader,
+    limits: Limits,
+    begin: Instant,
+    losses: LossLines,
+    throttle: Option<Throttle>,
+    /// CPU time at the last look, and when that was.
+    cpu: (Duration, Instant),
+    /// Services of which it was told that they speak TLS.
+    tls: BTreeSet<String>,
+}
+
+impl Looks {
+    fn new(shared: Arc<Shared>, counters: CounterReader, limits: Limits) -> Self {
+        let begin = Instant::now();
+        Self {
+            shared,
+            counters,
+            limits,
+            begin,
+            losses: LossLines::default(),
+            throttle: limits.cpu.map(Throttle::new),
+            cpu: (cpu_time(), begin),
+            tls: BTreeSet::new(),
+        }
+    }
+
+    fn look(&mut self) {
+        if let Some(line) = self.lost() {
+            say(&line);
+        }
+        for (service, count) in self.shared.tls() {
+            if !self.tls.contains(&service) {
+                let (what, are) = if count == 1 { ("connection", "is") } else { ("connections", "are") };
+                say(&format!("{service}: {count} {what} {are} TLS, not read yet"));
+                self.tls.insert(service);
+            }
+        }
+        if let Some(throttle) = &mut self.throttle {
+            let (used, now) = (cpu_time(), Instant::now());
+            let (before, since) = std::mem::replace(&mut self.cpu, (used, now));
+            let share = used.saturating_sub(before).as_secs_f64() / (now - since).as_secs_f64().max(1e-3);
+            self.shared.keep(throttle.turn(share));
+        }
+        if let Some(allowed) = self.limits.resident
+            && let Some(resident) = resident()
+        {
+            self.shared.regulate_memory(resident, allowed);
+        }
+    }
+
+    fn lost(&mut self) -> Option<String> {
+        let kernel = self.counters.read();
+        let kernel = kernel.lost().map(|(reason, count)| (reason, count.events));
+        let kernel: Vec<_> = kernel.collect();
+        self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.losses()))
+    }
+
+    fn end(&mut self) {
+        self.look();
+        if let Some(line) = self.losses.end() {
+            say(&line);
+        }
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("ktrace: {line}");
+}
+
+/// CPU time that the process has used, in all its threads.
+fn cpu_time() -> Duration {
+    // SAFETY: all zeros are a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place for the answer; the call cannot fail with RUSAGE_SELF.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let time = |of: libc::timeval| {
+        Duration::from_secs(of.tv_sec.unsigned_abs()) + Duration::from_micros(of.tv_usec.unsigned_abs())
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Bytes of the process's own memory. The rings are not among them: they are shared with the kernel.
+fn resident() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_knows_itself() {
+        let before = cpu_time();
+        let mut sum = 0_u64;
+        while cpu_time() == before {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(resident().is_some_and(|bytes| bytes > 100_000));
+    }
+}

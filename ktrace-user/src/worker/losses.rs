@@ -1,0 +1,178 @@
+//! What is lost while it is lost: a line when it begins, and one when it has ended.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ktrace_kafka::Counters;
+use ktrace_kafka::counters::Lost;
+use serde::Serialize;
+
+/// A loss has ended when nothing was lost for so long.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Connections that the summary names, of those that lost bytes.
+const MAX_NAMED: usize = 16;
+
+/// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
+const REASONS: [&str; 6] =
+    ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
+
+/// The workers' own losses so far, summed.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    counts: [AtomicU64; REASONS.len()],
+}
+
+/// One worker's losses, as it has told them.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// Connections forgotten to make room.
+    pub forgotten: u64,
+    /// Messages skipped because of the CPU limit.
+    pub cpu_limit: u64,
+    told: [u64; REASONS.len()],
+}
+
+impl Own {
+    /// Tells all workers' losses what is new of this one's.
+    pub fn tell(&mut self, losses: &Losses, counters: &Counters) {
+        let lost = |of: Lost| counters.lost().find_map(|(reason, count)| (reason == of).then_some(count));
+        let counts = [
+            counters.gap_bytes,
+            lost(Lost::HeldTooMuch).unwrap_or_default(),
+            lost(Lost::TooManyPending).unwrap_or_default(),
+            lost(Lost::MemoryLimit).unwrap_or_default(),
+            self.forgotten,
+            self.cpu_limit,
+        ];
+        for ((sum, told), count) in losses.counts.iter().zip(&mut self.told).zip(counts) {
+            if count > *told {
+                sum.fetch_add(count - *told, Ordering::Relaxed);
+                *told = count;
+            }
+        }
+    }
+}
+
+impl Losses {
+    pub fn so_far(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        REASONS.into_iter().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+/// Makes the lines. `now` is the time of any clock.
+#[derive(Debug, Default)]
+pub struct LossLines {
+    /// Counts before the loss at hand.
+    before: BTreeMap<&'static str, u64>,
+    /// Counts at the last look.
+    last: BTreeMap<&'static str, u64>,
+    /// When something was lost last, of a loss that goes on.
+    rose: Option<Duration>,
+}
+
+impl LossLines {
+    /// Looks at all counts so far, and gives the line that is due.
+    pub fn look(
+        &mut self,
+        now: Duration,
+        counts: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> Option<String> {
+        let counts: BTreeMap<_, _> = counts.into_iter().collect();
+        let before = std::mem::replace(&mut self.last, counts);
+        if rises(&before, &self.last).next().is_some() {
+            return match self.rose.replace(now) {
+                Some(_) => None,
+                None => {
+                    let line = format!("losing data:{}", listed(rises(&before, &self.last)));
+                    self.before = before;
+                    Some(line)
+                }
+            };
+        }
+        let rose = self.rose?;
+        if now.saturating_sub(rose) < QUIET {
+            return None;
+        }
+        self.end()
+    }
+
+    /// The run ends: so does the loss at hand.
+    pub fn end(&mut self) -> Option<String> {
+        self.rose.take()?;
+        Some(format!("loss has ended, in all:{}", listed(rises(&self.before, &self.last))))
+    }
+}
+
+fn rises<'a>(
+    before: &'a BTreeMap<&'static str, u64>,
+    after: &'a BTreeMap<&'static str, u64>,
+) -> impl Iterator<Item = (&'static str, u64)> + 'a {
+    let rise = |(reason, count): (&&'static str, &u64)| {
+        let rise = count.saturating_sub(before.get(reason).copied().unwrap_or_default());
+        (rise > 0).then_some((*reason, rise))
+    };
+    after.iter().filter_map(rise)
+}
+
+fn listed(losses: impl Iterator<Item = (&'static str, u64)>) -> String {
+    losses.fold(String::new(), |mut text, (reason, count)| {
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = write!(text, "{comma} {count} {reason}");
+        text
+    })
+}
+
+/// A connection of which bytes were lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lossy {
+    pub service: String,
+    pub client: String,
+    pub broker: String,
+    pub gaps: u64,
+    pub gap_bytes: u64,
+}
+
+/// Keeps those that lost most.
+pub fn keep_lossiest(list: &mut Vec<Lossy>, more: impl IntoIterator<Item = Lossy>) {
+    list.extend(more);
+    list.sort_by(|a, b| b.gap_bytes.cmp(&a.gap_bytes).then_with(|| a.client.cmp(&b.client)));
+    list.truncate(MAX_NAMED);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_at_the_beginning_and_one_at_the_end() {
+        let mut lines = LossLines::default();
+        let mut look =
+            |s, ring, gap| lines.look(Duration::from_secs(s), [("ring_full", ring), ("gap_bytes", gap)]);
+        assert_eq!(look(0, 0, 0), None);
+        assert_eq!(look(1, 5, 0).unwrap(), "losing data: 5 ring_full");
+        assert_eq!(look(2, 9, 700), None);
+        assert_eq!(look(6, 9, 700), None, "not quiet for long enough");
+        assert_eq!(look(7, 9, 700).unwrap(), "loss has ended, in all: 700 gap_bytes, 9 ring_full");
+        assert_eq!(look(20, 9, 700), None);
+        assert_eq!(look(21, 9, 701).unwrap(), "losing data: 1 gap_bytes");
+        assert_eq!(lines.end().unwrap(), "loss has ended, in all: 1 gap_bytes");
+        assert_eq!(lines.end(), None);
+    }
+
+    #[test]
+    fn workers_losses_add_up() {
+        let losses = Losses::default();
+        let mut counters = Counters::default();
+        counters.gap_bytes = 7;
+        let (mut one, mut two) = (Own::default(), Own { cpu_limit: 3, ..Own::default() });
+        one.tell(&losses, &counters);
+        counters.lose(Lost::MemoryLimit);
+        one.tell(&losses, &counters);
+        two.tell(&losses, &Counters::default());
+        let so_far: Vec<_> = losses.so_far().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(so_far, [("gap_bytes", 7), ("memory_limit", 1), ("cpu_limit", 3)]);
+    }
+}

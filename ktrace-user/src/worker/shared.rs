@@ -1,0 +1,127 @@
+//! What the workers of a run know together: names, groups, clusters, and which connections are seen at both ends.
+//!
+//! Locks are short, and none lies on the way of every record: see [`Numbered`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::losses::Losses;
+use super::memory::Memory;
+use super::twins::Twins;
+use crate::hop::groups::Groups;
+use crate::hop::numbered::Numbered;
+use crate::hop::sampling::Sampling;
+use crate::hop::topics::TopicIds;
+use crate::process::Process;
+
+/// Brokers whose cluster is remembered, and processes known to be brokers.
+const MAX_BROKERS: usize = 16 << 10;
+
+/// See the module. One for all workers of a run.
+#[derive(Default)]
+pub struct Shared {
+    pub(super) topics: Numbered<TopicIds>,
+    pub(super) groups: Numbered<Groups>,
+    pub(super) clusters: Numbered<Clusters>,
+    pub(super) brokers: Numbered<Brokers>,
+    pub(super) twins: Twins,
+    pub(super) memory: Memory,
+    pub(super) losses: Losses,
+    /// The threshold of the traces that are kept within the CPU limit.
+    pub(super) cpu_threshold: AtomicU64,
+    pub(super) workers: AtomicUsize,
+    tls: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Services whose TLS connections are counted by name.
+const MAX_SERVICES: usize = 1024;
+
+impl Shared {
+    /// All workers together may hold so much: see [`super::budget`]. Before the first worker.
+    pub fn may_hold(&self, bytes: usize) {
+        self.memory.set(bytes);
+    }
+
+    /// How large the process is, and how large it may be.
+    pub fn regulate_memory(&self, resident: usize, allowed: usize) {
+        self.memory.regulate(resident, allowed);
+    }
+
+    /// Of the traces that the user wants, only these are shown from now on.
+    pub fn keep(&self, sampling: Sampling) {
+        self.cpu_threshold.store(sampling.threshold(), Ordering::Relaxed);
+    }
+
+    /// What the workers have lost so far, by reason.
+    pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.losses.so_far()
+    }
+
+    /// TLS connections so far, by service.
+    #[must_use]
+    pub fn tls(&self) -> BTreeMap<String, u64> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn count_tls(&self, service: &str) {
+        count(&mut self.tls.lock().unwrap_or_else(PoisonError::into_inner), service);
+    }
+}
+
+/// One more of this service.
+pub(super) fn count(services: &mut BTreeMap<String, u64>, service: &str) {
+    let full = services.len() >= MAX_SERVICES && !services.contains_key(service);
+    let count = services.entry(if full { "other services" } else { service }.to_owned()).or_default();
+    *count = count.saturating_add(1);
+}
+
+/// The cluster of each broker.
+#[derive(Default)]
+pub(super) struct Clusters {
+    by_broker: HashMap<SocketAddr, Arc<str>>,
+}
+
+impl Clusters {
+    pub(super) fn of(&self, broker: SocketAddr) -> Option<Arc<str>> {
+        self.by_broker.get(&broker).cloned()
+    }
+
+    /// Metadata told a broker's cluster. Returns whether that is news.
+    pub(super) fn learn(&mut self, broker: SocketAddr, id: &Arc<str>) -> bool {
+        if self.by_broker.get(&broker).is_some_and(|known| known == id) {
+            return false;
+        }
+        if self.by_broker.len() >= MAX_BROKERS {
+            self.by_broker.clear();
+        }
+        self.by_broker.insert(broker, Arc::clone(id));
+        true
+    }
+}
+
+/// Processes of this host that are brokers: they hold the broker's end of a connection.
+#[derive(Default)]
+pub(super) struct Brokers {
+    by_pid: HashMap<u32, Arc<Process>>,
+}
+
+impl Brokers {
+    /// The number may be another process's by now.
+    pub(super) fn has(&self, process: &Arc<Process>) -> bool {
+        self.by_pid.get(&process.pid).is_some_and(|known| Arc::ptr_eq(known, process))
+    }
+
+    /// A process holds a broker's end. Returns whether that is news.
+    pub(super) fn learn(&mut self, process: &Arc<Process>) -> bool {
+        if process.pid == 0 || self.has(process) {
+            return false;
+        }
+        if self.by_pid.len() >= MAX_BROKERS {
+            self.by_pid.clear();
+        }
+        self.by_pid.insert(process.pid, Arc::clone(process));
+        true
+    }
+}

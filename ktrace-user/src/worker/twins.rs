@@ -1,0 +1,168 @@
+//! Connections within the host that are captured at both ends: the client's end tells of them, the broker's end is silent.
+//!
+//! Neither addresses nor ports tell that two sockets are the ends of one connection: a translation (NAT) may stand between
+//! them, and network namespaces may have the same addresses. Sequence numbers pass all of these unchanged. So the client's
+//! end notes where some of its exchanges stand, chosen in a way that both ends agree on, and the broker's end looks for its
+//! own among them.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use ktrace_kafka::Head;
+
+use crate::hop::Hop;
+
+/// Exchanges at the beginning of a connection (as far as it was seen) that are noted, and then one of so many.
+const FIRST: u32 = 8;
+const EVERY: i32 = 64;
+
+/// Places noted at once; the oldest go first. The other end sees the same exchange within milliseconds.
+const MAX_PLACES: usize = 64 << 10;
+
+/// Places of its own that a broker's end still looks for.
+const MAX_OPEN: usize = 16;
+
+/// Looks for them, four in a second, before they are given up.
+const MAX_LOOKS: u8 = 8;
+
+/// How long a broker's end holds its hops at first, while the client's end may yet show up.
+pub(super) const PATIENCE_NS: u64 = 2_000_000_000;
+
+/// Where an exchange stands, the same at both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    request_seq: u32,
+    correlation_id: i32,
+    response_seq: Option<u32>,
+}
+
+impl Place {
+    /// The place of a connection's `nth` exchange, if it is one of those that are noted.
+    pub(super) fn of(head: &Head<'_>, nth: u32) -> Option<Self> {
+        (nth < FIRST || head.correlation_id % EVERY == 0).then_some(Self {
+            request_seq: head.request_seq,
+            correlation_id: head.correlation_id,
+            response_seq: head.response.map(|response| response.seq),
+        })
+    }
+}
+
+/// What the clients' ends of all workers have noted.
+#[derive(Default)]
+pub(super) struct Twins {
+    noted: Mutex<(HashSet<Place>, VecDeque<Place>)>,
+}
+
+impl Twins {
+    /// A client's end was at this place.
+    pub(super) fn note(&self, place: Place) {
+        let (set, order) = &mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !set.insert(place) {
+            return;
+        }
+        order.push_back(place);
+        if order.len() > MAX_PLACES
+            && let Some(oldest) = order.pop_front()
+        {
+            set.remove(&oldest);
+        }
+    }
+
+    fn any(&self, places: &VecDeque<Place>) -> bool {
+        let (set, _) = &*self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        places.iter().any(|place| set.contains(place))
+    }
+}
+
+/// What a broker's end knows of its other end.
+#[derive(Default)]
+pub(super) struct Search {
+    /// Where it was itself, and the client's end was not yet.
+    open: VecDeque<Place>,
+    /// Looks since the last place was added.
+    looks: u8,
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    /// Hops are held since this time.
+    Sought { since_ns: Option<u64>, held: Vec<Hop> },
+    /// The client's end is on another host, as far as is known.
+    #[default]
+    Alone,
+    /// It is on this host, and tells of the connection itself.
+    Found,
+}
+
+impl Search {
+    /// For an end whose other end may be seen too.
+    pub(super) fn begin() -> Self {
+        Self { open: VecDeque::new(), looks: 0, state: State::Sought { since_ns: None, held: Vec::new() } }
+    }
+
+    /// Whether the other end tells of this connection.
+    pub(super) fn has_found(&self) -> bool {
+        matches!(self.state, State::Found)
+    }
+
+    /// The broker's end was at this place. Returns how many hops the client's end makes superfluous.
+    pub(super) fn at(&mut self, place: Place, twins: &Twins) -> usize {
+        if self.has_found() {
+            return 0;
+        }
+        if self.open.len() >= MAX_OPEN {
+            self.open.pop_front();
+        }
+        self.open.push_back(place);
+        self.looks = 0;
+        self.look(twins)
+    }
+
+    fn look(&mut self, twins: &Twins) -> usize {
+        if self.has_found() || self.open.is_empty() || !twins.any(&self.open) {
+            return 0;
+        }
+        self.open = VecDeque::new();
+        match std::mem::replace(&mut self.state, State::Found) {
+            State::Sought { held, .. } => held.len(),
+            State::Alone | State::Found => 0,
+        }
+    }
+
+    /// Holds a hop while the other end is sought; gives it back if it need not be held.
+    pub(super) fn hold(&mut self, hop: Hop, now_ns: u64) -> Option<Hop> {
+        let State::Sought { since_ns, held } = &mut self.state else { return Some(hop) };
+        since_ns.get_or_insert(now_ns);
+        held.push(hop);
+        None
+    }
+
+    /// Looks again, and ends the search when it has taken long enough (`None`: at once). Gives what was held, and how many
+    /// hops are held no more.
+    pub(super) fn turn(&mut self, twins: &Twins, now_ns: Option<u64>) -> (Vec<Hop>, usize) {
+        let superfluous = self.look(twins);
+        self.looks = self.looks.saturating_add(1);
+        if self.looks >= MAX_LOOKS {
+            self.open.clear();
+        }
+        let State::Sought { since_ns, held } = &mut self.state else { return (Vec::new(), superfluous) };
+        let over = match (now_ns, *since_ns) {
+            (None, _) => true,
+            (Some(now), Some(since)) => now.saturating_sub(since) > PATIENCE_NS,
+            (Some(_), None) => false,
+        };
+        if !over {
+            return (Vec::new(), 0);
+        }
+        let held = std::mem::take(held);
+        self.state = State::Alone;
+        let count = held.len();
+        (held, count)
+    }
+
+    /// Whether there is something to look for.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Sought { .. }) || !self.open.is_empty()
+    }
+}
