@@ -4,6 +4,7 @@ mod bench_replay;
 mod demo;
 mod goldens;
 mod setup;
+mod vm;
 
 use anyhow::Result;
 use clap::Parser;
@@ -29,6 +30,8 @@ enum Verb {
         /// Such as `4.3.0/java`; all if none is given
         names: Vec<String>,
     },
+    /// Boot Debian's kernels in emulation, and test on each that every byte is captured
+    Vm(vm::Options),
 }
 
 fn main() -> Result<()> {
@@ -37,5 +40,6 @@ fn main() -> Result<()> {
         Verb::Demo { keep } => demo::demo(keep),
         Verb::BenchReplay => bench_replay::bench(),
         Verb::RecordGoldens { names } => goldens::record(&names),
+        Verb::Vm(options) => vm::vm(options),
     }
 }
