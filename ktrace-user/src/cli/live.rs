@@ -30,10 +30,16 @@ pub fn watch(
     let shared = Arc::new(Shared::default());
     let limits = live.limits(&shared, sinks.len())?;
     let kept = Arc::default();
-    let mut worker = worker(pipeline, live.worker(pipeline), &shared, &sinks, &kept)?;
+    let rings = live.rings();
+    let workers: Result<Vec<_>, _> =
+        (0..rings).map(|_| worker(pipeline, live.worker(pipeline), &shared, &sinks, &kept)).collect();
+    let mut workers = workers?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
         cgroup: live.cgroup,
+        pid: live.pid,
+        netns: live.netns,
+        rings,
         ring_bytes: live.ring_size,
         client_end: live.side.have(Side::Client),
         broker_end: live.side.have(Side::Broker),
@@ -44,10 +50,21 @@ pub fn watch(
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
     let lookout = Lookout::start(shared, source.counter_reader(), limits)?;
-    eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
-    let seen = source.run(stop, |event| worker.event(event));
+    if pipeline.ports.is_auto() {
+        eprintln!("ktrace: watching for Kafka on all ports; Ctrl-C ends");
+    } else {
+        eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
+    }
+    for worker in &mut workers {
+        let refusals = source.refusals();
+        worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
+    }
+    let each = workers.iter_mut().map(|worker| |event: crate::capture::Event<'_>| worker.event(event));
+    let seen = source.run_each(stop, each.collect());
     let mut summary = Summary::default();
-    summary.add(&worker.finish());
+    for worker in workers {
+        summary.add(&worker.finish());
+    }
     lookout.finish();
     summary.spans = kept.load(Ordering::Relaxed);
     let (lost, exported) = sinks.finish(FLUSH, false);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ipnet::IpNet;
+use ktrace_common::MAX_RINGS;
 
 use super::lookout::Limits;
 use super::{Failure, Filter};
@@ -18,7 +19,7 @@ use crate::worker::{Shared, Sides, WorkerOptions, budget};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Pipeline")]
 pub struct Pipeline {
-    /// Kafka ports: numbers and ranges such as 9092-9094,19092; auto is 9092-9094
+    /// Kafka ports: numbers and ranges such as 9092-9094,19092; auto is wherever Kafka is spoken
     #[arg(long, value_name = "LIST", env = "KTRACE_PORTS", default_value = "auto")]
     pub ports: PortSet,
     /// Only messages of these topics; ! in front leaves out. Repeatable, or separated by commas
@@ -51,6 +52,12 @@ pub struct Live {
     /// Only processes under this cgroup v2 directory [default: all]
     #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
     pub cgroup: Option<PathBuf>,
+    /// Only connections of this process
+    #[arg(long, value_name = "PID", env = "KTRACE_PID")]
+    pub pid: Option<u32>,
+    /// Only connections in this network namespace: its path, its name in /run/netns, or the number of a process in it
+    #[arg(long, value_name = "NETNS", env = "KTRACE_NETNS")]
+    pub netns: Option<String>,
     /// At which end of connections messages are shown: those of clients on this host, those of all clients of brokers on this
     /// host, or both
     #[arg(long, value_name = "SIDE", env = "KTRACE_SIDE", value_enum, default_value = "client")]
@@ -58,7 +65,10 @@ pub struct Live {
     /// Addresses of clients that have an agent of their own: left out at the broker's end. Repeatable, or separated by commas
     #[arg(long, value_name = "CIDR", env = "KTRACE_AGENTS", value_delimiter = ',', value_parser = network)]
     pub agents: Vec<IpNet>,
-    /// Memory between kernel and agent, in bytes or with K, M or G
+    /// Rings between kernel and agent, each read by a thread of its own: 1 to 32, a power of two [default: one for four cores]
+    #[arg(long, value_name = "NUMBER", env = "KTRACE_RINGS", value_parser = rings)]
+    pub rings: Option<usize>,
+    /// Memory of all rings together, in bytes or with K, M or G
     #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", default_value = "64M", value_parser = bytes)]
     pub ring_size: usize,
     /// Memory that the agent may take, its rings and queues included, with K, M or G [default: what is held is bounded by 512M]
@@ -103,7 +113,8 @@ impl Pipeline {
     #[must_use]
     pub fn worker(&self) -> WorkerOptions {
         let sampling = Sampling::new(self.sample);
-        WorkerOptions { context: self.context.clone(), sampling, ..WorkerOptions::default() }
+        let recognised = self.ports.is_auto();
+        WorkerOptions { context: self.context.clone(), sampling, recognised, ..WorkerOptions::default() }
     }
 
     #[must_use]
@@ -128,6 +139,13 @@ impl Live {
         })?;
         shared.may_hold(bytes);
         Ok(Limits { cpu: self.cpu_limit, resident: Some(limit.saturating_sub(ring_bytes)) })
+    }
+
+    /// As many rings as were asked for: else one for four cores, and 8 at most.
+    #[must_use]
+    pub fn rings(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.rings.unwrap_or_else(|| cores.div_ceil(4).next_power_of_two().min(8))
     }
 
     #[must_use]
@@ -176,6 +194,11 @@ fn share(text: &str) -> Result<f64, String> {
     };
     let share = share.ok().filter(|share| (0.001..=1024.0).contains(share));
     share.ok_or_else(|| "not a share of a core such as 0.2 or 20%".to_owned())
+}
+
+fn rings(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|number| (1..=MAX_RINGS).contains(number));
+    number.filter(|number| number.is_power_of_two()).ok_or_else(|| "not 1, 2, 4, 8, 16 or 32".to_owned())
 }
 
 fn url(text: &str) -> Result<String, String> {

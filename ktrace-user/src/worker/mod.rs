@@ -71,6 +71,9 @@ pub struct WorkerOptions {
     /// Which traces are shown.
     pub sampling: Sampling,
     pub sides: Sides,
+    /// The source has taken connections for Kafka by their first bytes and not by their ports: what turns out to be something else is given
+    /// up soon.
+    pub recognised: bool,
     /// Addresses of clients that have an agent of their own: it shows them, so their connections are left out at the broker's end.
     pub agents: Vec<IpNet>,
 }
@@ -126,14 +129,17 @@ const OWNER_NS: u64 = 1_000_000_000;
 /// How often connections and waiting hops are looked through.
 const SWEEP_NS: u64 = 250_000_000;
 
+/// How far a connection is searched for its first request if it was taken for Kafka because it began with one.
+const RECOGNISED_SEARCH_BYTES: u64 = 1 << 20;
+
 /// One connection, and what its hops share.
 struct Connection {
     kafka: kafka::Connection,
     peer: Peer,
     /// Nobody wants to know what it says: it is not read.
     left_out: bool,
-    /// It was found to be TLS.
-    is_tls: bool,
+    /// It was found to be TLS or something else, and the source was told to leave it.
+    given_up: bool,
     /// When it was last heard of.
     last_ns: u64,
     /// By its process, or by both sides' FIN.
@@ -157,7 +163,11 @@ pub struct Worker {
     held_told: memory::Told,
     /// TLS connections that are not counted yet, with the time when they were found.
     tls: Vec<(ConnectionId, u64)>,
+    refuse: Option<Refuse>,
 }
+
+/// Tells the source that no more of a connection is wanted.
+type Refuse = Box<dyn FnMut(ConnectionId) + Send>;
 
 impl Worker {
     /// `sink` gets every span. One worker for each ring, all with the same `shared`.
@@ -179,11 +189,15 @@ impl Worker {
             .collect();
         shared.workers.fetch_add(1, Ordering::Relaxed);
         let extractor = if wanted.is_empty() { Extractor::default() } else { Extractor::new(&wanted)? };
+        let mut limits = shared.memory.limits();
+        if options.recognised {
+            limits.search_bytes = RECOGNISED_SEARCH_BYTES;
+        }
         Ok(Self {
             sides: options.sides,
             agents: options.agents,
             connections: HashMap::new(),
-            scratch: Scratch::new(shared.memory.limits(), extractor),
+            scratch: Scratch::new(limits, extractor),
             told: Told {
                 shared: Arc::clone(shared),
                 both: options.sides == Sides::Both,
@@ -202,7 +216,13 @@ impl Worker {
             held_bytes: 0,
             held_told: memory::Told::default(),
             tls: Vec::new(),
+            refuse: None,
         })
+    }
+
+    /// `refuse` is told of connections of which no more is wanted.
+    pub fn refuse_by(&mut self, refuse: Refuse) {
+        self.refuse = Some(refuse);
     }
 
     /// Takes an event.
@@ -279,7 +299,7 @@ impl Worker {
             kafka: kafka::Connection::default(),
             peer,
             left_out,
-            is_tls: false,
+            given_up: false,
             last_ns: self.swept_ns,
             closed: false,
             reset: false,
@@ -322,9 +342,16 @@ impl Worker {
                 kafka.push(scratch, push, &mut listener);
             });
         }
-        if !connection.is_tls && connection.kafka.speaks() == Speaks::Tls {
-            connection.is_tls = true;
-            self.tls.push((segment.connection, segment.time_ns));
+        let speaks = connection.kafka.speaks();
+        let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
+        if over && !connection.given_up {
+            connection.given_up = true;
+            if speaks == Speaks::Tls {
+                self.tls.push((segment.connection, segment.time_ns));
+            }
+            if let Some(refuse) = &mut self.refuse {
+                refuse(segment.connection);
+            }
         }
         if segment.fin {
             match segment.direction {
@@ -481,7 +508,7 @@ impl Worker {
                 };
                 keep_lossiest(&mut self.totals.lossy, [lossy]);
             }
-            if connection.is_tls
+            if connection.given_up
                 && let Some(at) = self.tls.iter().position(|(pending, _)| *pending == id)
             {
                 self.tls.swap_remove(at);
