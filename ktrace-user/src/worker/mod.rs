@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use ktrace_kafka as kafka;
 use ktrace_kafka::connection::Speaks;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
+use ktrace_kafka::counters::Lost;
 use ktrace_kafka::{Push, Scratch};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
@@ -153,6 +154,7 @@ struct Connection {
 /// See the module.
 pub struct Worker {
     sides: Sides,
+    recognised: bool,
     agents: Vec<IpNet>,
     connections: HashMap<ConnectionId, Connection>,
     scratch: Scratch,
@@ -195,6 +197,7 @@ impl Worker {
         }
         Ok(Self {
             sides: options.sides,
+            recognised: options.recognised,
             agents: options.agents,
             connections: HashMap::new(),
             scratch: Scratch::new(limits, extractor),
@@ -251,7 +254,7 @@ impl Worker {
         self.told.release(None);
         self.held_told.tell(&self.told.shared.memory, 0, true);
         self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
-        let Self { mut totals, scratch: Scratch { counters, .. }, told, .. } = self;
+        let Self { mut totals, scratch: Scratch { counters, .. }, told, recognised, .. } = self;
         totals.frames = counters.frames;
         totals.exchanges = counters.exchanges;
         totals.batches = counters.batches;
@@ -264,6 +267,11 @@ impl Worker {
         totals.sasl_tokens = counters.sasl_tokens;
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
+        if recognised {
+            // Nobody has said that they were Kafka.
+            let others = totals.lost.remove(Lost::NotKafka.name()).unwrap_or(0);
+            totals.connections = totals.connections.saturating_sub(others);
+        }
         totals.lost.retain(|_, count| *count > 0);
         totals.malformed.retain(|_, count| *count > 0);
         totals

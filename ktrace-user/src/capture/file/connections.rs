@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ktrace_kafka::protocol::header::RequestHeader;
+
 use super::packet::Packet;
 use crate::capture::{ConnectionId, Direction, Ends, PortSet};
 
@@ -95,7 +97,8 @@ impl Connections {
         Some(Placed { connection: known.id, direction, replaces, ends, opens: new, closes })
     }
 
-    /// By port: who listens on a Kafka port is the broker. Where both ends have one: a connection that is known; else the SYN
+    /// By port: who listens on a Kafka port is the broker. On other ports, where Kafka is to be recognised: who opens the connection, or
+    /// sends what begins with a request, is the client; whether it speaks Kafka shows later. Where both ends have one: a connection that is known; else the SYN
     /// tells; else the broker is the end with the lower port, since ports for clients are taken from high ranges.
     fn orient(&self, packet: &Packet<'_>) -> Option<(Ends, Direction)> {
         let to_broker = (Ends { client: packet.source, broker: packet.destination }, Direction::ToBroker);
@@ -103,7 +106,11 @@ impl Connections {
         let destination_is_kafka = self.ports.contains(packet.destination.port());
         let source_is_kafka = self.ports.contains(packet.source.port());
         match (source_is_kafka, destination_is_kafka) {
-            (false, false) => None,
+            (false, false) if !self.ports.is_auto() => None,
+            (false, false) if packet.syn => Some(if packet.ack.is_some() { to_client } else { to_broker }),
+            (false, false) if self.by_ends.contains_key(&to_broker.0) => Some(to_broker),
+            (false, false) if self.by_ends.contains_key(&to_client.0) => Some(to_client),
+            (false, false) => RequestHeader::is_plausible(packet.payload).then_some(to_broker),
             (false, true) => Some(to_broker),
             (true, false) => Some(to_client),
             (true, true) if packet.syn => Some(if packet.ack.is_some() { to_client } else { to_broker }),
@@ -191,6 +198,20 @@ mod tests {
         assert_eq!(connections.place(&syn).unwrap().connection, ConnectionId(1));
         let again = connections.place(&Packet { seq: 500, ..syn }).unwrap();
         assert_eq!((again.connection, again.replaces), (ConnectionId(2), Some(ConnectionId(1))));
+    }
+
+    #[test]
+    fn on_any_port_the_opener_or_the_sender_of_a_request_is_the_client() {
+        let mut connections = Connections::new(PortSet::default());
+        let syn = Packet { syn: true, ack: None, ..packet(40000, 19092) };
+        assert_eq!(connections.place(&syn).unwrap().direction, Direction::ToBroker);
+        assert_eq!(connections.place(&answer(packet(40000, 19092))).unwrap().direction, Direction::ToClient);
+        let later = packet(40001, 19092);
+        assert_eq!(connections.place(&later), None, "nothing tells");
+        let request = b"\0\0\0\x10\0\x12\0\x03\0\0\0\x01\0\x02me\0\0\0\0";
+        let placed = connections.place(&Packet { payload: request, len: 20, ..later }).unwrap();
+        assert_eq!((placed.connection, placed.direction), (ConnectionId(2), Direction::ToBroker));
+        assert_eq!(connections.place(&answer(later)).unwrap().direction, Direction::ToClient);
     }
 
     #[test]
