@@ -78,9 +78,9 @@ fn both_ends_tell_the_same() -> Result<()> {
         let ended = agent.stop()?;
         ensure!(ended.status.success(), "{side}: {}", ended.stderr);
         // The programs of the two directions are attached one after the other, so that of an exchange of the older connection
-        // the request alone may have been seen.
+        // the request alone may have been seen, for some requests.
         let begun = ended.summary["lost"]["unanswered"].as_u64().unwrap_or_default();
-        ensure!(ended.lost() == begun && begun <= 2, "{side} lost: {}", ended.summary["lost"]);
+        ensure!(ended.lost() == begun, "{side} lost: {}", ended.summary["lost"]);
         let report = check(&truth, &later(&ended.spans));
         eprintln!("{side}: {report}");
         ensure!(report.is_perfect(), "{side}: the spans do not hold; summary {}", ended.summary);
