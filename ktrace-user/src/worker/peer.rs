@@ -19,6 +19,9 @@ const MAX_STAND_INS: usize = 16 << 10;
 /// A client's library, as it names itself: name and version.
 type Software = (Arc<str>, Arc<str>);
 
+/// What a client says of itself: client id and library.
+type Client = (Option<Arc<str>>, Option<Software>);
+
 /// See the module.
 pub(super) struct Peer {
     pub ends: Ends,
@@ -236,7 +239,7 @@ impl Missed {
 /// Resources of clients without a process, one for all connections of a client.
 #[derive(Default)]
 pub(super) struct StandIns {
-    by_client: HashMap<(Option<Arc<str>>, Option<Software>), Arc<Resource>>,
+    by_client: HashMap<Client, Arc<Resource>>,
 }
 
 impl StandIns {
