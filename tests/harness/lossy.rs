@@ -72,14 +72,14 @@ impl Link {
             [open(one)?, open(other)?]
         };
         let shared = Arc::new(Shared::default());
-        let ways = [(read_one, write_other, 0), (read_other, write_one, 1)]
+        let ways = [(read_one, write_other, 0), (read_other, write_one, 1 << 63)]
             .into_iter()
             .map(|(from, to, way)| {
                 let way = Way {
                     from,
                     to,
                     badness,
-                    random: Random::new(badness.seed.wrapping_mul(2).wrapping_add(way)),
+                    random: Random(badness.seed ^ way),
                     held: VecDeque::new(),
                     shared: Arc::clone(&shared),
                 };
@@ -195,20 +195,15 @@ impl Way {
     }
 }
 
-/// xorshift64: the same packets meet the same fate in each run with a seed.
+/// SplitMix64: the same packets meet the same fate in each run with a seed.
 struct Random(u64);
 
 impl Random {
-    /// Spread over all bits, as it begins slowly from small numbers.
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     /// From 0 to 1.

@@ -89,9 +89,9 @@ impl Namespace {
             format!("ip daddr {} tcp dport {} dnat to {}:{}", service.0, service.1, endpoint.0, endpoint.1);
         let rules = format!(
             "table ip services {{
-    chain prerouting {{ type nat hook prerouting priority dstnat; {rule}; }}
-    chain output {{ type nat hook output priority dstnat; {rule}; }}
-    chain postrouting {{ type nat hook postrouting priority srcnat; ct status dnat masquerade; }}
+    chain prerouting {{ type nat hook prerouting priority -100; {rule}; }}
+    chain output {{ type nat hook output priority -100; {rule}; }}
+    chain postrouting {{ type nat hook postrouting priority 100; ct status dnat masquerade; }}
 }}"
         );
         self.run("nft", [rules.as_str()])

@@ -30,8 +30,9 @@ pub fn topics() -> [&'static str; 4] {
     LIBRARIES.map(|(_, topic)| topic)
 }
 
-/// All clients' work, one producer after the other, while the consumers read: `each` messages of each library with each codec.
-pub fn run(dir: &Path, bootstrap: &str, each: u32) -> Result<Truth> {
+/// All clients' work, one producer after the other, while the consumers read: `each` messages of each library with each codec,
+/// of `payload` bytes.
+pub fn run(dir: &Path, bootstrap: &str, each: u32, payload: u32) -> Result<Truth> {
     let topics = topics();
     let of_topic = each as usize * KINDS.len();
     let consumers = CONSUMERS
@@ -47,7 +48,7 @@ pub fn run(dir: &Path, bootstrap: &str, each: u32) -> Result<Truth> {
             let header_style = if library == Library::JavaAgent { "none" } else { header_style };
             let service = format!("{topic}-{codec}");
             let new = Produce::new(library, bootstrap, topic, &service);
-            Produce { count: each, codec, header_style, ..new }.run(dir, &mut truth)?;
+            Produce { count: each, codec, payload, header_style, ..new }.run(dir, &mut truth)?;
         }
     }
     for consumer in consumers {

@@ -46,7 +46,7 @@ fn ten_thousand_messages() -> Result<()> {
     let capture = Capture::start(dir, "ground", port)?;
     let observing = Agent::observe(dir, "observe", port, &[])?;
     let exporting = Agent::run(dir, "run", port, &["--otlp", &collector.grpc_url()])?;
-    let truth = traffic::run(dir, &broker.bootstrap(), EACH)?;
+    let truth = traffic::run(dir, &broker.bootstrap(), EACH, 100)?;
 
     let dropped = capture.stop()?;
     observing.wait_for_hops(truth.sent.len() + truth.received.len())?;

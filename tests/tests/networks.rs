@@ -17,6 +17,9 @@ fn each() -> u32 {
     if std::env::var_os("KTRACE_FULL").is_some() { 500 } else { 25 }
 }
 
+/// A batch of these is several packets.
+const PAYLOAD: u32 = 1000;
+
 const NEEDS: [Need; 8] = [
     Need::Root,
     Need::Agent,
@@ -48,7 +51,7 @@ fn loss_and_reordering() -> Result<()> {
         Ok(broker)
     })?;
     let agent = Agent::observe(dir, "observe", broker.port, &[])?;
-    let truth = clients.within(|| traffic::run(dir, &broker.bootstrap(), each()))?;
+    let truth = clients.within(|| traffic::run(dir, &broker.bootstrap(), each(), PAYLOAD))?;
     let ended = perfect(agent, &truth)?;
     let counts = link.counts();
     eprintln!("link: {counts:?}");
@@ -99,7 +102,7 @@ fn through_a_service_address() -> Result<()> {
         let agent = Agent::observe(dir, "observe", SERVICE.1, &[])?;
         let truth = clients.within(|| {
             broker.create_topics(3, &traffic::topics())?;
-            traffic::run(dir, &broker.bootstrap(), each())
+            traffic::run(dir, &broker.bootstrap(), each(), PAYLOAD)
         })?;
         eprintln!("from the {place}:");
         let ended = perfect(agent, &truth)?;
@@ -127,7 +130,7 @@ fn on_a_port_that_nobody_named() -> Result<()> {
     let broker = Broker::start(dir, &Settings { port: 19092, ..Settings::default() })?;
     broker.create_topics(3, &traffic::topics())?;
     let agent = Agent::observe(dir, "observe", "auto", &[])?;
-    let truth = traffic::run(dir, &broker.bootstrap(), each())?;
+    let truth = traffic::run(dir, &broker.bootstrap(), each(), PAYLOAD)?;
     let ended = perfect(agent, &truth)?;
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
     Ok(())
