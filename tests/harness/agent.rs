@@ -1,9 +1,10 @@
 //! The agent under test: started with arguments, ready when it says so, ended by SIGTERM.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -56,14 +57,14 @@ fn sum(value: &Value) -> u64 {
 }
 
 impl Agent {
-    /// `ktrace observe -o json` on one port, with further arguments; ready when this returns.
-    pub fn observe(dir: &Path, name: &str, port: u16, arguments: &[&str]) -> Result<Self> {
-        Self::start(dir, name, process::command(binary()).args(["observe", "-o", "json"]), port, arguments)
+    /// `ktrace observe -o json` on one port, or what else `--ports` takes, with further arguments; ready when this returns.
+    pub fn observe(dir: &Path, name: &str, ports: impl Display, arguments: &[&str]) -> Result<Self> {
+        Self::start(dir, name, process::command(binary()).args(["observe", "-o", "json"]), ports, arguments)
     }
 
-    /// `ktrace run` on one port, with further arguments; ready when this returns.
-    pub fn run(dir: &Path, name: &str, port: u16, arguments: &[&str]) -> Result<Self> {
-        Self::start(dir, name, process::command(binary()).arg("run"), port, arguments)
+    /// `ktrace run`, in the same way.
+    pub fn run(dir: &Path, name: &str, ports: impl Display, arguments: &[&str]) -> Result<Self> {
+        Self::start(dir, name, process::command(binary()).arg("run"), ports, arguments)
     }
 
     /// Any command line that ends in the agent's verb. `name` keeps apart the files of a test's agents.
@@ -71,12 +72,12 @@ impl Agent {
         dir: &Path,
         name: &str,
         command: &mut Command,
-        port: u16,
+        ports: impl Display,
         arguments: &[&str],
     ) -> Result<Self> {
         let output = dir.join(format!("{name}.json"));
         let summary = dir.join(format!("{name}.summary"));
-        command.args(["--ports", &port.to_string(), "--summary"]).arg(&summary).args(arguments);
+        command.args(["--ports", &ports.to_string(), "--summary"]).arg(&summary).args(arguments);
         let log = dir.join(format!("{name}.stderr"));
         let mut process = Process::start_with_output("ktrace", command, File::create(&output)?, &log)?;
         process.wait_for_line("watching", Duration::from_secs(20))?;
@@ -92,6 +93,18 @@ impl Agent {
     pub fn so_far(&self) -> Result<Vec<Span>> {
         let text = fs::read_to_string(&self.output)?;
         spans::parse(&text[..text.rfind('\n').map_or(0, |at| at + 1)])
+    }
+
+    /// Waits until it has told of so many messages, each time one was sent or delivered; what was seen last may still be held
+    /// for a moment. It is no error if they never come: the check that follows says which.
+    pub fn wait_for_hops(&self, hops: usize) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline
+            && self.so_far()?.iter().filter(|span| span.operation() != "commit").count() < hops
+        {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
     }
 
     /// SIGTERM: it detaches, flushes and ends.

@@ -1,4 +1,4 @@
-//! A real Kafka broker in KRaft mode, one node, on loopback.
+//! A real Kafka broker in KRaft mode, one node, on loopback if not told otherwise.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -15,8 +15,12 @@ use crate::{cache, ports, tools};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub version: &'static str,
-    /// The clients' port, advertised too.
+    /// The address it listens on.
+    pub host: &'static str,
+    /// The clients' port.
     pub port: u16,
+    /// `host:port` that clients are told, where that is another one.
+    pub advertised: Option<String>,
     pub heap_mib: u32,
     /// Further lines for the broker's properties.
     pub properties: String,
@@ -28,7 +32,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             version: tools::KAFKA_VERSION,
+            host: "127.0.0.1",
             port: 9092,
+            advertised: None,
             heap_mib: 512,
             properties: String::new(),
             outlives: false,
@@ -36,9 +42,16 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    fn advertised(&self) -> String {
+        self.advertised.clone().unwrap_or_else(|| format!("{}:{}", self.host, self.port))
+    }
+}
+
 #[derive(Debug)]
 pub struct Broker {
     pub port: u16,
+    bootstrap: String,
     process: Process,
 }
 
@@ -77,13 +90,13 @@ impl Broker {
         if settings.outlives {
             process.leave_running();
         }
-        Ok(Self { port: settings.port, process })
+        Ok(Self { port: settings.port, bootstrap: settings.advertised(), process })
     }
 
     /// `host:port` for clients.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.bootstrap.clone()
     }
 
     /// Creates topics and waits for their leaders.
@@ -110,13 +123,14 @@ fn source() -> PathBuf {
 }
 
 fn properties(home: &Path, settings: &Settings, controller: u16) -> String {
-    let (port, data) = (settings.port, home.join("data"));
+    let (host, port, advertised, data) =
+        (settings.host, settings.port, settings.advertised(), home.join("data"));
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{advertised}
 controller.listener.names=CONTROLLER
 log.dirs={}
 offsets.topic.replication.factor=1

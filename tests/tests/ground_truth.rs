@@ -1,13 +1,12 @@
 //! The main claim: ten thousand messages of four client libraries, all codecs, several header formats and two groups, each
 //! hop of each seen once and told truly: live, as exported to a real Collector and Jaeger, and in a replay of the capture.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::agent::{self, Agent};
 use harness::broker::{Broker, Settings};
 use harness::check::check;
-use harness::clients::{Client, Consume, Library, Produce};
 use harness::collector::{Collected, Collector};
 use harness::compare::compare;
 use harness::jaeger::Jaeger;
@@ -16,26 +15,11 @@ use harness::ports;
 use harness::scratch::Scratch;
 use harness::spans::Span;
 use harness::tcpdump::{self, Capture};
+use harness::traffic;
 use harness::truth::Truth;
 
 /// Of each client with each codec.
 const EACH: u32 = 500;
-
-/// A topic for each library.
-const LIBRARIES: [(Library, &str); 4] = [
-    (Library::Java, "orders"),
-    (Library::JavaAgent, "payments"),
-    (Library::Python, "shipments"),
-    (Library::Kcat, "clicks"),
-];
-
-/// Codec, and the header style of those libraries that write their own.
-const KINDS: [(&str, &str); 5] =
-    [("none", "none"), ("gzip", "traceparent"), ("snappy", "trace_id"), ("lz4", "b3-multi"), ("zstd", "b3")];
-
-/// Two groups that get everything, and a third of the C library that gets one topic.
-const CONSUMERS: [(Library, &str, usize); 3] =
-    [(Library::Java, "billing", 4), (Library::Python, "audit", 4), (Library::Kcat, "search", 1)];
 
 #[test]
 fn ten_thousand_messages() -> Result<()> {
@@ -55,17 +39,17 @@ fn ten_thousand_messages() -> Result<()> {
     let dir = scratch.path();
     let [port] = ports::free()?;
     let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
-    broker.create_topics(3, &LIBRARIES.map(|(_, topic)| topic))?;
+    broker.create_topics(3, &traffic::topics())?;
     let jaeger = Jaeger::start(dir)?;
     let collector = Collector::start(dir, Some(&jaeger.otlp_address()))?;
 
     let capture = Capture::start(dir, "ground", port)?;
     let observing = Agent::observe(dir, "observe", port, &[])?;
     let exporting = Agent::run(dir, "run", port, &["--otlp", &collector.grpc_url()])?;
-    let truth = traffic(dir, &broker.bootstrap())?;
+    let truth = traffic::run(dir, &broker.bootstrap(), EACH, 100)?;
 
     let dropped = capture.stop()?;
-    wait_for(&observing, truth.sent.len() + truth.received.len())?;
+    observing.wait_for_hops(truth.sent.len() + truth.received.len())?;
     let (live, exported) = (observing.stop()?, exporting.stop()?);
     ensure!(live.status.success() && exported.status.success(), "{}\n{}", live.stderr, exported.stderr);
 
@@ -96,49 +80,6 @@ fn ten_thousand_messages() -> Result<()> {
     ensure!(status.success(), "replay of {} files ended with {status}: {stderr}", parts.len());
     let differences = compare(&replayed, &pieced);
     ensure!(differences.is_none(), "one file and its parts differ: {differences}");
-    Ok(())
-}
-
-/// All clients' work, one producer after the other, while the consumers read.
-fn traffic(dir: &std::path::Path, bootstrap: &str) -> Result<Truth> {
-    let topics = LIBRARIES.map(|(_, topic)| topic);
-    let each = EACH as usize * KINDS.len();
-    let consumers = CONSUMERS
-        .iter()
-        .map(|&(library, group, count)| {
-            let topics = &topics[..count];
-            Consume { library, bootstrap, topics, service: group, group, expect: each * count }.start(dir)
-        })
-        .collect::<Result<Vec<Client>>>()?;
-    let mut truth = Truth::default();
-    for (library, topic) in LIBRARIES {
-        for (codec, header_style) in KINDS {
-            let header_style = if library == Library::JavaAgent { "none" } else { header_style };
-            let service = format!("{topic}-{codec}");
-            let new = Produce::new(library, bootstrap, topic, &service);
-            Produce { count: EACH, codec, header_style, ..new }.run(dir, &mut truth)?;
-        }
-    }
-    for consumer in consumers {
-        consumer.finish(Duration::from_secs(60), &mut truth)?;
-    }
-    truth.resolve();
-    let wrong = truth.disagreements();
-    ensure!(
-        wrong.is_empty() && truth.errors.is_empty(),
-        "the clients disagree: {wrong:.3?} {:?}",
-        truth.errors
-    );
-    ensure!(truth.sent.len() == 4 * each, "{} sent", truth.sent.len());
-    Ok(truth)
-}
-
-/// What was seen last may still be held for a moment.
-fn wait_for(agent: &Agent, hops: usize) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline && self::hops(&agent.so_far()?).len() < hops {
-        std::thread::sleep(Duration::from_millis(200));
-    }
     Ok(())
 }
 
