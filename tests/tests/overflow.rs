@@ -10,6 +10,7 @@ use harness::clients::{Consume, Library, Produce};
 use harness::need::{self, Need};
 use harness::ports;
 use harness::scratch::Scratch;
+use harness::spans::Span;
 use harness::truth::Truth;
 
 #[test]
@@ -55,6 +56,13 @@ fn lost_bytes_are_counted_and_make_no_wrong_span() -> Result<()> {
     let flood = check(&truth, &of_flood);
     eprintln!("flood: lost {}; {flood}", ended.summary["lost"]);
     ensure!(flood.is_true(), "wrong spans beside gaps");
+    let truncated =
+        |spans: &[Span]| spans.iter().filter(|span| span.attributes.contains_key("ktrace.truncated")).count();
+    ensure!(truncated(&of_flood) > 0 && truncated(&of_calm) == 0, "marks are not where bytes are missing");
+    for line in ["losing data:", "loss has ended, in all:"] {
+        ensure!(ended.stderr.contains(line), "the agent did not say `{line}`:\n{}", ended.stderr);
+    }
+    ensure!(ended.summary["lossy"][0]["service"] == "flooder", "{}", ended.summary);
     let calm = check(&calm, &of_calm);
     eprintln!("afterwards: {calm}");
     ensure!(calm.is_perfect(), "messages after the flood are not all seen");
