@@ -129,7 +129,6 @@ fn through_a_service_address() -> Result<()> {
 
 /// Nobody named the port: that it is Kafka is seen by what is spoken there.
 #[test]
-#[ignore = "--ports auto knows only 9092-9094 yet"]
 fn on_a_port_that_nobody_named() -> Result<()> {
     if !need::met("auto", &NEEDS) {
         return Ok(());

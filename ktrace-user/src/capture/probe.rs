@@ -189,7 +189,7 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>) -> Vec<Check> {
         rings: 1,
         ring_bytes,
         wake_shift: wake_shift(ring_bytes),
-        ends: ends::CLIENT,
+        ends: ends::CLIENT | ends::BROKER,
         pid: 0,
         netns_cookie: 0,
     };

@@ -1,0 +1,138 @@
+//! ktrace's capture in a thread of its own: what it has seen of each socket, in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, Result, anyhow};
+use ktrace_kafka::stream::{Piece, Run, Stream};
+use ktrace_user::capture::{Counters, Direction, Ends, Event, Live, LiveOptions, Segment};
+
+/// More than the agent's: what overflows is no matter of this test, and an emulated machine reads slowly what it sends fast.
+const RING: usize = 256 << 20;
+
+/// As the agent's.
+const MAX_HELD: usize = 8 << 20;
+
+/// What was seen of one socket.
+#[derive(Default)]
+pub struct Seen {
+    pub ends: Option<Ends>,
+    /// Processes that were told to be the owner, in order.
+    pub owners: Vec<u32>,
+    pub to_broker: Way,
+    pub to_client: Way,
+    pub reset: bool,
+    pub syn_data: bool,
+    /// Bytes of the largest piece.
+    pub largest: usize,
+}
+
+/// One direction.
+#[derive(Default)]
+pub struct Way {
+    stream: Stream,
+    pub bytes: Vec<u8>,
+    /// Bytes that were lost, and how often.
+    pub gaps: (u64, u32),
+    /// Bytes of all segments, retransmitted ones too.
+    pub passed: u64,
+}
+
+impl Way {
+    fn take<'a>(bytes: &'a mut Vec<u8>, gaps: &'a mut (u64, u32)) -> impl FnMut(Piece<'_>) {
+        |piece| match piece {
+            Piece::Data { bytes: data, .. } => bytes.extend_from_slice(data),
+            Piece::Gap { bytes } => {
+                gaps.0 += bytes;
+                gaps.1 += 1;
+            }
+        }
+    }
+
+    fn push(&mut self, segment: &Segment<'_>) {
+        self.passed += segment.payload.len() as u64;
+        let run = Run {
+            seq: segment.seq,
+            bytes: segment.payload,
+            len: segment.len,
+            syn: segment.syn,
+            fin: segment.fin,
+            time_ns: segment.time_ns,
+        };
+        self.stream.push(run, MAX_HELD, Self::take(&mut self.bytes, &mut self.gaps));
+    }
+
+    fn acknowledged(&mut self, ack: u32) {
+        self.stream.acknowledged(ack, Self::take(&mut self.bytes, &mut self.gaps));
+    }
+}
+
+impl Seen {
+    fn segment(&mut self, segment: &Segment<'_>) {
+        self.reset |= segment.rst;
+        self.syn_data |= segment.syn && !segment.payload.is_empty();
+        self.largest = self.largest.max(segment.payload.len());
+        let (way, other) = match segment.direction {
+            Direction::ToBroker => (&mut self.to_broker, &mut self.to_client),
+            Direction::ToClient => (&mut self.to_client, &mut self.to_broker),
+        };
+        // As the agent does: what a segment acknowledges was there before it.
+        if let Some(ack) = segment.ack {
+            other.acknowledged(ack);
+        }
+        way.push(segment);
+    }
+
+    /// Nothing more will come.
+    fn finish(&mut self) {
+        for way in [&mut self.to_broker, &mut self.to_client] {
+            way.stream.finish(Way::take(&mut way.bytes, &mut way.gaps));
+        }
+    }
+}
+
+/// By the socket's cookie.
+pub type Sockets = HashMap<u64, Seen>;
+
+pub struct Capture {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(Sockets, Counters)>>,
+}
+
+impl Capture {
+    /// Captures both ends of all connections of the ports; attached when this returns.
+    pub fn start(ports: &str) -> Result<Self> {
+        let options = LiveOptions {
+            ports: ports.parse()?,
+            broker_end: true,
+            ring_bytes: RING,
+            ..LiveOptions::default()
+        };
+        let mut live = Live::open(options).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut sockets = Sockets::new();
+            let counters = live.run(&until, |event| match event {
+                Event::Opened { connection, ends, owner } => {
+                    let seen = sockets.entry(connection.0).or_default();
+                    seen.ends = Some(ends);
+                    seen.owners.extend(owner.map(|owner| owner.pid));
+                }
+                Event::Segment(segment) => sockets.entry(segment.connection.0).or_default().segment(&segment),
+                Event::Closed { .. } | Event::Tick { .. } => {}
+            })?;
+            sockets.values_mut().for_each(Seen::finish);
+            Ok((sockets, counters))
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// Reads what is left, and gives all.
+    pub fn stop(self) -> Result<(Sockets, Counters)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().ok().context("the capture panicked")?
+    }
+}
