@@ -8,6 +8,7 @@ pub mod check;
 pub mod clients;
 pub mod collector;
 pub mod compare;
+pub mod crowd;
 pub mod jaeger;
 pub mod kernel_objects;
 pub mod lossy;

@@ -89,6 +89,8 @@ fn through_a_service_address() -> Result<()> {
         )?;
         container.ip("route add default via 10.78.1.1")?;
         brokers.ip("route add default via 10.78.2.1")?;
+        // a service's address is routed like any other before it is translated
+        node.ip("route add default via 10.78.2.2")?;
         node.forward()?;
         node.serve(SERVICE, ENDPOINT)?;
         let settings = Settings {

@@ -1,4 +1,4 @@
-// sarama: `sarama produce|consume OPTIONS`, with the options of the other clients.
+// sarama: `sarama produce|consume OPTIONS`, with the options of the other clients; `sarama crowd` is many of both.
 //
 // With -edges true, of four messages in turn one has no key, one empty key and value, one no value.
 package main
@@ -33,6 +33,9 @@ var (
 	headerStyle = flag.String("header-style", "none", "none, traceparent or edges")
 	edges       = flag.String("edges", "false", "true or false")
 	interval    = flag.Int("interval-ms", 0, "")
+	producers   = flag.Int("producers", 1, "of a crowd")
+	consumers   = flag.Int("consumers", 1, "of a crowd")
+	partitions  = flag.Int("partitions", 1, "of the crowd's topic")
 	protocol    = flag.String("protocol", "3.6.0", "the version whose protocol is spoken")
 )
 
@@ -48,10 +51,15 @@ func main() {
 	if !version.IsAtLeast(sarama.V0_10_0_0) {
 		config.ApiVersionsRequest = false
 	}
-	if verb == "produce" {
+	switch verb {
+	case "produce":
 		produce(config, newTruth(*truthFile))
-	} else {
+	case "consume":
 		consume(config, newTruth(*truthFile))
+	case "crowd":
+		crowd(config, newTruth(*truthFile))
+	default:
+		log.Fatalf("unknown verb: %s", verb)
 	}
 }
 

@@ -23,6 +23,10 @@ type line struct {
 	Key       *string  `json:"key"`
 	ValueLen  *int     `json:"value_len"`
 	Headers   [][2]any `json:"headers"`
+	// of a crowd: when it was begun and when it was done, in microseconds since 1970
+	StartUs int64   `json:"start_us,omitempty"`
+	EndUs   int64   `json:"end_us,omitempty"`
+	Error   *string `json:"error,omitempty"`
 }
 
 type truth struct {
@@ -39,7 +43,10 @@ func newTruth(file string) *truth {
 func (t *truth) write(one line) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
-	one.Client, one.Service, one.ClientID = "sarama", *service, *clientID
+	one.Client, one.Service = "sarama", *service
+	if one.ClientID == "" {
+		one.ClientID = *clientID
+	}
 	check(t.encoder.Encode(one))
 }
 

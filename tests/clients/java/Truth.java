@@ -33,6 +33,8 @@ final class Truth implements AutoCloseable {
                 .append(",\"offset\":").append(offset < 0 ? "null" : Long.toString(offset))
                 .append(",\"timestamp\":").append(timestamp)
                 .append(",\"key\":").append(text(key))
+                // when the client got to know of it, rounded up
+                .append(",\"end_us\":").append((System.currentTimeMillis() + 1) * 1000)
                 .append(",\"value_len\":").append(valueLength < 0 ? "null" : Integer.toString(valueLength))
                 .append(",\"headers\":[");
         String comma = "";

@@ -23,6 +23,7 @@ public final class TruthConsumer {
         properties.put("client.id", options.get("client-id"));
         properties.put("group.id", group);
         properties.put("auto.offset.reset", "earliest");
+        properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
         properties.put("group.protocol", options.get("group-protocol", "classic"));
         properties.put("isolation.level", options.get("isolation-level", "read_uncommitted"));
         long expect = options.number("expect", Long.MAX_VALUE);

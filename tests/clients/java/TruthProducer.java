@@ -2,10 +2,12 @@
 // OpenTelemetry Java agent those are the agent's too, as it adds them to the record inside send().
 //
 // With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With
-// `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted.
+// `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. SIGTERM ends it
+// early: what was sent till then is logged.
 
 import java.util.Properties;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.serialization.StringSerializer;
@@ -22,6 +24,7 @@ public final class TruthProducer {
         properties.put("acks", options.get("acks", "all"));
         properties.put("enable.idempotence", options.get("idempotence", "true"));
         properties.put("linger.ms", options.get("linger-ms", "5"));
+        properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
         String transactionalId = options.get("transactional-id", null);
         if (transactionalId != null) {
             properties.put("transactional.id", transactionalId);
@@ -35,12 +38,22 @@ public final class TruthProducer {
         long interval = options.number("interval-ms", 0);
         Random random = new Random();
         boolean[] failed = {false};
+        AtomicBoolean stopped = new AtomicBoolean();
+        Thread main = Thread.currentThread();
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            stopped.set(true);
+            try {
+                main.join(5_000);
+            } catch (InterruptedException ended) {
+                Thread.currentThread().interrupt();
+            }
+        }));
         try (Truth truth = new Truth(options)) {
             try (var producer = new KafkaProducer<>(properties, new StringSerializer(), new StringSerializer())) {
                 if (transactionalId != null) {
                     producer.initTransactions();
                 }
-                for (long i = 0; i < options.number("count", 1); i++) {
+                for (long i = 0; i < options.number("count", 1) && !stopped.get(); i++) {
                     if (transactionalId != null && i % transaction == 0) {
                         producer.beginTransaction();
                     }
@@ -72,7 +85,10 @@ public final class TruthProducer {
                 }
             }
         }
-        System.exit(failed[0] ? 1 : 0);
+        // SIGTERM has its own way to end
+        if (failed[0] && !stopped.get()) {
+            System.exit(1);
+        }
     }
 
     /** Compressible, but not all the same byte. */

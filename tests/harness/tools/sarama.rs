@@ -9,6 +9,7 @@ use crate::{cache, tools};
 /// The program.
 pub fn sarama() -> Result<PathBuf> {
     let recipe = [
+        include_str!("../../clients/go/crowd.go"),
         include_str!("../../clients/go/main.go"),
         include_str!("../../clients/go/truth.go"),
         include_str!("../../clients/go/go.mod"),
