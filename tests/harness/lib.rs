@@ -17,6 +17,7 @@ pub mod need;
 pub mod ports;
 pub mod process;
 pub mod scratch;
+pub mod servers;
 pub mod spans;
 pub mod tcpdump;
 pub mod tools;
