@@ -141,13 +141,14 @@ mod tests {
             ["one", "router", "other"].map(|name| Namespace::new(scratch.path(), name));
         let (one, router, other) = (one?, router?, other?);
         wire(
-            End { namespace: &one, link: "up", address: "10.78.1.2/24" },
+            End { namespace: &one, link: "eth0", address: "10.78.1.2/24" },
             End { namespace: &router, link: "one", address: "10.78.1.1/24" },
         )?;
         wire(
-            End { namespace: &other, link: "up", address: "10.78.2.2/24" },
+            End { namespace: &other, link: "eth0", address: "10.78.2.2/24" },
             End { namespace: &router, link: "other", address: "10.78.2.1/24" },
         )?;
+        router.ip("route add default via 10.78.2.2")?;
         router.forward()?;
         one.ip("route add default via 10.78.1.1")?;
         other.ip("route add default via 10.78.2.1")?;
