@@ -97,6 +97,10 @@ fn packet(ctx: &SkBuffContext, way: u8) {
         }
         return;
     };
+    if !listening {
+        // The packet's own are another's where the host translates addresses: the socket's are those that its process knows.
+        socket::addresses(sk, &mut parsed.header);
+    }
     let marks = parsed.header.flags & (flags::SYN | flags::FIN | flags::RST);
     if parsed.payload_len == 0 && (marks == 0 || listening || (known | listed.unwrap_or(0)) == verdict::NONE)
     {

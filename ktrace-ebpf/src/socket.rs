@@ -13,12 +13,16 @@ use aya_ebpf::{
     macros::btf_map,
     programs::SockAddrContext,
 };
-use ktrace_common::{Counter, Kind, Owner};
+use ktrace_common::{Counter, Kind, Owner, SegmentHeader};
 
 use crate::maps::{OWNERS, TRACKED, count, may_name_threads, refusals, wants};
 
 /// `IPPROTO_TCP`.
 pub const TCP: u32 = 6;
+/// `AF_INET`.
+const AF_INET: u32 = 2;
+/// The third word of a v4-mapped address (RFC 4291, section 2.5.5.2), in network order.
+const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
 pub const LISTEN: u32 = 10;
 
@@ -66,6 +70,32 @@ pub fn of_packet(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     // SAFETY: not null, as the helper wants.
     let sk = unsafe { bpf_sk_fullsock(sk) };
     (!sk.is_null()).then_some(sk)
+}
+
+/// Writes the addresses of a connected socket.
+#[inline(always)]
+pub fn addresses(sk: *mut bpf_sock, header: &mut SegmentHeader) {
+    // SAFETY: a whole socket that the kernel has handed out; all fields are 32-bit words in network order.
+    unsafe {
+        if (&raw const (*sk).family).read_volatile() == AF_INET {
+            let (source, target) =
+                ((&raw const (*sk).src_ip4).read_volatile(), (&raw const (*sk).dst_ip4).read_volatile());
+            header.local = octets([0, 0, MAPPED, source]);
+            header.remote = octets([0, 0, MAPPED, target]);
+        } else {
+            let (source, target) = (&raw const (*sk).src_ip6, &raw const (*sk).dst_ip6);
+            let (source, target) = (source.cast::<u32>(), target.cast::<u32>());
+            let word = |at: *const u32, index| at.add(index).read_volatile();
+            header.local = octets([word(source, 0), word(source, 1), word(source, 2), word(source, 3)]);
+            header.remote = octets([word(target, 0), word(target, 1), word(target, 2), word(target, 3)]);
+        }
+    }
+}
+
+#[inline(always)]
+fn octets(words: [u32; 4]) -> [u8; 16] {
+    // SAFETY: both are 16 bytes without padding, and any bytes are octets.
+    unsafe { core::mem::transmute(words) }
 }
 
 /// What is known of a socket; `None` where it was not seen before, or (`create`) where there is no memory.
