@@ -1,11 +1,12 @@
 //! The agent under test: started with arguments, ready when it says so, ended by SIGTERM.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::process::{self, Process};
@@ -66,17 +67,17 @@ impl Agent {
         Self::start(dir, name, process::command(binary()).arg("run"), port, arguments)
     }
 
-    /// Any command line that ends in the agent's verb. `name` keeps apart the files of a test's agents.
+    /// Any command line that ends in the agent's verb; `ports` as its option takes them. `name` keeps apart the files of a test's agents.
     pub fn start(
         dir: &Path,
         name: &str,
         command: &mut Command,
-        port: u16,
+        ports: impl Display,
         arguments: &[&str],
     ) -> Result<Self> {
         let output = dir.join(format!("{name}.json"));
         let summary = dir.join(format!("{name}.summary"));
-        command.args(["--ports", &port.to_string(), "--summary"]).arg(&summary).args(arguments);
+        command.args(["--ports", &ports.to_string(), "--summary"]).arg(&summary).args(arguments);
         let log = dir.join(format!("{name}.stderr"));
         let mut process = Process::start_with_output("ktrace", command, File::create(&output)?, &log)?;
         process.wait_for_line("watching", Duration::from_secs(20))?;
@@ -96,12 +97,25 @@ impl Agent {
 
     /// SIGTERM: it detaches, flushes and ends.
     pub fn stop(mut self) -> Result<Ended> {
+        let (status, summary, stderr) = self.end()?;
+        let spans = spans::read(&self.output)?;
+        Ok(Ended { status, spans, summary, stderr })
+    }
+
+    /// The same where there are more spans than one wants to hold; its output goes.
+    pub fn stop_unread(mut self) -> Result<Value> {
+        let (status, summary, stderr) = self.end()?;
+        ensure!(status.success(), "ktrace ended with {status} and said:\n{stderr}");
+        fs::remove_file(&self.output)?;
+        Ok(summary)
+    }
+
+    fn end(&mut self) -> Result<(ExitStatus, Value, String)> {
         let status = self.process.terminate(Duration::from_secs(30))?;
         let stderr = self.process.said();
         let summary = fs::read_to_string(&self.summary)
             .with_context(|| format!("no summary; ktrace ended with {status} and said:\n{stderr}"))?;
-        let spans = spans::read(&self.output)?;
-        Ok(Ended { status, spans, summary: serde_json::from_str(&summary)?, stderr })
+        Ok((status, serde_json::from_str(&summary)?, stderr))
     }
 
     /// SIGKILL, as the kernel does it when memory is short.

@@ -18,6 +18,8 @@ pub struct Settings {
     /// The clients' port, advertised too.
     pub port: u16,
     pub heap_mib: u32,
+    /// How its Java is tuned.
+    pub jvm: &'static [&'static str],
     /// Further lines for the broker's properties.
     pub properties: String,
     /// Whether it goes on when whoever started it has ended.
@@ -30,6 +32,7 @@ impl Default for Settings {
             version: tools::KAFKA_VERSION,
             port: 9092,
             heap_mib: 512,
+            jvm: &QUICK_START,
             properties: String::new(),
             outlives: false,
         }
@@ -52,7 +55,7 @@ impl Broker {
         fs::write(&config, properties(&home, settings, controller))?;
         let kafka = tools::kafka(settings.version)?;
         cache::step("java", |java| {
-            java.args(JVM).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
+            java.args(QUICK_START).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
             java.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&config)
         })?;
         let mut java = if settings.outlives {
@@ -64,7 +67,7 @@ impl Broker {
         };
         let mut process = Process::start(
             "the broker",
-            java.args(JVM)
+            java.args(settings.jvm)
                 .arg(format!("-Xmx{}m", settings.heap_mib))
                 .arg("-cp")
                 .arg(&kafka)
@@ -100,7 +103,16 @@ impl Broker {
 }
 
 /// Quick to start, which matters more here than speed in the long run.
-const JVM: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+pub const QUICK_START: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+
+/// As Kafka's own scripts start it (`KAFKA_JVM_PERFORMANCE_OPTS` in `bin/kafka-run-class.sh`): for measurements.
+pub const AS_SHIPPED: [&str; 5] = [
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
 
 /// Any will do; each broker is a cluster of its own.
 const CLUSTER_ID: &str = "a3RyYWNlLXRlc3RzLTAwMQ";
