@@ -79,6 +79,8 @@ impl Agent {
         let summary = dir.join(format!("{name}.summary"));
         command.args(["--ports", &ports.to_string(), "--summary"]).arg(&summary).args(arguments);
         let log = dir.join(format!("{name}.stderr"));
+        // what an agent of the same name has said is not taken for this one's word
+        File::create(&log)?;
         let mut process = Process::start_with_output("ktrace", command, File::create(&output)?, &log)?;
         process.wait_for_line("watching", Duration::from_secs(20))?;
         Ok(Self { output, summary, process })

@@ -19,15 +19,25 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Resident memory in MB, now and at most so far.
-pub fn memory(pid: u32) -> Result<(f64, f64)> {
+/// Resident memory in MB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// With the ring buffers, each page of which is mapped twice (so that records are whole at its end) and counts twice.
+    pub all: f64,
+    /// The most that all has been.
+    pub most: f64,
+    /// The agent's own.
+    pub anonymous: f64,
+}
+
+pub fn memory(pid: u32) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mb = |name: &str| -> Result<f64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no memory in status")?;
         let kib = line.trim().trim_end_matches(" kB").parse::<f64>()?;
         Ok(kib * 1024.0 / 1e6)
     };
-    Ok((mb("VmRSS:")?, mb("VmHWM:")?))
+    Ok(Memory { all: mb("VmRSS:")?, most: mb("VmHWM:")?, anonymous: mb("RssAnon:")? })
 }
 
 /// Jiffies of all cores: idle ones, and all.

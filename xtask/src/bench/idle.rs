@@ -45,8 +45,8 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
     // it looks for sockets of before
     sleep(Duration::from_secs(2));
 
-    println!("| what | agent's CPU, % of a core | RSS, MB |");
-    println!("| --- | --- | --- |");
+    println!("| what | agent's CPU, % of a core | RSS, MB | its own (anonymous), MB |");
+    println!("| --- | --- | --- | --- |");
     row("no connection", &agent, idle)?;
     let mut streams = connections::open(broker.port, options.connections)?;
     // all that it says about them is over
@@ -74,6 +74,7 @@ fn row(what: &str, agent: &Agent, time: Duration) -> Result<()> {
     sleep(time);
     let used = host::cpu_time(agent.pid())?.saturating_sub(before);
     let share = 100.0 * used.as_secs_f64() / since.elapsed().as_secs_f64();
-    println!("| {what} | {share:.3} | {:.1} |", host::memory(agent.pid())?.0);
+    let memory = host::memory(agent.pid())?;
+    println!("| {what} | {share:.3} | {:.1} | {:.1} |", memory.all, memory.anonymous);
     Ok(())
 }

@@ -32,7 +32,7 @@ impl Client {
 /// Old records go, so that all stays in memory: all of a topic but this much.
 const KEPT: u64 = 2 << 30;
 
-/// What is to be read stays.
+/// What is to be read stays, and so does the file that kcat reads.
 const READ_AT_MOST: u64 = 1_500_000_000;
 
 const WRITTEN: &str = "written";
@@ -68,7 +68,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts the broker and lets each client run once, which tells how much keeps it busy for `busy`, and warms the
+    /// Starts the broker and lets the clients run, which tells how much keeps it busy for `busy`, and warms the
     /// broker.
     pub fn new(dir: &Path, record: u32, codec: &str, busy: Duration) -> Result<Self> {
         let broker = broker(dir)?;
@@ -80,14 +80,19 @@ impl Load {
         let enough = |rate: f64| ((rate * busy.as_secs_f64()) as u64).max(100);
         let first = (60_000_000 / size).min(400_000);
 
+        // twice, as the broker is slow until Java has compiled it
         load.counts = [first; 3];
-        let rate = load.run(Client::JavaProducer)?;
-        // its first quarter does not count
-        load.counts[0] = enough(rate) * 4 / 3;
+        for _ in 0..2 {
+            let rate = load.run(Client::JavaProducer)?;
+            // its first quarter does not count
+            load.counts[0] = enough(rate) * 4 / 3;
+        }
         write_lines(&load.lines, record, first)?;
-        let rate = load.run(Client::Kcat)?;
-        load.counts[2] = enough(rate);
-        write_lines(&load.lines, record, load.counts[2])?;
+        for _ in 0..2 {
+            let rate = load.run(Client::Kcat)?;
+            load.counts[2] = enough(rate).min(READ_AT_MOST / size);
+            write_lines(&load.lines, record, load.counts[2])?;
+        }
 
         let mut there = load.fill()?;
         load.counts[1] = there;

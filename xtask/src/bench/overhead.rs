@@ -154,7 +154,7 @@ impl Case<'_> {
         let rate = self.load.run(self.client)?;
         sleep(SETTLE);
         let cpu = host::cpu_time(agent.pid())?.saturating_sub(before);
-        costs.memory_mb = costs.memory_mb.max(host::memory(agent.pid())?.1);
+        costs.memory_mb = costs.memory_mb.max(host::memory(agent.pid())?.most);
         let gb = self.stop(agent, &mut costs.lost)?;
         costs.cpu_per_gb.push(cpu.as_secs_f64() / gb);
         Ok(rate)

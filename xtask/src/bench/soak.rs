@@ -48,19 +48,17 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
     producer.args(["--throughput", &options.rate.to_string(), "--record-size", "1000"]);
     let mut producer = Process::start("the producer", &mut producer, &dir.join("producer.log"))?;
 
-    println!("| minute | RSS, MB | agent's CPU, % of a core |");
-    println!("| --- | --- | --- |");
+    println!("| minute | RSS, MB | its own (anonymous), MB | agent's CPU, % of a core |");
+    println!("| --- | --- | --- | --- |");
     let mut memory = Vec::new();
     for number in 1..=minutes {
         let (since, before) = (Instant::now(), host::cpu_time(agent.pid())?);
         sleep(minute);
         let used = host::cpu_time(agent.pid())?.saturating_sub(before);
-        let (now, _) = host::memory(agent.pid())?;
-        memory.push(now);
-        println!(
-            "| {number} | {now:.1} | {:.1} |",
-            100.0 * used.as_secs_f64() / since.elapsed().as_secs_f64()
-        );
+        let now = host::memory(agent.pid())?;
+        memory.push(now.anonymous);
+        let share = 100.0 * used.as_secs_f64() / since.elapsed().as_secs_f64();
+        println!("| {number} | {:.1} | {:.1} | {share:.1} |", now.all, now.anonymous);
         ensure!(producer.is_running()? && consumer.is_running()?, "a client ended: see its log");
     }
     producer.terminate(Duration::from_secs(30))?;
@@ -70,7 +68,7 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
     // the first tenth fills its tables
     let settled = memory.len().div_ceil(10).min(memory.len() - 1);
     println!(
-        "\n{} records, {:.1} GB; RSS {:.1} MB after minute {}, {:.1} MB at the end; lost: {}",
+        "\n{} records, {:.1} GB; its own memory {:.1} MB after minute {}, {:.1} MB at the end; lost: {}",
         summary["records"],
         summary["bytes"].as_f64().unwrap_or_default() / 1e9,
         memory[settled],
