@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ktrace_common::Counter;
-use ktrace_user::capture::{Event, Live, LiveOptions};
+use ktrace_user::capture::{Direction, Event, Live, LiveOptions};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -62,7 +62,7 @@ fn main() -> Result<(), Error> {
                 if on {
                     traced.push(run.gb_per_s);
                     cpu.push(run.agent.as_secs_f64() * 1e9 / run.bytes.max(1) as f64);
-                    missing += total as u64 - run.bytes;
+                    missing += (total / way.size() * way.size()) as u64 - run.bytes;
                     lost += run.lost;
                 } else {
                     untraced.push(run.gb_per_s);
@@ -100,9 +100,19 @@ fn run(way: Way, total: usize, on: bool) -> Result<Run, Error> {
             end
         });
         if let Some(live) = &mut live {
+            let mut next = 0;
             let counters = live.run(stop, |event| {
-                if let Event::Segment(segment) = event {
-                    run.bytes += segment.payload.len() as u64;
+                if let Event::Segment(segment) = event
+                    && segment.direction == Direction::ToBroker
+                {
+                    // what is sent again, because the receiver was slow to acknowledge it, counts once
+                    let len = segment.payload.len() as u32;
+                    let end = segment.seq.wrapping_add(len).wrapping_add(u32::from(segment.syn));
+                    let ahead = end.wrapping_sub(next).cast_signed();
+                    if segment.syn || ahead > 0 {
+                        run.bytes += u64::from(len.min(ahead.unsigned_abs()));
+                        next = end;
+                    }
                 }
             })?;
             run.lost = counters.get(Counter::RingFull).bytes
