@@ -13,7 +13,7 @@ use super::Use;
 use super::connections::{self, Busy};
 use super::host;
 use super::load::broker;
-use super::overhead::losses;
+use super::losses::Losses;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -61,11 +61,9 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
     let rate = busy.exchanges() as f64 / since.elapsed().as_secs_f64();
     busy.stop()?;
     let summary = agent.stop_unread()?;
-    let lost = losses(&summary);
-    println!(
-        "\n{rate:.0} exchanges a second; lost: {}",
-        if lost.is_empty() { "0".into() } else { lost.join(", ") }
-    );
+    let mut lost = Losses::default();
+    lost.add(&summary);
+    println!("\n{rate:.0} exchanges a second; lost: {}", lost);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use harness::process::Process;
 use super::Use;
 use super::clients::{Batch, java, java_producer};
 use super::load::broker;
-use super::overhead::losses;
+use super::losses::Losses;
 use super::statistics::Sample;
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
         for &use_ in &uses {
             let mut off = [Sample::default(), Sample::default()];
             let mut ratios = off.clone();
-            let mut lost = Vec::new();
+            let mut lost = Losses::default();
             for pair in 0..pairs {
                 let mut times = [[0.0; 2]; 2];
                 for step in 0..2 {
@@ -79,7 +79,7 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
                     producer.next()?;
                     times[traced] = producer.next()?;
                     if let Some(agent) = agent {
-                        lost.extend(losses(&agent.stop_unread()?));
+                        lost.add(&agent.stop_unread()?);
                     }
                 }
                 let [untraced, traced] = times;
@@ -93,7 +93,6 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
                     pair + 1
                 );
             }
-            let lost = if lost.is_empty() { "0".to_owned() } else { lost.join(", ") };
             println!(
                 "| {record} B | {} | {rate} | {:.2}, {:.2} | {} | {} | {} | {lost} |",
                 options.codec,

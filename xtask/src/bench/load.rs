@@ -35,6 +35,9 @@ const KEPT: u64 = 2 << 30;
 /// What is to be read stays, and so does the file that kcat reads.
 const READ_AT_MOST: u64 = 1_500_000_000;
 
+/// Runs of the Java producer before anything is measured, at most.
+const WARM_UPS: usize = 6;
+
 const WRITTEN: &str = "written";
 const READ: &str = "read";
 
@@ -80,12 +83,17 @@ impl Load {
         let enough = |rate: f64| ((rate * busy.as_secs_f64()) as u64).max(100);
         let first = (60_000_000 / size).min(400_000);
 
-        // twice, as the broker is slow until Java has compiled it
+        // the broker is slow until Java has compiled it: until it is not faster any more
         load.counts = [first; 3];
-        for _ in 0..2 {
+        let mut fastest = 0.0;
+        for _ in 0..WARM_UPS {
             let rate = load.run(Client::JavaProducer)?;
             // its first quarter does not count
             load.counts[0] = enough(rate) * 4 / 3;
+            if rate < fastest * 1.03 {
+                break;
+            }
+            fastest = rate;
         }
         write_lines(&load.lines, record, first)?;
         for _ in 0..2 {

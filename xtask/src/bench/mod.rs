@@ -11,6 +11,7 @@ mod host;
 mod idle;
 mod latency;
 mod load;
+mod losses;
 mod overhead;
 mod soak;
 mod statistics;

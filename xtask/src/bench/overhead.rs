@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use harness::agent::Agent;
 use harness::collector::Collector;
-use serde_json::Value;
 
 use super::Use;
 use super::host::{self, BpfTimes, Jiffies};
 use super::load::{Client, Load};
+use super::losses::Losses;
 use super::statistics::Sample;
 
 #[derive(Debug, clap::Args)]
@@ -95,7 +95,7 @@ struct Costs {
     ratios: Sample,
     cpu_per_gb: Sample,
     memory_mb: f64,
-    lost: Vec<String>,
+    lost: Losses,
 }
 
 /// A line of the table, but for its first columns.
@@ -167,38 +167,26 @@ impl Case<'_> {
         self.load.run(self.client)?;
         sleep(SETTLE);
         let (time, runs) = times.used()?;
-        let gb = self.stop(agent, &mut Vec::new())?;
+        let gb = self.stop(agent, &mut Losses::default())?;
         let per_run = Duration::from_nanos(time.as_nanos() as u64 / runs);
         Ok(Kernel { cpu_per_gb: time.as_secs_f64() / gb, per_run })
     }
 
     /// Ends the agent, which has to have seen every record; the GB that it saw.
-    fn stop(&self, agent: Agent, lost: &mut Vec<String>) -> Result<f64> {
+    fn stop(&self, agent: Agent, lost: &mut Losses) -> Result<f64> {
         let summary = agent.stop_unread()?;
-        lost.extend(losses(&summary));
+        lost.add(&summary);
         let (seen, sent) = (summary["records"].as_u64().unwrap_or_default(), self.load.count(self.client));
-        if seen < sent {
-            lost.push(format!("{} of {sent} records unseen", sent - seen));
-        }
+        lost.count("records unseen", sent.saturating_sub(seen));
         let bytes = summary["bytes"].as_f64().context("no bytes in the summary")?;
         ensure!(bytes > 0.0, "the agent has seen nothing: {summary}");
         Ok(bytes / 1e9)
     }
 }
 
-/// What the summary says was lost or could not be read.
-pub fn losses(summary: &Value) -> Vec<String> {
-    let counts = |what: &str| -> Vec<String> {
-        let reasons = summary[what].as_object().into_iter().flatten();
-        reasons.map(|(reason, count)| format!("{reason} {count}")).collect()
-    };
-    [counts("lost"), counts("malformed")].concat()
-}
-
 impl std::fmt::Display for Columns<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Costs { ratios, cpu_per_gb, memory_mb, lost } = self.costs;
-        let lost = if lost.is_empty() { "0".to_owned() } else { lost.join(", ") };
         write!(
             f,
             "{} | {ratios} | {:.2} | {:.2} ({}) | {memory_mb:.0} | {lost} |",

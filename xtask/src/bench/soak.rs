@@ -12,7 +12,7 @@ use super::Use;
 use super::clients::java;
 use super::host;
 use super::load::broker;
-use super::overhead::losses;
+use super::losses::Losses;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -64,7 +64,8 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
     producer.terminate(Duration::from_secs(30))?;
     consumer.kill()?;
     let summary = agent.stop_unread()?;
-    let lost = losses(&summary);
+    let mut lost = Losses::default();
+    lost.add(&summary);
     // the first tenth fills its tables
     let settled = memory.len().div_ceil(10).min(memory.len() - 1);
     println!(
@@ -74,7 +75,7 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
         memory[settled],
         settled + 1,
         memory[memory.len() - 1],
-        if lost.is_empty() { "0".into() } else { lost.join(", ") },
+        lost,
     );
     Ok(())
 }
