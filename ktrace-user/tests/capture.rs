@@ -463,54 +463,6 @@ fn only_the_named_cgroup_is_seen() {
     assert_eq!(seen.values().next().unwrap().bytes(Direction::ToBroker), b"inside\n");
 }
 
-/// What capturing costs: `cargo test --release --test capture -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a test"]
-fn throughput() {
-    needs_root!();
-    let _alone = alone();
-    for (write, total) in [(16_384, 2_usize << 30), (100, 40 << 20)] {
-        for traced in [false, true, false, true] {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let server = listener.local_addr().unwrap();
-            let stop = AtomicBool::new(false);
-            let ports = server.port().to_string().parse().unwrap();
-            let mut live =
-                traced.then(|| Live::open(LiveOptions { ports, ..LiveOptions::default() }).unwrap());
-            let mut bytes = 0_u64;
-            let (cpu, wall) = (cpu_time(), Instant::now());
-            let counters = thread::scope(|scope| {
-                scope.spawn(|| {
-                    let (mut stream, _) = listener.accept().unwrap();
-                    let mut buffer = vec![0; 1 << 18];
-                    while stream.read(&mut buffer).unwrap() > 0 {}
-                    stop.store(true, Ordering::Relaxed);
-                });
-                scope.spawn(|| {
-                    let mut stream = TcpStream::connect(server).unwrap();
-                    stream.set_nodelay(true).unwrap();
-                    let buffer = pattern(write, 1);
-                    for _ in 0..total / write {
-                        stream.write_all(&buffer).unwrap();
-                    }
-                });
-                let count = |event: Event<'_>| {
-                    if let Event::Segment(segment) = event {
-                        bytes += segment.payload.len() as u64;
-                    }
-                };
-                live.as_mut().map(|live| live.run(&stop, count).unwrap())
-            });
-            let lost = counters.map_or(0, |counters| counters.lost().map(|(_, count)| count.bytes).sum());
-            println!(
-                "{write}-byte writes, traced: {traced}: {:.2} s, {:.2} CPU-s, {bytes} of {total} bytes, {lost} lost",
-                wall.elapsed().as_secs_f64(),
-                (cpu_time() - cpu).as_secs_f64(),
-            );
-        }
-    }
-}
-
 /// Numbers and names of all programs and maps in the kernel.
 fn kernel_objects() -> BTreeSet<String> {
     let programs = aya::programs::loaded_programs()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::process::{self, Process};
@@ -67,7 +67,7 @@ impl Agent {
         Self::start(dir, name, process::command(binary()).arg("run"), ports, arguments)
     }
 
-    /// Any command line that ends in the agent's verb. `name` keeps apart the files of a test's agents.
+    /// Any command line that ends in the agent's verb; `ports` as its option takes them. `name` keeps apart the files of a test's agents.
     pub fn start(
         dir: &Path,
         name: &str,
@@ -79,6 +79,8 @@ impl Agent {
         let summary = dir.join(format!("{name}.summary"));
         command.args(["--ports", &ports.to_string(), "--summary"]).arg(&summary).args(arguments);
         let log = dir.join(format!("{name}.stderr"));
+        // what an agent of the same name has said is not taken for this one's word
+        File::create(&log)?;
         let mut process = Process::start_with_output("ktrace", command, File::create(&output)?, &log)?;
         process.wait_for_line("watching", Duration::from_secs(20))?;
         Ok(Self { output, summary, process })
@@ -109,12 +111,25 @@ impl Agent {
 
     /// SIGTERM: it detaches, flushes and ends.
     pub fn stop(mut self) -> Result<Ended> {
+        let (status, summary, stderr) = self.end()?;
+        let spans = spans::read(&self.output)?;
+        Ok(Ended { status, spans, summary, stderr })
+    }
+
+    /// The same where there are more spans than one wants to hold; its output goes.
+    pub fn stop_unread(mut self) -> Result<Value> {
+        let (status, summary, stderr) = self.end()?;
+        ensure!(status.success(), "ktrace ended with {status} and said:\n{stderr}");
+        fs::remove_file(&self.output)?;
+        Ok(summary)
+    }
+
+    fn end(&mut self) -> Result<(ExitStatus, Value, String)> {
         let status = self.process.terminate(Duration::from_secs(30))?;
         let stderr = self.process.said();
         let summary = fs::read_to_string(&self.summary)
             .with_context(|| format!("no summary; ktrace ended with {status} and said:\n{stderr}"))?;
-        let spans = spans::read(&self.output)?;
-        Ok(Ended { status, spans, summary: serde_json::from_str(&summary)?, stderr })
+        Ok((status, serde_json::from_str(&summary)?, stderr))
     }
 
     /// SIGKILL, as the kernel does it when memory is short.

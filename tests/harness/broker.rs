@@ -22,6 +22,8 @@ pub struct Settings {
     /// `host:port` that clients are told, where that is another one.
     pub advertised: Option<String>,
     pub heap_mib: u32,
+    /// How its Java is tuned.
+    pub jvm: &'static [&'static str],
     /// Further lines for the broker's properties.
     pub properties: String,
     /// Whether it goes on when whoever started it has ended.
@@ -36,6 +38,7 @@ impl Default for Settings {
             port: 9092,
             advertised: None,
             heap_mib: 512,
+            jvm: &QUICK_START,
             properties: String::new(),
             outlives: false,
         }
@@ -65,7 +68,7 @@ impl Broker {
         fs::write(&config, properties(&home, settings, controller))?;
         let kafka = tools::kafka(settings.version)?;
         cache::step("java", |java| {
-            java.args(JVM).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
+            java.args(QUICK_START).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
             java.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&config)
         })?;
         let mut java = if settings.outlives {
@@ -77,7 +80,7 @@ impl Broker {
         };
         let mut process = Process::start(
             "the broker",
-            java.args(JVM)
+            java.args(settings.jvm)
                 .arg(format!("-Xmx{}m", settings.heap_mib))
                 .arg("-cp")
                 .arg(&kafka)
@@ -113,7 +116,16 @@ impl Broker {
 }
 
 /// Quick to start, which matters more here than speed in the long run.
-const JVM: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+pub const QUICK_START: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+
+/// As Kafka's own scripts start it (`KAFKA_JVM_PERFORMANCE_OPTS` in `bin/kafka-run-class.sh`): for measurements.
+pub const AS_SHIPPED: [&str; 5] = [
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
 
 /// Any will do; each broker is a cluster of its own.
 const CLUSTER_ID: &str = "a3RyYWNlLXRlc3RzLTAwMQ";

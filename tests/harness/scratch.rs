@@ -13,10 +13,19 @@ pub struct Scratch(Option<TempDir>);
 
 impl Scratch {
     pub fn new() -> Result<Self> {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In memory: for measurements, which a disk would blur.
+    pub fn in_memory() -> Result<Self> {
+        Self::below(Path::new("/dev/shm"))
+    }
+
+    fn below(parent: &Path) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("ktrace-")
             .permissions(Permissions::from_mode(0o755))
-            .tempdir()?;
+            .tempdir_in(parent)?;
         Ok(Self(Some(dir)))
     }
 

@@ -1,5 +1,6 @@
 //! Developer verbs, called by `./dev`, which has installed what they need.
 
+mod bench;
 mod bench_replay;
 mod demo;
 mod goldens;
@@ -23,6 +24,9 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Measure what a traced host pays
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Replay a capture of real traffic beside tshark
     BenchReplay,
     /// Record what real clients and brokers say, and what the clients know about it, for ktrace-kafka's golden test
@@ -38,6 +42,7 @@ fn main() -> Result<()> {
     match Verb::parse() {
         Verb::Setup { purpose } => setup::setup(purpose),
         Verb::Demo { keep } => demo::demo(keep),
+        Verb::Bench(what) => bench::bench(&what),
         Verb::BenchReplay => bench_replay::bench(),
         Verb::RecordGoldens { names } => goldens::record(&names),
         Verb::Vm(options) => vm::vm(options),

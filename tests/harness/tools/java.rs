@@ -11,6 +11,7 @@ pub fn clients() -> Result<PathBuf> {
     let recipe = [
         include_str!("../../clients/java/HeaderStyle.java"),
         include_str!("../../clients/java/Options.java"),
+        include_str!("../../clients/java/ProduceLatency.java"),
         include_str!("../../clients/java/Truth.java"),
         include_str!("../../clients/java/TruthConsumer.java"),
         include_str!("../../clients/java/TruthProducer.java"),
