@@ -22,7 +22,7 @@ use crate::process::Table;
 
 /// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
 /// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
-const SHORTEST_SLEEP_MS: i32 = 2;
+const SHORTEST_SLEEP_MS: i32 = 10;
 const LONGEST_SLEEP_MS: i32 = 100;
 /// Records read between two looks at the rest (stop, clock, owners).
 const BATCH: usize = 4096;

@@ -127,8 +127,11 @@ const FEW_CONNECTIONS: usize = 64;
 /// The process of a TLS connection may come to be known for so long before it is counted without.
 const OWNER_NS: u64 = 1_000_000_000;
 
-/// How often connections and waiting hops are looked through.
+/// How often what waits is looked through.
 const SWEEP_NS: u64 = 250_000_000;
+
+/// How often all connections are: there may be many, and most of them idle.
+const LOOK_NS: u64 = 1_000_000_000;
 
 /// How far a connection is searched for its first request if it was taken for Kafka because it began with one.
 const RECOGNISED_SEARCH_BYTES: u64 = 1 << 20;
@@ -161,6 +164,7 @@ pub struct Worker {
     told: Told,
     totals: Totals,
     swept_ns: u64,
+    looked_ns: u64,
     held_bytes: usize,
     held_told: memory::Told,
     /// TLS connections that are not counted yet, with the time when they were found.
@@ -216,6 +220,7 @@ impl Worker {
             },
             totals: Totals::default(),
             swept_ns: 0,
+            looked_ns: 0,
             held_bytes: 0,
             held_told: memory::Told::default(),
             tls: Vec::new(),
@@ -444,35 +449,47 @@ impl Worker {
         });
     }
 
+    /// Forgets connections that are over, and gives up holes that nobody will fill.
+    fn look_through(&mut self, now_ns: u64) {
+        let hole_ns = now_ns.saturating_sub(HOLE_NS);
+        let (mut over, mut holes) = (Vec::new(), Vec::new());
+        for (id, connection) in &self.connections {
+            let silent_ns = now_ns.saturating_sub(connection.last_ns);
+            if ((connection.closed || connection.reset) && silent_ns > LINGER_NS)
+                || (connection.fin.0 && silent_ns > HALF_CLOSED_NS)
+            {
+                over.push(*id);
+            } else if connection.kafka.has_hole_since(hole_ns) {
+                holes.push(*id);
+            }
+        }
+        for id in over {
+            self.forget(id);
+        }
+        for id in holes {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
+            let scratch = &mut self.scratch;
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+                kafka.give_up_holes(scratch, &mut listener);
+            });
+        }
+    }
+
     fn tick(&mut self, now_ns: u64) {
         // A clock that was set back begins anew.
         if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
             return;
         }
         self.swept_ns = now_ns;
-        let hole_ns = now_ns.saturating_sub(HOLE_NS);
-        let over: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| {
-                let silent_ns = now_ns.saturating_sub(connection.last_ns);
-                ((connection.closed || connection.reset) && silent_ns > LINGER_NS)
-                    || (connection.fin.0 && silent_ns > HALF_CLOSED_NS)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in over {
-            self.forget(id);
+        if now_ns < self.looked_ns || now_ns - self.looked_ns >= LOOK_NS {
+            self.looked_ns = now_ns;
+            self.look_through(now_ns);
         }
-        for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.kafka.has_hole_since(hole_ns)) {
-            let mut listener = Listener { id: *id, peer: &mut connection.peer, told: &mut self.told };
-            let scratch = &mut self.scratch;
-            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
-                kafka.give_up_holes(scratch, &mut listener);
-            });
-        }
-        for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {
-            Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
+        if self.sides == Sides::Both {
+            for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {
+                Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
+            }
         }
         self.told.release(Some(now_ns));
         let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
