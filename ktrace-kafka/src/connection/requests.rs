@@ -1,9 +1,9 @@
 //! The frames of the requests: each waits for its response, or is told at once where it has none.
 
-use super::exchange::{self, is_read};
+use super::exchange::{self, Found, is_read};
 use super::pending::Pending;
 use super::sasl::{self, Sent};
-use super::{Exchanges, Scratch, Session, Speaks, count_gap};
+use super::{Exchanges, PROOF, Scratch, Sessions, Speaks, count_gap};
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::key;
 use crate::protocol::header::{self, RequestHeader};
@@ -22,13 +22,13 @@ impl<S: Sink> Requests<'_, S> {
     pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
         self.exchanges.has_asked = true;
         if count_gap(piece, &mut self.scratch.counters) {
-            self.exchanges.missed_requests = true;
+            self.exchanges.miss_requests();
             // It may have taken a Fetch that moved the consumer elsewhere.
-            self.exchanges.session = Session::default();
+            self.exchanges.sessions = Sessions::default();
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
-            self.exchanges.missed_requests = true;
+            self.exchanges.miss_requests();
         }
         if let Piece::Data { bytes, .. } = piece
             && framer.held_bytes() == 0
@@ -47,6 +47,7 @@ impl<S: Sink> Requests<'_, S> {
     fn judge(&mut self, framer: &Framer, bytes: &[u8]) {
         if self.exchanges.speaks != Speaks::Unknown
             || framer.is_searching()
+            || self.exchanges.unconfirmed
             || self.exchanges.tokens.are_expected()
         {
             return;
@@ -69,17 +70,29 @@ fn is_tls(bytes: &[u8]) -> bool {
 }
 
 impl<S: Sink> Reader for Requests<'_, S> {
-    fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
+    fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool {
         let Some((size, frame)) = bytes.split_first_chunk() else { return false };
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
             && exchange::request_is_plausible(
-                frame,
-                len,
+                &Found { bytes: frame, len, first },
                 self.exchanges.confirmed_client_id.as_deref().map(str::as_bytes),
+                cost,
             );
-        self.exchanges.unconfirmed |= found;
+        if found {
+            self.exchanges.unconfirmed = true;
+            self.exchanges.in_a_row = 0;
+            self.exchanges.drop_unproven(&mut self.scratch.counters);
+        }
         found
+    }
+
+    fn in_vain(&self) -> bool {
+        self.exchanges.unconfirmed
+    }
+
+    fn skipped(&mut self, bytes: u64) {
+        self.scratch.counters.skipped_bytes = self.scratch.counters.skipped_bytes.saturating_add(bytes);
     }
 
     fn spare(&mut self) -> &mut Vec<u8> {
@@ -105,16 +118,18 @@ impl<S: Sink> Reader for Requests<'_, S> {
             Err(_) if broken => {
                 // Its header is gone: nobody knows what its response is to be.
                 self.scratch.counters.lose(Lost::FrameBroken);
-                self.exchanges.missed_requests = true;
+                self.exchanges.miss_requests();
                 return Verdict::Forget;
             }
             Err(_) => return self.refuse(),
         };
         let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
-        if self.exchanges.unconfirmed && !broken && !exchange::request_is_plausible(bytes, bytes.len(), None)
-        {
-            return self.refuse();
+        if self.exchanges.unconfirmed && !broken {
+            if !exchange::request_is_plausible(&Found::whole(bytes), None, &mut 0) {
+                return self.refuse();
+            }
+            self.prove();
         }
         if broken {
             self.scratch.counters.lose(Lost::FrameBroken);
@@ -122,47 +137,51 @@ impl<S: Sink> Reader for Requests<'_, S> {
             self.scratch.counters.frames = self.scratch.counters.frames.saturating_add(1);
         }
         let acks = (header.api_key == key::PRODUCE).then(|| header::produce_acks(header.version, body));
+        let (client_id, owns_id) = self.exchanges.client(header.client_id);
         let mut pending = Pending {
             api_key: header.api_key,
             version: header.version,
             correlation_id: header.correlation_id,
-            client_id: self.exchanges.client(header.client_id),
+            client_id,
             seq,
             start_ns,
             end_ns,
             body: Box::default(),
             broken,
-            perhaps_silent: acks == Some(None),
+            perhaps_silent: acks == Some(None) || self.exchanges.unconfirmed,
+            misses: self.exchanges.misses,
+            owns_id,
         };
+        let limits = self.scratch.limits;
+        let held = self.exchanges.pending_bytes.saturating_add(body.len());
         if acks == Some(Some(0)) {
-            if !broken {
-                exchange::read(
-                    &pending.head(None),
-                    body,
-                    &[],
-                    &mut self.exchanges.session,
-                    self.scratch,
-                    self.sink,
-                );
+            if broken {
+                return verdict;
+            }
+            if !self.exchanges.unconfirmed || self.exchanges.in_a_row >= PROOF {
+                self.tell(&pending, body);
+            } else if held > limits.pending_bytes {
+                self.scratch.counters.lose(Lost::TooManyPending);
+            } else {
+                pending.body = body.into();
+                self.exchanges.unproven = Some(Box::new(pending));
             }
             return verdict;
         }
-        let limits = self.scratch.limits;
         if self.exchanges.pending.len() >= limits.pending {
             self.scratch.counters.lose(Lost::TooManyPending);
-            self.exchanges.missed_requests = true;
+            self.exchanges.miss_requests();
             return verdict;
         }
         if !broken && is_read(header.api_key) {
-            let held = self.exchanges.pending_bytes.saturating_add(body.len());
             if held > limits.pending_bytes {
                 self.scratch.counters.lose(Lost::TooManyPending);
                 pending.broken = true;
             } else {
-                self.exchanges.pending_bytes = held;
                 pending.body = body.into();
             }
         }
+        self.exchanges.pending_bytes = self.exchanges.pending_bytes.saturating_add(pending.held_bytes());
         if sasl::announces_tokens(&header) {
             self.exchanges.tokens.expect();
         }
@@ -171,14 +190,36 @@ impl<S: Sink> Reader for Requests<'_, S> {
     }
 }
 
-impl<S> Requests<'_, S> {
+impl<S: Sink> Requests<'_, S> {
+    /// A frame that a search has found, or one behind it, is whole, and what it should be. The second proves the first.
+    fn prove(&mut self) {
+        self.exchanges.in_a_row = self.exchanges.in_a_row.saturating_add(1);
+        if self.exchanges.in_a_row >= PROOF
+            && let Some(proven) = self.exchanges.unproven.take()
+        {
+            self.tell(&proven, &proven.body);
+        }
+    }
+
+    /// Tells a request that has no response.
+    fn tell(&mut self, request: &Pending, body: &[u8]) {
+        let sessions = &mut self.exchanges.sessions;
+        exchange::read(&request.head(None), body, &[], sessions, self.scratch, self.sink);
+    }
+
     fn refuse(&mut self) -> Verdict {
+        if self.exchanges.unconfirmed {
+            // What a search has found was none.
+            self.exchanges.drop_unproven(&mut self.scratch.counters);
+            self.exchanges.miss_requests();
+            return Verdict::Lost;
+        }
         if self.exchanges.speaks == Speaks::Unknown {
             self.exchanges.speaks = Speaks::Other;
             return Verdict::Stop;
         }
         self.scratch.counters.refuse(Malformed::Frame);
-        self.exchanges.missed_requests = true;
+        self.exchanges.miss_requests();
         Verdict::Lost
     }
 }
