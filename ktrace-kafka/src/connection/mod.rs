@@ -217,9 +217,7 @@ impl Connection {
         let half = |half: &(Stream, Option<Framer>)| {
             half.0.held_bytes().saturating_add(half.1.as_ref().map_or(0, Framer::held_bytes))
         };
-        half(&self.requests)
-            .saturating_add(half(&self.responses))
-            .saturating_add(self.exchanges.held_bytes())
+        half(&self.requests).saturating_add(half(&self.responses)).saturating_add(self.exchanges.held_bytes())
     }
 
     /// Gives back what it holds, as far as it is much: early segments, the frames at hand, the requests that wait, and

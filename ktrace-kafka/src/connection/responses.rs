@@ -100,11 +100,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
         *cost = cost.saturating_add(self.exchanges.pending.len().saturating_mul(2));
         let found = Found { bytes: frame, len: size, first };
         let mut candidates = self.exchanges.pending.iter().filter(|pending| pending.correlation_id == id);
-        if !candidates
-            .by_ref()
-            .take(MAX_CANDIDATES)
-            .any(|pending| pending.is_answered_by(id, &found, cost))
-        {
+        if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, &found, cost)) {
             return false;
         }
         // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
