@@ -223,3 +223,29 @@ impl<S: Sink> Requests<'_, S> {
         Verdict::Lost
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Connection, Limits};
+    use crate::context::Extractor;
+
+    struct Nobody;
+
+    impl Sink for Nobody {}
+
+    /// Heads every twelve bytes, each of a body that only its end tells to be none: what they cost is what was read.
+    #[test]
+    fn what_a_look_reads_is_what_it_costs() {
+        let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+        let mut connection = Connection::default();
+        let piece = [0, 0, 0x70, 1, 0, 3, 0, 0x0a, 3, 0x0e, 0, 0x70].repeat((64 << 10) / 12);
+        let mut half =
+            Requests { exchanges: &mut connection.exchanges, scratch: &mut scratch, sink: &mut Nobody };
+        let mut cost = 0;
+        for at in 0..piece.len() {
+            half.plausible(&piece[at..], false, &mut cost);
+        }
+        assert!(cost > 100 * piece.len(), "{cost}");
+    }
+}

@@ -233,3 +233,83 @@ impl<S: Sink> Reader for Responses<'_, S> {
         verdict
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Connection, Direction, Limits, Push};
+    use crate::context::Extractor;
+
+    struct Nobody;
+
+    impl Sink for Nobody {}
+
+    /// A connection on which as many requests wait as can, from this id on.
+    fn waiting(scratch: &mut Scratch, first: i32) -> Connection {
+        let mut connection = Connection::default();
+        let syn = Push {
+            direction: Direction::ToBroker,
+            seq: 0,
+            ack: None,
+            syn: true,
+            fin: false,
+            bytes: &[],
+            len: 0,
+            time_ns: 0,
+        };
+        connection.push(scratch, syn, &mut Nobody);
+        let mut seq = 1;
+        for id in first..first.saturating_add(i32::try_from(Limits::default().pending).unwrap()) {
+            let mut bytes = vec![0, 0, 0, 10, 0, 3, 0, 0];
+            bytes.extend(id.to_be_bytes());
+            bytes.extend([0xff, 0xff]);
+            let len = bytes.len() as u32;
+            connection.push(scratch, Push { seq, syn: false, bytes: &bytes, len, ..syn }, &mut Nobody);
+            seq += len;
+        }
+        assert_eq!(connection.exchanges.pending.len(), Limits::default().pending);
+        connection
+    }
+
+    /// Every fourth place could be a response, by its size.
+    #[test]
+    fn a_search_looks_through_the_pending_requests_a_few_times_only() {
+        let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+        let bytes = [0, 0, 4, 0].repeat(16 << 10);
+        for (first, some_are_pending) in [(1_000_000, false), (1, true)] {
+            let mut connection = waiting(&mut scratch, first);
+            let mut nobody = Nobody;
+            let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+            let mut costs = (0..bytes.len()).map(|at| {
+                let mut cost = 0;
+                assert!(!half.plausible(&bytes[at..], false, &mut cost));
+                cost
+            });
+            // What is not pending costs nothing; what is, as much as it is looked for, which the framer bounds.
+            assert_eq!(costs.by_ref().max() >= Some(Limits::default().pending), some_are_pending);
+            drop(costs);
+            assert_eq!(half.asked, Asked::Sorted);
+        }
+    }
+
+    #[test]
+    fn unknown_responses_look_through_the_pending_requests_a_few_times_only() {
+        let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+        let mut connection = waiting(&mut scratch, 1);
+        connection.exchanges.miss_requests();
+        let mut nobody = Nobody;
+        let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+        for id in 5000..9000_u32 {
+            let bytes = [id.to_be_bytes(), [0; 4]].concat();
+            let frame = Frame { bytes: &bytes, broken: false, seq: 0, start_ns: 0, end_ns: 0 };
+            assert_eq!(half.frame(frame), Verdict::Next);
+        }
+        assert_eq!(half.asked, Asked::Sorted);
+        // One that is pending is found all the same, and the next search begins anew.
+        let bytes = [2_u32.to_be_bytes(), [0; 4]].concat();
+        let frame = Frame { bytes: &bytes, broken: true, seq: 0, start_ns: 0, end_ns: 0 };
+        half.exchanges.missed_responses = true;
+        assert_eq!(half.frame(frame), Verdict::Next);
+        assert_eq!((half.asked, half.is_pending(2), half.is_pending(3)), (Asked::Times(0), false, true));
+    }
+}

@@ -192,6 +192,7 @@ impl Worker {
         totals.records = counters.records;
         totals.lost = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();
         totals.lost.insert("gap_bytes", counters.gap_bytes);
+        totals.lost.insert("skipped_bytes", counters.skipped_bytes);
         totals.lost.insert("topic_unnamed", told.waiting.unnamed());
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
