@@ -42,7 +42,7 @@ const TIGHT: Limits = Limits {
 const PENDING_BYTES: usize = 128;
 
 /// More than the partitions that a script names take.
-const SESSIONS_BYTES: usize = 64 << 10;
+const SESSIONS_BYTES: usize = 1 << 20;
 
 /// The longest segment that a script makes.
 const MAX_SEGMENT: usize = 4096;
