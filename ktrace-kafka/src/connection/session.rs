@@ -62,8 +62,15 @@ impl Sessions {
             self.all.len().saturating_sub(1)
         });
         if let Some(session) = self.all.get_mut(self.asking) {
+            let room = session.offsets.capacity();
             session.ask(request);
+            if session.offsets.capacity() != room || known.is_none() {
+                self.weigh();
+            }
         }
+    }
+
+    fn weigh(&mut self) {
         let sessions = self.all.capacity().saturating_mul(size_of::<Session>());
         self.held_bytes = self.all.iter().map(Session::held_bytes).fold(sessions, usize::saturating_add);
     }
@@ -80,6 +87,7 @@ impl Sessions {
 
     fn end(&mut self, id: i32) {
         self.all.retain(|session| session.id != id);
+        self.weigh();
     }
 
     /// From where on the consumer that asked last wants this partition's records; `None` if that was never seen.
