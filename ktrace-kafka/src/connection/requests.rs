@@ -158,7 +158,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
             if broken {
                 return verdict;
             }
-            if !self.exchanges.unconfirmed || self.exchanges.in_a_row >= PROOF {
+            if self.is_proven(&pending) {
                 self.tell(&pending, body);
             } else if held > limits.pending_bytes {
                 self.scratch.counters.lose(Lost::TooManyPending);
@@ -199,6 +199,14 @@ impl<S: Sink> Requests<'_, S> {
         {
             self.tell(&proven, &proven.body);
         }
+    }
+
+    /// Whether a request without a response can be told: it was not found by a search, or is of the client that this
+    /// connection is known to be of, or is not the first in a row.
+    fn is_proven(&self, request: &Pending) -> bool {
+        let Exchanges { unconfirmed, in_a_row, confirmed_client_id, .. } = &*self.exchanges;
+        let is_known = confirmed_client_id.is_some() && *confirmed_client_id == request.client_id;
+        !unconfirmed || is_known || *in_a_row >= PROOF
     }
 
     /// Tells a request that has no response.
