@@ -34,6 +34,13 @@ reasons! {
         Unanswered = "unanswered",
         /// Requests waiting for a response over [`crate::Limits::pending`] or [`crate::Limits::pending_bytes`].
         TooManyPending = "too_many_pending",
+        /// Requests without a response that a search has found, and that nothing behind them has confirmed: most were none.
+        Unconfirmed = "unconfirmed",
+        /// Responses of which nobody can tell the request: its id came again while responses were missing.
+        AmbiguousResponse = "ambiguous_response",
+        /// Lists of aborted transactions that are too long to be kept: of such a partition, messages of transactions are not
+        /// shown to who reads committed ones.
+        TooManyAborted = "too_many_aborted",
         /// Frames and requests given up because all connections together held too much. Counts connections.
         MemoryLimit = "memory_limit",
         /// Responses whose request was never seen: of before the capture's start, or taken by a gap.
@@ -88,6 +95,8 @@ pub struct Counters {
     pub records: u64,
     /// Bytes that gaps took.
     pub gap_bytes: u64,
+    /// Bytes passed over by searches for the next frame: behind a gap, or at the beginning of a capture.
+    pub skipped_bytes: u64,
     /// Of [`Malformed::Context`], those of each format.
     pub malformed_contexts: BTreeMap<&'static str, u64>,
     lost: [u64; Lost::ALL.len()],
@@ -138,6 +147,7 @@ impl Counters {
             (&mut self.batches, other.batches),
             (&mut self.records, other.records),
             (&mut self.gap_bytes, other.gap_bytes),
+            (&mut self.skipped_bytes, other.skipped_bytes),
         ] {
             *mine = mine.saturating_add(theirs);
         }

@@ -30,13 +30,19 @@ const ROOMY: Limits = Limits {
 
 const TIGHT: Limits = Limits {
     frame_bytes: 600,
-    held_bytes: 500,
+    held_bytes: 3 << 10,
     pending: 3,
     pending_bytes: 400,
     decompressed_bytes: 64 << 10,
     exchange_bytes: 300,
     search_bytes: 1 << 10,
 };
+
+/// More than a request that waits takes beside its bytes.
+const PENDING_BYTES: usize = 128;
+
+/// More than the partitions that a script names take.
+const SESSIONS_BYTES: usize = 1 << 20;
 
 /// The longest segment that a script makes.
 const MAX_SEGMENT: usize = 4096;
@@ -100,8 +106,10 @@ impl Wire<'_> {
     fn push(&mut self, push: Push<'_>) {
         self.time_ns += 1000;
         self.connection.push(self.scratch, Push { time_ns: self.time_ns, ..push }, &mut self.watch);
-        let Limits { frame_bytes, held_bytes, pending_bytes, .. } = self.limits;
-        let bound = 2 * (frame_bytes + 4 + held_bytes) + pending_bytes;
+        let Limits { frame_bytes, held_bytes, pending_bytes, pending, .. } = self.limits;
+        // A queue has up to twice the places that it needs; a client id has 1 KiB at most.
+        let queue = (pending + 4) * (2 * PENDING_BYTES + 1024);
+        let bound = 2 * (frame_bytes + 4 + held_bytes) + 2 * pending_bytes + queue + SESSIONS_BYTES;
         assert!(self.connection.held_bytes() <= bound, "{} held", self.connection.held_bytes());
         if matches!(self.connection.speaks(), Speaks::Tls | Speaks::Other) {
             assert_eq!(self.connection.held_bytes(), 0);

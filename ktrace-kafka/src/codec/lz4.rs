@@ -12,6 +12,9 @@ use super::{CodecError, Output};
 
 /// Of a frame's first bytes: magic, flags, block descriptor.
 const FIXED_BYTES: usize = 6;
+/// The largest block that a frame may have, and how far a byte of it may go.
+const MAX_BLOCK_BYTES: usize = 4 << 20;
+const MAX_GROWTH: usize = 255;
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// The longest header: the first bytes, an 8-byte content size, a 4-byte dictionary id, the checksum.
 const HEADER_BYTES: usize = 19;
@@ -19,7 +22,11 @@ const HEADER_BYTES: usize = 19;
 pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     let Header { bytes, len, rest } = Header::mended(input).ok_or(CodecError::Damaged)?;
     let head = bytes.get(..len).unwrap_or_default();
-    output.read_from(lz4_flex::frame::FrameDecoder::new(head.chain(rest)))?;
+    if let Err(error) = output.read_from(lz4_flex::frame::FrameDecoder::new(head.chain(rest))) {
+        // A block that fails at its end has been decompressed, aside.
+        output.wrote(input.len().saturating_mul(MAX_GROWTH).min(MAX_BLOCK_BYTES));
+        return Err(error);
+    }
     // The decoder takes input that ends before the frame's end mark for its end; Kafka's encoders all write the mark,
     // a zero block size, with at most a content checksum behind it.
     let marked =

@@ -89,7 +89,7 @@ impl Output {
         self.bytes.get_mut(self.len..end).filter(|rest| !rest.is_empty()).ok_or(CodecError::TooLarge)
     }
 
-    /// So much of the room was written.
+    /// So much of the room was written, or all of it, where an error does not tell.
     fn wrote(&mut self, len: usize) {
         self.len = self.len.saturating_add(len);
     }
@@ -100,7 +100,11 @@ impl Output {
             match decoder.read(self.rest()?) {
                 Ok(0) => return Ok(()),
                 Ok(len) => self.wrote(len),
-                Err(_) => return Err(CodecError::Damaged),
+                Err(_) => {
+                    let most = self.rest().map_or(0, |room| room.len());
+                    self.wrote(most);
+                    return Err(CodecError::Damaged);
+                }
             }
         }
     }
@@ -109,14 +113,14 @@ impl Output {
 /// Decompresses into a buffer of its own, used again and again.
 pub struct Decompressor {
     output: Output,
-    zstd: Option<zstd::Context>,
+    zstd: zstd::Context,
 }
 
 impl Decompressor {
     /// Refuses outputs of more than `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { output: Output { bytes: Vec::new(), len: 0, limit }, zstd: None }
+        Self { output: Output { bytes: Vec::new(), len: 0, limit }, zstd: zstd::Context::default() }
     }
 
     /// The records of a batch, decompressed where they have to be.
@@ -128,9 +132,20 @@ impl Decompressor {
             Codec::Gzip => gzip::decompress(input, output)?,
             Codec::Snappy => snappy::decompress(input, output)?,
             Codec::Lz4 => lz4::decompress(input, output)?,
-            Codec::Zstd => zstd::decompress(zstd, input, output)?,
+            Codec::Zstd => zstd.decompress(input, output)?,
         }
-        output.bytes.get(..output.len).ok_or(CodecError::TooLarge)
+        self.output().ok_or(CodecError::TooLarge)
+    }
+
+    /// What the last call wrote.
+    pub(crate) fn output(&self) -> Option<&[u8]> {
+        self.output.bytes.get(..self.output.len)
+    }
+
+    /// Bytes that the last call wrote, or may have written before it failed.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.output.len
     }
 }
 
@@ -207,6 +222,27 @@ mod tests {
                 decompressor.decompress(*codec, b"nonsense, and more of it"),
                 Err(CodecError::Damaged)
             );
+        }
+    }
+
+    /// What fails has cost all the same.
+    #[test]
+    fn what_fails_tells_what_it_has_cost() {
+        let plain = sample();
+        for codec in &ALL[1..] {
+            let mut wire = compressed(*codec, &plain);
+            let mut small = Decompressor::new(plain.len() - 1);
+            assert_eq!(small.decompress(*codec, &wire), Err(CodecError::TooLarge));
+            // The size of a snappy block is known before.
+            let least = if *codec == Codec::Snappy { 0 } else { plain.len() - 1 };
+            assert!(small.written() >= least, "{codec:?} {}", small.written());
+            // The last bytes are gone: those before have been decompressed.
+            wire.truncate(wire.len() - 5);
+            let mut large = Decompressor::new(2 * plain.len());
+            assert_eq!(large.decompress(*codec, &wire), Err(CodecError::Damaged));
+            assert!(large.written() >= plain.len() / 2, "{codec:?} {}", large.written());
+            assert_eq!(large.decompress(Codec::None, &wire), Ok(&wire[..]));
+            assert_eq!(large.written(), 0);
         }
     }
 

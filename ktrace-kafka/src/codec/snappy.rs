@@ -34,7 +34,7 @@ fn block(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     if len > input.len().saturating_mul(MAX_GROWTH).saturating_add(64) {
         return Err(CodecError::Damaged);
     }
-    snap::raw::Decoder::new().decompress(input, output.room(len)?).map_err(|_| CodecError::Damaged)?;
+    let done = snap::raw::Decoder::new().decompress(input, output.room(len)?);
     output.wrote(len);
-    Ok(())
+    done.map(|_| ()).map_err(|_| CodecError::Damaged)
 }

@@ -35,7 +35,7 @@ use pending::Pending;
 use requests::Requests;
 use responses::Responses;
 use sasl::Tokens;
-use session::Session;
+use session::Sessions;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,8 @@ pub struct Limits {
     pub frame_bytes: usize,
     /// Of segments that wait for one before them.
     pub held_bytes: usize,
-    /// Requests that wait for a response.
+    /// Requests that wait for a response. Clients have five or so on their way at once; a response may have to be looked for
+    /// among all.
     pub pending: usize,
     /// Their bytes.
     pub pending_bytes: usize,
@@ -88,7 +89,7 @@ impl Default for Limits {
         Self {
             frame_bytes: 100 << 20,
             held_bytes: 8 << 20,
-            pending: 16 << 10,
+            pending: 1 << 10,
             pending_bytes: 64 << 20,
             decompressed_bytes: 128 << 20,
             exchange_bytes: 256 << 20,
@@ -107,6 +108,8 @@ pub struct Scratch {
     pub(crate) spare: Vec<u8>,
     /// Bytes that the exchange at hand may still decompress.
     pub(crate) budget: usize,
+    /// The correlation ids of the connection at hand, while a search asks for many.
+    pub(crate) ids: Vec<i32>,
 }
 
 impl Scratch {
@@ -119,6 +122,7 @@ impl Scratch {
             decompressor: Decompressor::new(limits.decompressed_bytes),
             spare: Vec::new(),
             budget: 0,
+            ids: Vec::new(),
         }
     }
 }
@@ -150,20 +154,33 @@ struct Exchanges {
     client_id: Option<Arc<str>>,
     /// The client id of the last request that its response has confirmed.
     confirmed_client_id: Option<Arc<str>>,
-    session: Session,
+    sessions: Sessions,
     speaks: Speaks,
     /// Of a connection whose beginning was not seen.
     tls: tls::Records,
     tokens: Tokens,
     /// Something of the client's was seen, or missed.
     has_asked: bool,
-    /// Requests may have been missed since the last response that was matched.
+    /// Requests may have been missed, and no later one has been answered yet.
     missed_requests: bool,
+    /// How often.
+    misses: u32,
     /// Responses may have been missed since the last one that was matched.
     missed_responses: bool,
     /// Requests were found by a search, and no response has confirmed them yet.
     unconfirmed: bool,
+    /// Whole frames, one behind the other, since such a search.
+    in_a_row: u32,
+    /// A request without a response that such a search has found: it waits for what follows it.
+    unproven: Option<Box<Pending>>,
 }
+
+/// So many frames in a row are none by chance.
+const PROOF: u32 = 2;
+
+/// Of the requests that wait, so many heads stay when memory is given back, so that their responses are not taken for those
+/// of others.
+const KEPT_HEADS: usize = 16;
 
 impl Default for Connection {
     fn default() -> Self {
@@ -175,14 +192,17 @@ impl Default for Connection {
                 pending_bytes: 0,
                 client_id: None,
                 confirmed_client_id: None,
-                session: Session::default(),
+                sessions: Sessions::default(),
                 speaks: Speaks::Unknown,
                 tls: tls::Records::default(),
                 tokens: Tokens::default(),
                 has_asked: false,
                 missed_requests: false,
+                misses: 0,
                 missed_responses: false,
                 unconfirmed: false,
+                in_a_row: 0,
+                unproven: None,
             },
         }
     }
@@ -201,22 +221,20 @@ impl Connection {
         let half = |half: &(Stream, Option<Framer>)| {
             half.0.held_bytes().saturating_add(half.1.as_ref().map_or(0, Framer::held_bytes))
         };
-        half(&self.requests)
-            .saturating_add(half(&self.responses))
-            .saturating_add(self.exchanges.pending_bytes)
+        half(&self.requests).saturating_add(half(&self.responses)).saturating_add(self.exchanges.held_bytes())
     }
 
-    /// Gives back what it holds, as far as it is much: the frames at hand, and the requests that wait.
+    /// Gives back what it holds, as far as it is much: early segments, the frames at hand, the requests that wait, and
+    /// where consumers stand.
     pub fn shed(&mut self, scratch: &mut Scratch) {
         scratch.counters.lose(Lost::MemoryLimit);
-        for framer in [&mut self.requests.1, &mut self.responses.1].into_iter().flatten() {
-            framer.shed();
+        for (stream, framer) in [&mut self.requests, &mut self.responses] {
+            stream.forget();
+            if let Some(framer) = framer {
+                framer.shed();
+            }
         }
-        for pending in self.exchanges.pending.iter_mut().filter(|pending| !pending.body.is_empty()) {
-            pending.broken = true;
-            pending.body = Box::default();
-        }
-        self.exchanges.pending_bytes = 0;
+        self.exchanges.shed(&mut scratch.counters);
     }
 
     /// Takes a segment, and tells `sink` what it completes.
@@ -233,7 +251,7 @@ impl Connection {
             Direction::ToBroker => {
                 if let Some(ack) = ack {
                     let (stream, framer) = &mut *responses;
-                    let mut half = Responses { exchanges, scratch, sink };
+                    let mut half = Responses::new(exchanges, scratch, sink);
                     stream.acknowledged(ack, |piece| half.piece(framer, piece, limits.frame_bytes));
                 }
                 let (stream, framer) = requests;
@@ -262,7 +280,7 @@ impl Connection {
                 {
                     exchanges.speaks = Speaks::Other;
                 } else {
-                    let mut half = Responses { exchanges, scratch, sink };
+                    let mut half = Responses::new(exchanges, scratch, sink);
                     if stream.push(run, limits.held_bytes, |piece| {
                         half.piece(framer, piece, limits.frame_bytes);
                     }) {
@@ -288,7 +306,12 @@ impl Connection {
     /// Nothing more will come: what is held is read as far as it goes, and what waits for a response is counted.
     pub fn finish(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         self.give_up_holes(scratch, sink);
-        self.exchanges.give_up(usize::MAX, &mut scratch.counters);
+        self.exchanges.drop_unproven(&mut scratch.counters);
+        // A consumer's last requests have no answer, and nothing is lost with them.
+        let lost = |pending: &Pending| pending.api_key == key::PRODUCE && !pending.broken;
+        for _ in self.exchanges.pending.iter().filter(|pending| lost(pending)) {
+            scratch.counters.lose(Lost::Unanswered);
+        }
         self.release();
     }
 
@@ -312,7 +335,7 @@ impl Connection {
             let (stream, framer) = requests;
             stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
         }
-        let mut half = Responses { exchanges, scratch, sink };
+        let mut half = Responses::new(exchanges, scratch, sink);
         let (stream, framer) = responses;
         stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
         self.settle(scratch);
@@ -337,9 +360,12 @@ impl Connection {
                 framer.stop();
             }
         }
-        self.exchanges.pending = VecDeque::new();
-        self.exchanges.pending_bytes = 0;
-        self.exchanges.session = Session::default();
+        let exchanges = &mut self.exchanges;
+        exchanges.pending = VecDeque::new();
+        exchanges.pending_bytes = 0;
+        exchanges.unproven = None;
+        exchanges.sessions = Sessions::default();
+        (exchanges.client_id, exchanges.confirmed_client_id) = (None, None);
     }
 }
 
@@ -363,26 +389,70 @@ impl Exchanges {
         self.speaks == Speaks::Tls
     }
 
-    /// Waits no longer for the responses of the oldest requests.
+    fn held_bytes(&self) -> usize {
+        let id = |id: &Option<Arc<str>>| id.as_ref().map_or(0, |id| id.len());
+        let unproven = self.unproven.as_ref().map_or(0, |unproven| unproven.held_bytes());
+        self.pending
+            .capacity()
+            .saturating_mul(size_of::<Pending>())
+            .saturating_add(self.pending_bytes)
+            .saturating_add(unproven)
+            .saturating_add(id(&self.client_id))
+            .saturating_add(id(&self.confirmed_client_id))
+            .saturating_add(self.sessions.held_bytes())
+    }
+
+    fn shed(&mut self, counters: &mut Counters) {
+        if self.pending.len() > KEPT_HEADS {
+            self.pending = VecDeque::new();
+            self.miss_requests();
+        }
+        for pending in &mut self.pending {
+            pending.broken |= !pending.body.is_empty();
+            pending.body = Box::default();
+            (pending.client_id, pending.owns_id) = (None, false);
+        }
+        self.pending.shrink_to_fit();
+        self.pending_bytes = 0;
+        self.client_id = None;
+        self.drop_unproven(counters);
+        self.sessions = Sessions::default();
+    }
+
+    /// Requests may have been missed.
+    fn miss_requests(&mut self) {
+        self.missed_requests = true;
+        self.misses = self.misses.wrapping_add(1);
+    }
+
+    /// What a search has found without a response was nothing, or nobody can tell.
+    fn drop_unproven(&mut self, counters: &mut Counters) {
+        if self.unproven.take().is_some() {
+            counters.lose(Lost::Unconfirmed);
+        }
+    }
+
+    /// Waits no longer for the responses of the oldest requests, as that of a later one is there.
     fn give_up(&mut self, count: usize, counters: &mut Counters) {
         for passed_over in self.pending.drain(..count.min(self.pending.len())) {
-            self.pending_bytes = self.pending_bytes.saturating_sub(passed_over.body.len());
+            self.pending_bytes = self.pending_bytes.saturating_sub(passed_over.held_bytes());
             // What it asked for is not applied, so where the consumer stands is not known.
             if passed_over.api_key == key::FETCH {
-                self.session = Session::default();
+                self.sessions = Sessions::default();
             }
-            if passed_over.api_key == key::PRODUCE && !passed_over.broken {
+            if !passed_over.broken {
                 counters.lose(Lost::Unanswered);
             }
         }
     }
 
-    /// The client id, shared.
-    fn client(&mut self, id: Option<&str>) -> Option<Arc<str>> {
-        let id = id?;
-        if self.client_id.as_deref() != Some(id) {
+    /// The client id, shared, and whether it is another than that of the request before.
+    fn client(&mut self, id: Option<&str>) -> (Option<Arc<str>>, bool) {
+        let Some(id) = id else { return (None, false) };
+        let is_new = self.client_id.as_deref() != Some(id);
+        if is_new {
             self.client_id = Some(id.into());
         }
-        self.client_id.clone()
+        (self.client_id.clone(), is_new)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::exchange::confirms;
+use super::exchange::{Found, confirms};
 use crate::protocol::sink::{Head, ResponseHead};
 
 /// A request that waits for its response.
@@ -18,14 +18,25 @@ pub struct Pending {
     pub body: Box<[u8]>,
     /// A gap took a part, or it was too much to keep: its response is passed over.
     pub broken: bool,
-    /// It may be one that has no response (a broken Produce whose acks were not seen).
+    /// It may be one that has no response: a Produce whose acks were not seen, or what a search has found and nothing has
+    /// confirmed.
     pub perhaps_silent: bool,
+    /// How often requests may have been missed before it.
+    pub misses: u32,
+    /// The request before has another client id, so that this one is held for it.
+    pub owns_id: bool,
 }
 
 impl Pending {
-    /// Whether a response of `len` bytes, of which these are there, may be the one to this request.
-    pub fn is_answered_by(&self, correlation_id: i32, frame: &[u8], len: usize) -> bool {
-        self.correlation_id == correlation_id && confirms(self.api_key, self.version, frame, len)
+    /// Bytes that it holds beyond its own size.
+    pub fn held_bytes(&self) -> usize {
+        let id = self.client_id.as_ref().filter(|_| self.owns_id).map_or(0, |id| id.len());
+        self.body.len().saturating_add(id)
+    }
+
+    /// Whether a response may be the one to this request. What was read to tell is added to `cost`.
+    pub fn is_answered_by(&self, correlation_id: i32, response: &Found<'_>, cost: &mut usize) -> bool {
+        self.correlation_id == correlation_id && confirms(self.api_key, self.version, response, cost)
     }
 
     pub fn head(&self, response: Option<ResponseHead>) -> Head<'_> {

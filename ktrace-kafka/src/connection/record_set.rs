@@ -159,13 +159,16 @@ fn decompressed<'a>(
         counters.refuse(Malformed::DecompressionBomb);
         return None;
     }
-    match decompressor.decompress(codec, bytes) {
-        Ok(bytes) => {
-            *budget = budget.saturating_sub(bytes.len());
-            return Some(bytes);
-        }
-        Err(CodecError::TooLarge) => counters.refuse(Malformed::DecompressionBomb),
-        Err(CodecError::Damaged) => counters.refuse(Malformed::Compression),
+    if codec == Codec::None {
+        return Some(bytes);
+    }
+    let failed = decompressor.decompress(codec, bytes).err();
+    // What fails in the end has cost as much.
+    *budget = budget.saturating_sub(decompressor.written());
+    match failed {
+        None => return decompressor.output(),
+        Some(CodecError::TooLarge) => counters.refuse(Malformed::DecompressionBomb),
+        Some(CodecError::Damaged) => counters.refuse(Malformed::Compression),
     }
     None
 }

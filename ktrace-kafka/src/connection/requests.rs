@@ -1,9 +1,9 @@
 //! The frames of the requests: each waits for its response, or is told at once where it has none.
 
-use super::exchange::{self, is_read};
+use super::exchange::{self, Found, is_read};
 use super::pending::Pending;
 use super::sasl::{self, Sent};
-use super::{Exchanges, Scratch, Session, Speaks, count_gap, tls};
+use super::{Exchanges, PROOF, Scratch, Sessions, Speaks, count_gap, tls};
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::key;
 use crate::protocol::header::{self, RequestHeader};
@@ -23,13 +23,13 @@ impl<S: Sink> Requests<'_, S> {
         self.exchanges.has_asked = true;
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
             self.sink.missed(bytes);
-            self.exchanges.missed_requests = true;
+            self.exchanges.miss_requests();
             // It may have taken a Fetch that moved the consumer elsewhere.
-            self.exchanges.session = Session::default();
+            self.exchanges.sessions = Sessions::default();
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
-            self.exchanges.missed_requests = true;
+            self.exchanges.miss_requests();
             if self.exchanges.is_tls_amid(piece) {
                 return;
             }
@@ -51,6 +51,7 @@ impl<S: Sink> Requests<'_, S> {
     fn judge(&mut self, framer: &Framer, bytes: &[u8]) {
         if self.exchanges.speaks != Speaks::Unknown
             || framer.is_searching()
+            || self.exchanges.unconfirmed
             || self.exchanges.tokens.are_expected()
         {
             return;
@@ -68,17 +69,29 @@ impl<S: Sink> Requests<'_, S> {
 }
 
 impl<S: Sink> Reader for Requests<'_, S> {
-    fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
+    fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool {
         let Some((size, frame)) = bytes.split_first_chunk() else { return false };
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
             && exchange::request_is_plausible(
-                frame,
-                len,
+                &Found { bytes: frame, len, first },
                 self.exchanges.confirmed_client_id.as_deref().map(str::as_bytes),
+                cost,
             );
-        self.exchanges.unconfirmed |= found;
+        if found {
+            self.exchanges.unconfirmed = true;
+            self.exchanges.in_a_row = 0;
+            self.exchanges.drop_unproven(&mut self.scratch.counters);
+        }
         found
+    }
+
+    fn in_vain(&self) -> bool {
+        self.exchanges.unconfirmed
+    }
+
+    fn skipped(&mut self, bytes: u64) {
+        self.scratch.counters.skipped_bytes = self.scratch.counters.skipped_bytes.saturating_add(bytes);
     }
 
     fn spare(&mut self) -> &mut Vec<u8> {
@@ -104,16 +117,18 @@ impl<S: Sink> Reader for Requests<'_, S> {
             Err(_) if broken => {
                 // Its header is gone: nobody knows what its response is to be.
                 self.scratch.counters.lose(Lost::FrameBroken);
-                self.exchanges.missed_requests = true;
+                self.exchanges.miss_requests();
                 return Verdict::Forget;
             }
             Err(_) => return self.refuse(),
         };
         let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
-        if self.exchanges.unconfirmed && !broken && !exchange::request_is_plausible(bytes, bytes.len(), None)
-        {
-            return self.refuse();
+        if self.exchanges.unconfirmed && !broken {
+            if !exchange::request_is_plausible(&Found::whole(bytes), None, &mut 0) {
+                return self.refuse();
+            }
+            self.prove();
         }
         if broken {
             self.scratch.counters.lose(Lost::FrameBroken);
@@ -121,47 +136,51 @@ impl<S: Sink> Reader for Requests<'_, S> {
             self.scratch.counters.frames = self.scratch.counters.frames.saturating_add(1);
         }
         let acks = (header.api_key == key::PRODUCE).then(|| header::produce_acks(header.version, body));
+        let (client_id, owns_id) = self.exchanges.client(header.client_id);
         let mut pending = Pending {
             api_key: header.api_key,
             version: header.version,
             correlation_id: header.correlation_id,
-            client_id: self.exchanges.client(header.client_id),
+            client_id,
             seq,
             start_ns,
             end_ns,
             body: Box::default(),
             broken,
-            perhaps_silent: acks == Some(None),
+            perhaps_silent: acks == Some(None) || self.exchanges.unconfirmed,
+            misses: self.exchanges.misses,
+            owns_id,
         };
+        let limits = self.scratch.limits;
+        let held = self.exchanges.pending_bytes.saturating_add(body.len());
         if acks == Some(Some(0)) {
-            if !broken {
-                exchange::read(
-                    &pending.head(None),
-                    body,
-                    &[],
-                    &mut self.exchanges.session,
-                    self.scratch,
-                    self.sink,
-                );
+            if broken {
+                return verdict;
+            }
+            if self.is_proven(&pending) {
+                self.tell(&pending, body);
+            } else if held > limits.pending_bytes {
+                self.scratch.counters.lose(Lost::TooManyPending);
+            } else {
+                pending.body = body.into();
+                self.exchanges.unproven = Some(Box::new(pending));
             }
             return verdict;
         }
-        let limits = self.scratch.limits;
         if self.exchanges.pending.len() >= limits.pending {
             self.scratch.counters.lose(Lost::TooManyPending);
-            self.exchanges.missed_requests = true;
+            self.exchanges.miss_requests();
             return verdict;
         }
         if !broken && is_read(header.api_key) {
-            let held = self.exchanges.pending_bytes.saturating_add(body.len());
             if held > limits.pending_bytes {
                 self.scratch.counters.lose(Lost::TooManyPending);
                 pending.broken = true;
             } else {
-                self.exchanges.pending_bytes = held;
                 pending.body = body.into();
             }
         }
+        self.exchanges.pending_bytes = self.exchanges.pending_bytes.saturating_add(pending.held_bytes());
         if sasl::announces_tokens(&header) {
             self.exchanges.tokens.expect();
         }
@@ -170,14 +189,70 @@ impl<S: Sink> Reader for Requests<'_, S> {
     }
 }
 
-impl<S> Requests<'_, S> {
+impl<S: Sink> Requests<'_, S> {
+    /// A frame that a search has found, or one behind it, is whole, and what it should be. The second proves the first.
+    fn prove(&mut self) {
+        self.exchanges.in_a_row = self.exchanges.in_a_row.saturating_add(1);
+        if self.exchanges.in_a_row >= PROOF
+            && let Some(proven) = self.exchanges.unproven.take()
+        {
+            self.tell(&proven, &proven.body);
+        }
+    }
+
+    /// Whether a request without a response can be told: it was not found by a search, or is of the client that this
+    /// connection is known to be of, or is not the first in a row.
+    fn is_proven(&self, request: &Pending) -> bool {
+        let Exchanges { unconfirmed, in_a_row, confirmed_client_id, .. } = &*self.exchanges;
+        let is_known = confirmed_client_id.is_some() && *confirmed_client_id == request.client_id;
+        !unconfirmed || is_known || *in_a_row >= PROOF
+    }
+
+    /// Tells a request that has no response.
+    fn tell(&mut self, request: &Pending, body: &[u8]) {
+        let sessions = &mut self.exchanges.sessions;
+        exchange::read(&request.head(None), body, &[], sessions, self.scratch, self.sink);
+    }
+
     fn refuse(&mut self) -> Verdict {
+        if self.exchanges.unconfirmed {
+            // What a search has found was none.
+            self.exchanges.drop_unproven(&mut self.scratch.counters);
+            self.exchanges.miss_requests();
+            return Verdict::Lost;
+        }
         if self.exchanges.speaks == Speaks::Unknown {
             self.exchanges.speaks = Speaks::Other;
             return Verdict::Stop;
         }
         self.scratch.counters.refuse(Malformed::Frame);
-        self.exchanges.missed_requests = true;
+        self.exchanges.miss_requests();
         Verdict::Lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Connection, Limits};
+    use crate::context::Extractor;
+
+    struct Nobody;
+
+    impl Sink for Nobody {}
+
+    /// Heads every twelve bytes, each of a body that only its end tells to be none: what they cost is what was read.
+    #[test]
+    fn what_a_look_reads_is_what_it_costs() {
+        let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+        let mut connection = Connection::default();
+        let piece = [0, 0, 0x70, 1, 0, 3, 0, 0x0a, 3, 0x0e, 0, 0x70].repeat((64 << 10) / 12);
+        let mut half =
+            Requests { exchanges: &mut connection.exchanges, scratch: &mut scratch, sink: &mut Nobody };
+        let mut cost = 0;
+        for at in 0..piece.len() {
+            half.plausible(&piece[at..], false, &mut cost);
+        }
+        assert!(cost > 100 * piece.len(), "{cost}");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::exchange;
+use super::exchange::{self, Found};
 use super::pending::Pending;
 use super::sasl;
-use super::{Exchanges, Scratch, Session, Speaks, count_gap};
+use super::{Exchanges, Scratch, Sessions, Speaks, count_gap};
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::key;
 use crate::protocol::header;
@@ -21,9 +21,45 @@ pub struct Responses<'x, S> {
     pub exchanges: &'x mut Exchanges,
     pub scratch: &'x mut Scratch,
     pub sink: &'x mut S,
+    asked: Asked,
 }
 
-impl<S: Sink> Responses<'_, S> {
+/// How often the ids of the pending requests were looked through for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Times(u32),
+    /// So often that they were put in order, in [`Scratch::ids`].
+    Sorted,
+}
+
+/// From this time on they are in order.
+const SORT_AT: u32 = 2;
+
+impl<'x, S: Sink> Responses<'x, S> {
+    pub fn new(exchanges: &'x mut Exchanges, scratch: &'x mut Scratch, sink: &'x mut S) -> Self {
+        Self { exchanges, scratch, sink, asked: Asked::Times(0) }
+    }
+
+    /// Whether a request with this correlation id waits for its response.
+    fn is_pending(&mut self, id: i32) -> bool {
+        let pending = &self.exchanges.pending;
+        match self.asked {
+            _ if pending.front().is_none_or(|oldest| oldest.correlation_id == id) => !pending.is_empty(),
+            Asked::Times(times) if times < SORT_AT => {
+                self.asked = Asked::Times(times.saturating_add(1));
+                pending.iter().any(|pending| pending.correlation_id == id)
+            }
+            Asked::Times(_) => {
+                self.scratch.ids.clear();
+                self.scratch.ids.extend(pending.iter().map(|pending| pending.correlation_id));
+                self.scratch.ids.sort_unstable();
+                self.asked = Asked::Sorted;
+                self.scratch.ids.binary_search(&id).is_ok()
+            }
+            Asked::Sorted => self.scratch.ids.binary_search(&id).is_ok(),
+        }
+    }
+
     pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
             self.sink.missed(bytes);
@@ -44,7 +80,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
     /// A response names neither its API nor its version: it is found by the correlation id of a pending request, and by
     /// being what that request's API answers. Small numbers abound in any data, so one that is not whole yet is believed
     /// only where a segment begins with it.
-    fn plausible(&mut self, bytes: &[u8], first: bool) -> bool {
+    fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool {
         let Some((&[s0, s1, s2, s3, c0, c1, c2, c3], _)) = bytes.split_first_chunk::<8>() else {
             return false;
         };
@@ -61,8 +97,14 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if frame.len() < size && !first {
             return false;
         }
+        if !self.is_pending(id) {
+            return false;
+        }
+        // It is looked for among all, and perhaps the next one too.
+        *cost = cost.saturating_add(self.exchanges.pending.len().saturating_mul(2));
+        let found = Found { bytes: frame, len: size, first };
         let mut candidates = self.exchanges.pending.iter().filter(|pending| pending.correlation_id == id);
-        if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, frame, size)) {
+        if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, &found, cost)) {
             return false;
         }
         // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
@@ -74,6 +116,15 @@ impl<S: Sink> Reader for Responses<'_, S> {
             }
             Some(_) => false,
         }
+    }
+
+    /// A response that is found answers a request.
+    fn in_vain(&self) -> bool {
+        false
+    }
+
+    fn skipped(&mut self, bytes: u64) {
+        self.scratch.counters.skipped_bytes = self.scratch.counters.skipped_bytes.saturating_add(bytes);
     }
 
     fn spare(&mut self) -> &mut Vec<u8> {
@@ -88,6 +139,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
 
     fn frame(&mut self, frame: Frame<'_>) -> Verdict {
         let Frame { bytes, broken, seq, start_ns, end_ns } = frame;
+        let id = header::correlation_id(bytes);
+        let is_pending = id.is_ok_and(|id| self.is_pending(id));
         let exchanges = &mut *self.exchanges;
         let counters = &mut self.scratch.counters;
         if exchanges.tokens.answer(bytes, exchanges.pending.front()) {
@@ -97,7 +150,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if !broken {
             counters.frames = counters.frames.saturating_add(1);
         }
-        let Ok(id) = header::correlation_id(bytes) else {
+        let Ok(id) = id else {
             if broken {
                 // Whose response it was is known by what the next one is.
                 counters.lose(Lost::FrameBroken);
@@ -107,18 +160,22 @@ impl<S: Sink> Reader for Responses<'_, S> {
             counters.refuse(Malformed::Frame);
             return Verdict::Lost;
         };
-        let place = if exchanges.missed_responses && !broken {
+        let place = if !is_pending {
+            None
+        } else if exchanges.missed_responses && !broken {
             // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
             // and then nobody can tell which request it is.
             let mut tries = 0_usize;
             let mut answers = |pending: &Pending| {
                 tries = tries.saturating_add(usize::from(pending.correlation_id == id));
-                tries <= MAX_CANDIDATES && pending.is_answered_by(id, bytes, bytes.len())
+                tries <= MAX_CANDIDATES && pending.is_answered_by(id, &Found::whole(bytes), &mut 0)
             };
             let first = exchanges.pending.iter().position(&mut answers);
             let last = exchanges.pending.iter().rposition(|pending| pending.correlation_id == id);
             let last = first.and(last);
             if first != last {
+                counters.lose(Lost::AmbiguousResponse);
+                self.asked = Asked::Times(0);
                 exchanges.give_up(last.map_or(0, |last| last.saturating_add(1)), counters);
                 return Verdict::Next;
             }
@@ -142,19 +199,24 @@ impl<S: Sink> Reader for Responses<'_, S> {
             exchanges.missed_responses = true;
             return Verdict::Lost;
         }
+        self.asked = Asked::Times(0);
         exchanges.give_up(place, counters);
         let Some(pending) = exchanges.pending.pop_front() else { return Verdict::Lost };
         // Room for a few stays, as the next request needs it soon.
         if exchanges.pending.is_empty() && exchanges.pending.capacity() > 4 {
             exchanges.pending = VecDeque::new();
         }
-        exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.body.len());
+        exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.held_bytes());
         exchanges.missed_responses = false;
-        exchanges.unconfirmed = false;
-        if exchanges.confirmed_client_id != pending.client_id {
+        // One of before says nothing of those that came later.
+        if pending.misses == exchanges.misses {
+            exchanges.missed_requests = false;
+            exchanges.unconfirmed = false;
+        }
+        // An API that is not known does not tell its client.
+        if pending.client_id.is_some() && exchanges.confirmed_client_id != pending.client_id {
             exchanges.confirmed_client_id.clone_from(&pending.client_id);
         }
-        exchanges.missed_requests &= !exchanges.pending.is_empty();
         exchanges.speaks = Speaks::Kafka;
         if sasl::is_refused(&pending, bytes) {
             exchanges.tokens.refuse();
@@ -166,12 +228,92 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if broken || pending.broken {
             // What a broken Fetch asked for, or got, is not known: neither is where the consumer stands.
             if pending.api_key == key::FETCH {
-                exchanges.session = Session::default();
+                exchanges.sessions = Sessions::default();
             }
             return verdict;
         }
         let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
-        exchange::read(&head, &pending.body, bytes, &mut exchanges.session, self.scratch, self.sink);
+        exchange::read(&head, &pending.body, bytes, &mut exchanges.sessions, self.scratch, self.sink);
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Connection, Direction, Limits, Push};
+    use crate::context::Extractor;
+
+    struct Nobody;
+
+    impl Sink for Nobody {}
+
+    /// A connection on which as many requests wait as can, from this id on.
+    fn waiting(scratch: &mut Scratch, first: i32) -> Connection {
+        let mut connection = Connection::default();
+        let syn = Push {
+            direction: Direction::ToBroker,
+            seq: 0,
+            ack: None,
+            syn: true,
+            fin: false,
+            bytes: &[],
+            len: 0,
+            time_ns: 0,
+        };
+        connection.push(scratch, syn, &mut Nobody);
+        let mut seq = 1;
+        for id in first..first.saturating_add(i32::try_from(Limits::default().pending).unwrap()) {
+            let mut bytes = vec![0, 0, 0, 10, 0, 3, 0, 0];
+            bytes.extend(id.to_be_bytes());
+            bytes.extend([0xff, 0xff]);
+            let len = bytes.len() as u32;
+            connection.push(scratch, Push { seq, syn: false, bytes: &bytes, len, ..syn }, &mut Nobody);
+            seq += len;
+        }
+        assert_eq!(connection.exchanges.pending.len(), Limits::default().pending);
+        connection
+    }
+
+    /// Every fourth place could be a response, by its size.
+    #[test]
+    fn a_search_looks_through_the_pending_requests_a_few_times_only() {
+        let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+        let bytes = [0, 0, 4, 0].repeat(16 << 10);
+        for (first, some_are_pending) in [(1_000_000, false), (1, true)] {
+            let mut connection = waiting(&mut scratch, first);
+            let mut nobody = Nobody;
+            let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+            let mut costs = (0..bytes.len()).map(|at| {
+                let mut cost = 0;
+                assert!(!half.plausible(&bytes[at..], false, &mut cost));
+                cost
+            });
+            // What is not pending costs nothing; what is, as much as it is looked for, which the framer bounds.
+            assert_eq!(costs.by_ref().max() >= Some(Limits::default().pending), some_are_pending);
+            drop(costs);
+            assert_eq!(half.asked, Asked::Sorted);
+        }
+    }
+
+    #[test]
+    fn unknown_responses_look_through_the_pending_requests_a_few_times_only() {
+        let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+        let mut connection = waiting(&mut scratch, 1);
+        connection.exchanges.miss_requests();
+        let mut nobody = Nobody;
+        let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+        for id in 5000..9000_u32 {
+            let bytes = [id.to_be_bytes(), [0; 4]].concat();
+            let frame = Frame { bytes: &bytes, broken: false, seq: 0, start_ns: 0, end_ns: 0 };
+            assert_eq!(half.frame(frame), Verdict::Next);
+        }
+        assert_eq!(half.asked, Asked::Sorted);
+        // One that is pending is found all the same, and the next search begins anew.
+        let bytes = [2_u32.to_be_bytes(), [0; 4]].concat();
+        let frame = Frame { bytes: &bytes, broken: true, seq: 0, start_ns: 0, end_ns: 0 };
+        half.exchanges.missed_responses = true;
+        assert_eq!(half.frame(frame), Verdict::Next);
+        assert_eq!((half.asked, half.is_pending(2), half.is_pending(3)), (Asked::Times(0), false, true));
     }
 }

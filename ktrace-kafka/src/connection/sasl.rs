@@ -10,7 +10,7 @@
 //!
 //! From version 1 of SaslHandshake on tokens travel in SaslAuthenticate (KIP-152).
 
-use super::exchange;
+use super::exchange::{self, Found};
 use super::pending::Pending;
 use crate::protocol::api::{Api, key};
 use crate::protocol::header::{self, RequestHeader};
@@ -82,7 +82,8 @@ impl Tokens {
             return false;
         }
         let answers = |pending: &Pending| {
-            header::correlation_id(frame).is_ok_and(|id| pending.is_answered_by(id, frame, frame.len()))
+            header::correlation_id(frame)
+                .is_ok_and(|id| pending.is_answered_by(id, &Found::whole(frame), &mut 0))
         };
         if oldest.is_some_and(answers) {
             self.unanswered = 0;
@@ -98,7 +99,7 @@ fn is_request(frame: &[u8], broken: bool) -> bool {
     let len = if broken { usize::MAX } else { frame.len() };
     Api::of(head.api_key).is_some_and(|api| api.check(head.version).is_ok())
         && head.client_id.is_none_or(|id| !id.contains(char::is_control))
-        && exchange::request_is_plausible(frame, len, None)
+        && exchange::request_is_plausible(&Found { bytes: frame, len, first: true }, None, &mut 0)
 }
 
 /// Whether tokens follow this request.

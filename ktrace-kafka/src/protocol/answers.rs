@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 /// Things of one response that are looked up, should it be in another order than its request.
-const MAX_LOOKED_UP: usize = 1 << 20;
+const MAX_LOOKED_UP: usize = 64 << 10;
 
 /// The answers of a response. Brokers answer in the order of the request, so each is looked for at its place first.
 pub struct Answers<I, K, T> {

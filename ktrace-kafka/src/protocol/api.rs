@@ -152,7 +152,7 @@ apis! {
     90 "DescribeShareGroupOffsets" 1 0;
     91 "AlterShareGroupOffsets" 0 0;
     92 "DeleteShareGroupOffsets" 0 0;
-    93 "GetReplicaLogInfo" 0 0;
+    93 "StreamsGroupTopologyDescriptionUpdate" 0 0;
     94 "UnregisterController" 0 0;
 }
 

@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub replica_id: i32,
     /// Only committed messages are wanted.
     pub read_committed: bool,
+    /// Of the session that it is of, or ends; 0 for none.
+    pub session_id: i32,
     /// 0 wants a session, −1 wants none, else an incremental fetch of a session (KIP-227).
     pub session_epoch: i32,
     pub topics: List<'a, OfTopic<'a, Asked, TOPIC_IDS>>,
@@ -51,9 +53,9 @@ impl<'a> Struct<'a> for Request<'a> {
             body.i32("max bytes")?;
         }
         let read_committed = if version >= 4 { body.i8("isolation level")? == 1 } else { false };
-        let mut session_epoch = -1;
+        let (mut session_id, mut session_epoch) = (0, -1);
         if version >= 7 {
-            body.i32("session id")?;
+            session_id = body.i32("session id")?;
             session_epoch = body.i32("session epoch")?;
         }
         let topics = List::read(version, body, "topics")?;
@@ -70,7 +72,7 @@ impl<'a> Struct<'a> for Request<'a> {
                 replica_id = id;
             }
         })?;
-        Ok(Self { replica_id, read_committed, session_epoch, topics, forgotten })
+        Ok(Self { replica_id, read_committed, session_id, session_epoch, topics, forgotten })
     }
 }
 
@@ -95,6 +97,8 @@ impl<'a> Struct<'a> for Asked {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
+    /// Of the session that the broker keeps; 0 for none.
+    pub session_id: i32,
     pub topics: List<'a, OfTopic<'a, Fetched<'a>, TOPIC_IDS>>,
 }
 
@@ -123,13 +127,14 @@ impl<'a> Struct<'a> for Response<'a> {
         if version >= 1 {
             body.i32("throttle time")?;
         }
+        let mut session_id = 0;
         if version >= 7 {
             body.i16("error code")?;
-            body.i32("session id")?;
+            session_id = body.i32("session id")?;
         }
         let topics = List::read(version, body, "topics")?;
         body.skip_tagged_fields()?;
-        Ok(Self { topics })
+        Ok(Self { session_id, topics })
     }
 }
 

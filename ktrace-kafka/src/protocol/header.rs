@@ -36,7 +36,11 @@ impl<'a> RequestHeader<'a> {
         if api_key == 7 && version == 0 {
             return Ok((header, reader.left()));
         }
-        header.client_id = reader.nullable_string("client id")?.filter(|id| id.len() <= MAX_CLIENT_ID_BYTES);
+        // A broker takes any bytes; those that are no text are shown as no id.
+        header.client_id = reader
+            .nullable_string_bytes("client id")?
+            .filter(|id| id.len() <= MAX_CLIENT_ID_BYTES)
+            .and_then(|id| std::str::from_utf8(id).ok());
         // How a version to come goes on is not known.
         if !api.is_flexible(version) || api.check(version).is_err() {
             return Ok((header, reader.left()));
@@ -127,7 +131,10 @@ pub const PLAUSIBLE_BYTES: usize = 14;
 /// Whether a produce request waits for a response; `None` where it cannot be told.
 #[must_use]
 pub fn produce_acks(version: i16, body: &[u8]) -> Option<i16> {
-    let mut reader = Reader::new(body, Api::of(key::PRODUCE)?.is_flexible(version));
+    let api = Api::of(key::PRODUCE)?;
+    // How the header of a version to come ends is not known, so neither is where its body begins.
+    api.check(version).ok()?;
+    let mut reader = Reader::new(body, api.is_flexible(version));
     if version >= 3 {
         reader.nullable_string("transactional id").ok()?;
     }
@@ -159,6 +166,25 @@ mod tests {
         let bytes = frame(3, 9, None, b"\0body");
         let (header, body) = RequestHeader::read(&bytes[4..]).unwrap();
         assert_eq!((header.client_id, body), (None, &b"body"[..]));
+    }
+
+    #[test]
+    fn a_client_id_that_is_no_text_is_none() {
+        let mut bytes = frame(3, 8, Some("be"), b"body");
+        bytes[15] = 0xfc;
+        let (header, body) = RequestHeader::read(&bytes[4..]).unwrap();
+        assert_eq!((header.client_id, header.correlation_id, body), (None, 7, &b"body"[..]));
+    }
+
+    #[test]
+    fn acks_of_a_version_to_come_are_not_known() {
+        // No tagged fields, no transactional id, acks=1.
+        let bytes = frame(0, 14, Some("me"), &[0, 0, 0, 1]);
+        let (_, body) = RequestHeader::read(&bytes[4..]).unwrap();
+        assert_eq!(produce_acks(14, body), None);
+        let bytes = frame(0, 13, Some("me"), &[0, 0, 0, 1]);
+        let (_, body) = RequestHeader::read(&bytes[4..]).unwrap();
+        assert_eq!(produce_acks(13, body), Some(1));
     }
 
     #[test]

@@ -156,12 +156,17 @@ impl<'a> Reader<'a> {
 
     /// A nullable string. Kafka's strings are UTF-8, and no longer than an int16 can say, in compact encoding too.
     pub fn nullable_string(&mut self, what: &'static str) -> Result<Option<&'a str>> {
+        let Some(bytes) = self.nullable_string_bytes(what)? else { return Ok(None) };
+        std::str::from_utf8(bytes).map(Some).map_err(|_| ParseError::Malformed(what))
+    }
+
+    /// The same, of any bytes.
+    pub fn nullable_string_bytes(&mut self, what: &'static str) -> Result<Option<&'a [u8]>> {
         let Some(len) = self.length(false, what)? else { return Ok(None) };
         if len > MAX_STRING_BYTES {
             return Err(ParseError::Malformed(what));
         }
-        let bytes = self.take(len, what)?;
-        std::str::from_utf8(bytes).map(Some).map_err(|_| ParseError::Malformed(what))
+        self.take(len, what).map(Some)
     }
 
     /// A topic's name: at most 249 characters of ASCII (`org.apache.kafka.common.internals.Topic`).

@@ -104,8 +104,8 @@ pub enum Records {
 /// One line of the table.
 pub struct Entry {
     key: i16,
-    request: fn(i16, Reader<'_>) -> Result<()>,
-    response: fn(i16, Reader<'_>) -> Result<()>,
+    request: fn(i16, &mut Reader<'_>) -> Result<()>,
+    response: fn(i16, &mut Reader<'_>) -> Result<()>,
     telling: Telling,
 }
 
@@ -128,14 +128,14 @@ impl Entry {
         matches!(self.telling, Telling::Records(_) | Telling::OfBoth(_))
     }
 
-    /// Reads a request's body to its end.
-    pub fn check_request(&self, api: &Api, version: i16, body: Reader<'_>) -> Result<()> {
+    /// Reads a request's body to its end, and leaves it where it ends to be one.
+    pub fn check_request(&self, api: &Api, version: i16, body: &mut Reader<'_>) -> Result<()> {
         api.check(version)?;
         (self.request)(version, body)
     }
 
-    /// Reads a response's body to its end.
-    pub fn check_response(&self, api: &Api, version: i16, body: Reader<'_>) -> Result<()> {
+    /// Reads a response's body to its end, and leaves it where it ends to be one.
+    pub fn check_response(&self, api: &Api, version: i16, body: &mut Reader<'_>) -> Result<()> {
         api.check(version)?;
         (self.response)(version, body)
     }
@@ -143,8 +143,8 @@ impl Entry {
     const fn new<E: Exchange>(telling: Telling) -> Self {
         Self {
             key: E::KEY,
-            request: |version, body| whole::<E::Request<'_>>(version, body).map(|_| ()),
-            response: |version, body| whole::<E::Response<'_>>(version, body).map(|_| ()),
+            request: |version, body| check::<E::Request<'_>>(version, body),
+            response: |version, body| check::<E::Response<'_>>(version, body),
             telling,
         }
     }
@@ -164,6 +164,11 @@ impl Entry {
     const fn of_nothing<E: Exchange>() -> Self {
         Self::new::<E>(Telling::OfNothing)
     }
+}
+
+fn check<'a, T: Struct<'a>>(version: i16, body: &mut Reader<'a>) -> Result<()> {
+    T::read(version, body)?;
+    body.end("body")
 }
 
 /// Reads a body to its end.

@@ -15,6 +15,13 @@ use super::Piece;
 /// Bytes of a broken frame that are kept: enough for its header.
 const BROKEN_HEAD_BYTES: usize = 2048;
 
+/// What the looks of a search at one piece may cost, for each byte of it: where heads abound that are none, each with a body
+/// to read, the rest of the piece is passed over.
+const MAX_COST_PER_BYTE: usize = 16;
+
+/// And what they always may.
+const MIN_COST: usize = 4 << 10;
+
 /// A larger buffer is not kept for frames to come.
 const MAX_SPARE_BYTES: usize = 4 << 20;
 
@@ -47,8 +54,13 @@ pub enum Verdict {
 pub trait Reader {
     /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a head: no.
     ///
-    /// `first` says that a segment begins with them, as most frames begin one.
-    fn plausible(&mut self, bytes: &[u8], first: bool) -> bool;
+    /// `first` says that a segment begins with them, as most frames begin one. What this costs is added to `cost`, in
+    /// bytes read.
+    fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool;
+    /// Whether what searches have found so far may have been nothing, so that the next one goes on with the last.
+    fn in_vain(&self) -> bool;
+    /// So many bytes were passed over, as no frame was found in them.
+    fn skipped(&mut self, bytes: u64);
     /// A frame.
     fn frame(&mut self, frame: Frame<'_>) -> Verdict;
     /// A size that no frame has, or that is over the bound: what follows is searched for the next head.
@@ -76,8 +88,10 @@ pub struct Framer {
     buffer: Vec<u8>,
     seq: u32,
     start_ns: u64,
-    /// Bytes looked at since the search began.
+    /// Bytes passed over since the search began.
     searched: u64,
+    /// What a search may still cost in this piece.
+    allowance: usize,
     /// The frame at hand was found by a search: it may be none.
     tentative: bool,
 }
@@ -87,7 +101,7 @@ impl Framer {
     #[must_use]
     pub fn new(at_beginning: bool) -> Self {
         let state = if at_beginning { State::Between } else { State::Searching };
-        Self { state, buffer: Vec::new(), seq: 0, start_ns: 0, searched: 0, tentative: false }
+        Self { state, buffer: Vec::new(), seq: 0, start_ns: 0, searched: 0, allowance: 0, tentative: false }
     }
 
     /// Whether the framer has lost, or not yet found, the frames' beginnings.
@@ -96,7 +110,7 @@ impl Framer {
         self.state == State::Searching
     }
 
-    /// Bytes looked at in vain by the present search.
+    /// Bytes looked at in vain by the present search, and by those before it that have found nothing that was confirmed.
     #[must_use]
     pub fn searched(&self) -> u64 {
         self.searched
@@ -135,6 +149,7 @@ impl Framer {
             Piece::Gap { bytes } => self.gap(bytes, reader),
             Piece::Data { mut seq, mut bytes, time_ns } => {
                 let mut first = true;
+                self.allowance = bytes.len().saturating_mul(MAX_COST_PER_BYTE).max(MIN_COST);
                 while !bytes.is_empty() && self.state != State::Stopped {
                     let before = bytes.len();
                     bytes = self.data(seq, bytes, time_ns, max_bytes, first, reader);
@@ -146,11 +161,19 @@ impl Framer {
         }
     }
 
-    fn search(&mut self) {
+    fn search(&mut self, reader: &impl Reader) {
+        if self.state != State::Searching && !reader.in_vain() {
+            self.searched = 0;
+        }
         self.state = State::Searching;
-        self.searched = 0;
         self.tentative = false;
         self.wipe();
+    }
+
+    fn pass_over(&mut self, bytes: usize, reader: &mut impl Reader) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.searched = self.searched.saturating_add(bytes);
+        reader.skipped(bytes);
     }
 
     /// Most connections are idle, so nothing is kept for the next frame but one buffer for all.
@@ -181,8 +204,9 @@ impl Framer {
         }
     }
 
-    fn obey(&mut self, verdict: Verdict, reader: &mut impl Reader) {
-        self.tentative = false;
+    /// Does what the reader says to a frame, of which so many bytes were there.
+    fn obey(&mut self, verdict: Verdict, bytes: usize, reader: &mut impl Reader) {
+        let tentative = std::mem::take(&mut self.tentative);
         match verdict {
             Verdict::Next => {
                 self.state = State::Between;
@@ -192,7 +216,13 @@ impl Framer {
                 self.state = State::Between;
                 self.wipe();
             }
-            Verdict::Lost => self.search(),
+            Verdict::Lost => {
+                let was_none = tentative || reader.in_vain();
+                self.search(reader);
+                if was_none {
+                    self.pass_over(bytes, reader);
+                }
+            }
             Verdict::Stop => self.stop(),
         }
     }
@@ -224,10 +254,10 @@ impl Framer {
                 self.state = State::Inside { left: 0, broken: true };
                 self.end(self.start_ns, reader);
                 if self.state != State::Stopped {
-                    self.search();
+                    self.search(reader);
                 }
             }
-            State::Between | State::Searching => self.search(),
+            State::Between | State::Searching => self.search(reader),
             State::Stopped => {}
         }
     }
@@ -246,18 +276,29 @@ impl Framer {
         if self.tentative
             && first
             && matches!(self.state, State::Inside { .. })
-            && reader.plausible(bytes, false)
+            && reader.plausible(bytes, false, &mut 0)
         {
-            self.clear(reader);
+            self.pass_over(self.buffer.len(), reader);
+            // What it was is not known: a secret too.
+            self.wipe();
             self.state = State::Between;
         }
         match self.state {
             State::Stopped => &[],
             State::Searching => {
-                let skipped = (0..bytes.len())
-                    .find(|&at| bytes.get(at..).is_some_and(|rest| reader.plausible(rest, first && at == 0)))
-                    .unwrap_or(bytes.len());
-                self.searched = self.searched.saturating_add(u64::try_from(skipped).unwrap_or(u64::MAX));
+                let (mut cost, mut skipped) = (0, bytes.len());
+                for at in 0..bytes.len() {
+                    if cost > self.allowance {
+                        break;
+                    }
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    if reader.plausible(rest, first && at == 0, &mut cost) {
+                        skipped = at;
+                        break;
+                    }
+                }
+                self.allowance = self.allowance.saturating_sub(cost);
+                self.pass_over(skipped, reader);
                 if skipped < bytes.len() {
                     self.state = State::Between;
                     self.tentative = true;
@@ -281,7 +322,7 @@ impl Framer {
                             start_ns,
                             end_ns: time_ns,
                         });
-                        self.obey(verdict, reader);
+                        self.obey(verdict, size.saturating_add(4), reader);
                         return rest;
                     }
                 }
@@ -299,7 +340,7 @@ impl Framer {
                         Ok(_) | Err(_) => {
                             let verdict = reader.bad_size();
                             let verdict = if verdict == Verdict::Next { Verdict::Lost } else { verdict };
-                            self.obey(verdict, reader);
+                            self.obey(verdict, 4, reader);
                         }
                     }
                 }
@@ -307,9 +348,8 @@ impl Framer {
             }
             State::Inside { left, broken } => {
                 let (part, rest) = bytes.split_at_checked(left).unwrap_or((bytes, &[]));
-                let kept =
-                    if broken { BROKEN_HEAD_BYTES.saturating_sub(self.buffer.len()) } else { part.len() };
-                let kept = part.get(..kept.min(part.len())).unwrap_or_default();
+                // What lies behind a hole is not where the frame's beginning would have it.
+                let kept = if broken { &[] } else { part };
                 self.reserve(kept.len(), left);
                 self.buffer.extend_from_slice(kept);
                 let left = left.saturating_sub(part.len());
@@ -332,7 +372,7 @@ impl Framer {
             end_ns: time_ns,
         };
         let verdict = reader.frame(frame);
-        self.obey(verdict, reader);
+        self.obey(verdict, self.buffer.len(), reader);
     }
 }
 
@@ -341,17 +381,39 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Seen(Vec<(String, bool, u64, u64)>, Vec<u8>);
+    struct Seen(Vec<(String, bool, u64, u64)>, Vec<u8>, Counts);
+
+    /// What a search has cost, and passed over; and whether it is to be taken for one in vain.
+    #[derive(Default)]
+    struct Counts {
+        cost: usize,
+        skipped: u64,
+        in_vain: bool,
+    }
 
     impl Reader for Seen {
-        fn plausible(&mut self, bytes: &[u8], _first: bool) -> bool {
+        /// Every `?` may be a head, and whether it is can only be told by all that is there.
+        fn plausible(&mut self, bytes: &[u8], _first: bool, cost: &mut usize) -> bool {
+            if bytes[0] == b'?' {
+                *cost += bytes.len();
+                self.2.cost += bytes.len();
+            }
             bytes.len() >= 5 && bytes[..3] == [0, 0, 0] && bytes[4] == b'<'
+        }
+
+        fn in_vain(&self) -> bool {
+            self.2.in_vain
+        }
+
+        fn skipped(&mut self, bytes: u64) {
+            self.2.skipped += bytes;
         }
 
         fn frame(&mut self, frame: Frame<'_>) -> Verdict {
             let text = String::from_utf8_lossy(frame.bytes).into_owned();
+            let verdict = if text.starts_with("<none") { Verdict::Lost } else { Verdict::Next };
             self.0.push((text, frame.broken, frame.start_ns, frame.end_ns));
-            Verdict::Next
+            verdict
         }
 
         fn bad_size(&mut self) -> Verdict {
@@ -423,5 +485,58 @@ mod tests {
         feed(&mut framer, &mut seen, &wire(&[&large, "<four>"]), 0);
         let texts: Vec<_> = seen.0.iter().map(|(text, broken, ..)| (text.len(), *broken)).collect();
         assert_eq!(texts, [(5, false), (6, false)], "the large one is passed over, the next head found");
+    }
+
+    #[test]
+    fn what_lies_behind_a_hole_is_not_taken_for_the_frames_beginning() {
+        let (mut framer, mut seen) = (Framer::new(true), Seen::default());
+        let bytes = wire(&["<one that is longer>", "<two>"]);
+        feed(&mut framer, &mut seen, &bytes[..6], 0);
+        framer.push(Piece::Gap { bytes: 3 }, 100, &mut seen);
+        feed(&mut framer, &mut seen, &bytes[9..], 0);
+        let texts: Vec<_> = seen.0.iter().map(|(text, broken, ..)| (text.as_str(), *broken)).collect();
+        assert_eq!(texts, [("<o", true), ("<two>", false)]);
+    }
+
+    /// Each of the heads that are none would be read to the end of the piece.
+    #[test]
+    fn a_search_costs_no_more_than_some_times_its_bytes() {
+        const SIZE: usize = 64 << 10;
+        let (mut framer, mut seen) = (Framer::new(false), Seen::default());
+        let piece = b"????????????".repeat(SIZE / 12);
+        feed(&mut framer, &mut seen, &piece, 0);
+        let most = (MAX_COST_PER_BYTE + 1) * SIZE;
+        assert!(seen.2.cost <= most, "{} bytes read in {SIZE}", seen.2.cost);
+        assert_eq!((framer.searched(), seen.2.skipped), (piece.len() as u64, piece.len() as u64));
+        // Also where frames that turn out to be none lie between.
+        seen.2 = Counts::default();
+        let piece = [b"?".repeat(50), wire(&["<none>"])].concat().repeat(SIZE / 60);
+        feed(&mut framer, &mut seen, &piece, 0);
+        assert!(seen.2.cost <= most, "{} bytes read in {SIZE}", seen.2.cost);
+        // The next piece is looked at again.
+        feed(&mut framer, &mut seen, &wire(&["<two>"]), 0);
+        assert_eq!(seen.0.last().unwrap().0, "<two>");
+    }
+
+    #[test]
+    fn what_is_found_in_vain_does_not_begin_the_search_anew() {
+        for (in_vain, searched) in [(true, 20), (false, 10)] {
+            let (mut framer, mut seen) = (Framer::new(false), Seen::default());
+            seen.2.in_vain = in_vain;
+            for _ in 0..2 {
+                feed(&mut framer, &mut seen, &wire(&["<none>"]), 0);
+            }
+            assert_eq!((framer.searched(), seen.2.skipped), (searched, 20));
+        }
+    }
+
+    /// It may be one that holds a secret.
+    #[test]
+    fn a_frame_given_up_for_a_better_one_stays_in_no_buffer() {
+        let (mut framer, mut seen) = (Framer::new(false), Seen::default());
+        feed(&mut framer, &mut seen, &wire(&["<a password that goes on>"])[..20], 0);
+        assert!(framer.held_bytes() > 0);
+        feed(&mut framer, &mut seen, &wire(&["<two>"]), 0);
+        assert_eq!((seen.0.len(), seen.1.capacity(), seen.2.skipped), (1, 0, 20));
     }
 }

@@ -46,10 +46,14 @@ struct Held {
     time_ns: u64,
 }
 
+/// Each run that is held costs at least so much, so that a few thousand are held at most, as each that comes early is put
+/// in its place among them.
+const MIN_COST: usize = 1 << 10;
+
 impl Held {
-    /// Bytes that it takes; an empty one takes some too.
+    /// Bytes that it is taken to take, however short it is.
     fn cost(&self) -> usize {
-        self.bytes.len().saturating_add(size_of::<Self>())
+        self.bytes.len().saturating_add(size_of::<Self>()).max(MIN_COST)
     }
 }
 
@@ -155,7 +159,8 @@ impl Stream {
         }
     }
 
-    fn forget(&mut self) {
+    /// Gives up what is held: the hole before it becomes longer.
+    pub fn forget(&mut self) {
         self.held = VecDeque::new();
         self.held_bytes = 0;
     }
@@ -269,7 +274,7 @@ mod tests {
         let (mut stream, mut got) = (Stream::default(), Got::default());
         let start = u32::MAX - 3;
         for (offset, bytes) in [(0, "abc"), (6, "ghi"), (0, "abc"), (9, "jk"), (2, "cdefg"), (5, "fghijkl")] {
-            stream.push(run(start.wrapping_add(offset), bytes.as_bytes()), 1000, |piece| got.take(piece));
+            stream.push(run(start.wrapping_add(offset), bytes.as_bytes()), 1 << 20, |piece| got.take(piece));
         }
         assert_eq!((text(&got), stream.held_bytes()), ("abcdefghijkl", 0));
     }
@@ -277,23 +282,23 @@ mod tests {
     #[test]
     fn a_hole_becomes_a_gap_when_what_lies_behind_it_is_acknowledged() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
-        stream.push(run(10, b"abc"), 1000, |piece| got.take(piece));
-        stream.push(run(16, b"ghi"), 1000, |piece| got.take(piece));
+        stream.push(run(10, b"abc"), 1 << 20, |piece| got.take(piece));
+        stream.push(run(16, b"ghi"), 1 << 20, |piece| got.take(piece));
         stream.acknowledged(13, |piece| got.take(piece));
         assert_eq!(text(&got), "abc");
         stream.acknowledged(19, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("abc_ghi", &[3][..]));
         stream.acknowledged(25, |piece| got.take(piece));
-        stream.push(run(25, b"p"), 1000, |piece| got.take(piece));
+        stream.push(run(25, b"p"), 1 << 20, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("abc_ghi_p", &[3, 6][..]));
     }
 
     #[test]
     fn syn_and_fin_take_a_number_each_and_are_no_gap() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
-        stream.push(Run { syn: true, ..run(99, b"") }, 1000, |piece| got.take(piece));
+        stream.push(Run { syn: true, ..run(99, b"") }, 1 << 20, |piece| got.take(piece));
         stream.acknowledged(100, |piece| got.take(piece));
-        stream.push(Run { fin: true, ..run(100, b"ab") }, 1000, |piece| got.take(piece));
+        stream.push(Run { fin: true, ..run(100, b"ab") }, 1 << 20, |piece| got.take(piece));
         stream.acknowledged(103, |piece| got.take(piece));
         assert_eq!(text(&got), "ab");
     }
@@ -301,14 +306,14 @@ mod tests {
     #[test]
     fn what_could_not_be_copied_is_a_gap() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
-        stream.push(Run { len: 5, ..run(0, b"ab") }, 1000, |piece| got.take(piece));
-        stream.push(run(5, b"f"), 1000, |piece| got.take(piece));
+        stream.push(Run { len: 5, ..run(0, b"ab") }, 1 << 20, |piece| got.take(piece));
+        stream.push(run(5, b"f"), 1 << 20, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("ab_f", &[3][..]));
     }
 
     #[test]
     fn holding_too_much_gives_up_the_hole() {
-        const HELD: usize = 4 + size_of::<Held>();
+        const HELD: usize = MIN_COST + 4;
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(run(0, b"a"), HELD, |piece| got.take(piece));
         assert!(!stream.push(run(2, b"cd"), HELD, |piece| got.take(piece)));
@@ -318,7 +323,7 @@ mod tests {
 
     #[test]
     fn holding_too_much_gives_up_as_many_holes_as_it_takes() {
-        const HELD: usize = size_of::<Held>();
+        const HELD: usize = MIN_COST;
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(run(0, b"a"), 5 * HELD, |piece| got.take(piece));
         for seq in [2, 4, 6, 8] {
@@ -331,13 +336,13 @@ mod tests {
     #[test]
     fn another_syn_begins_another_stream() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
-        stream.push(Run { syn: true, ..run(999, b"") }, 1000, |piece| got.take(piece));
-        stream.push(run(1000, b"abc"), 1000, |piece| got.take(piece));
-        stream.push(Run { syn: true, ..run(999, b"") }, 1000, |piece| got.take(piece));
-        stream.push(run(1003, b"d"), 1000, |piece| got.take(piece));
+        stream.push(Run { syn: true, ..run(999, b"") }, 1 << 20, |piece| got.take(piece));
+        stream.push(run(1000, b"abc"), 1 << 20, |piece| got.take(piece));
+        stream.push(Run { syn: true, ..run(999, b"") }, 1 << 20, |piece| got.take(piece));
+        stream.push(run(1003, b"d"), 1 << 20, |piece| got.take(piece));
         assert_eq!(text(&got), "abcd", "the same SYN again changes nothing");
-        stream.push(Run { syn: true, ..run(4999, b"") }, 1000, |piece| got.take(piece));
-        stream.push(run(5000, b"e"), 1000, |piece| got.take(piece));
+        stream.push(Run { syn: true, ..run(4999, b"") }, 1 << 20, |piece| got.take(piece));
+        stream.push(run(5000, b"e"), 1 << 20, |piece| got.take(piece));
         assert_eq!(text(&got), "abcde");
     }
 
@@ -348,7 +353,36 @@ mod tests {
         for seq in 10..20 {
             stream.push(Run { fin: true, ..run(seq, b"") }, usize::MAX, |_| ());
         }
-        assert!(stream.held_bytes() >= 10 * size_of::<Held>());
+        assert!(stream.held_bytes() >= 10 * MIN_COST);
+    }
+
+    /// Each finds its place among those that are held.
+    #[test]
+    fn short_runs_are_held_no_more_than_some_thousands() {
+        const MAX_HELD: usize = 8 << 20;
+        let mut stream = Stream::default();
+        stream.push(run(0, b"a"), MAX_HELD, |_| ());
+        let mut most = 0;
+        for index in 0..40_000_u32 {
+            // From both ends of a window to its middle, a byte each.
+            let place = if index % 2 == 0 { index } else { 80_000 - index };
+            stream.push(run(10 + 2 * place, b"x"), MAX_HELD, |_| ());
+            most = most.max(stream.held.len());
+        }
+        assert!(most <= MAX_HELD / MIN_COST + 1, "{most}");
+    }
+
+    #[test]
+    fn what_is_forgotten_makes_the_hole_longer() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(run(0, b"ab"), usize::MAX, |piece| got.take(piece));
+        stream.push(run(4, b"ef"), usize::MAX, |piece| got.take(piece));
+        stream.forget();
+        assert_eq!(stream.held_bytes(), 0);
+        stream.push(run(6, b"gh"), usize::MAX, |piece| got.take(piece));
+        stream.push(run(2, b"cd"), usize::MAX, |piece| got.take(piece));
+        stream.acknowledged(8, |piece| got.take(piece));
+        assert_eq!((text(&got), &got.1[..]), ("abcd_gh", &[2][..]));
     }
 
     #[test]

@@ -149,6 +149,40 @@ fn random_bytes_are_not_kafka() {
     }
 }
 
+/// Whether it waits for a response is not known before its header is.
+#[test]
+fn a_produce_of_a_version_to_come_is_not_taken_for_one_without_acknowledgement() {
+    let future = |acks: u8| {
+        // No tagged fields, no transactional id.
+        framed(&[b"\0\0\0\x0e\0\0\0\x01\0\x02me\0\0\0", &[acks][..], b"\0\0\0\0\x01\0"].concat())
+    };
+    let answer = framed(&[0, 0, 0, 1, 0, 9]);
+    let next =
+        [client(produce(9, 3, -1, batch(&three(0), Compression::None))), broker(produced(9, 3, 100, 0))];
+    let told = |said: &[Said]| {
+        let mut observed = Observed::default();
+        for part in segments(said, 77, |len| len) {
+            observed.push(&part);
+        }
+        let (lines, scratch) = observed.finish();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(scratch.counters.malformed().map(|(_, count)| count).sum::<u64>(), 0);
+        (scratch.counters.exchanges, losses(&scratch, Lost::ALL))
+    };
+    assert_eq!(told(&[&[client(future(1)), broker(answer)], &next[..]].concat()), (2, 1));
+    // One that has none is passed over.
+    assert_eq!(told(&[&[client(future(0))], &next[..]].concat()), (1, 1));
+}
+
+#[test]
+fn a_client_id_that_is_no_text_is_kafkas_too() {
+    let said = [
+        client(framed(b"\0\x0c\0\0\0\0\0\x07\0\x02b\xfc\0\x01g\0\0\0\x01\0\x01m")),
+        broker(framed(&[0, 0, 0, 7, 0, 0])),
+    ];
+    assert_eq!(told(&said), ["member m of g Stable by -"]);
+}
+
 #[test]
 fn unknown_apis_and_versions_do_not_disturb_their_neighbours() {
     let unknown = framed(&[&2000_i16.to_be_bytes()[..], &[0, 0, 0, 0, 0, 1], b"whatever"].concat());

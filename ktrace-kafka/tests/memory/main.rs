@@ -146,6 +146,77 @@ fn records_are_read_without_an_allocation_each() {
     }
 }
 
+/// What requests that wait and where consumers stand take is told, and so can be bounded.
+#[test]
+fn what_is_held_is_told() {
+    let waiting = |id: i32| {
+        let mut frame = [12_i16.to_be_bytes(), 0_i16.to_be_bytes()].concat();
+        frame.extend(id.to_be_bytes());
+        frame.extend(1000_i16.to_be_bytes());
+        frame.extend(format!("{id:01000}").as_bytes());
+        // A group, a generation, a member.
+        frame.extend(b"\0\x01g\0\0\0\x01\0\x01m");
+        client(framed(&frame))
+    };
+    let partitions =
+        (0..20_000).map(|index| fetch_request::FetchPartition::default().with_partition(index)).collect();
+    let mut topic = fetch_request::FetchTopic::default().with_partitions(partitions);
+    topic.topic = TopicName(StrBytes::from_static_str(TOPIC));
+    let asks = FetchRequest::default().with_topics(vec![topic]);
+    let conversations: [Vec<Said>; 2] = [
+        (0..1000).map(waiting).collect(),
+        vec![client(request(ApiKey::Fetch, 11, 1, &asks)), broker(fetched(11, 1, bytes::Bytes::new(), &[]))],
+    ];
+    for (said, least) in conversations.iter().zip([1_000_000, 900_000]) {
+        let parts = segments(said, 5, |len| len);
+        let (mut scratch, mut count) = (scratch(), Count::default());
+        let mut connection = Connection::default();
+        let before = heap().bytes;
+        for part in &parts {
+            push(&mut connection, &mut scratch, &mut count, part);
+        }
+        let (held, told) = (heap().bytes - before, connection.held_bytes() as i64);
+        assert!(held >= least && told >= held - held / 20, "{held} held, {told} told");
+        assert!(told <= held + held / 4, "{held} held, {told} told");
+        connection.shed(&mut scratch);
+        let (held, told) = (heap().bytes - before, connection.held_bytes());
+        assert!(held <= 4096 && told <= 4096, "{held} held, {told} told");
+    }
+}
+
+/// What an exchange took at most beyond its own bytes.
+fn peak_of(said: &[Said]) -> i64 {
+    let parts = segments(said, 5, |len| len);
+    let (mut connection, mut scratch, mut count) = (Connection::default(), scratch(), Count::default());
+    let before = heap().bytes;
+    reset_peak();
+    for part in &parts {
+        push(&mut connection, &mut scratch, &mut count, part);
+    }
+    heap().peak - before
+}
+
+/// Large answers are looked up as far as brokers give them, and no further.
+#[test]
+fn what_is_looked_up_is_bounded() {
+    const PARTITIONS: i32 = 400_000;
+    let partitions = (0..PARTITIONS)
+        .map(|index| produce_response::PartitionProduceResponse::default().with_index(PARTITIONS - index))
+        .collect();
+    let mut topic = produce_response::TopicProduceResponse::default().with_partition_responses(partitions);
+    topic.name = TopicName(StrBytes::from_static_str(TOPIC));
+    let answer = response(9, 1, &ProduceResponse::default().with_responses(vec![topic]));
+    let set = batch(&[record(0, None, Some(1), &[])], Compression::None);
+    let peak = peak_of(&[client(produce(9, 1, -1, set.clone())), broker(answer)]);
+    assert!(peak <= 20 << 20, "{peak} bytes");
+    let aborted: Vec<_> = (0..1_000_000).map(|index| (index, index)).collect();
+    for isolation in 0..=1 {
+        let peak =
+            peak_of(&[client(fetch(11, 1, 0, isolation)), broker(fetched(11, 1, set.clone(), &aborted))]);
+        assert!(peak <= 12 << 20, "{peak} bytes");
+    }
+}
+
 /// Memory grows with the bytes that came, not with the size that the frame claims.
 #[test]
 fn a_large_frame_costs_its_bytes() {

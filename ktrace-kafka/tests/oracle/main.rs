@@ -90,8 +90,10 @@ fn check_bodies(case: &Case, what: &str) {
     let [_, _, _, _, k0, k1, v0, v1, ..] = case.request[..] else { panic!("{what}") };
     let (key, version) = (i16::from_be_bytes([k0, k1]), i16::from_be_bytes([v0, v1]));
     let (api, entry) = (Api::of(key).unwrap(), Entry::of(key).unwrap());
-    let request = |bytes| entry.check_request(api, version, Reader::new(bytes, api.is_flexible(version)));
-    let response = |bytes| entry.check_response(api, version, Reader::new(bytes, api.is_flexible(version)));
+    let request =
+        |bytes| entry.check_request(api, version, &mut Reader::new(bytes, api.is_flexible(version)));
+    let response =
+        |bytes| entry.check_response(api, version, &mut Reader::new(bytes, api.is_flexible(version)));
     let bodies = (&case.request[case.bodies_at.0..], &case.response[case.bodies_at.1..]);
     assert_eq!((request(bodies.0), response(bodies.1)), (Ok(()), Ok(())), "{what}");
     for at in 0..bodies.0.len() {

@@ -266,6 +266,7 @@ impl Worker {
         totals.records = counters.records;
         totals.lost = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();
         totals.lost.insert("gap_bytes", counters.gap_bytes);
+        totals.lost.insert("skipped_bytes", counters.skipped_bytes);
         totals.lost.insert("topic_unnamed", told.waiting.unnamed());
         totals.lost.insert("connection_forgotten", told.own_losses.forgotten);
         totals.lost.insert("cpu_limit", told.own_losses.cpu_limit);

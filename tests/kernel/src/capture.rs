@@ -116,7 +116,7 @@ impl Capture {
         let thread = thread::spawn(move || {
             let mut sockets = Sockets::new();
             let counters = live.run(&until, |event| match event {
-                Event::Opened { connection, ends, owner } => {
+                Event::Opened { connection, ends, owner, .. } => {
                     let seen = sockets.entry(connection.0).or_default();
                     seen.ends = Some(ends);
                     seen.owners.extend(owner.map(|owner| owner.pid));

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::Read;
 use crate::connection::Scratch;
 use crate::connection::record_set::{Place, read_fetched};
-use crate::connection::session::Session;
+use crate::connection::session::Sessions;
+use crate::counters::Lost;
 use crate::protocol::event::Event;
 use crate::protocol::fetch::{Fetched, Request, Response};
 use crate::protocol::reader::Result;
@@ -15,7 +16,7 @@ use crate::record::{Batch, Batches, Next};
 
 pub fn tell<S: Sink>(
     exchange: &Read<'_>,
-    session: &mut Session,
+    sessions: &mut Sessions,
     scratch: &mut Scratch,
     sink: &mut S,
 ) -> Result<()> {
@@ -25,10 +26,10 @@ pub fn tell<S: Sink>(
     if request.replica_id >= 0 {
         return Ok(());
     }
-    session.ask(&request);
+    sessions.ask(&request);
     let response: Response<'_> = whole(head.version, exchange.response()?)?;
     for (topic, fetched) in response.topics.partitions() {
-        let from = session.offset(topic, fetched.partition).unwrap_or(i64::MIN);
+        let from = sessions.offset(topic, fetched.partition).unwrap_or(i64::MIN);
         let partition = Partition {
             topic,
             index: fetched.partition,
@@ -40,9 +41,12 @@ pub fn tell<S: Sink>(
         };
         tell_partition(head, &partition, &fetched, from, scratch, sink);
     }
+    sessions.begin(&request, response.session_id);
     Ok(())
 }
 
+// Apart from its caller, so that the walk over the records has the registers for itself: 3 instructions a record.
+#[inline(never)]
 fn tell_partition<S: Sink>(
     head: &Head<'_>,
     partition: &Partition<'_>,
@@ -53,6 +57,9 @@ fn tell_partition<S: Sink>(
 ) {
     let read_committed = matches!(partition.operation, Operation::Fetch { read_committed: true, .. });
     let mut aborted = Aborted::new(fetched);
+    if !aborted.are_known {
+        scratch.counters.lose(Lost::TooManyAborted);
+    }
     let mut place = Place::START;
     for next in Batches::new(fetched.records) {
         if let Next::Batch(batch) = &next {
@@ -97,7 +104,12 @@ struct Aborted {
     coming: Vec<(i64, i64)>,
     /// The first offset of a producer's transaction at hand.
     producers: HashMap<i64, i64>,
+    /// Else there are too many, and none of them is kept.
+    are_known: bool,
 }
+
+/// Aborted transactions of one partition's answer that are kept.
+const MAX_ABORTED: usize = 64 << 10;
 
 /// An aborted transaction, as far as it is known.
 struct Ended {
@@ -120,11 +132,14 @@ impl Ended {
 
 impl Aborted {
     fn new(fetched: &Fetched<'_>) -> Self {
-        let mut coming: Vec<_> = fetched.aborted.iter().map(|of| (of.first_offset, of.producer_id)).collect();
+        let are_known = fetched.aborted.len() <= MAX_ABORTED;
+        let kept = if are_known { MAX_ABORTED } else { 0 };
+        let mut coming: Vec<_> =
+            fetched.aborted.iter().take(kept).map(|of| (of.first_offset, of.producer_id)).collect();
         coming.sort_unstable_by(|a, b| b.cmp(a));
         // Tiered storage may list one twice.
         coming.dedup();
-        Self { coming, producers: HashMap::new() }
+        Self { coming, producers: HashMap::new(), are_known }
     }
 
     /// The log has come to this batch; `missed` gets what ended without a marker.
@@ -148,7 +163,7 @@ impl Aborted {
     }
 
     fn covers(&self, batch: &Batch<'_>) -> bool {
-        batch.is_transactional() && self.producers.contains_key(&batch.producer_id)
+        batch.is_transactional() && (!self.are_known || self.producers.contains_key(&batch.producer_id))
     }
 
     /// Those whose end lies behind the response, by their first offset.

@@ -5,9 +5,9 @@ mod produce;
 mod share_fetch;
 
 use crate::connection::Scratch;
-use crate::connection::session::Session;
+use crate::connection::session::Sessions;
 use crate::counters::{Lost, Malformed};
-use crate::protocol::api::Api;
+use crate::protocol::api::{Api, key};
 use crate::protocol::header;
 use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::sink::{Head, Sink};
@@ -38,7 +38,7 @@ pub fn read<S: Sink>(
     head: &Head<'_>,
     request: &[u8],
     response: &[u8],
-    session: &mut Session,
+    sessions: &mut Sessions,
     scratch: &mut Scratch,
     sink: &mut S,
 ) {
@@ -48,7 +48,7 @@ pub fn read<S: Sink>(
     let Some(api) = Api::of(head.api_key) else { return scratch.counters.lose(Lost::UnsupportedApi) };
     let request = Reader::new(request, api.is_flexible(head.version));
     let exchange = Read { head, api, request, response };
-    match tell(&exchange, session, scratch, sink) {
+    match tell(&exchange, sessions, scratch, sink) {
         Ok(()) => {}
         Err(ParseError::Unsupported(_)) => scratch.counters.lose(Lost::UnsupportedVersion),
         Err(ParseError::Truncated(_) | ParseError::Malformed(_)) => scratch.counters.refuse(Malformed::Body),
@@ -58,7 +58,7 @@ pub fn read<S: Sink>(
 /// Nothing is told of an exchange whose request or response cannot be read to its end.
 fn tell<S: Sink>(
     exchange: &Read<'_>,
-    session: &mut Session,
+    sessions: &mut Sessions,
     scratch: &mut Scratch,
     sink: &mut S,
 ) -> Result<()> {
@@ -67,7 +67,7 @@ fn tell<S: Sink>(
     let Some(entry) = Entry::of(head.api_key) else { return Ok(()) };
     match entry.telling() {
         Telling::Records(Records::Produced) => produce::tell(exchange, scratch, sink),
-        Telling::Records(Records::Fetched) => fetch::tell(exchange, session, scratch, sink),
+        Telling::Records(Records::Fetched) => fetch::tell(exchange, sessions, scratch, sink),
         Telling::Records(Records::ShareFetched) => share_fetch::tell(exchange, scratch, sink),
         Telling::OfBoth(tell) => {
             tell(head.version, request, exchange.response()?, &mut |event| sink.event(head, event))
@@ -79,42 +79,74 @@ fn tell<S: Sink>(
     }
 }
 
-/// The largest frame of an API whose body is not read that is believed before all of it is there.
-const MAX_UNREAD_BYTES: usize = 1 << 20;
+/// A frame whose beginning was found by a search, as far as it is there.
+pub struct Found<'a> {
+    /// Without the size prefix.
+    pub bytes: &'a [u8],
+    /// Of the whole frame.
+    pub len: usize,
+    /// Its beginning is one, or most probably so: a segment begins there. Of an API or a version that is not read, this is
+    /// asked for, and that all of it is there.
+    pub first: bool,
+}
 
-/// Whether a request of `len` bytes, of which these are there, is what its API asks, as far as they go, and comes from
-/// the client that the connection is known to be of.
-pub fn request_is_plausible(frame: &[u8], len: usize, client_id: Option<&[u8]>) -> bool {
-    let (frame, whole) = frame.split_at_checked(len).map_or((frame, false), |(frame, _)| (frame, true));
+impl<'a> Found<'a> {
+    /// A whole frame, at a place where frames begin.
+    pub fn whole(bytes: &'a [u8]) -> Self {
+        Self { bytes, len: bytes.len(), first: true }
+    }
+
+    /// What is there of it, and whether that is all.
+    fn frame(&self) -> (&'a [u8], bool) {
+        self.bytes.split_at_checked(self.len).map_or((self.bytes, false), |(frame, _)| (frame, true))
+    }
+}
+
+/// Whether a request is what its API asks, as far as it is there, and comes from the client that the connection is known
+/// to be of. What was read to tell is added to `cost`.
+pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &mut usize) -> bool {
+    let (frame, whole) = found.frame();
     // A header that is cut is believed only of a client that is not known yet.
     let Ok((head, body)) = header::RequestHeader::read(frame) else { return !whole && client_id.is_none() };
     let Some(api) = Api::of(head.api_key) else { return false };
     if client_id.is_some_and(|known| head.client_id.map(str::as_bytes) != Some(known)) {
         return false;
     }
-    let Some(entry) = Entry::of(head.api_key) else { return whole || len <= MAX_UNREAD_BYTES };
-    let read = entry.check_request(api, head.version, Reader::new(body, api.is_flexible(head.version)));
-    !matches!(read, Err(ParseError::Unsupported(_))) && fits(read, whole)
+    let Some(entry) = Entry::of(head.api_key) else {
+        return whole && (found.first || client_id.is_some());
+    };
+    let start = Reader::new(body, api.is_flexible(head.version));
+    let mut body = start;
+    let read = entry.check_request(api, head.version, &mut body);
+    *cost = cost.saturating_add(start.left().len().saturating_sub(body.left().len()));
+    !matches!(read, Err(ParseError::Unsupported(_)))
+        && fits(read, whole)
+        && !(head.api_key == key::PRODUCE && whole && produce::is_empty(head.version, start))
 }
 
-/// Whether the bytes of a response of `len` bytes, without size prefix, are what this API answers: as far as they go.
-pub fn confirms(api_key: i16, version: i16, bytes: &[u8], len: usize) -> bool {
-    let (frame, whole) = bytes.split_at_checked(len).map_or((bytes, false), |(frame, _)| (frame, true));
-    let Some(api) = Api::of(api_key) else { return whole };
-    if api.check(version).is_err() {
-        return true;
-    }
-    let Ok(body) = header::response_body(frame, api, version) else { return !whole };
-    let Some(entry) = Entry::of(api_key) else { return whole || len <= MAX_UNREAD_BYTES };
-    fits(entry.check_response(api, version, body), whole)
+/// Whether a response is what this API answers, as far as it is there. What was read to tell is added to `cost`.
+pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize) -> bool {
+    let (frame, whole) = found.frame();
+    let read_or_not = whole && found.first;
+    let Some(api) = Api::of(api_key) else { return read_or_not };
+    let entry = Entry::of(api_key).filter(|_| api.check(version).is_ok());
+    let start = match header::response_body(frame, api, version) {
+        Ok(body) => body,
+        Err(ParseError::Truncated(_)) => return !whole && entry.is_some(),
+        Err(_) => return false,
+    };
+    let Some(entry) = entry else { return read_or_not };
+    let mut body = start;
+    let read = entry.check_response(api, version, &mut body);
+    *cost = cost.saturating_add(start.left().len().saturating_sub(body.left().len()));
+    fits(read, whole)
 }
 
 /// A body that reads to its end is the frame's end too; one that is cut may go on.
 fn fits(read: Result<()>, whole: bool) -> bool {
     match read {
         Ok(()) => whole,
-        Err(ParseError::Unsupported(_)) => true,
         Err(ParseError::Truncated(_)) => !whole,
-        Err(ParseError::Malformed(_)) => false,
+        Err(ParseError::Unsupported(_) | ParseError::Malformed(_)) => false,
     }
 }

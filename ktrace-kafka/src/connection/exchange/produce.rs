@@ -7,7 +7,7 @@ use crate::counters::Malformed;
 use crate::protocol::answers::Answers;
 use crate::protocol::list::List;
 use crate::protocol::produce::{Appended, Produced, Request, Response};
-use crate::protocol::reader::Result;
+use crate::protocol::reader::{Reader, Result};
 use crate::protocol::sink::{Head, Operation, Partition, Sink};
 use crate::protocol::table::whole;
 use crate::record::{Batches, Next, Record};
@@ -31,6 +31,11 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
         tell_partition(head, &partition, &produced, appended, scratch, sink);
     }
     Ok(())
+}
+
+/// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in any data.
+pub fn is_empty(version: i16, body: Reader<'_>) -> bool {
+    whole::<Request<'_>>(version, body).is_ok_and(|request| request.topics.partitions().next().is_none())
 }
 
 fn tell_partition<S: Sink>(

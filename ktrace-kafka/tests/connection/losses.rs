@@ -1,0 +1,134 @@
+//! What is lost beside a hole: the frame that it is in, and nothing else; and each loss is counted.
+
+use kafka_protocol::messages::*;
+use kafka_protocol::records::Compression;
+use ktrace_kafka::counters::{Lost, Malformed};
+use ktrace_kafka::{Direction, Scratch};
+
+use crate::conversation::*;
+use crate::{lost, refused};
+
+fn hello() -> [Said; 2] {
+    [
+        client(request(ApiKey::ApiVersions, 3, 0, &ApiVersionsRequest::default())),
+        broker(response(3, 0, &ApiVersionsResponse::default())),
+    ]
+}
+
+fn asks(id: i32) -> Vec<u8> {
+    produce(9, id, -1, batch(&three(0), Compression::None))
+}
+
+/// What is told of segments.
+fn heard<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (Vec<String>, Scratch) {
+    let mut observed = Observed::default();
+    for part in parts {
+        observed.push(part);
+    }
+    observed.finish()
+}
+
+/// Without so many bytes of one segment, which is cut in two.
+fn with_hole(parts: &[Part], index: usize, start: usize, len: usize) -> Vec<Part> {
+    let mut parts = parts.to_vec();
+    let mut behind = parts[index].clone();
+    behind.bytes.drain(..start + len);
+    behind.seq = behind.seq.wrapping_add((start + len) as u32);
+    parts[index].bytes.truncate(start);
+    parts.insert(index + 1, behind);
+    parts.retain(|part| part.syn || !part.bytes.is_empty());
+    parts
+}
+
+/// Every hole inside a request, or inside its response, whose end is known.
+#[test]
+fn a_hole_costs_its_own_exchange_alone() {
+    let [hello, helloed] = hello();
+    let said = [
+        hello,
+        helloed,
+        client(asks(1)),
+        broker(produced(9, 1, 100, 0)),
+        client(asks(2)),
+        broker(produced(9, 2, 200, 0)),
+        client(asks(3)),
+        broker(produced(9, 3, 300, 0)),
+    ];
+    let whole = told(&said);
+    let parts = segments(&said, 5, |len| len);
+    for (index, what) in [(6, Direction::ToBroker), (7, Direction::ToClient)] {
+        assert_eq!(parts[index].direction, what);
+        let size = parts[index].bytes.len();
+        // The size is there.
+        for (start, len) in (4..size).flat_map(|start| (1..=size - start).map(move |len| (start, len))) {
+            let (lines, scratch) = heard(&with_hole(&parts, index, start, len));
+            let expected = [&whole[..3], &whole[6..]].concat();
+            assert_eq!(lines, expected, "{what:?}: {len} bytes at {start}");
+            assert_eq!(refused(&scratch, Malformed::ResponseOrder), 0, "{what:?}: {len} bytes at {start}");
+        }
+    }
+}
+
+/// Of the first and the third the requests are there, of the second it is not known what it was.
+#[test]
+fn a_request_that_was_missed_is_remembered_until_a_later_one_is_answered() {
+    let [hello, helloed] = hello();
+    let said = [
+        hello,
+        helloed,
+        client(asks(1)),
+        client(asks(2)),
+        broker(produced(9, 1, 100, 0)),
+        client(fetch(11, 3, 7, 0)),
+        broker([produced(9, 2, 200, 0), fetched(11, 3, batch(&three(7), Compression::None), &[])].concat()),
+    ];
+    let whole = told(&said);
+    // The header of the second; the last response comes in pieces.
+    let parts = with_hole(&segments(&said, 5, |len| len.min(200)), 6, 6, 150);
+    assert_eq!(parts[6].bytes.len(), 6);
+    let (lines, scratch) = heard(&parts);
+    assert_eq!(lines, [&whole[..3], &whole[6..]].concat());
+    assert_eq!(lost(&scratch, Lost::ResponseWithoutRequest), 1);
+    assert_eq!(refused(&scratch, Malformed::ResponseOrder), 0);
+}
+
+#[test]
+fn a_fetch_whose_response_was_lost_is_counted() {
+    let [hello, helloed] = hello();
+    let said = [
+        hello,
+        helloed,
+        client(fetch(11, 1, 7, 0)),
+        broker(fetched(11, 1, batch(&three(7), Compression::None), &[])),
+        client(fetch(11, 2, 10, 0)),
+        broker(fetched(11, 2, batch(&three(10), Compression::None), &[])),
+        // Nothing is lost with the last: the consumer goes.
+        client(fetch(11, 3, 13, 0)),
+    ];
+    let mut parts = segments(&said, 5, |len| len);
+    parts.remove(5);
+    let (lines, scratch) = heard(&parts);
+    assert_eq!((lines.len(), lost(&scratch, Lost::Unanswered)), (3, 1));
+}
+
+/// Another client's request in what is searched is none of this connection, whatever was answered last.
+#[test]
+fn an_unknown_api_does_not_make_the_client_forgotten() {
+    let [hello, helloed] = hello();
+    let unknown = framed(&[&2000_i16.to_be_bytes()[..], &[0, 0, 0, 0, 0, 1], b"whatever"].concat());
+    let other = framed(b"\0\x0c\0\0\0\0\0\x07\0\x02xx\0\x01g\0\0\0\x01\0\x01m");
+    let said = [
+        hello,
+        helloed,
+        client(unknown),
+        broker(framed(&[0, 0, 0, 1, 9, 9])),
+        client(vec![1; 100]),
+        client([other.clone(), asks(8)].concat()),
+        broker(produced(9, 8, 100, 0)),
+    ];
+    let mut parts = segments(&said, 5, |len| len);
+    parts.remove(6);
+    let (lines, scratch) = heard(&parts);
+    assert_eq!((lines.len(), lost(&scratch, Lost::Unanswered)), (3, 0));
+    assert_eq!(scratch.counters.skipped_bytes, other.len() as u64);
+}
