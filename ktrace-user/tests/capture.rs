@@ -221,20 +221,6 @@ fn every_byte_arrives_once_with_its_owner() {
 }
 
 #[test]
-fn large_streams_arrive_whole() {
-    needs_root!();
-    let _alone = alone();
-    let (server, ports) = echo("[::1]:0");
-    let capture = Capture::start(LiveOptions { ring_bytes: 64 << 20, ..options(ports) });
-    let bytes = pattern(8 << 20, 7);
-    let client = exchange(server, &bytes, 1 << 20);
-    let (seen, counters) = capture.stop();
-    println!("{counters:?}, largest piece {}", seen[&client].largest);
-    assert!(seen[&client].bytes(Direction::ToBroker) == bytes);
-    assert!(seen[&client].bytes(Direction::ToClient) == answer(&bytes));
-}
-
-#[test]
 fn connections_of_before_are_found_with_their_process() {
     needs_root!();
     let _alone = alone();

@@ -16,8 +16,9 @@ pub struct Verdict {
     pub ownerless: u32,
     /// Servers' ends.
     pub servers: u32,
-    /// Bytes on SYNs that servers' ends did not show: there is no socket yet, only the listener.
-    pub unseen_on_syn: u64,
+    /// Connections, and their bytes, of whose beginning the server's end shows nothing: what comes on the SYN, or in place of the ACK of the
+    /// handshake when that was lost or overtaken, comes when there is only the listener.
+    pub early: (u32, u64),
     /// Bytes of both directions, of all ends.
     pub bytes: u64,
     /// Bytes that passed again.
@@ -72,14 +73,17 @@ impl Verdict {
         ] {
             self.bytes += way.bytes.len() as u64;
             self.repeated += way.passed.saturating_sub(way.bytes.len() as u64);
-            let on_syn = match talk.sign {
-                Sign::SynData(len) if which == "server" && direction == "to the server" && !seen.syn_data => {
-                    len
-                }
-                _ => 0,
+            let said = payload.bytes();
+            // What comes before the server's socket is there is the listener's, in the kernel's eyes.
+            let early = if which == "server" && direction == "to the server" && said.ends_with(&way.bytes) {
+                said.len() - way.bytes.len()
+            } else {
+                0
             };
-            self.unseen_on_syn += on_syn as u64;
-            if let Some(why) = differs(way, &payload.bytes()[on_syn..]) {
+            if early > 0 && way.gaps.1 == 0 {
+                self.early.0 += 1;
+                self.early.1 += early as u64;
+            } else if let Some(why) = differs(way, &said) {
                 self.say(talk, &format!("{which}: {direction}: {why}"));
             }
         }

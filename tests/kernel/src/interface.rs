@@ -65,7 +65,8 @@ pub fn lose_and_reorder(name: &str) -> Result<()> {
     let mut body = words(&[0, index(name)?, 0, ROOT, 0]);
     body.extend(attribute(libc::TCA_KIND, b"netem\0"));
     body.extend(attribute(libc::TCA_OPTIONS, &options));
-    request(libc::RTM_NEWQDISC, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &body)
+    request(libc::RTM_NEWQDISC, libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &body)?;
+    Ok(())
 }
 
 /// Lets packets of the interface be larger than 64 KiB.
@@ -78,7 +79,12 @@ pub fn big_packets(name: &str, v4: bool) -> Result<()> {
     for kind in attributes {
         body.extend(attribute(kind, &words(&[LARGEST])));
     }
-    request(libc::RTM_NEWLINK, 0, &body)
+    request(libc::RTM_NEWLINK, libc::NLM_F_ACK, &body)?;
+    // A kernel that does not know an attribute may say yes to it.
+    let link = request(libc::RTM_GETLINK, 0, &words(&[0, index(name)?, 0, 0]))?;
+    let set = attribute(attributes[0], &words(&[LARGEST]));
+    ensure!(link.windows(set.len()).any(|window| window == set), "not known");
+    Ok(())
 }
 
 fn index(name: &str) -> Result<u32> {
@@ -102,27 +108,30 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends a request to the kernel's routing netlink, and waits for its yes.
-fn request(kind: u16, flags: libc::c_int, body: &[u8]) -> Result<()> {
+/// Sends a request to the kernel's routing netlink, and gives its answer, or the error in there.
+fn request(kind: u16, flags: libc::c_int, body: &[u8]) -> Result<Vec<u8>> {
     // SAFETY: no pointers.
     let socket =
         unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
     ensure!(socket >= 0, io::Error::last_os_error());
     // SAFETY: the kernel just gave this descriptor to us alone.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    let flags = (flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u32;
+    let flags = (flags | libc::NLM_F_REQUEST) as u32;
     // struct nlmsghdr: length, type and flags, number, port
     let mut message = words(&[16 + body.len() as u32, u32::from(kind) | flags << 16, 1, 0]);
     message.extend_from_slice(body);
     // SAFETY: an open descriptor, and as many readable bytes as are told.
     let sent = unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
     ensure!(sent >= 0, io::Error::last_os_error());
-    let mut reply = [0_u8; 1024];
+    let mut reply = vec![0_u8; 16_384];
     // SAFETY: an open descriptor, and as many writable bytes as are told.
     let received = unsafe { libc::recv(socket.as_raw_fd(), reply.as_mut_ptr().cast(), reply.len(), 0) };
     ensure!(received >= 20, "the kernel's answer is short");
     // Behind the header an error number, 0 for none.
     let error = i32::from_ne_bytes([reply[16], reply[17], reply[18], reply[19]]);
-    ensure!(error == 0, io::Error::from_raw_os_error(-error));
-    Ok(())
+    if u16::from_ne_bytes([reply[4], reply[5]]) == libc::NLMSG_ERROR as u16 {
+        ensure!(error == 0, io::Error::from_raw_os_error(-error));
+    }
+    reply.truncate(received.unsigned_abs());
+    Ok(reply)
 }

@@ -113,8 +113,11 @@ fn round(play: Play, lossy: bool) -> Result<bool> {
         verdict.ownerless,
         verdict.servers
     );
-    if verdict.unseen_on_syn > 0 {
-        println!("not seen: {} bytes on SYNs, at servers' ends", verdict.unseen_on_syn);
+    if verdict.early.0 > 0 {
+        let (connections, bytes) = verdict.early;
+        println!(
+            "not seen: {bytes} first bytes at servers' ends of {connections} connections, from before there was a socket"
+        );
     }
     for wrong in &verdict.wrong {
         println!("wrong: {wrong}");

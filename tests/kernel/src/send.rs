@@ -132,6 +132,8 @@ fn sendmsg(socket: &Socket, mut bytes: &[u8], random: &mut Random) -> io::Result
 fn sendmmsg(socket: &Socket, mut bytes: &[u8], random: &mut Random) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut parts: Vec<_> = cut(bytes, random).into_iter().map(call::part).collect();
+        let asked: Vec<usize> =
+            parts.chunks(2).map(|parts| parts.iter().map(|part| part.iov_len).sum()).collect();
         let mut messages: Vec<_> = parts
             .chunks_mut(2)
             .map(|parts| libc::mmsghdr { msg_hdr: call::message(parts), msg_len: 0 })
@@ -142,18 +144,12 @@ fn sendmmsg(socket: &Socket, mut bytes: &[u8], random: &mut Random) -> io::Resul
         // SAFETY: an open descriptor, and messages of parts of `bytes`.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, flags) };
         let sent = call::result(sent as isize)?;
-        for message in &messages[..sent] {
-            bytes = &bytes[message.msg_len as usize..];
-            // The rest of a message that did not go whole would be sent after its successors; a blocking socket sends all.
-            let asked: usize = {
-                let header = &message.msg_hdr;
-                // SAFETY: the parts of this message, which are still there.
-                let parts = unsafe { std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen as usize) };
-                parts.iter().map(|part| part.iov_len).sum()
-            };
-            if asked != message.msg_len as usize {
+        for (message, asked) in messages[..sent].iter().zip(asked) {
+            // Its rest would go after its successors; a blocking socket sends all.
+            if message.msg_len as usize != asked {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            bytes = &bytes[asked..];
         }
     }
     Ok(())

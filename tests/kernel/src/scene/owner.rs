@@ -70,14 +70,13 @@ type Control = [u64; 4];
 
 fn give(through: &Socket, descriptor: RawFd) -> Result<()> {
     let mut control: Control = [0; 4];
-    let header = libc::cmsghdr {
-        // SAFETY: arithmetic.
-        cmsg_len: unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) } as _,
-        cmsg_level: libc::SOL_SOCKET,
-        cmsg_type: libc::SCM_RIGHTS,
-        // SAFETY: musl has padding in it; integers alone, so all-zero bytes are valid.
-        ..unsafe { mem::zeroed() }
-    };
+    // Set field by field, since some C libraries have padding in it.
+    // SAFETY: integers alone, so all-zero bytes are valid.
+    let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
+    // SAFETY: arithmetic.
+    header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) } as _;
+    header.cmsg_level = libc::SOL_SOCKET;
+    header.cmsg_type = libc::SCM_RIGHTS;
     // SAFETY: the header is at the beginning of room that is aligned and large enough for it and a descriptor.
     let control = unsafe {
         let at = control.as_mut_ptr().cast::<libc::cmsghdr>();
