@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use ktrace_common::ends;
+use ktrace_kafka::connection::Speaks;
 
 use super::cgroup::{self, Cgroup};
 use super::existing;
@@ -31,6 +32,8 @@ pub struct KafkaSocket {
     pub ends: Ends,
     /// `None` where the process was not found, or may not be looked at.
     pub owner: Option<Arc<Process>>,
+    /// What it was heard to speak; `None` where it was not listened to, or silent.
+    pub speaks: Option<Speaks>,
 }
 
 /// All that was found.
@@ -223,12 +226,14 @@ fn sockets(ports: &PortSet) -> (Check, Vec<KafkaSocket>) {
     let mut table = Table::new(ServiceNames::default());
     match existing::find(|socket| ports.contains(socket.remote.port())) {
         Ok(found) => {
-            let detail = format!("{} connections to ports {ports}", found.len());
+            let usual = if ports.is_auto() { "the usual ports" } else { "these ports" };
+            let detail = format!("{} connections to {usual}", found.len());
             let sockets = found
                 .into_iter()
                 .map(|socket| KafkaSocket {
                     ends: socket.ends,
                     owner: socket.pid.map(|pid| table.get(pid, "")),
+                    speaks: None,
                 })
                 .collect();
             (check("sockets", true, detail, None), sockets)

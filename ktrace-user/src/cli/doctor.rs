@@ -3,12 +3,19 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use std::time::Duration;
+
 use anstyle::{AnsiColor, Style};
+use ktrace_kafka::connection::Speaks;
 use serde_json::json;
 
 use super::Failure;
+use super::look::{Heard, look};
 use crate::capture::PortSet;
-use crate::capture::probe::{self, Report};
+use crate::capture::probe::{self, KafkaSocket, Report};
+
+/// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much more often.
+const LOOK: Duration = Duration::from_millis(3500);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,7 +37,9 @@ enum Output {
 
 /// Exit code 0 where capture is possible, else 3.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let report = probe::run(&args.ports);
+    let mut report = probe::run(&args.ports);
+    let heard = if report.can_capture() { look(&args.ports, LOOK).unwrap_or_default() } else { Vec::new() };
+    add(&mut report, heard);
     let written = match args.output {
         Output::Text => write!(anstream::stdout().lock(), "{}", text(&report)),
         Output::Json => writeln!(std::io::stdout().lock(), "{}", as_json(&report)),
@@ -38,6 +47,30 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     // A reader that is gone has seen what it wanted.
     let _ = written;
     Ok(if report.can_capture() { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+/// Adds what was heard to the connections that are known by their ports.
+fn add(report: &mut Report, heard: Vec<Heard>) {
+    for Heard { ends, owner, speaks, .. } in heard {
+        match report.sockets.iter_mut().find(|socket| socket.ends == ends) {
+            Some(known) => {
+                known.speaks = Some(speaks);
+                known.owner = owner.or(known.owner.take());
+            }
+            None if speaks == Speaks::Unknown => {}
+            None => report.sockets.push(KafkaSocket { ends, owner, speaks: Some(speaks) }),
+        }
+    }
+}
+
+/// What a connection was found to be.
+fn spoken(speaks: Option<Speaks>) -> &'static str {
+    match speaks {
+        Some(Speaks::Kafka) => "Kafka",
+        Some(Speaks::Tls) => "TLS, not read",
+        Some(Speaks::Other | Speaks::Unknown) => "not told yet",
+        None => "silent",
+    }
 }
 
 /// What the doctor would say of this host, as further lines of an error; `otherwise` where it finds nothing wrong.
@@ -70,14 +103,17 @@ fn text(report: &Report) -> String {
         }
     }
     if !report.sockets.is_empty() {
-        out += "\nKafka sockets seen:\n";
+        out += "\nKafka connections:\n";
     }
     for socket in &report.sockets {
         let owner = socket.owner.as_deref();
         let pid = owner.map(|owner| format!(" pid {}", owner.pid)).unwrap_or_default();
         let service = owner.map_or("unknown process", |owner| owner.resource.service_name());
-        out +=
-            &format!("  {} → {}  {service}{faint}{pid}{faint:#}\n", socket.ends.client, socket.ends.broker);
+        let spoken = spoken(socket.speaks);
+        out += &format!(
+            "  {} → {}  {service}{faint}{pid}{faint:#}  {spoken}\n",
+            socket.ends.client, socket.ends.broker
+        );
     }
     out
 }
@@ -93,6 +129,7 @@ fn as_json(report: &Report) -> serde_json::Value {
             "broker": socket.ends.broker,
             "pid": socket.owner.as_ref().map(|owner| owner.pid),
             "service": socket.owner.as_ref().map(|owner| owner.resource.service_name()),
+            "speaks": spoken(socket.speaks),
         })
     });
     json!({
@@ -108,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::capture::Ends;
-    use crate::capture::probe::{Check, KafkaSocket};
+    use crate::capture::probe::Check;
     use crate::export::{Resource, Value};
     use crate::process::Process;
 
@@ -124,7 +161,10 @@ mod tests {
         let owner = Arc::new(Process { pid: 7, resource: Arc::new(Resource { attributes }) });
         Report {
             items: vec![check("kernel", true, None), check("capabilities", false, Some("add CAP_BPF"))],
-            sockets: vec![KafkaSocket { ends, owner: Some(owner) }, KafkaSocket { ends, owner: None }],
+            sockets: vec![
+                KafkaSocket { ends, owner: Some(owner), speaks: Some(Speaks::Tls) },
+                KafkaSocket { ends, owner: None, speaks: None },
+            ],
         }
     }
 
@@ -133,7 +173,7 @@ mod tests {
         let plain = anstream::adapter::strip_str(&text(&report())).to_string();
         assert_eq!(
             plain,
-            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka sockets seen:\n  10.0.0.1:40000 → 10.0.0.2:9092  billing pid 7\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process\n"
+            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka connections:\n  10.0.0.1:40000 → 10.0.0.2:9092  billing pid 7  TLS, not read\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process  silent\n"
         );
     }
 

@@ -6,6 +6,7 @@ mod failure;
 mod file;
 mod filter;
 mod live;
+mod look;
 mod lookout;
 mod man;
 mod observe;

@@ -1,0 +1,80 @@
+//! A short look at what is spoken on this host's connections: for `ktrace doctor`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::context::Extractor;
+use ktrace_kafka::{Connection, Direction as Way, Limits, Push, Scratch, Sink};
+
+use crate::capture::{CaptureError, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
+use crate::process::Process;
+
+/// Enough for a look: what is lost meanwhile is lost to nobody.
+const RING_BYTES: usize = 4 << 20;
+
+/// A connection that spoke.
+pub struct Heard {
+    pub ends: Ends,
+    pub owner: Option<Arc<Process>>,
+    /// Kafka or TLS, or not known after so short a time.
+    pub speaks: Speaks,
+    connection: Connection,
+}
+
+/// Only whether it is Kafka counts.
+struct Nothing;
+
+impl Sink for Nothing {}
+
+/// Listens for a while to the clients of this host.
+///
+/// # Errors
+/// Nothing can be captured.
+pub fn look(ports: &PortSet, patience: Duration) -> Result<Vec<Heard>, CaptureError> {
+    let options = LiveOptions { ports: ports.clone(), ring_bytes: RING_BYTES, ..LiveOptions::default() };
+    let mut live = Live::open(options)?;
+    let stop = AtomicBool::new(false);
+    let mut heard = HashMap::new();
+    let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(patience);
+            stop.store(true, Ordering::Relaxed);
+        });
+        live.run(&stop, |event| match event {
+            Event::Opened { connection, ends, owner, .. } => {
+                let heard = heard.entry(connection).or_insert_with(|| Heard {
+                    ends,
+                    owner: None,
+                    speaks: Speaks::Unknown,
+                    connection: Connection::default(),
+                });
+                heard.owner = owner.or(heard.owner.take());
+            }
+            Event::Segment(segment) => {
+                if let Some(heard) = heard.get_mut(&segment.connection) {
+                    hear(heard, &segment, &mut scratch);
+                }
+            }
+            Event::Closed { .. } | Event::Tick { .. } => {}
+        })
+    })?;
+    let mut heard: Vec<Heard> = heard.into_values().filter(|heard| heard.speaks != Speaks::Other).collect();
+    heard.sort_by_key(|heard| (heard.ends.broker, heard.ends.client));
+    Ok(heard)
+}
+
+fn hear(heard: &mut Heard, segment: &Segment<'_>, scratch: &mut Scratch) {
+    let direction = match segment.direction {
+        Direction::ToBroker => Way::ToBroker,
+        Direction::ToClient => Way::ToClient,
+    };
+    let &Segment { seq, ack, syn, fin, payload: bytes, len, time_ns, .. } = segment;
+    let push = Push { direction, seq, ack, syn, fin, bytes, len, time_ns };
+    heard.connection.push(scratch, push, &mut Nothing);
+    heard.speaks = heard.connection.speaks();
+}
