@@ -130,7 +130,7 @@ fn on_a_port_that_nobody_named() -> Result<()> {
     let dir = scratch.path();
     let broker = Broker::start(dir, &Settings { port: 19092, ..Settings::default() })?;
     broker.create_topics(3, &traffic::topics())?;
-    let agent = Agent::observe(dir, "observe", "auto", &[])?;
+    let agent = Agent::observe(dir, "observe", "auto", &["--rings", "4"])?;
     let truth = traffic::run(dir, &broker.bootstrap(), each(), PAYLOAD)?;
     let ended = perfect(agent, &truth)?;
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
