@@ -156,6 +156,8 @@ struct Exchanges {
     confirmed_client_id: Option<Arc<str>>,
     sessions: Sessions,
     speaks: Speaks,
+    /// Bytes that a search has passed over: lost if this is Kafka.
+    skipped: u64,
     /// Of a connection whose beginning was not seen.
     tls: tls::Records,
     tokens: Tokens,
@@ -194,6 +196,7 @@ impl Default for Connection {
                 confirmed_client_id: None,
                 sessions: Sessions::default(),
                 speaks: Speaks::Unknown,
+                skipped: 0,
                 tls: tls::Records::default(),
                 tokens: Tokens::default(),
                 has_asked: false,
@@ -307,6 +310,9 @@ impl Connection {
     pub fn finish(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         self.give_up_holes(scratch, sink);
         self.exchanges.drop_unproven(&mut scratch.counters);
+        if !self.is_given_up() {
+            self.exchanges.count_skipped(&mut scratch.counters);
+        }
         // A consumer's last requests have no answer, and nothing is lost with them.
         let lost = |pending: &Pending| pending.api_key == key::PRODUCE && !pending.broken;
         for _ in self.exchanges.pending.iter().filter(|pending| lost(pending)) {
@@ -417,6 +423,17 @@ impl Exchanges {
         self.client_id = None;
         self.drop_unproven(counters);
         self.sessions = Sessions::default();
+    }
+
+    /// A search has passed over bytes.
+    fn skip(&mut self, bytes: u64) {
+        self.skipped = self.skipped.saturating_add(bytes);
+    }
+
+    /// Counts what searches have passed over.
+    fn count_skipped(&mut self, counters: &mut Counters) {
+        let skipped = std::mem::take(&mut self.skipped);
+        counters.skipped_bytes = counters.skipped_bytes.saturating_add(skipped);
     }
 
     /// Requests may have been missed.

@@ -91,7 +91,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
     }
 
     fn skipped(&mut self, bytes: u64) {
-        self.scratch.counters.skipped_bytes = self.scratch.counters.skipped_bytes.saturating_add(bytes);
+        self.exchanges.skip(bytes);
     }
 
     fn spare(&mut self) -> &mut Vec<u8> {

@@ -124,7 +124,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
     }
 
     fn skipped(&mut self, bytes: u64) {
-        self.scratch.counters.skipped_bytes = self.scratch.counters.skipped_bytes.saturating_add(bytes);
+        self.exchanges.skip(bytes);
     }
 
     fn spare(&mut self) -> &mut Vec<u8> {
@@ -218,6 +218,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
             exchanges.confirmed_client_id.clone_from(&pending.client_id);
         }
         exchanges.speaks = Speaks::Kafka;
+        exchanges.count_skipped(counters);
         if sasl::is_refused(&pending, bytes) {
             exchanges.tokens.refuse();
         }
