@@ -16,7 +16,7 @@ pub struct Verdict {
     pub ownerless: u32,
     /// Servers' ends.
     pub servers: u32,
-    /// Connections, and their bytes, of whose beginning the server's end shows nothing: what comes on the SYN, or in place of the ACK of the
+    /// Connections, Fast Open aside, and bytes, of whose beginning the server's end shows nothing: what comes on the SYN, or in place of the ACK of the
     /// handshake when that was lost or overtaken, comes when there is only the listener.
     pub early: (u32, u64),
     /// Bytes of both directions, of all ends.
@@ -80,8 +80,9 @@ impl Verdict {
             } else {
                 0
             };
-            if early > 0 && way.gaps.1 == 0 {
-                self.early.0 += 1;
+            // Where what follows tells of it, it is a gap: of as many bytes, and the FIN's number.
+            if early > 0 && way.gaps.0 <= early as u64 + 1 {
+                self.early.0 += u32::from(!matches!(talk.sign, Sign::SynData(_)));
                 self.early.1 += early as u64;
             } else if let Some(why) = differs(way, &said) {
                 self.say(talk, &format!("{which}: {direction}: {why}"));

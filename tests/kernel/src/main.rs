@@ -113,11 +113,16 @@ fn round(play: Play, lossy: bool) -> Result<bool> {
         verdict.ownerless,
         verdict.servers
     );
-    if verdict.early.0 > 0 {
+    if verdict.early.1 > 0 {
         let (connections, bytes) = verdict.early;
         println!(
-            "not seen: {bytes} first bytes at servers' ends of {connections} connections, from before there was a socket"
+            "not seen: {bytes} first bytes at servers' ends of {connections} connections and of Fast Open, from before there was a socket"
         );
+    }
+    // An ACK is lost each twentieth time and overtaken more often; without netem it is overtaken where another processor is faster.
+    let most = talks.len() / if lossy { 4 } else { 20 };
+    if verdict.early.0 as usize > most {
+        verdict.wrong.push(format!("more than {most} connections began before the server's end was seen"));
     }
     for wrong in &verdict.wrong {
         println!("wrong: {wrong}");
