@@ -43,7 +43,7 @@ pub fn is_plausible(head: &[u8; HEAD]) -> bool {
 #[inline(always)]
 pub fn is_start(size: &[u8; 4]) -> bool {
     let size = u32::from_be_bytes(*size);
-    8 <= size && size <= MAX_SIZE
+    (8..=MAX_SIZE).contains(&size)
 }
 
 /// Whether a TLS handshake begins so: record type 22, version 3.x.

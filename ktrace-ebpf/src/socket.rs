@@ -1,6 +1,6 @@
 //! What is known of each socket: kept by the kernel with the socket itself, so that it goes when the socket goes.
 
-use core::ptr;
+use core::{arch::asm, mem::offset_of, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -72,22 +72,53 @@ pub fn of_packet(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     (!sk.is_null()).then_some(sk)
 }
 
+/// A 32-bit word of a socket. The offset stands in the instruction: the verifier refuses one that the compiler has made a variable of.
+///
+/// # Safety
+///
+/// `sk` is a whole socket that the kernel has handed out, and the word one of its fields.
+#[inline(always)]
+unsafe fn word<const OFFSET: usize>(sk: *mut bpf_sock) -> u32 {
+    let value: u64;
+    // SAFETY: the caller's promise; nothing is written.
+    unsafe {
+        asm!(
+            "{value} = *(u32 *)({sk} + {offset})",
+            sk = in(reg) sk,
+            value = out(reg) value,
+            offset = const OFFSET,
+            options(readonly, nostack),
+        );
+    }
+    value as u32
+}
+
 /// Writes the addresses of a connected socket.
 #[inline(always)]
 pub fn addresses(sk: *mut bpf_sock, header: &mut SegmentHeader) {
-    // SAFETY: a whole socket that the kernel has handed out; all fields are 32-bit words in network order.
+    const FAMILY: usize = offset_of!(bpf_sock, family);
+    const LOCAL4: usize = offset_of!(bpf_sock, src_ip4);
+    const REMOTE4: usize = offset_of!(bpf_sock, dst_ip4);
+    const LOCAL: usize = offset_of!(bpf_sock, src_ip6);
+    const REMOTE: usize = offset_of!(bpf_sock, dst_ip6);
+    // SAFETY: a whole socket that the kernel has handed out; all are 32-bit words of it, the addresses in network order.
     unsafe {
-        if (&raw const (*sk).family).read_volatile() == AF_INET {
-            let (source, target) =
-                ((&raw const (*sk).src_ip4).read_volatile(), (&raw const (*sk).dst_ip4).read_volatile());
-            header.local = octets([0, 0, MAPPED, source]);
-            header.remote = octets([0, 0, MAPPED, target]);
+        if word::<FAMILY>(sk) == AF_INET {
+            header.local = octets([0, 0, MAPPED, word::<LOCAL4>(sk)]);
+            header.remote = octets([0, 0, MAPPED, word::<REMOTE4>(sk)]);
         } else {
-            let (source, target) = (&raw const (*sk).src_ip6, &raw const (*sk).dst_ip6);
-            let (source, target) = (source.cast::<u32>(), target.cast::<u32>());
-            let word = |at: *const u32, index| at.add(index).read_volatile();
-            header.local = octets([word(source, 0), word(source, 1), word(source, 2), word(source, 3)]);
-            header.remote = octets([word(target, 0), word(target, 1), word(target, 2), word(target, 3)]);
+            header.local = octets([
+                word::<LOCAL>(sk),
+                word::<{ LOCAL + 4 }>(sk),
+                word::<{ LOCAL + 8 }>(sk),
+                word::<{ LOCAL + 12 }>(sk),
+            ]);
+            header.remote = octets([
+                word::<REMOTE>(sk),
+                word::<{ REMOTE + 4 }>(sk),
+                word::<{ REMOTE + 8 }>(sk),
+                word::<{ REMOTE + 12 }>(sk),
+            ]);
         }
     }
 }
