@@ -126,7 +126,7 @@ fn packet(ctx: &SkBuffContext, way: u8) {
         }
         known
     } else {
-        let (place, next) = Place::of(sk, &parsed.header, listening);
+        let (place, first) = Place::of(sk, &parsed.header, listening);
         let role = match listed {
             Some(role) => role,
             None => {
@@ -136,8 +136,8 @@ fn packet(ctx: &SkBuffContext, way: u8) {
                 let role = match look(skb, &parsed, place) {
                     Look::Kafka => role_of(way),
                     Look::Early => {
-                        // Bytes before these are on their way: they will tell.
-                        announce(&parsed.header, next, verdict::BROKER);
+                        // Bytes before these will tell, to the programs or to the agent.
+                        announce(&parsed.header, first, verdict::BROKER);
                         parsed.header.flags |= flags::BROKER_END;
                         copy(skb, &mut parsed);
                         return;
@@ -160,8 +160,8 @@ fn packet(ctx: &SkBuffContext, way: u8) {
         if let Some(socket) = socket {
             socket::take(socket, role, parsed.header.cookie, ring_number(local_port, remote_port) as u8);
         }
-        if place == Place::Beginning && parsed.header.flags & flags::SYN == 0 {
-            announce(&parsed.header, next, role);
+        if place.tells_the_first() && parsed.header.flags & flags::SYN == 0 {
+            announce(&parsed.header, first, role);
         }
         role
     };
@@ -182,7 +182,9 @@ fn role_of(way: u8) -> u32 {
 enum Place {
     /// Its first byte is the first that passes the connection, in either direction.
     Beginning,
-    /// Nothing of this direction has come in order yet; this has come too early.
+    /// The same, or nearly: the connection has no socket yet, so nobody knows.
+    Listening,
+    /// It was received, and nothing was sent yet; bytes before it are on their way, or have passed the listening socket.
     Early,
     /// The other side has sent something and this one nothing before.
     Answer,
@@ -190,11 +192,11 @@ enum Place {
 }
 
 impl Place {
-    /// With the sequence number that is to come next in this direction.
+    /// With the sequence number of the direction's first byte, where the place tells it.
     #[inline(always)]
     fn of(sk: *mut bpf_sock, header: &SegmentHeader, listening: bool) -> (Self, u32) {
         if listening {
-            return (Self::Beginning, header.seq);
+            return (Self::Listening, header.seq);
         }
         // SAFETY: a whole socket, as the helper wants.
         let tcp = unsafe { bpf_tcp_sock(sk) };
@@ -211,21 +213,35 @@ impl Place {
             )
         };
         // The SYN counts as one byte that was acknowledged.
-        let (mine, others, next) = if header.flags & flags::INGRESS == 0 {
-            (acked > 1, received > 0, snd_una)
-        } else {
-            (received > 0, acked > 1, rcv_nxt)
+        let has_sent = acked > 1;
+        if header.flags & flags::INGRESS == 0 {
+            let place = match (has_sent, received > 0) {
+                (false, false) if header.seq == snd_una || header.flags & flags::SYN != 0 => Self::Beginning,
+                (false, true) => Self::Answer,
+                _ => Self::Later,
+            };
+            return (place, snd_una);
+        }
+        let first = rcv_nxt.wrapping_sub(received as u32);
+        let place = match (received > 0, has_sent) {
+            (false, false) if header.seq == first || header.flags & flags::SYN != 0 => Self::Beginning,
+            (false, true) => Self::Answer,
+            (_, false) => Self::Early,
+            (true, true) => Self::Later,
         };
-        let place = if mine {
-            Self::Later
-        } else if others {
-            Self::Answer
-        } else if header.seq == next || header.flags & flags::SYN != 0 {
-            Self::Beginning
-        } else {
-            Self::Early
-        };
-        (place, next)
+        (place, first)
+    }
+
+    /// Whether the connection's first byte is known.
+    #[inline(always)]
+    fn tells_the_first(self) -> bool {
+        matches!(self, Self::Beginning | Self::Early)
+    }
+
+    /// Whether what does not begin with a request is something else than Kafka.
+    #[inline(always)]
+    fn decides(self) -> bool {
+        matches!(self, Self::Beginning | Self::Listening)
     }
 }
 
@@ -244,28 +260,30 @@ fn look(skb: *mut __sk_buff, parsed: &Parsed, place: Place) -> Look {
     let sent = parsed.header.flags & flags::INGRESS == 0;
     // Who speaks first is the client; a broker that answers one was to be seen before.
     match (place, captures(if sent { ends::CLIENT } else { ends::BROKER })) {
-        (Place::Beginning | Place::Early, false) | (Place::Answer, _) => return Look::Other,
-        (Place::Early, true) if !sent => return Look::Early,
-        (_, false) => return Look::Unknown,
+        (Place::Beginning | Place::Listening | Place::Early, false) | (Place::Answer, _) => {
+            return Look::Other;
+        }
+        (Place::Early, true) => return Look::Early,
+        (Place::Later, false) => return Look::Unknown,
         _ => {}
     }
     let at = parsed.payload_at;
     let len = parsed.payload_len;
     // A size that comes alone is believed at the beginning: the agent sees what follows.
     if len < 4 {
-        return if place == Place::Beginning { Look::Kafka } else { Look::Unknown };
+        return if place.decides() { Look::Kafka } else { Look::Unknown };
     }
     let Some(start) = load::<4>(skb, at) else { return Look::Unknown };
     let is_kafka = if len < HEAD as u32 {
-        place == Place::Beginning && is_start(&start)
+        place.decides() && is_start(&start)
     } else {
         load::<HEAD>(skb, at).is_some_and(|head| is_plausible(&head))
     };
-    let is_tls = if place == Place::Beginning { is_tls_hello(&start) } else { is_tls_data(&start) };
+    let is_tls = if place.decides() { is_tls_hello(&start) } else { is_tls_data(&start) };
     let broker_port = if sent { parsed.header.remote_port } else { parsed.header.local_port };
     if is_kafka || (is_tls && crate::maps::is_kafka(broker_port)) {
         Look::Kafka
-    } else if place == Place::Beginning {
+    } else if place.decides() {
         Look::Other
     } else {
         Look::Unknown

@@ -44,7 +44,9 @@ impl Namespace {
         Ok(namespace)
     }
 
-    fn path(&self) -> PathBuf {
+    /// The file that stands for it, as long as it lives.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
         format!("/proc/{}/ns/net", self.holder.pid()).into()
     }
 

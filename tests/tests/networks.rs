@@ -128,10 +128,13 @@ fn on_a_port_that_nobody_named() -> Result<()> {
     }
     let scratch = Scratch::new()?;
     let dir = scratch.path();
-    let broker = Broker::start(dir, &Settings { port: 19092, ..Settings::default() })?;
-    broker.create_topics(3, &traffic::topics())?;
-    let agent = Agent::observe(dir, "observe", "auto", &["--rings", "4"])?;
-    let truth = traffic::run(dir, &broker.bootstrap(), each(), PAYLOAD)?;
+    // in a network of their own, so that Kafka that is spoken elsewhere on the host meanwhile does not count
+    let network = Namespace::new(dir, "unnamed")?;
+    let broker = network.within(|| Broker::start(dir, &Settings { port: 19092, ..Settings::default() }))?;
+    network.within(|| broker.create_topics(3, &traffic::topics()))?;
+    let netns = network.path().display().to_string();
+    let agent = Agent::observe(dir, "observe", "auto", &["--rings", "4", "--netns", &netns])?;
+    let truth = network.within(|| traffic::run(dir, &broker.bootstrap(), each(), PAYLOAD))?;
     let ended = perfect(agent, &truth)?;
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
     Ok(())

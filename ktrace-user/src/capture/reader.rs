@@ -235,18 +235,28 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
     }
 
     fn segment(&mut self, header: &SegmentHeader, payload: &[u8]) {
+        let mut early = Vec::new();
         if let Some(opened) = self.connections.passes(header) {
             self.open(header, opened);
-            for (early, payload) in self.early.of(header) {
-                let told = self.told(&early, &payload);
-                (self.sink)(Event::Segment(told));
-            }
+            early = self.early.of(header);
         }
         if !self.shared.wanted.is_all() && self.is_unwanted(header.cookie) {
             return;
         }
-        let told = self.told(header, payload);
-        (self.sink)(Event::Segment(told));
+        // What tells the beginning comes first, then what came before the socket, then the rest.
+        let begins = header.flags & flags::SYN != 0;
+        if begins {
+            let told = self.told(header, payload);
+            (self.sink)(Event::Segment(told));
+        }
+        for (header, payload) in &early {
+            let told = self.told(header, payload);
+            (self.sink)(Event::Segment(told));
+        }
+        if !begins {
+            let told = self.told(header, payload);
+            (self.sink)(Event::Segment(told));
+        }
     }
 
     /// The connection's first piece.
