@@ -158,7 +158,8 @@ fn packet(ctx: &SkBuffContext, way: u8) {
             }
         };
         if let Some(socket) = socket {
-            socket::take(socket, role, parsed.header.cookie, ring_number(local_port, remote_port) as u8);
+            let ring = ring_number(parsed.header.local_port, parsed.header.remote_port);
+            socket::take(socket, role, parsed.header.cookie, ring as u8);
         }
         if place.tells_the_first() && parsed.header.flags & flags::SYN == 0 {
             announce(&parsed.header, first, role);
@@ -368,6 +369,15 @@ fn parse(skb: *mut __sk_buff, bits: u8, ports: &Ports) -> Option<Parsed> {
         skip_extensions(skb, next[0])?
     };
     let tcp: [u8; 20] = load(skb, tcp_at)?;
+    // A listening socket has no peer; else the socket's own ports are right where the host translates those of packets.
+    let (source, target) = (u16::from_be_bytes([tcp[0], tcp[1]]), u16::from_be_bytes([tcp[2], tcp[3]]));
+    let (local, remote) = if ingress { (target, source) } else { (source, target) };
+    if header.local_port == 0 {
+        header.local_port = local;
+    }
+    if header.remote_port == 0 {
+        header.remote_port = remote;
+    }
     header.seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
     header.ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
     // FIN, SYN, RST and ACK are bits 0, 1, 2 and 4 of the header's byte 13 (RFC 9293, section 3.1).

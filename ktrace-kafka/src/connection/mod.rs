@@ -156,7 +156,7 @@ struct Exchanges {
     confirmed_client_id: Option<Arc<str>>,
     sessions: Sessions,
     speaks: Speaks,
-    /// Bytes that a search has passed over: lost if this is Kafka.
+    /// Bytes that searches have passed over and that are not counted yet.
     skipped: u64,
     /// Of a connection whose beginning was not seen.
     tls: tls::Records,
@@ -425,9 +425,11 @@ impl Exchanges {
         self.sessions = Sessions::default();
     }
 
-    /// A search has passed over bytes.
+    /// A search has passed over bytes. Those before a connection was known to be Kafka are not lost: it was there before.
     fn skip(&mut self, bytes: u64) {
-        self.skipped = self.skipped.saturating_add(bytes);
+        if self.speaks == Speaks::Kafka {
+            self.skipped = self.skipped.saturating_add(bytes);
+        }
     }
 
     /// Counts what searches have passed over.
