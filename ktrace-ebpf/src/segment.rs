@@ -45,6 +45,8 @@ struct Piece<const SIZE: usize> {
 /// Where a packet's payload begins, and what its headers say.
 struct Parsed {
     header: SegmentHeader,
+    /// The packet's own.
+    source_port: u16,
     /// Bytes from the IP header to the payload.
     payload_at: u32,
     /// Bytes of payload.
@@ -111,7 +113,9 @@ fn packet(ctx: &SkBuffContext, way: u8) {
     // SAFETY: no arguments.
     parsed.header.time_ns = unsafe { bpf_ktime_get_ns() };
     if listening {
+        // It has no peer of its own.
         parsed.header.flags |= flags::LISTENING;
+        parsed.header.remote_port = parsed.source_port;
     }
 
     let role = if known != verdict::NONE {
@@ -158,7 +162,7 @@ fn packet(ctx: &SkBuffContext, way: u8) {
             }
         };
         if let Some(socket) = socket {
-            let ring = ring_number(parsed.header.local_port, parsed.header.remote_port);
+            let ring = ring_number(local_port, remote_port);
             socket::take(socket, role, parsed.header.cookie, ring as u8);
         }
         if place.tells_the_first() && parsed.header.flags & flags::SYN == 0 {
@@ -369,15 +373,6 @@ fn parse(skb: *mut __sk_buff, bits: u8, ports: &Ports) -> Option<Parsed> {
         skip_extensions(skb, next[0])?
     };
     let tcp: [u8; 20] = load(skb, tcp_at)?;
-    // A listening socket has no peer; else the socket's own ports are right where the host translates those of packets.
-    let (source, target) = (u16::from_be_bytes([tcp[0], tcp[1]]), u16::from_be_bytes([tcp[2], tcp[3]]));
-    let (local, remote) = if ingress { (target, source) } else { (source, target) };
-    if header.local_port == 0 {
-        header.local_port = local;
-    }
-    if header.remote_port == 0 {
-        header.remote_port = remote;
-    }
     header.seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
     header.ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
     // FIN, SYN, RST and ACK are bits 0, 1, 2 and 4 of the header's byte 13 (RFC 9293, section 3.1).
@@ -386,7 +381,8 @@ fn parse(skb: *mut __sk_buff, bits: u8, ports: &Ports) -> Option<Parsed> {
     // From the packet itself and not from the IP header: its length field is 0 in packets above 64 KiB (big TCP).
     // SAFETY: the kernel passes a valid context.
     let payload_len = unsafe { (*skb).len }.checked_sub(payload_at)?;
-    Some(Parsed { header, payload_at, payload_len })
+    let source_port = u16::from_be_bytes([tcp[0], tcp[1]]);
+    Some(Parsed { header, source_port, payload_at, payload_len })
 }
 
 #[inline(always)]
