@@ -158,7 +158,7 @@ mod tests {
         };
         let ends = Ends { client: ([10, 0, 0, 1], 40000).into(), broker: ([10, 0, 0, 2], 9092).into() };
         let attributes = vec![("service.name".into(), Value::Str("billing".into()))];
-        let owner = Arc::new(Process { pid: 7, resource: Arc::new(Resource { attributes }) });
+        let owner = Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(attributes)) });
         Report {
             items: vec![check("kernel", true, None), check("capabilities", false, Some("add CAP_BPF"))],
             sockets: vec![

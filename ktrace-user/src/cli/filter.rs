@@ -1,8 +1,10 @@
 //! Which spans are kept: patterns for topic, group and service, and sampling by trace id. Pure.
 
+use std::sync::Arc;
+
 use globset::{Glob, GlobMatcher};
 
-use crate::export::Span;
+use crate::hop::{Hop, shown};
 
 /// Keeps a span or leaves it out.
 #[derive(Clone, Debug)]
@@ -31,13 +33,13 @@ impl Filter {
         })
     }
 
-    /// A span without a group (a producer has none) or without a topic is not among those that a pattern asks for, and not among
-    /// those that one leaves out.
+    /// A span without a group (a producer has none) is not among those that a pattern asks for, and not among those that one
+    /// leaves out.
     #[must_use]
-    pub fn keeps(&self, span: &Span) -> bool {
-        self.topic.keep(attribute(span, "messaging.destination.name"))
-            && self.group.keep(attribute(span, "messaging.consumer.group.name"))
-            && self.service.keep(Some(span.resource.service_name()))
+    pub fn keeps(&self, hop: &Hop) -> bool {
+        self.topic.keep(|| Some(Arc::clone(&shown(&hop.topic).name)))
+            && self.group.keep(|| hop.group())
+            && self.service.keep(|| Some(hop.parties.resource.service_name()))
     }
 }
 
@@ -54,50 +56,35 @@ impl Patterns {
         Ok(Self { only, not })
     }
 
-    fn keep(&self, name: Option<&str>) -> bool {
+    /// `name` is asked for only where there are patterns.
+    fn keep<N: AsRef<str>>(&self, name: impl FnOnce() -> Option<N>) -> bool {
+        if self.only.is_empty() && self.not.is_empty() {
+            return true;
+        }
+        let name = name();
+        let name = name.as_ref().map(AsRef::as_ref);
         let matches =
-            |list: &[GlobMatcher]| name.is_some_and(|name| list.iter().any(|glob| glob.is_match(name)));
+            |list: &[GlobMatcher]| name.is_some_and(|name: &str| list.iter().any(|glob| glob.is_match(name)));
         (self.only.is_empty() || matches(&self.only)) && !matches(&self.not)
     }
 }
 
-fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
-    span.attributes.iter().find(|(key, _)| *key == name)?.1.as_text()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use ktrace_kafka::context::{SpanId, TraceId};
-
     use super::*;
-    use crate::export::{Kind, Resource, Status, Value};
+    use crate::export::{Resource, Value};
+    use crate::hop::topics::Topics;
+    use crate::hop::{Parties, Topic, samples};
 
-    fn trace(random: u64) -> TraceId {
-        let id = (0xaaaa_bbbb_cccc_dddd_ee00_u128 << 48) | u128::from(random);
-        TraceId::new(id.to_be_bytes()).unwrap()
-    }
-
-    fn span(topic: &str, group: Option<&str>, service: &str) -> Span {
-        let mut attributes = vec![("messaging.destination.name", Value::Str(topic.into()))];
-        attributes.extend(group.map(|group| ("messaging.consumer.group.name", Value::Str(group.into()))));
-        Span {
-            trace_id: trace(1),
-            span_id: SpanId::new([1; 8]).unwrap(),
-            parent: None,
-            trace_state: None,
-            links: vec![],
-            name: "send".into(),
-            kind: Kind::Client,
-            start_ns: 0,
-            end_ns: 0,
-            status: Status::Unset,
-            resource: Arc::new(Resource {
-                attributes: vec![("service.name".into(), Value::Str(service.into()))],
-            }),
-            attributes,
-        }
+    fn hop(topic: &str, group: Option<&str>, service: &str) -> Hop {
+        let hop = if group.is_some() { samples::delivered() } else { samples::sent() };
+        let service = Value::from(service.to_owned());
+        let parties = Parties {
+            group: group.map(Into::into),
+            resource: Arc::new(Resource::new(vec![("service.name".into(), service)])),
+            ..(*hop.parties).clone()
+        };
+        Hop { parties: Arc::new(parties), topic: Topic::Named(Topics::default().named(topic)), ..hop }
     }
 
     fn filter(topic: &[&str], group: &[&str], service: &[&str]) -> Filter {
@@ -107,7 +94,7 @@ mod tests {
 
     #[test]
     fn patterns_let_in_and_leave_out() {
-        let orders = span("orders.eu", Some("billing"), "billing-api");
+        let orders = hop("orders.eu", Some("billing"), "billing-api");
         for (filter, kept) in [
             (filter(&[], &[], &[]), true),
             (filter(&["orders.*"], &[], &[]), true),
@@ -120,7 +107,7 @@ mod tests {
         ] {
             assert_eq!(filter.keeps(&orders), kept, "{filter:?}");
         }
-        let sent = span("orders", None, "orders-api");
+        let sent = hop("orders", None, "orders-api");
         assert!(!filter(&[], &["billing"], &[]).keeps(&sent) && filter(&[], &["!billing"], &[]).keeps(&sent));
         assert!(Filter::new(&["[".to_owned()], &[], &[]).is_err());
     }

@@ -90,12 +90,12 @@ pub fn worker(
     kept: &Arc<AtomicU64>,
 ) -> Result<Worker, Failure> {
     let filter = pipeline.filter()?;
-    let spans = sinks.spans();
+    let senders = sinks.senders();
     let kept = Arc::clone(kept);
-    let sink = move |span| {
-        if filter.keeps(&span) {
+    let sink = move |hop| {
+        if filter.keeps(&hop) {
             kept.fetch_add(1, Ordering::Relaxed);
-            spans.send(span);
+            senders.send(hop);
         }
     };
     Worker::new(options, shared, Box::new(sink)).map_err(|error| Failure::Usage {

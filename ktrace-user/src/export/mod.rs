@@ -1,6 +1,6 @@
 //! Where spans go: one file a sink, each behind a bounded queue of its own.
 //!
-//! A producer of spans never waits for a sink in live capture: a full queue drops the span and counts it. Replay waits instead,
+//! A producer never waits for a sink in live capture: a full queue drops the span and counts it. Replay waits instead,
 //! since a file does not run away.
 
 mod format;
@@ -26,6 +26,7 @@ pub use queue::WhenFull;
 pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
 
 use self::queue::Sender;
+use crate::hop::Hop;
 
 /// A sink could not be set up or has failed for good.
 #[derive(Debug, Error)]
@@ -57,20 +58,20 @@ pub struct Sink {
     limit: Option<tokio::sync::oneshot::Sender<Duration>>,
 }
 
-/// Gives spans to all sinks; one for each worker.
+/// Gives hops to all sinks, which show them as spans; one for each worker.
 #[derive(Clone)]
-pub struct Spans {
+pub struct Senders {
     senders: Vec<Sender>,
 }
 
-impl Spans {
-    /// Puts a span into the queue of every sink.
-    pub fn send(&self, span: Span) {
+impl Senders {
+    /// Puts a hop into the queue of every sink.
+    pub fn send(&self, hop: Hop) {
         let Some((last, others)) = self.senders.split_last() else { return };
         for sender in others {
-            sender.send(span.clone());
+            sender.send(hop.clone());
         }
-        last.send(span);
+        last.send(hop);
     }
 }
 
@@ -98,11 +99,11 @@ impl Sinks {
     }
 
     #[must_use]
-    pub fn spans(&self) -> Spans {
-        Spans { senders: self.sinks.iter().map(|sink| sink.sender.clone()).collect() }
+    pub fn senders(&self) -> Senders {
+        Senders { senders: self.sinks.iter().map(|sink| sink.sender.clone()).collect() }
     }
 
-    /// Flushes all sinks, network sinks within `limit`, and tells what was lost by reason. Every [`Spans`] must be dropped
+    /// Flushes all sinks, network sinks within `limit`, and tells what was lost by reason. Every [`Senders`] must be dropped
     /// before, or the sinks wait for more. Who is `patient` waits for as long as standard output takes (a pager).
     ///
     /// # Errors

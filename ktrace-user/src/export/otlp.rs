@@ -16,14 +16,15 @@ use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, I
 use opentelemetry_otlp::{
     Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
-use opentelemetry_sdk::trace::SpanExporter as _;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
-use super::queue::{Counters, queue};
+use super::queue::{Counters, Receiver, queue};
 use super::sdk::{Converter, by_resource};
-use super::{ExportError, Sink, Span, WhenFull};
+use super::{ExportError, Sink, WhenFull};
+use crate::hop::Hops;
 
 /// Where to send, beyond what the environment says.
 #[derive(Clone, Debug, Default)]
@@ -72,13 +73,13 @@ pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportEr
         let _entered = runtime.enter();
         exporter(options)?
     };
-    let (sender, spans, counters) = queue("otlp", batching.queue, when_full);
+    let (sender, queued, counters) = queue("otlp", batching.queue, when_full);
     let (limit, limited) = oneshot::channel();
     let converter = Converter::from_environment();
     let export = Export { exporter, converter, batching, when_full, counters, failing: None, open: 0 };
     let thread = std::thread::Builder::new()
         .name("ktrace-otlp".to_owned())
-        .spawn(move || export.run(&runtime, spans, limited))
+        .spawn(move || export.run(&runtime, queued, limited))
         .map_err(ExportError::Thread)?;
     Ok(Sink { sender, thread, limit: Some(limit) })
 }
@@ -99,18 +100,18 @@ impl Export {
     fn run(
         mut self,
         runtime: &Runtime,
-        mut spans: mpsc::Receiver<Span>,
+        mut queued: Receiver,
         limited: oneshot::Receiver<Duration>,
     ) -> Result<(), ExportError> {
         let counters = Arc::clone(&self.counters);
         let finished = runtime.block_on(async {
             tokio::select! {
-                () = self.drain(&mut spans) => true,
+                () = self.drain(&mut queued) => true,
                 () = time_is_up(limited) => false,
             }
         });
         if !finished {
-            counters.fail(self.open.saturating_add(spans.len()));
+            counters.fail(self.open.saturating_add(queued.len()));
         }
         let _ = self.exporter.shutdown();
         match counters.failed() {
@@ -124,40 +125,38 @@ impl Export {
     }
 
     /// Until all producers are gone and the queue is empty.
-    async fn drain(&mut self, spans: &mut mpsc::Receiver<Span>) {
+    async fn drain(&mut self, queued: &mut Receiver) {
         let Batching { delay, batch: most, .. } = self.batching;
-        let mut batch = Vec::with_capacity(most);
-        loop {
-            self.open = spans.recv_many(&mut batch, most).await;
-            if batch.is_empty() {
-                return;
-            }
-            let due = Instant::now() + delay;
-            while batch.len() < most {
-                let room = most - batch.len();
-                match timeout_at(due, spans.recv_many(&mut batch, room)).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(more) => self.open += more,
+        let mut hops = Hops::default();
+        while queued.take(&mut hops, most, delay).await {
+            self.open = hops.len();
+            let mut spans = hops.spans();
+            while spans.len() > 0 {
+                let batch = spans.by_ref().take(most);
+                queued.begin(batch.len());
+                for (resource, spans) in by_resource(batch) {
+                    self.exporter.set_resource(&self.converter.sdk_resource(resource));
+                    let spans = spans.iter().map(|span| self.converter.span(span)).collect();
+                    self.export(spans).await;
                 }
             }
-            for (resource, spans) in by_resource(batch.drain(..)) {
-                let count = spans.len();
-                self.exporter.set_resource(&self.converter.sdk_resource(&resource));
-                let spans = spans.iter().map(|span| self.converter.span(span)).collect();
-                let patience = match self.when_full {
-                    WhenFull::Wait if self.failing.is_some() => PATIENCE,
-                    _ => self.batching.timeout,
-                };
-                let outcome = timeout(patience, self.exporter.export(spans)).await;
-                let failure = match outcome {
-                    Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(error.to_string()),
-                    Err(_) => Some(format!("no answer within {patience:?}")),
-                };
-                self.open = self.open.saturating_sub(count);
-                self.note(failure, count);
-            }
         }
+    }
+
+    /// One request.
+    async fn export(&mut self, spans: Vec<SpanData>) {
+        let count = spans.len();
+        let patience = match self.when_full {
+            WhenFull::Wait if self.failing.is_some() => PATIENCE,
+            _ => self.batching.timeout,
+        };
+        let failure = match timeout(patience, self.exporter.export(spans)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {patience:?}")),
+        };
+        self.open = self.open.saturating_sub(count);
+        self.note(failure, count);
     }
 
     /// Counts, and tells the first failure of a row and its end.

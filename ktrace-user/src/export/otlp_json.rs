@@ -10,6 +10,9 @@ use super::Span;
 use super::format::Format;
 use super::sdk::{Converter, SCHEMA_URL, by_resource};
 
+/// So many spans at most share a line.
+const BATCH: usize = 512;
+
 /// The format `otlp`: a line for each batch of spans.
 pub(super) struct OtlpJson {
     converter: Converter,
@@ -22,13 +25,13 @@ impl OtlpJson {
 }
 
 impl Format for OtlpJson {
-    fn write(&mut self, spans: &[Span], out: &mut Vec<u8>) {
-        let groups = by_resource(spans).into_iter().flat_map(|(resource, spans)| {
+    fn write(&mut self, spans: &mut dyn Iterator<Item = Span<'_>>, out: &mut Vec<u8>) {
+        let groups = by_resource(spans.take(BATCH)).into_iter().flat_map(|(resource, spans)| {
             let resource = ResourceAttributesWithSchema {
-                attributes: Attributes::from(self.converter.resource(&resource)),
+                attributes: Attributes::from(self.converter.resource(resource)),
                 schema_url: Some(SCHEMA_URL.to_owned()),
             };
-            let spans = spans.into_iter().map(|span| self.converter.span(span)).collect();
+            let spans = spans.into_iter().map(|span| self.converter.span(&span)).collect();
             group_spans_by_resource_and_scope(spans, &resource)
         });
         let request = ExportTraceServiceRequest { resource_spans: groups.collect() };
@@ -46,9 +49,9 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    fn lines(spans: &[Span]) -> Vec<Value> {
+    fn lines(spans: &[Span<'_>]) -> Vec<Value> {
         let mut out = Vec::new();
-        OtlpJson { converter: Converter::new(vec![]) }.write(spans, &mut out);
+        OtlpJson { converter: Converter::new(vec![]) }.write(&mut spans.iter().cloned(), &mut out);
         out.split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
             .map(|line| serde_json::from_slice(line).unwrap())

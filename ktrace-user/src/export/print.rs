@@ -1,17 +1,24 @@
 //! Printing spans to standard output, in any of the formats made for it.
 
-use std::io::{self, BufWriter, IsTerminal, LineWriter, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
 
 use super::format::Format;
-use super::queue::{Counters, queue};
+use super::queue::{Counters, Receiver, queue};
 use super::{ExportError, Sink, WhenFull, json, otlp_json, text};
+use crate::hop::Hops;
 
-/// Spans that wait to be printed. A terminal or a slow pipe gets this much patience; at some 1 KiB a span, 16 MiB.
+/// Spans that wait to be printed. A terminal or a slow pipe gets this much patience.
 const QUEUE: usize = 16_384;
-/// So many spans at most are taken from the queue at once, and share a line of OTLP JSON.
-const BATCH: usize = 512;
+/// So many are printed without waiting for more; they stay in the processor's cache.
+const ENOUGH: usize = 1024;
+/// How long a span waits for others, to be printed with them: too short for eyes, long beside the time that it takes to wake a
+/// thread.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// What spans are printed as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -39,12 +46,8 @@ pub fn print(output: Output, when_full: WhenFull, stop: Arc<AtomicBool>) -> Resu
         Output::Json => Box::new(json::Json),
         Output::Otlp => Box::new(otlp_json::OtlpJson::from_environment()),
     };
-    let to: Box<dyn Write + Send> = if stdout.is_terminal() {
-        Box::new(LineWriter::new(stdout))
-    } else {
-        Box::new(BufWriter::with_capacity(64 << 10, stdout))
-    };
-    start(format, to, when_full, stop)
+    // Standard output has a buffer of its own, which lets what is larger through.
+    start(format, Box::new(stdout), when_full, stop)
 }
 
 fn start(
@@ -53,26 +56,31 @@ fn start(
     when_full: WhenFull,
     stop: Arc<AtomicBool>,
 ) -> Result<Sink, ExportError> {
-    let (sender, mut spans, counters) = queue("print", QUEUE, when_full);
+    let (sender, mut queued, counters) = queue("print", QUEUE, when_full);
+    let runtime = Builder::new_current_thread().enable_time().build().map_err(ExportError::Thread)?;
     let run = move || {
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut bytes = Vec::new();
-        while spans.blocking_recv_many(&mut batch, BATCH) > 0 {
-            format.write(&batch, &mut bytes);
-            let mut written = to.write_all(&bytes);
-            // Nothing more for now: what is there must not wait for more.
-            if spans.is_empty() {
-                written = written.and_then(|()| to.flush());
-            }
-            if let Err(error) = written {
+        let (mut hops, mut bytes) = (Hops::default(), Vec::new());
+        while runtime.block_on(queued.take(&mut hops, ENOUGH, TOGETHER)) {
+            let mut left = hops.len();
+            let mut print = || {
+                let mut spans = hops.spans();
+                while left > 0 {
+                    bytes.clear();
+                    format.write(&mut spans, &mut bytes);
+                    to.write_all(&bytes)?;
+                    let printed = left.saturating_sub(spans.len());
+                    left = spans.len();
+                    queued.begin(printed);
+                    counters.deliver(printed);
+                }
+                to.flush()
+            };
+            if let Err(error) = print() {
                 stop.store(true, Ordering::Relaxed);
-                return ended(error, &counters, batch.len());
+                return ended(error, &counters, left, &queued);
             }
-            counters.deliver(batch.len());
-            batch.clear();
-            bytes.clear();
         }
-        to.flush().or_else(|error| ended(error, &counters, 0))
+        Ok(())
     };
     let thread = std::thread::Builder::new()
         .name("ktrace-print".to_owned())
@@ -82,20 +90,24 @@ fn start(
 }
 
 /// A reader that went away has seen what it wanted: those spans are not lost.
-fn ended(error: io::Error, counters: &Counters, unwritten: usize) -> Result<(), ExportError> {
+fn ended(
+    error: io::Error,
+    counters: &Counters,
+    unwritten: usize,
+    queued: &Receiver,
+) -> Result<(), ExportError> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Err(ExportError::Closed);
     }
-    counters.fail(unwritten);
+    counters.fail(unwritten + queued.len());
     Err(ExportError::Write(error))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::{Sinks, samples};
+    use super::super::Sinks;
     use super::*;
+    use crate::hop::samples;
 
     /// Fails after the first write.
     struct Closing(io::ErrorKind, bool);
@@ -131,9 +143,9 @@ mod tests {
         let sink = start(Box::new(json::Json), Box::new(Paused), WhenFull::Drop, stop).unwrap();
         let mut sinks = Sinks::default();
         sinks.add(sink);
-        let spans = sinks.spans();
-        spans.send(samples::send());
-        drop(spans);
+        let senders = sinks.senders();
+        senders.send(samples::sent());
+        drop(senders);
         let (lost, end) = sinks.finish(Duration::from_millis(10), false);
         assert!(end.is_ok() && lost["export_failed"] == 1, "{lost:?} {end:?}");
     }
@@ -144,12 +156,12 @@ mod tests {
         let sink = start(Box::new(json::Json), to, WhenFull::Wait, Arc::clone(&stop)).unwrap();
         let mut sinks = Sinks::default();
         sinks.add(sink);
-        let spans = sinks.spans();
+        let senders = sinks.senders();
         while !stop.load(Ordering::Relaxed) {
-            spans.send(samples::send());
+            senders.send(samples::sent());
         }
-        spans.send(samples::send());
-        drop(spans);
+        senders.send(samples::sent());
+        drop(senders);
         sinks.finish(Duration::from_secs(1), true).1
     }
 

@@ -1,7 +1,5 @@
 //! The spans that golden tests of all sinks show.
 
-use std::sync::Arc;
-
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use super::{Kind, Link, Resource, Span, Status, Value};
@@ -9,11 +7,18 @@ use super::{Kind, Link, Resource, Span, Status, Value};
 /// 2026-01-02 12:00:01.234 UTC
 const SENT: u64 = 1_767_355_201_234_000_000;
 
-fn text(text: &str) -> Value {
-    Value::Str(text.into())
+fn text(text: &'static str) -> Value<'static> {
+    text.into()
 }
 
-fn span(service: &str, operation: &'static str) -> Span {
+/// Kept for ever, as spans only borrow.
+pub fn resource(service: &str) -> &'static Resource {
+    let service = service.to_owned().into();
+    let attributes = vec![("process.pid".into(), Value::Int(7)), ("service.name".into(), service)];
+    Box::leak(Box::new(Resource::new(attributes)))
+}
+
+fn span(service: &str, operation: &'static str) -> Span<'static> {
     let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128;
     Span {
         trace_id: TraceId::new(trace.to_be_bytes()).unwrap(),
@@ -21,14 +26,16 @@ fn span(service: &str, operation: &'static str) -> Span {
         parent: None,
         trace_state: None,
         links: vec![],
-        name: format!("{operation} orders").into(),
+        name: match operation {
+            "send" => "send orders",
+            "poll" => "poll orders",
+            _ => "commit orders",
+        },
         kind: Kind::Client,
         start_ns: SENT - 3_100_000,
         end_ns: SENT,
         status: Status::Unset,
-        resource: Arc::new(Resource {
-            attributes: vec![("process.pid".into(), Value::Int(7)), ("service.name".into(), text(service))],
-        }),
+        resource: resource(service),
         attributes: vec![
             ("messaging.system", text("kafka")),
             ("messaging.operation.name", text(operation)),
@@ -39,22 +46,22 @@ fn span(service: &str, operation: &'static str) -> Span {
     }
 }
 
-pub fn send() -> Span {
+pub fn send() -> Span<'static> {
     let mut span = span("orders-api", "send");
     span.parent = SpanId::new([9; 8]);
-    span.trace_state = Some("vendor=a,other=b".into());
+    span.trace_state = Some("vendor=a,other=b");
     span.attributes.push(("ktrace.acks", text("all")));
     span
 }
 
-pub fn poll() -> Span {
+pub fn poll() -> Span<'static> {
     let mut span = span("billing", "poll");
     span.kind = Kind::Consumer;
     span.end_ns = SENT + 16_000_000;
     span.links = vec![Link {
         trace_id: span.trace_id,
         span_id: SpanId::new([1; 8]).unwrap(),
-        attributes: vec![("ktrace.derived", Value::Bool(true))],
+        attribute: Some(("ktrace.derived", Value::Bool(true))),
     }];
     span.attributes.extend([
         ("messaging.consumer.group.name", text("billing")),
@@ -64,10 +71,10 @@ pub fn poll() -> Span {
     span
 }
 
-pub fn failed() -> Span {
+pub fn failed() -> Span<'static> {
     let mut span = span("orders-api", "send");
     span.kind = Kind::Producer;
-    span.status = Status::Error("NOT_ENOUGH_REPLICAS".into());
+    span.status = Status::Error("NOT_ENOUGH_REPLICAS");
     span.attributes.retain(|(name, _)| *name != "messaging.kafka.offset");
     span.attributes.extend([
         ("ktrace.acks", text("all")),
@@ -77,7 +84,7 @@ pub fn failed() -> Span {
     span
 }
 
-pub fn commit() -> Span {
+pub fn commit() -> Span<'static> {
     let mut span = span("billing", "commit");
     span.attributes.push(("messaging.consumer.group.name", text("billing")));
     span

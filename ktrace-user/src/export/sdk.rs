@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{
     Link as SdkLink, SpanContext, SpanId, SpanKind, Status as SdkStatus, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue};
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource as SdkResource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector};
 use opentelemetry_sdk::trace::{SpanData, SpanLinks};
 
-use super::{Attributes, Kind, Resource, Span, Status, Value};
+use super::{Kind, Resource, Span, Status, Value};
 
 /// The semantic conventions that names and values follow.
 pub(super) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
@@ -54,13 +54,15 @@ impl Converter {
     /// The process's attributes, then those of the agent whose names the process has not set. Where no process of this host is
     /// named, it is that of another: the agent's host is not its own.
     pub fn resource(&self, resource: &Resource) -> Vec<KeyValue> {
-        let has = |name: &str| resource.attributes.iter().any(|(own, _)| **own == *name);
+        let has = |name: &str| resource.attributes().iter().any(|(own, _)| **own == *name);
         let elsewhere = !has("process.pid");
         let own = |name: &str| {
             has(name) || (elsewhere && OF_THE_HOST.iter().any(|prefix| name.starts_with(prefix)))
         };
-        let process =
-            resource.attributes.iter().map(|(name, value)| KeyValue::new(Arc::clone(name), sdk_value(value)));
+        let process = resource
+            .attributes()
+            .iter()
+            .map(|(name, value)| KeyValue::new(Arc::clone(name), sdk_value(value)));
         process.chain(self.agent.iter().filter(|added| !own(added.key.as_str())).cloned()).collect()
     }
 
@@ -70,13 +72,13 @@ impl Converter {
     }
 
     /// A parent came out of a message's headers, or was computed as another agent computes it: it is remote.
-    pub fn span(&self, span: &Span) -> SpanData {
+    pub fn span(&self, span: &Span<'_>) -> SpanData {
         let mut links = SpanLinks::default();
         links.links.extend(span.links.iter().map(|link| {
             let context = context(link.trace_id, link.span_id, true, TraceState::default());
-            SdkLink::new(context, attributes(&link.attributes), 0)
+            SdkLink::new(context, attributes(&link.attribute), 0)
         }));
-        let state = span.trace_state.as_deref().and_then(|state| state.parse().ok()).unwrap_or_default();
+        let state = span.trace_state.and_then(|state| state.parse().ok()).unwrap_or_default();
         SpanData {
             span_context: context(span.trace_id, span.span_id, false, state),
             parent_span_id: span.parent.map_or(SpanId::INVALID, |id| SpanId::from_bytes(id.to_bytes())),
@@ -94,7 +96,7 @@ impl Converter {
             dropped_attributes_count: 0,
             events: Default::default(),
             links,
-            status: match &span.status {
+            status: match span.status {
                 Status::Unset => SdkStatus::Unset,
                 Status::Error(text) => SdkStatus::error(text.to_string()),
             },
@@ -104,16 +106,16 @@ impl Converter {
 }
 
 /// Spans of the same traced process together, in the order in which the processes first come; order within a process stays.
-pub(super) fn by_resource<S: std::borrow::Borrow<Span>>(
-    spans: impl IntoIterator<Item = S>,
-) -> Vec<(Arc<Resource>, Vec<S>)> {
-    let mut groups: Vec<(Arc<Resource>, Vec<S>)> = Vec::new();
+pub(super) fn by_resource<'a>(
+    spans: impl IntoIterator<Item = Span<'a>>,
+) -> Vec<(&'a Resource, Vec<Span<'a>>)> {
+    let mut groups: Vec<(&Resource, Vec<Span<'_>>)> = Vec::new();
     for span in spans {
-        let resource = &span.borrow().resource;
-        let same = |(of, _): &(Arc<Resource>, _)| Arc::ptr_eq(of, resource) || *of == *resource;
+        let resource = span.resource;
+        let same = |(of, _): &(&Resource, _)| std::ptr::eq(*of, resource) || *of == resource;
         match groups.iter().position(same) {
             Some(at) => groups[at].1.push(span),
-            None => groups.push((Arc::clone(resource), vec![span])),
+            None => groups.push((resource, vec![span])),
         }
     }
     groups
@@ -133,20 +135,16 @@ fn time(nanos: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
 }
 
-fn attributes(attributes: &Attributes) -> Vec<KeyValue> {
-    attributes.iter().map(|(name, value)| KeyValue::new(*name, sdk_value(value))).collect()
+fn attributes<'a>(attributes: impl IntoIterator<Item = &'a (&'static str, Value<'a>)>) -> Vec<KeyValue> {
+    attributes.into_iter().map(|(name, value)| KeyValue::new(*name, sdk_value(value))).collect()
 }
 
-fn sdk_value(value: &Value) -> opentelemetry::Value {
+fn sdk_value(value: &Value<'_>) -> opentelemetry::Value {
     match value {
-        Value::Static(text) => (*text).into(),
-        Value::Str(text) => Arc::clone(text).into(),
+        Value::Str(text) => text.to_string().into(),
         Value::Int(number) => (*number).into(),
         Value::Double(number) => (*number).into(),
         Value::Bool(truth) => (*truth).into(),
-        Value::StrArray(texts) => {
-            opentelemetry::Value::Array(Array::String(texts.iter().cloned().map(StringValue::from).collect()))
-        }
     }
 }
 
@@ -159,7 +157,7 @@ mod tests {
     fn the_agent_adds_only_what_the_process_has_not_set() {
         let agent = [("service.name", "agent"), ("deployment.environment.name", "prod")];
         let agent = agent.map(|(name, value)| KeyValue::new(name, value)).to_vec();
-        let resource = Converter::new(agent).resource(&samples::send().resource);
+        let resource = Converter::new(agent).resource(samples::send().resource);
         let names: Vec<_> = resource.iter().map(|pair| (pair.key.as_str(), pair.value.to_string())).collect();
         let text = |text: &str| text.to_owned();
         assert_eq!(
@@ -175,17 +173,17 @@ mod tests {
     #[test]
     fn trace_state_is_passed_on_and_nonsense_is_not() {
         let converter = Converter::new(vec![]);
-        let state = |span: &Span| converter.span(span).span_context.trace_state().header();
+        let state = |span: &Span<'_>| converter.span(span).span_context.trace_state().header();
         let mut span = samples::send();
         assert_eq!(state(&span), "vendor=a,other=b");
-        span.trace_state = Some("no state".into());
+        span.trace_state = Some("no state");
         assert_eq!(state(&span), "");
     }
 
     #[test]
     fn groups_are_by_equality_and_keep_their_order() {
         let [send, poll, failed] = [samples::send(), samples::poll(), samples::failed()];
-        let groups = by_resource([&send, &poll, &failed]);
+        let groups = by_resource([send, poll, failed]);
         let sizes: Vec<_> =
             groups.iter().map(|(resource, spans)| (resource.service_name(), spans.len())).collect();
         assert_eq!(sizes, [("orders-api", 2), ("billing", 1)]);

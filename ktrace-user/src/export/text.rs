@@ -10,6 +10,9 @@ use jiff::tz::TimeZone;
 use super::format::Format;
 use super::{Span, Value};
 
+/// So many lines are some 64 KiB: they stay in the processor's cache until they are written.
+const LINES: usize = 512;
+
 /// Colours, used on a terminal only.
 const SERVICE: Style = Style::new().bold();
 const SENT: Style = AnsiColor::Green.on_default();
@@ -51,8 +54,8 @@ impl Text {
         if self.colours { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    fn line(&mut self, span: &Span) -> String {
-        let operation = text(span, "messaging.operation.name").unwrap_or(&span.name);
+    fn line(&mut self, span: &Span<'_>) -> String {
+        let operation = text(span, "messaging.operation.name").unwrap_or(span.name);
         let (arrow, style) = match operation {
             "send" => ("→", SENT),
             "poll" => ("←", RECEIVED),
@@ -91,16 +94,16 @@ impl Text {
 }
 
 impl Format for Text {
-    fn write(&mut self, spans: &[Span], out: &mut Vec<u8>) {
-        for span in spans {
+    fn write(&mut self, spans: &mut dyn Iterator<Item = Span<'_>>, out: &mut Vec<u8>) {
+        for span in spans.take(LINES) {
             // A Vec does not fail.
-            let _ = writeln!(out, "{}", self.line(span));
+            let _ = writeln!(out, "{}", self.line(&span));
         }
     }
 }
 
 /// `topic[partition]@offset`, as much of it as is known.
-fn target(span: &Span) -> String {
+fn target(span: &Span<'_>) -> String {
     let mut target = text(span, "messaging.destination.name").unwrap_or("?").to_owned();
     if let Some(partition) = text(span, "messaging.destination.partition.id") {
         let _ = write!(target, "[{partition}]");
@@ -112,7 +115,7 @@ fn target(span: &Span) -> String {
 }
 
 /// What is worth telling of this operation.
-fn tail(span: &Span, operation: &str) -> Vec<String> {
+fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
     let group = || text(span, "messaging.consumer.group.name").map(|group| format!("group={group}"));
     let nanos = span.end_ns.saturating_sub(span.start_ns);
     // Precise enough: these are durations of a few digits.
@@ -153,24 +156,22 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-fn get<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {
+fn get<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a Value<'a>> {
     span.attributes.iter().find_map(|(key, value)| (*key == name).then_some(value))
 }
 
-fn text<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
+fn text<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a str> {
     get(span, name)?.as_text()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::{Resource, samples};
+    use super::super::samples;
     use super::*;
 
-    fn lines(spans: &[Span], colours: bool) -> Vec<String> {
+    fn lines(spans: &[Span<'static>], colours: bool) -> Vec<String> {
         let mut out = Vec::new();
-        Text::new(TimeZone::UTC, colours).write(spans, &mut out);
+        Text::new(TimeZone::UTC, colours).write(&mut spans.iter().cloned(), &mut out);
         String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -190,10 +191,7 @@ mod tests {
 
     #[test]
     fn columns_grow_up_to_a_bound() {
-        let named = |name: &str| {
-            let attributes = vec![("service.name".into(), Value::Str(name.into()))];
-            Span { resource: Arc::new(Resource { attributes }), ..samples::send() }
-        };
+        let named = |name: &str| Span { resource: samples::resource(name), ..samples::send() };
         let lines =
             lines(&[named("a-rather-long-name"), named("b"), named(&"c".repeat(50)), named("d")], false);
         let arrows: Vec<_> = lines.iter().map(|line| line.find('→').unwrap()).collect();
@@ -207,7 +205,7 @@ mod tests {
                 || lines(&[samples::failed()], true)[0].contains("\u{1b}[1m\u{1b}[31m")
         );
         let mut hostile = samples::send();
-        hostile.attributes = vec![("messaging.destination.name", Value::Str("\u{1b}[2J\n".into()))];
+        hostile.attributes = vec![("messaging.destination.name", "\u{1b}[2J\n".into())];
         let line = &lines(&[hostile], false)[0];
         assert!(!line.contains('\u{1b}') && line.contains("\u{fffd}[2J\u{fffd}"), "{line}");
     }

@@ -13,7 +13,34 @@
 //! nor the protocol's version is part of it. `docs/semantics.md` has test vectors.
 
 use ktrace_kafka::context::{SpanId, TraceId};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64, xxh3_128};
+
+/// What is shorter is put together on the stack and hashed at once, which costs a fraction of setting up XXH3's state. Up to
+/// 240 bytes XXH3 has its short ways; few keys and names are longer.
+const SHORT: usize = 240;
+
+/// Hashes what `parts` are together.
+#[inline]
+fn hash<const N: usize, H>(
+    parts: [&[u8]; N],
+    at_once: impl FnOnce(&[u8]) -> H,
+    in_pieces: impl FnOnce(&Xxh3Default) -> H,
+) -> H {
+    let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+    let mut buffer = [0; SHORT];
+    let Some(whole) = buffer.get_mut(..len) else {
+        let mut state = Xxh3Default::new();
+        parts.iter().for_each(|part| state.update(part));
+        return in_pieces(&state);
+    };
+    let mut rest = &mut *whole;
+    for part in parts {
+        let Some((place, behind)) = rest.split_at_mut_checked(part.len()) else { break };
+        place.copy_from_slice(part);
+        rest = behind;
+    }
+    at_once(whole)
+}
 
 /// What names one delivery of a message: two deliveries of the same message, to the same consumer or to two, differ.
 ///
@@ -40,14 +67,15 @@ pub fn derived_trace_id(
     key: Option<&[u8]>,
     value_len: Option<usize>,
 ) -> TraceId {
-    let mut hash = Xxh3Default::new();
-    hash.update(&partition.to_be_bytes());
-    hash.update(&offset.to_be_bytes());
-    hash.update(&timestamp_ms.to_be_bytes());
-    hash.update(&length(key.map(<[u8]>::len)));
-    hash.update(key.unwrap_or_default());
-    hash.update(&length(value_len));
-    trace_id(hash.digest128())
+    let parts = [
+        &partition.to_be_bytes()[..],
+        &offset.to_be_bytes(),
+        &timestamp_ms.to_be_bytes(),
+        &length(key.map(<[u8]>::len)),
+        key.unwrap_or_default(),
+        &length(value_len),
+    ];
+    trace_id(hash(parts, xxh3_128, Xxh3Default::digest128))
 }
 
 /// The trace id of a message that got no offset (acks=0, or an error): nobody else can tell it, but it is the only one
@@ -60,38 +88,37 @@ pub fn lone_trace_id(
     timestamp_ms: i64,
     place: i32,
 ) -> TraceId {
-    let mut hash = Xxh3Default::new();
-    hash.update(b"lone");
-    hash.update(&partition.to_be_bytes());
-    hash.update(&request_seq.to_be_bytes());
-    hash.update(&correlation_id.to_be_bytes());
-    hash.update(&timestamp_ms.to_be_bytes());
-    hash.update(&place.to_be_bytes());
-    trace_id(hash.digest128())
+    let parts = [
+        &b"lone"[..],
+        &partition.to_be_bytes(),
+        &request_seq.to_be_bytes(),
+        &correlation_id.to_be_bytes(),
+        &timestamp_ms.to_be_bytes(),
+        &place.to_be_bytes(),
+    ];
+    trace_id(hash(parts, xxh3_128, Xxh3Default::digest128))
 }
 
 /// The id of the span that sent a message.
 #[must_use]
 pub fn send_span_id(derived: TraceId, topic: &str) -> SpanId {
-    let mut hash = Xxh3Default::new();
-    hash.update(b"send");
-    hash.update(&derived.to_bytes());
-    hash.update(topic.as_bytes());
-    span_id(hash.digest())
+    let parts = [&b"send"[..], &derived.to_bytes(), topic.as_bytes()];
+    span_id(hash(parts, xxh3_64, Xxh3Default::digest))
 }
 
 /// The id of the span that delivered a message.
 #[must_use]
 pub fn poll_span_id(derived: TraceId, topic: &str, client_id: Option<&str>, delivery: Delivery) -> SpanId {
-    let mut hash = Xxh3Default::new();
-    hash.update(b"poll");
-    hash.update(&derived.to_bytes());
-    hash.update(&delivery.correlation_id.to_be_bytes());
-    hash.update(&delivery.response_seq.to_be_bytes());
-    hash.update(&length(Some(topic.len())));
-    hash.update(topic.as_bytes());
-    hash.update(client_id.unwrap_or_default().as_bytes());
-    span_id(hash.digest())
+    let parts = [
+        &b"poll"[..],
+        &derived.to_bytes(),
+        &delivery.correlation_id.to_be_bytes(),
+        &delivery.response_seq.to_be_bytes(),
+        &length(Some(topic.len())),
+        topic.as_bytes(),
+        client_id.unwrap_or_default().as_bytes(),
+    ];
+    span_id(hash(parts, xxh3_64, Xxh3Default::digest))
 }
 
 /// A hash of all zeros is no id; its neighbour is as good.
@@ -118,6 +145,21 @@ mod tests {
             poll_span_id(derived, "orders", Some("billing-1"), delivery).to_string(),
             "8aca963028c6b113"
         );
+    }
+
+    #[test]
+    fn what_is_hashed_at_once_is_hashed_as_in_pieces() {
+        let bytes: Vec<u8> = (0..2 * SHORT).map(|at| at as u8).collect();
+        for len in [0, 1, 16, 17, SHORT - 4, SHORT - 3, SHORT, 2 * SHORT] {
+            let key = &bytes[..len];
+            let mut state = Xxh3Default::new();
+            state.update(b"key:");
+            state.update(key);
+            let once = hash([b"key:", key], xxh3_128, Xxh3Default::digest128);
+            assert_eq!(once, state.digest128(), "{len}");
+            let once = hash([b"key:", key], xxh3_64, Xxh3Default::digest);
+            assert_eq!(once, state.digest(), "{len}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Hops: one message seen at one place, what names it, and how it is shown as a span. Pure.
 //!
 //! ```text
-//!  record ─▶ Hop ─▶ (waits for its topic's name) ─▶ Span
+//!  record ─▶ Hop ─▶ (waits for its topic's name) ─▶ Hops, a sink's queue ─▶ Span
 //!             │
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which group its consumer is a member of
@@ -19,6 +19,7 @@
 )]
 
 pub mod groups;
+mod hops;
 pub mod identity;
 pub mod numbered;
 pub mod sampling;
@@ -31,8 +32,9 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
+pub use hops::Hops;
 pub use topics::TopicName;
-pub use waiting::Waiting;
+pub use waiting::{Waiting, shown};
 
 /// A topic, its name known or still to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub enum Topic {
 }
 
 /// What happened to the message here.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A producer sent it.
     Produced {
@@ -52,7 +54,6 @@ pub enum Kind {
     },
     /// A consumer got it.
     Delivered {
-        group: Option<Arc<str>>,
         /// Messages behind this one that the consumer could have, `None` where the broker did not tell.
         lag: Option<i64>,
         delivery: identity::Delivery,
@@ -82,16 +83,30 @@ pub struct Other {
 /// A client as the broker sees it: behind a translation of addresses that is not its own address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its IP address as text, shared by the hops of a connection.
+    /// Its IP address as text.
     pub address: Arc<str>,
     pub port: u16,
 }
 
-/// One message seen at one place.
+/// Who sent or got a message, and from whom: one for all hops of a connection, as long as it stays the same.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hop {
+pub struct Parties {
+    pub client_id: Option<Arc<str>>,
+    /// The group for which the client gets messages.
+    pub group: Option<Arc<str>>,
+    pub cluster_id: Option<Arc<str>>,
+    /// Its IP address as text.
+    pub broker_address: Arc<str>,
+    pub broker_port: u16,
+    /// Where the hop was seen at the broker's end: the client.
+    pub client: Option<Client>,
+    pub resource: Arc<Resource>,
+}
+
+/// A message as it passed: what a hop shares with no other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passage {
     pub kind: Kind,
-    pub topic: Topic,
     pub partition: i32,
     /// `None` where the broker gave none (acks=0, or an error).
     pub offset: Option<i64>,
@@ -104,26 +119,40 @@ pub struct Hop {
     pub derived: TraceId,
     /// Kafka's error code, 0 for none.
     pub error: i16,
-    pub client_id: Option<Arc<str>>,
-    pub cluster_id: Option<Arc<str>>,
-    /// Its IP address as text, shared by the hops of a connection.
-    pub broker_address: Arc<str>,
-    pub broker_port: u16,
-    /// Where the hop was seen at the broker's end: the client.
-    pub client: Option<Client>,
     /// Bytes of its connection are missing right before it.
     pub truncated: bool,
     /// Nanoseconds since 1970.
     pub start_ns: u64,
     /// Nanoseconds since 1970.
     pub end_ns: u64,
-    pub resource: Arc<Resource>,
 }
 
-impl Hop {
+impl Passage {
     /// The trace that the hop belongs to.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
         self.context.as_ref().map_or(self.derived, |context| context.trace_id)
     }
 }
+
+/// One message seen at one place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hop {
+    pub parties: Arc<Parties>,
+    pub topic: Topic,
+    pub passage: Passage,
+}
+
+impl Hop {
+    /// The consumer group that got the message.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        match self.passage.kind {
+            Kind::Produced { .. } => None,
+            Kind::Delivered { .. } => self.parties.group.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples;

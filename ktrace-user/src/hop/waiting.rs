@@ -121,30 +121,12 @@ pub fn shown(topic: &Topic) -> Arc<TopicName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::Resource;
-    use crate::hop::{Kind, identity};
+    use crate::hop::samples;
 
     fn hop(topic: Topic, offset: i64) -> Hop {
-        Hop {
-            kind: Kind::Produced { acks: 1 },
-            topic,
-            partition: 0,
-            offset: Some(offset),
-            timestamp_ms: 0,
-            value_len: None,
-            context: None,
-            derived: identity::derived_trace_id(0, offset, 0, None, None),
-            error: 0,
-            client_id: None,
-            cluster_id: None,
-            broker_address: "127.0.0.1".into(),
-            broker_port: 9092,
-            client: None,
-            truncated: false,
-            start_ns: 0,
-            end_ns: 0,
-            resource: Arc::new(Resource::default()),
-        }
+        let mut hop = Hop { topic, ..samples::sent() };
+        hop.passage.offset = Some(offset);
+        hop
     }
 
     fn released(waiting: &mut Waiting, named: &[u128], now_ns: Option<u64>) -> Vec<(i64, bool)> {
@@ -152,7 +134,7 @@ mod tests {
         let mut topics = Topics::default();
         let name = |id| named.contains(&id).then(|| topics.named("payments"));
         waiting.release(name, now_ns, |hop| {
-            out.push((hop.offset.unwrap(), matches!(hop.topic, Topic::Named(_))));
+            out.push((hop.passage.offset.unwrap(), matches!(hop.topic, Topic::Named(_))));
         });
         out
     }
@@ -182,7 +164,7 @@ mod tests {
             assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), offset as i64)).is_none());
         }
         let oldest = waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), -1)).unwrap();
-        assert_eq!(oldest.offset, Some(0));
+        assert_eq!(oldest.passage.offset, Some(0));
         assert_eq!(released(&mut waiting, &[], None).len(), MAX_HOPS);
     }
 }

@@ -49,9 +49,9 @@ impl Facts {
         let file_name = self.file_name();
         let derived = name::derive(&file_name, &self.arguments);
 
-        let mut attributes: BTreeMap<String, Value> = BTreeMap::new();
-        let mut set = |key: &str, value: Value| attributes.insert(key.to_owned(), value);
-        let text = |text: &str| Value::Str(Arc::from(text));
+        let mut attributes: BTreeMap<String, Value<'static>> = BTreeMap::new();
+        let mut set = |key: &str, value: Value<'static>| attributes.insert(key.to_owned(), value);
+        let text = |text: &str| Value::from(text.to_owned());
         set("host.name", text(host));
         if let Some(id) = &self.container_id {
             set("container.id", text(id));
@@ -78,7 +78,7 @@ impl Facts {
             .or(self.environment.service_name.as_deref())
             .unwrap_or(&derived.name);
         set("service.name", text(service));
-        Resource { attributes: attributes.into_iter().map(|(key, value)| (Arc::from(key), value)).collect() }
+        Resource::new(attributes.into_iter().map(|(key, value)| (Arc::from(key), value)).collect())
     }
 
     /// The executable's file name; where it is not known, what the process calls itself.
@@ -160,8 +160,8 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn attribute(resource: &Resource, name: &str) -> Option<Value> {
-        resource.attributes.iter().find(|(key, _)| &**key == name).map(|(_, value)| value.clone())
+    fn attribute(resource: &Resource, name: &str) -> Option<Value<'static>> {
+        resource.attributes().iter().find(|(key, _)| &**key == name).map(|(_, value)| value.clone())
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
             comm: "kcat".into(),
         };
         let resource = facts.resource(&ServiceNames::default(), "node");
-        assert!(resource.attributes.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(resource.attributes().is_sorted_by(|(a, _), (b, _)| a < b));
         assert_eq!(resource.service_name(), "feed");
         assert_eq!(attribute(&resource, "host.name"), Some(Value::Str("pod".into())));
         assert_eq!(attribute(&resource, "process.pid"), Some(Value::Int(7)));

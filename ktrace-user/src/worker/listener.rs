@@ -11,10 +11,9 @@ use super::peer::{Peer, StandIns};
 use super::shared::Shared;
 use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
-use crate::export::Span;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
-use crate::hop::{Client, Context, Hop, Kind, Other, Topic, Waiting, identity};
+use crate::hop::{Context, Hop, Kind, Other, Passage, Topic, Waiting, identity};
 
 /// A longer group id is not kept.
 const MAX_GROUP_BYTES: usize = 1024;
@@ -39,7 +38,7 @@ pub(super) struct Told {
     /// What the CPU limit leaves of that.
     pub within_cpu: Sampling,
     pub own_losses: losses::Own,
-    pub sink: Box<dyn FnMut(Span) + Send>,
+    pub sink: Box<dyn FnMut(Hop) + Send>,
 }
 
 impl Told {
@@ -56,12 +55,12 @@ impl Told {
 
     pub fn release(&mut self, now_ns: Option<u64>) {
         let Self { waiting, topics, shared, sink, .. } = self;
-        waiting.release(|id| topics.of(&shared.topics, id), now_ns, |hop| sink(hop.span()));
+        waiting.release(|id| topics.of(&shared.topics, id), now_ns, sink);
     }
 
     fn pass(&mut self, id: ConnectionId, hop: Hop) {
-        if let Some(hop) = self.waiting.pass(id, hop.end_ns, hop) {
-            (self.sink)(hop.span());
+        if let Some(hop) = self.waiting.pass(id, hop.passage.end_ns, hop) {
+            (self.sink)(hop);
         }
     }
 
@@ -93,7 +92,7 @@ impl Listener<'_> {
     }
 
     fn pass(&mut self, hop: Hop) {
-        let now_ns = hop.end_ns;
+        let now_ns = hop.passage.end_ns;
         match self.peer.search.hold(hop, now_ns) {
             Some(hop) => self.told.pass(self.id, hop),
             None => {
@@ -105,21 +104,10 @@ impl Listener<'_> {
         }
     }
 
-    fn cluster(&mut self, id: &str) {
-        if self.peer.cluster_id.as_deref() == Some(id) {
-            return;
+    fn group(&mut self, group: &str) {
+        if !group.is_empty() && group.len() <= MAX_GROUP_BYTES {
+            self.peer.names_group(group, &self.told.shared);
         }
-        let id = Arc::from(id);
-        self.told.shared.clusters.tell(|clusters| clusters.learn(self.peer.ends.broker, &id));
-        self.peer.cluster_id = Some(id);
-    }
-
-    fn group(&mut self, head: &Head<'_>, group: &str) {
-        if group.is_empty() || group.len() > MAX_GROUP_BYTES {
-            return;
-        }
-        let client_id = self.peer.client_id(head.client_id);
-        self.peer.names_group(client_id, group, &self.told.shared);
     }
 }
 
@@ -141,23 +129,22 @@ impl Sink for Listener<'_> {
                 }
             }
         }
-        self.peer.exchanges = self.peer.exchanges.saturating_add(1);
-        self.peer.missed.exchange();
+        self.peer.exchange(head.client_id);
     }
 
     fn missed(&mut self, bytes: u64) {
         self.peer.missed.gap(bytes);
     }
 
-    fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
+    fn event(&mut self, _: &Head<'_>, event: &kafka::Event<'_>) {
         match *event {
             kafka::Event::Software { name, version } => self.peer.software(name, version),
-            kafka::Event::Cluster { id } => self.cluster(id),
+            kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
             kafka::Event::Topic { id, name } => self.told.topics.learn(&self.told.shared.topics, id, name),
             kafka::Event::Member(member) if member.state != kafka::MemberState::Leaving => {
-                self.group(head, member.group_id);
+                self.group(member.group_id);
             }
-            kafka::Event::Committed { group_id, transaction: None, .. } => self.group(head, group_id),
+            kafka::Event::Committed { group_id, transaction: None, .. } => self.group(group_id),
             _ => {}
         }
     }
@@ -172,9 +159,8 @@ impl Sink for Listener<'_> {
         if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
             return;
         }
-        let client_id = self.peer.client_id(head.client_id);
         let offset = (record.offset >= 0).then_some(record.offset);
-        let derived = match offset {
+        let derive = || match offset {
             Some(offset) => identity::derived_trace_id(
                 partition.index,
                 offset,
@@ -190,8 +176,14 @@ impl Sink for Listener<'_> {
                 record.offset_delta,
             ),
         };
-        let context = record.context.context;
-        let trace_id = context.map_or(derived, |context| context.trace_id);
+        // Of what is not shown, nothing is found out that is not needed to tell so.
+        let (trace_id, derived) = match record.context.context {
+            Some(context) => (context.trace_id, None),
+            None => {
+                let derived = derive();
+                (derived, Some(derived))
+            }
+        };
         if !self.told.within_cpu.keeps(trace_id) {
             if self.told.sampling.keeps(trace_id) {
                 self.told.own_losses.cpu_limit = self.told.own_losses.cpu_limit.saturating_add(1);
@@ -207,45 +199,39 @@ impl Sink for Listener<'_> {
             ),
             Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
                 let Some(response) = response else { return };
-                let (group, lag) = match partition.operation {
+                let lag = match partition.operation {
                     Operation::Fetch { high_watermark, .. } if high_watermark >= 0 => {
-                        let behind = high_watermark.saturating_sub(record.offset).saturating_sub(1);
-                        (self.peer.group(&self.told.shared), Some(behind.max(0)))
+                        Some(high_watermark.saturating_sub(record.offset).saturating_sub(1).max(0))
                     }
-                    Operation::ShareFetch { group_id: Some(group), .. } => (Some(group.into()), None),
-                    _ => (self.peer.group(&self.told.shared), None),
+                    _ => None,
                 };
                 let delivery =
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
-                (Kind::Delivered { group, lag, delivery }, response.start_ns, response.end_ns)
+                (Kind::Delivered { lag, delivery }, response.start_ns, response.end_ns)
             }
         };
-        let client = self.peer.client_address.clone();
         let hop = Hop {
-            kind,
+            parties: self.peer.parties(partition.operation, &self.told.shared, &mut self.told.stand_ins),
             topic: self.told.topic(partition.topic),
-            partition: partition.index,
-            offset,
-            timestamp_ms: record.timestamp_ms,
-            value_len: record.value_len,
-            context: context.map(|context| Context {
-                format: context.format,
-                trace_id: context.trace_id,
-                span_id: context.span_id,
-                state: context.state.map(Into::into),
-                others: record.context.others.iter().filter_map(other).collect(),
-            }),
-            derived,
-            error: partition.error,
-            client_id,
-            cluster_id: self.peer.cluster(&self.told.shared),
-            broker_address: Arc::clone(&self.peer.broker_address),
-            broker_port: self.peer.ends.broker.port(),
-            client: client.map(|address| Client { address, port: self.peer.ends.client.port() }),
-            truncated: self.peer.missed.show(),
-            start_ns,
-            end_ns,
-            resource: self.peer.resource(&mut self.told.stand_ins),
+            passage: Passage {
+                kind,
+                partition: partition.index,
+                offset,
+                timestamp_ms: record.timestamp_ms,
+                value_len: record.value_len,
+                context: record.context.context.map(|context| Context {
+                    format: context.format,
+                    trace_id: context.trace_id,
+                    span_id: context.span_id,
+                    state: context.state.map(Into::into),
+                    others: record.context.others.iter().filter_map(other).collect(),
+                }),
+                derived: derived.unwrap_or_else(derive),
+                error: partition.error,
+                truncated: self.peer.missed.show(),
+                start_ns,
+                end_ns,
+            },
         };
         self.pass(hop);
     }

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ktrace_kafka::Limits;
 
-use crate::export::Span;
 use crate::hop::Hop;
 
 /// What all connections together may hold unless the user says otherwise.
@@ -22,8 +21,8 @@ const LEAST_BYTES: usize = 8 << 20;
 /// The program itself, its threads, and buffers for decompression.
 const BASE_BYTES: usize = 24 << 20;
 
-/// Spans that a sink's queue holds, and what a span weighs with all that it owns.
-const QUEUED_BYTES: usize = (16 << 10) * (size_of::<Span>() + 640);
+/// Hops that a sink's queue holds, and what a hop weighs with all that it owns. The queue has two buffers, which grow by doubling.
+const QUEUED_BYTES: usize = (16 << 10) * 4 * size_of::<Hop>();
 
 /// What a connection weighs that holds nothing, with its place in the table.
 pub(super) const CONNECTION_BYTES: usize = 2048;

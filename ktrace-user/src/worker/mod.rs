@@ -1,7 +1,7 @@
-//! From Events to Spans: the pipeline of one ring or one capture file.
+//! From Events to Hops: the pipeline of one ring or one capture file.
 //!
 //! ```text
-//!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Span
+//!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Hop
 //! ```
 //!
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
@@ -27,10 +27,9 @@ use ktrace_kafka::counters::Lost;
 use ktrace_kafka::{Push, Scratch};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
-use crate::export::Span;
-use crate::hop::Waiting;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
+use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use listener::{Listener, Told};
 pub use losses::{LossLines, Lossy, keep_lossiest};
@@ -176,14 +175,14 @@ pub struct Worker {
 type Refuse = Box<dyn FnMut(ConnectionId) + Send>;
 
 impl Worker {
-    /// `sink` gets every span. One worker for each ring, all with the same `shared`.
+    /// `sink` gets every hop. One worker for each ring, all with the same `shared`.
     ///
     /// # Errors
     /// Names the context format that is none.
     pub fn new(
         options: WorkerOptions,
         shared: &Arc<Shared>,
-        sink: Box<dyn FnMut(Span) + Send>,
+        sink: Box<dyn FnMut(Hop) + Send>,
     ) -> Result<Self, WantedError> {
         let wanted: Vec<Wanted> = options
             .context

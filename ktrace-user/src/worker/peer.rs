@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ktrace_kafka::Operation;
+
 use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{Ends, Side};
 use crate::export::{Resource, Value};
 use crate::hop::groups::Speaker;
+use crate::hop::{Client, Parties};
 use crate::process::Process;
 
 /// A longer name of a client's software, or version of it, is not kept.
@@ -20,20 +23,20 @@ const MAX_STAND_INS: usize = 16 << 10;
 type Software = (Arc<str>, Arc<str>);
 
 /// What a client says of itself: client id and library.
-type Client = (Option<Arc<str>>, Option<Software>);
+type Sayings = (Option<Arc<str>>, Option<Software>);
 
 /// See the module.
 pub(super) struct Peer {
     pub ends: Ends,
     pub side: Side,
-    pub broker_address: Arc<str>,
+    broker_address: Arc<str>,
     /// The client's address as text, at the broker's end.
-    pub client_address: Option<Arc<str>>,
+    client_address: Option<Arc<str>>,
     /// The client's process; at the broker's end it is elsewhere.
     owner: Option<Arc<Process>>,
     client_id: Option<Arc<str>>,
     software: Option<Software>,
-    pub cluster_id: Option<Arc<str>>,
+    cluster_id: Option<Arc<str>>,
     /// The cluster was looked for in vain when what is known of clusters had this number.
     cluster_unknown: Option<u64>,
     /// The group that was named on this very connection: many clients ask for records where they ask for their group.
@@ -43,8 +46,12 @@ pub(super) struct Peer {
     group: Option<(u64, Option<Arc<str>>)>,
     /// Whether the process is itself a broker, looked up likewise.
     is_broker: Option<(u64, bool)>,
+    /// The group that the exchange at hand names, a ShareFetch.
+    share_group: Option<Arc<str>>,
     /// Of the client id where the process is not known.
     stand_in: Option<Arc<Resource>>,
+    /// What hops share, put together when what is known of groups had this number.
+    parties: Option<(u64, Arc<Parties>)>,
     /// What is missing of the connection.
     pub missed: Missed,
     /// Exchanges seen.
@@ -69,7 +76,9 @@ impl Peer {
             named_group: None,
             group: None,
             is_broker: None,
+            share_group: None,
             stand_in: None,
+            parties: None,
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
@@ -81,19 +90,20 @@ impl Peer {
         match self.side {
             Side::Client => {
                 self.owner = Some(process);
-                (self.group, self.is_broker) = (None, None);
+                (self.group, self.is_broker, self.parties) = (None, None, None);
             }
             Side::Broker => shared.brokers.tell(|brokers| brokers.learn(&process)),
         }
     }
 
-    /// Kept as long as it stays the same.
-    pub fn client_id(&mut self, id: Option<&str>) -> Option<Arc<str>> {
-        if self.client_id.as_deref() != id {
-            self.client_id = id.map(Into::into);
-            (self.stand_in, self.group) = (None, None);
+    /// An exchange of this client id begins.
+    pub fn exchange(&mut self, client_id: Option<&str>) {
+        self.exchanges = self.exchanges.saturating_add(1);
+        self.missed.exchange();
+        if self.client_id.as_deref() != client_id {
+            self.client_id = client_id.map(Into::into);
+            (self.stand_in, self.group, self.parties) = (None, None, None);
         }
-        self.client_id.clone()
     }
 
     /// The client names its library.
@@ -103,7 +113,7 @@ impl Peer {
         }
         if self.software.as_ref().is_none_or(|(known, of)| **known != *name || **of != *version) {
             self.software = Some((name.into(), version.into()));
-            self.stand_in = None;
+            (self.stand_in, self.parties) = (None, None);
         }
     }
 
@@ -129,17 +139,70 @@ impl Peer {
     }
 
     /// A request of this client names its group.
-    pub fn names_group(&mut self, client_id: Option<Arc<str>>, group: &str, shared: &Shared) {
+    pub fn names_group(&mut self, group: &str, shared: &Shared) {
         match &self.named_group {
-            None => self.named_group = Some(Some(group.into())),
-            Some(Some(known)) if **known != *group => self.named_group = Some(None),
+            None => (self.named_group, self.parties) = (Some(Some(group.into())), None),
+            Some(Some(known)) if **known != *group => (self.named_group, self.parties) = (Some(None), None),
             Some(_) => {}
         }
-        shared.groups.tell(|groups| groups.learn(self.speaker(), client_id, group));
+        shared.groups.tell(|groups| groups.learn(self.speaker(), self.client_id.clone(), group));
+    }
+
+    /// The broker names its cluster.
+    pub fn names_cluster(&mut self, id: &str, shared: &Shared) {
+        if self.cluster_id.as_deref() == Some(id) {
+            return;
+        }
+        let id = Arc::from(id);
+        shared.clusters.tell(|clusters| clusters.learn(self.ends.broker, &id));
+        (self.cluster_id, self.parties) = (Some(id), None);
+    }
+
+    /// Who takes part in what the exchange at hand does, as far as it is known.
+    pub fn parties(
+        &mut self,
+        operation: Operation<'_>,
+        shared: &Shared,
+        stand_ins: &mut StandIns,
+    ) -> Arc<Parties> {
+        let group_id = match operation {
+            Operation::ShareFetch { group_id, .. } => group_id,
+            _ => None,
+        };
+        if self.share_group.as_deref() != group_id {
+            (self.share_group, self.parties) = (group_id.map(Into::into), None);
+        }
+        self.look_for_cluster(shared);
+        let number = shared.groups.number();
+        match &self.parties {
+            Some((known, parties)) if *known == number => Arc::clone(parties),
+            _ => {
+                let parties = self.put_together(shared, stand_ins);
+                self.parties = Some((number, Arc::clone(&parties)));
+                parties
+            }
+        }
+    }
+
+    fn put_together(&mut self, shared: &Shared, stand_ins: &mut StandIns) -> Arc<Parties> {
+        let port = self.ends.client.port();
+        let parties = Parties {
+            client_id: self.client_id.clone(),
+            group: self.share_group.clone().or_else(|| self.group(shared)),
+            cluster_id: self.cluster_id.clone(),
+            broker_address: Arc::clone(&self.broker_address),
+            broker_port: self.ends.broker.port(),
+            client: self.client_address.clone().map(|address| Client { address, port }),
+            resource: self.resource(stand_ins),
+        };
+        match &self.parties {
+            Some((_, same)) if **same == parties => Arc::clone(same),
+            _ => Arc::new(parties),
+        }
     }
 
     /// The group for which the client with the client id at hand fetches, as far as it is known.
-    pub fn group(&mut self, shared: &Shared) -> Option<Arc<str>> {
+    fn group(&mut self, shared: &Shared) -> Option<Arc<str>> {
         if let Some(group) = &self.named_group {
             return group.clone();
         }
@@ -154,20 +217,23 @@ impl Peer {
         }
     }
 
-    /// The broker's cluster, as far as it is known.
-    pub fn cluster(&mut self, shared: &Shared) -> Option<Arc<str>> {
-        if self.cluster_id.is_none() {
-            let number = shared.clusters.number();
-            if self.cluster_unknown != Some(number) {
-                self.cluster_unknown = Some(number);
-                self.cluster_id = shared.clusters.look(|clusters| clusters.of(self.ends.broker));
+    /// Some other connection may have named the broker's cluster.
+    fn look_for_cluster(&mut self, shared: &Shared) {
+        if self.cluster_id.is_some() {
+            return;
+        }
+        let number = shared.clusters.number();
+        if self.cluster_unknown != Some(number) {
+            self.cluster_unknown = Some(number);
+            self.cluster_id = shared.clusters.look(|clusters| clusters.of(self.ends.broker));
+            if self.cluster_id.is_some() {
+                self.parties = None;
             }
         }
-        self.cluster_id.clone()
     }
 
     /// The process's, or what the client says of itself where there is none: in a capture file, and at the broker's end.
-    pub fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
+    fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
         if let Some(process) = &self.owner {
             return Arc::clone(&process.resource);
         }
@@ -239,7 +305,7 @@ impl Missed {
 /// Resources of clients without a process, one for all connections of a client.
 #[derive(Default)]
 pub(super) struct StandIns {
-    by_client: HashMap<Client, Arc<Resource>>,
+    by_client: HashMap<Sayings, Arc<Resource>>,
 }
 
 impl StandIns {
@@ -248,15 +314,15 @@ impl StandIns {
             self.by_client.clear();
         }
         let resource = self.by_client.entry((client_id, software)).or_insert_with_key(|(id, software)| {
-            let mut attributes: Vec<(Arc<str>, Value)> = Vec::with_capacity(3);
+            let mut attributes: Vec<(Arc<str>, Value<'static>)> = Vec::with_capacity(3);
             if let Some((name, version)) = software {
-                attributes.push(("ktrace.client.software.name".into(), Value::Str(Arc::clone(name))));
-                attributes.push(("ktrace.client.software.version".into(), Value::Str(Arc::clone(version))));
+                attributes.push(("ktrace.client.software.name".into(), name.to_string().into()));
+                attributes.push(("ktrace.client.software.version".into(), version.to_string().into()));
             }
-            let name = id.clone().filter(|id| !id.is_empty());
-            let name = name.map_or(Value::Static("unknown_service"), Value::Str);
+            let name = id.as_deref().filter(|id| !id.is_empty());
+            let name = name.map_or("unknown_service".into(), |name| name.to_owned().into());
             attributes.push(("service.name".into(), name));
-            Arc::new(Resource { attributes })
+            Arc::new(Resource::new(attributes))
         });
         Arc::clone(resource)
     }

@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::*;
 use crate::capture::Side;
-use crate::export::Value;
+use crate::export::{Span, Value};
+use crate::hop::shown;
 
 /// A size prefix before what follows.
 fn framed(parts: &[&[u8]]) -> Vec<u8> {
@@ -67,7 +68,7 @@ fn produced(id: i32, topic: &str, offset: i64) -> Vec<u8> {
 
 struct Watched {
     worker: Worker,
-    spans: Arc<Mutex<Vec<Span>>>,
+    hops: Arc<Mutex<Vec<Hop>>>,
     now_ns: u64,
     /// The socket that segments pass.
     socket: (u64, Side),
@@ -79,15 +80,21 @@ impl Watched {
     }
 
     fn with(options: WorkerOptions, shared: &Arc<Shared>) -> Self {
-        let spans = Arc::new(Mutex::new(vec![]));
-        let told = Arc::clone(&spans);
-        let sink = Box::new(move |span| told.lock().unwrap().push(span));
+        let hops = Arc::new(Mutex::new(vec![]));
+        let told = Arc::clone(&hops);
+        let sink = Box::new(move |hop| told.lock().unwrap().push(hop));
         let worker = Worker::new(options, shared, sink).unwrap();
-        Self { worker, spans, now_ns: 1_000_000_000, socket: (1, Side::Client) }
+        Self { worker, hops, now_ns: 1_000_000_000, socket: (1, Side::Client) }
     }
 
-    fn spans(&self) -> MutexGuard<'_, Vec<Span>> {
-        self.spans.lock().unwrap()
+    fn hops(&self) -> MutexGuard<'_, Vec<Hop>> {
+        self.hops.lock().unwrap()
+    }
+
+    /// The span of the first hop.
+    fn first<R>(&self, look: impl FnOnce(Span<'_>) -> R) -> R {
+        let hop = self.hops()[0].clone();
+        look(hop.span(&shown(&hop.topic)))
     }
 
     fn segment(&mut self, ends: Ends, direction: Direction, seq: u32, ack: u32, payload: &[u8]) {
@@ -130,13 +137,7 @@ impl Watched {
     }
 
     fn offsets(&self) -> Vec<i64> {
-        let offset = |span: &Span| {
-            span.attributes.iter().find_map(|(name, value)| match value {
-                Value::Int(offset) if *name == "messaging.kafka.offset" => Some(*offset),
-                _ => None,
-            })
-        };
-        self.spans().iter().filter_map(offset).collect()
+        self.hops().iter().filter_map(|hop| hop.passage.offset).collect()
     }
 }
 
@@ -158,8 +159,9 @@ fn a_message_becomes_a_span_of_its_client() {
     let mut watched = Watched::new(Sampling::default());
     open(&mut watched, ends(4000));
     watched.exchange(ends(4000), (100, 200), 42);
-    let span = watched.spans()[0].clone();
-    assert_eq!((&*span.name, span.resource.service_name(), span.parent), ("send orders", "me", None));
+    watched.first(|span| {
+        assert_eq!((span.name, span.resource.service_name(), span.parent), ("send orders", "me", None));
+    });
     assert_eq!(watched.offsets(), [42]);
     assert_eq!(watched.worker.finish().exchanges, 1);
 }
@@ -174,11 +176,12 @@ fn spans_of_other_traces_are_links_and_malformed_contexts_are_counted_by_format(
         ("sentry-trace", "nonsense"),
     ];
     watched.exchange_with(ends(4000), (100, 200), 42, &headers);
-    let span = watched.spans()[0].clone();
-    let links: Vec<_> =
-        span.links.iter().map(|link| (link.trace_id.to_string(), &link.attributes[..])).collect();
-    assert_eq!(span.trace_id.to_string(), trace);
-    assert_eq!(links, [(other.to_owned(), &[("ktrace.context.format", Value::Static("b3"))][..])]);
+    watched.first(|span| {
+        let links: Vec<_> =
+            span.links.iter().map(|link| (link.trace_id.to_string(), link.attribute.clone())).collect();
+        assert_eq!(span.trace_id.to_string(), trace);
+        assert_eq!(links, [(other.to_owned(), Some(("ktrace.context.format", Value::from("b3"))))]);
+    });
     let totals = watched.worker.finish();
     assert_eq!(totals.malformed_contexts, [("sentry-trace", 1)].into());
 }
@@ -241,10 +244,10 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
     request[18..20].copy_from_slice(&[0, 0]);
     let at = 100 + produce(5, "orders", &[]).len() as u32 + 500;
     watched.segment(ends(4000), Direction::ToBroker, at, 200, &request);
-    assert_eq!(watched.spans().len(), 1, "500 bytes before it are missing");
+    assert_eq!(watched.hops().len(), 1, "500 bytes before it are missing");
     watched.now_ns += HOLE_NS + SWEEP_NS * 2;
     watched.worker.event(Event::Tick { time_ns: watched.now_ns });
-    assert_eq!(watched.spans().len(), 2);
+    assert_eq!(watched.hops().len(), 2);
     assert_eq!(watched.worker.finish().lost["gap_bytes"], 500);
 }
 
@@ -252,7 +255,7 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
 fn what_is_not_sampled_is_not_made() {
     let mut watched = Watched::new(Sampling::new(0.0));
     watched.exchange(ends(4000), (100, 200), 42);
-    assert!(watched.spans().is_empty());
+    assert!(watched.hops().is_empty());
     assert_eq!(watched.worker.finish().records, 1);
 }
 

@@ -12,8 +12,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Response, Status};
 
-use super::super::{Sinks, samples};
+use super::super::Sinks;
 use super::*;
+use crate::hop::{Hop, samples};
 
 /// Keeps what it gets, after having refused as often as it is told to.
 #[derive(Clone, Default)]
@@ -58,13 +59,13 @@ fn serve(collector: Collector) -> SocketAddr {
     address.recv().unwrap()
 }
 
-fn export(address: SocketAddr, spans: Vec<Span>) -> std::collections::BTreeMap<&'static str, u64> {
+fn export(address: SocketAddr, hops: Vec<Hop>) -> std::collections::BTreeMap<&'static str, u64> {
     let options = OtlpOptions { url: Some(format!("http://{address}")) };
     let mut sinks = Sinks::default();
     sinks.add(otlp(&options, WhenFull::Wait).unwrap());
-    let sender = sinks.spans();
-    spans.into_iter().for_each(|span| sender.send(span));
-    drop(sender);
+    let senders = sinks.senders();
+    hops.into_iter().for_each(|hop| senders.send(hop));
+    drop(senders);
     let (lost, end) = sinks.finish(Duration::from_secs(10), false);
     let failed = lost.get("export_failed").copied().unwrap_or(0);
     match end {
@@ -77,9 +78,9 @@ fn export(address: SocketAddr, spans: Vec<Span>) -> std::collections::BTreeMap<&
 
 #[test]
 fn one_request_a_process_with_its_resource_and_exact_ids() {
-    let collector = Collector::default();
+    let (collector, delivered) = (Collector::default(), samples::delivered());
     let address = serve(collector.clone());
-    let lost = export(address, vec![samples::send(), samples::poll(), samples::failed()]);
+    let lost = export(address, vec![samples::sent(), delivered.clone(), samples::sent()]);
     assert!(lost.values().all(|count| *count == 0), "{lost:?}");
     let requests = collector.requests.lock().unwrap();
     let of: Vec<_> = requests.iter().map(|request| &request.resource_spans[0]).collect();
@@ -88,10 +89,14 @@ fn one_request_a_process_with_its_resource_and_exact_ids() {
     assert_eq!(of[0].schema_url, "https://opentelemetry.io/schemas/1.44.0");
     let scope = of[0].scope_spans[0].scope.as_ref().unwrap();
     assert_eq!((&*scope.name, &*scope.version), ("ktrace", env!("CARGO_PKG_VERSION")));
-    let span = &of[0].scope_spans[0].spans[0];
-    assert_eq!(span.trace_id, samples::send().trace_id.to_bytes());
-    assert_eq!((span.parent_span_id.as_slice(), span.flags), (&[9; 8][..], 0x301));
-    assert_eq!(span.end_time_unix_nano, samples::send().end_ns);
+    let span = &of[1].scope_spans[0].spans[0];
+    let context = delivered.passage.context.unwrap();
+    assert_eq!(span.trace_id, context.trace_id.to_bytes());
+    assert_eq!(
+        (span.parent_span_id.as_slice(), span.flags),
+        (&context.span_id.unwrap().to_bytes()[..], 0x301)
+    );
+    assert_eq!(span.end_time_unix_nano, delivered.passage.end_ns);
     assert_eq!(span.trace_state, "vendor=a,other=b");
 }
 
@@ -99,7 +104,7 @@ fn one_request_a_process_with_its_resource_and_exact_ids() {
 fn refusals_that_may_pass_are_tried_again() {
     let refusals = Arc::new(Mutex::new(vec![Code::Unavailable, Code::Unavailable]));
     let collector = Collector { refusals, ..Collector::default() };
-    let lost = export(serve(collector.clone()), vec![samples::send()]);
+    let lost = export(serve(collector.clone()), vec![samples::sent()]);
     assert_eq!(lost.get("export_failed"), Some(&0));
     assert_eq!(collector.requests.lock().unwrap().len(), 1);
 }
@@ -108,7 +113,7 @@ fn refusals_that_may_pass_are_tried_again() {
 fn refusals_for_good_are_counted() {
     let collector =
         Collector { refusals: Arc::new(Mutex::new(vec![Code::PermissionDenied])), ..Collector::default() };
-    let lost = export(serve(collector), vec![samples::send(), samples::send()]);
+    let lost = export(serve(collector), vec![samples::sent(), samples::sent()]);
     assert_eq!(lost.get("export_failed"), Some(&2));
 }
 
@@ -126,9 +131,9 @@ fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
     let options = OtlpOptions { url: Some(format!("http://{unused}")) };
     let mut sinks = Sinks::default();
     sinks.add(otlp(&options, WhenFull::Drop).unwrap());
-    let spans = sinks.spans();
-    (0..10).for_each(|_| spans.send(samples::send()));
-    drop(spans);
+    let senders = sinks.senders();
+    (0..10).for_each(|_| senders.send(samples::sent()));
+    drop(senders);
     let started = std::time::Instant::now();
     let (lost, end) = sinks.finish(Duration::from_millis(300), false);
     assert!(

@@ -86,7 +86,7 @@ fn past_the_cpu_limit_the_same_traces_are_skipped_first_and_counted() {
     let mut run = |watched: &mut Watched, keep: f64| {
         shared.keep(Sampling::new(keep));
         watched.wait(SWEEP_NS);
-        watched.spans().clear();
+        watched.hops().clear();
         for offset in 0..100 {
             watched.exchange(ends(4000), next, offset);
             next = (next.0 + asked, next.1 + answered);

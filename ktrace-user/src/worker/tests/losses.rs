@@ -5,8 +5,7 @@ use crate::export::Resource;
 use crate::process::Process;
 
 fn truncated(watched: &Watched) -> Vec<bool> {
-    let is = |span: &Span| span.attributes.contains(&("ktrace.truncated", Value::Bool(true)));
-    watched.spans().iter().map(is).collect()
+    watched.hops().iter().map(|hop| hop.passage.truncated).collect()
 }
 
 #[test]
@@ -51,8 +50,8 @@ fn a_mark_waits_for_a_message_that_is_shown() {
 fn tls(socket: u64, owner: Option<&str>, shared: &Arc<Shared>) -> Watched {
     let mut watched = Watched::with(WorkerOptions::default(), shared);
     let resource = owner.map(|name| {
-        let name = Value::Str(name.into());
-        Arc::new(Resource { attributes: vec![("service.name".into(), name)] })
+        let name = Value::from(name.to_owned());
+        Arc::new(Resource::new(vec![("service.name".into(), name)]))
     });
     let owner = resource.map(|resource| Arc::new(Process { pid: 7, resource }));
     watched.socket.0 = socket;

@@ -68,7 +68,7 @@ fn a_name_that_another_worker_learns_releases_what_waits_for_it() {
     assert!(waits.offsets().is_empty());
     waits.wait(SWEEP_NS);
     assert_eq!(waits.offsets(), [42]);
-    assert_eq!(&*waits.spans()[0].name, "send orders");
+    waits.first(|span| assert_eq!(span.name, "send orders"));
     let (waits, learns) = (waits.worker.finish(), learns.worker.finish());
     let mut summary = crate::summary::Summary::default();
     summary.add(&waits);

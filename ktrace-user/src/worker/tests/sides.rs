@@ -20,7 +20,7 @@ fn translated() -> Ends {
     Ends { client: ([10, 9, 9, 9], 33333).into(), broker: ([172, 16, 0, 2], 9092).into() }
 }
 
-fn text_of<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
+fn text_of<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a str> {
     span.attributes.iter().find(|(key, _)| *key == name)?.1.as_text()
 }
 
@@ -35,18 +35,19 @@ fn at_the_brokers_end_the_service_is_the_client() {
     let (request, answer) = api_versions();
     watched.talk(ends(4000), (100, 200), &request, &answer);
     watched.exchange(ends(4000), (100 + request.len() as u32, 200 + answer.len() as u32), 42);
-    let span = watched.spans()[0].clone();
-    let resource: Vec<_> =
-        span.resource.attributes.iter().map(|(name, value)| (&**name, value.as_text().unwrap())).collect();
-    let expected = [
-        ("ktrace.client.software.name", "lib1"),
-        ("ktrace.client.software.version", "2.0"),
-        ("service.name", "me"),
-    ];
-    assert_eq!(resource, expected);
-    assert_eq!(text_of(&span, "client.address"), Some("10.0.0.1"));
-    assert_eq!(text_of(&span, "network.peer.address"), Some("10.0.0.2"));
-    assert_eq!(text_of(&span, "ktrace.side"), Some("broker"));
+    watched.first(|span| {
+        let resource = span.resource.attributes().iter();
+        let resource: Vec<_> = resource.map(|(name, value)| (&**name, value.as_text().unwrap())).collect();
+        let expected = [
+            ("ktrace.client.software.name", "lib1"),
+            ("ktrace.client.software.version", "2.0"),
+            ("service.name", "me"),
+        ];
+        assert_eq!(resource, expected);
+        assert_eq!(text_of(&span, "client.address"), Some("10.0.0.1"));
+        assert_eq!(text_of(&span, "network.peer.address"), Some("10.0.0.2"));
+        assert_eq!(text_of(&span, "ktrace.side"), Some("broker"));
+    });
 }
 
 #[test]
@@ -55,8 +56,7 @@ fn both_ends_name_the_same_span() {
         let mut watched = watched(sides, &Arc::default());
         watched.socket = socket;
         watched.exchange(ends, (100, 200), 42);
-        let span = watched.spans()[0].clone();
-        (span.trace_id, span.span_id, span.parent, span.name)
+        watched.first(|span| (span.trace_id, span.span_id, span.parent, span.name.to_owned()))
     };
     let client = ids(Sides::Client, (1, Side::Client), ends(4000));
     assert_eq!(client, ids(Sides::Broker, (8, Side::Broker), translated()));
@@ -134,9 +134,9 @@ fn what_is_held_at_the_end_goes_out() {
     let mut watched = watched(Sides::Both, &Arc::default());
     watched.socket = (2, Side::Broker);
     watched.exchange(ends(4000), (100, 200), 42);
-    let spans = Arc::clone(&watched.spans);
+    let hops = Arc::clone(&watched.hops);
     let _ = watched.worker.finish();
-    assert_eq!(spans.lock().unwrap().len(), 1);
+    assert_eq!(hops.lock().unwrap().len(), 1);
 }
 
 /// What a broker sends to another, or to itself, is no message of a client.

@@ -1,0 +1,136 @@
+//! Many hops in their order, as they wait for a sink: what neighbours share is there once.
+//!
+//! A hop goes from a worker's thread to a sink's. Counters of what it shares would go back and forth between two processors with
+//! every hop; so they are touched once for a row of hops that share it, which is most often an exchange's.
+
+use std::slice;
+use std::sync::Arc;
+
+use super::{Hop, Parties, Passage, Topic, TopicName, shown};
+use crate::export::Span;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Hops {
+    rows: Vec<Row>,
+    passages: Vec<Passage>,
+}
+
+/// Hops one behind the other that share all that can be shared.
+#[derive(Debug)]
+struct Row {
+    parties: Arc<Parties>,
+    /// As it is shown.
+    topic: Arc<TopicName>,
+    /// The topic's id, where that is all that is known of it.
+    unnamed: Option<u128>,
+    len: usize,
+}
+
+impl Row {
+    fn takes(&self, hop: &Hop) -> bool {
+        let topic = match &hop.topic {
+            Topic::Named(name) => self.unnamed.is_none() && Arc::ptr_eq(name, &self.topic),
+            Topic::Id(id) => self.unnamed == Some(*id),
+        };
+        topic && Arc::ptr_eq(&hop.parties, &self.parties)
+    }
+}
+
+impl Hops {
+    /// Adds a hop at the end.
+    pub fn push(&mut self, hop: Hop) {
+        match self.rows.last_mut() {
+            Some(row) if row.takes(&hop) => row.len = row.len.saturating_add(1),
+            _ => {
+                let unnamed = match hop.topic {
+                    Topic::Named(_) => None,
+                    Topic::Id(id) => Some(id),
+                };
+                self.rows.push(Row { topic: shown(&hop.topic), parties: hop.parties, unnamed, len: 1 });
+            }
+        }
+        self.passages.push(hop.passage);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.passages.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.passages.is_empty()
+    }
+
+    /// Forgets them, and keeps their room for others.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.passages.clear();
+    }
+
+    /// The spans that show them.
+    #[must_use]
+    pub fn spans(&self) -> Spans<'_> {
+        Spans { rows: self.rows.iter(), row: None, left: 0, passages: self.passages.iter() }
+    }
+}
+
+/// The spans of [`Hops`], made one by one.
+#[derive(Debug)]
+pub struct Spans<'a> {
+    rows: slice::Iter<'a, Row>,
+    row: Option<&'a Row>,
+    /// Hops of the row at hand that are still to come.
+    left: usize,
+    passages: slice::Iter<'a, Passage>,
+}
+
+impl<'a> Iterator for Spans<'a> {
+    type Item = Span<'a>;
+
+    fn next(&mut self) -> Option<Span<'a>> {
+        let passage = self.passages.next()?;
+        if self.left == 0 {
+            self.row = self.rows.next();
+            self.left = self.row?.len;
+        }
+        self.left = self.left.saturating_sub(1);
+        let row = self.row?;
+        Some(passage.span(&row.parties, &row.topic, row.unnamed.is_none()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.passages.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Spans<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn neighbours_share_and_all_are_shown_in_order() {
+        let (mut hops, one, two) = (Hops::default(), samples::sent(), samples::delivered());
+        let unnamed = Hop { topic: Topic::Id(7), ..one.clone() };
+        for hop in [&one, &one, &two, &one, &unnamed, &unnamed, &two] {
+            hops.push(hop.clone());
+        }
+        let lens: Vec<_> = hops.rows.iter().map(|row| row.len).collect();
+        assert_eq!(lens, [2, 1, 1, 2, 1]);
+        let names: Vec<_> = hops.spans().map(|span| span.name).collect();
+        let id = "send AAAAAAAAAAAAAAAAAAAABw";
+        assert_eq!(
+            names,
+            ["send orders", "send orders", "poll orders", "send orders", id, id, "poll orders"]
+        );
+        assert_eq!((hops.len(), hops.spans().len()), (7, 7));
+        hops.clear();
+        assert!(hops.is_empty() && hops.spans().next().is_none());
+    }
+}

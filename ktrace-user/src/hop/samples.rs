@@ -1,0 +1,59 @@
+//! Hops for tests.
+
+use std::sync::Arc;
+
+use super::topics::Topics;
+use super::{Context, Hop, Kind, Parties, Passage, Topic, identity};
+use crate::export::{Resource, Value};
+
+/// 2026-01-02 12:00:01.234 UTC
+const SENT_NS: u64 = 1_767_355_201_234_000_000;
+
+fn parties(service: &str, group: Option<&str>) -> Arc<Parties> {
+    Arc::new(Parties {
+        client_id: Some(service.into()),
+        group: group.map(Into::into),
+        cluster_id: None,
+        broker_address: "127.0.0.1".into(),
+        broker_port: 9092,
+        client: None,
+        resource: Arc::new(Resource::new(vec![("service.name".into(), Value::from(service.to_owned()))])),
+    })
+}
+
+fn passage(kind: Kind, offset: i64) -> Passage {
+    Passage {
+        kind,
+        partition: 2,
+        offset: Some(offset),
+        timestamp_ms: 1_767_355_201_200,
+        value_len: Some(100),
+        context: None,
+        derived: identity::derived_trace_id(2, offset, 1_767_355_201_200, None, Some(100)),
+        error: 0,
+        truncated: false,
+        start_ns: SENT_NS - 3_100_000,
+        end_ns: SENT_NS,
+    }
+}
+
+/// A message that `orders-api` sent to `orders[2]`, without any context.
+pub fn sent() -> Hop {
+    let topic = Topic::Named(Topics::default().named("orders"));
+    Hop { parties: parties("orders-api", None), topic, passage: passage(Kind::Produced { acks: -1 }, 1042) }
+}
+
+/// A message that `billing` got, whose headers name its trace.
+pub fn delivered() -> Hop {
+    let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
+    let mut passage = passage(Kind::Delivered { lag: Some(3), delivery }, 1043);
+    passage.context = Some(Context {
+        format: "w3c",
+        trace_id: identity::derived_trace_id(0, 0, 0, None, None),
+        span_id: Some(identity::send_span_id(passage.derived, "x")),
+        state: Some("vendor=a,other=b".into()),
+        others: [].into(),
+    });
+    let topic = Topic::Named(Topics::default().named("orders"));
+    Hop { parties: parties("billing", Some("billing")), topic, passage }
+}
