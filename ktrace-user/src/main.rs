@@ -1,5 +1,9 @@
 //! The binary `ktrace`.
 
+// Unoptimised, it would be made of calls to itself.
+#[cfg(all(target_arch = "x86_64", any(test, all(target_env = "musl", not(debug_assertions)))))]
+mod copy;
+
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;

@@ -112,7 +112,8 @@ fn native(out: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
-#[inline]
+/// Inlined, so that a text of this file is a few words to store, and no call.
+#[inline(always)]
 fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }

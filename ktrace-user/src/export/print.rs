@@ -32,22 +32,27 @@ pub enum Output {
     Otlp,
 }
 
+impl Output {
+    /// What writes spans so; `coloured` is for eyes alone.
+    #[must_use]
+    pub fn format(self, coloured: bool) -> Box<dyn Format> {
+        match self {
+            Self::Text => Box::new(text::Text::new(jiff::tz::TimeZone::system(), coloured)),
+            Self::Json => Box::new(json::Json),
+            Self::Otlp => Box::new(otlp_json::OtlpJson::from_environment()),
+        }
+    }
+}
+
 /// Starts printing to standard output. When nobody reads it any more (`| head`), `stop` is set and the sink ends with [`ExportError::Closed`].
 ///
 /// # Errors
 /// [`ExportError::Thread`].
 pub fn print(output: Output, when_full: WhenFull, stop: Arc<AtomicBool>) -> Result<Sink, ExportError> {
     let stdout = io::stdout();
-    let format: Box<dyn Format> = match output {
-        Output::Text => {
-            let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
-            Box::new(text::Text::new(jiff::tz::TimeZone::system(), colours))
-        }
-        Output::Json => Box::new(json::Json),
-        Output::Otlp => Box::new(otlp_json::OtlpJson::from_environment()),
-    };
+    let coloured = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     // Standard output has a buffer of its own, which lets what is larger through.
-    start(format, Box::new(stdout), when_full, stop)
+    start(output.format(coloured), Box::new(stdout), when_full, stop)
 }
 
 fn start(

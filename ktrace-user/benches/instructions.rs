@@ -1,0 +1,168 @@
+//! How many instructions a span takes from its hop to its line, counted by callgrind, as in `ktrace-kafka/benches/instructions.rs`.
+//! Held against `instructions.txt`, which `--bless` writes anew.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::Arc;
+
+use ktrace_user::export::{Output, Resource, Value};
+use ktrace_user::hop::sampling::Sampling;
+use ktrace_user::hop::topics::Topics;
+use ktrace_user::hop::{Context, Hop, Hops, Kind, Parties, Passage, Topic, identity};
+
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+
+/// As many as an exchange has of 1 KB.
+const HOPS: i64 = 1000;
+
+const CASES: [&str; 6] =
+    ["not sampled", "to the sink", "sent, json", "delivered, json", "delivered, text", "delivered, otlp"];
+
+fn parties() -> Arc<Parties> {
+    let text = |text: &str| Value::from(text.to_owned());
+    let resource = vec![
+        ("host.name".into(), text("node-7")),
+        ("process.executable.name".into(), text("java")),
+        ("process.pid".into(), Value::Int(4711)),
+        ("service.name".into(), text("billing")),
+    ];
+    Arc::new(Parties {
+        client_id: Some("billing-1".into()),
+        group: Some("billing".into()),
+        cluster_id: Some("a3RyYWNlLXRlc3RzLTAwMQ".into()),
+        broker_address: "10.0.0.7".into(),
+        broker_port: 9092,
+        client: None,
+        resource: Arc::new(Resource::new(resource)),
+    })
+}
+
+fn hops(sent: bool) -> Vec<Hop> {
+    let (parties, topic) = (parties(), Topics::default().named("orders"));
+    let hop = |offset: i64| {
+        let key = format!("key-{offset}");
+        let derived =
+            identity::derived_trace_id(3, offset, 1_700_000_000_000, Some(key.as_bytes()), Some(1000));
+        let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
+        let kind = if sent {
+            Kind::Produced { acks: -1 }
+        } else {
+            Kind::Delivered { lag: Some(HOPS - offset), delivery }
+        };
+        let context = Context {
+            format: "traceparent",
+            trace_id: derived,
+            span_id: Some(identity::send_span_id(derived, "elsewhere")),
+            state: None,
+            others: [].into(),
+        };
+        let passage = Passage {
+            kind,
+            partition: 3,
+            offset: Some(1_000_000 + offset),
+            timestamp_ms: 1_700_000_000_000,
+            value_len: Some(1000),
+            context: (!sent).then_some(context),
+            derived,
+            error: 0,
+            truncated: false,
+            start_ns: 1_700_000_000_004_100_000,
+            end_ns: 1_700_000_000_007_300_000,
+        };
+        Hop { parties: Arc::clone(&parties), topic: Topic::Named(Arc::clone(&topic)), passage }
+    };
+    (0..HOPS).map(hop).collect()
+}
+
+/// What is counted: callgrind knows it by this name.
+#[inline(never)]
+fn counted(act: &mut dyn FnMut()) {
+    act();
+}
+
+/// One case, under callgrind: once to warm, once to count.
+fn run(case: &str) {
+    let given = hops(case.starts_with("sent"));
+    let (mut queued, mut out) = (Hops::default(), Vec::new());
+    if case == "not sampled" {
+        let sampling = Sampling::new(black_box(0.0));
+        counted(&mut || {
+            for offset in 0..HOPS {
+                let id =
+                    identity::derived_trace_id(3, offset, 1_700_000_000_000, Some(b"key-1234"), Some(1000));
+                assert!(!sampling.keeps(id));
+            }
+        });
+        return;
+    }
+    if case == "to the sink" {
+        given.iter().for_each(|hop| queued.push(hop.clone()));
+        queued.clear();
+        let mut given = given.into_iter();
+        return counted(&mut || given.by_ref().for_each(|hop| queued.push(hop)));
+    }
+    let output = match case.split_once(", ") {
+        Some((_, "text")) => Output::Text,
+        Some((_, "otlp")) => Output::Otlp,
+        _ => Output::Json,
+    };
+    let mut format = output.format(false);
+    given.into_iter().for_each(|hop| queued.push(hop));
+    let mut write = || {
+        let mut spans = queued.spans();
+        while spans.len() > 0 {
+            out.clear();
+            format.write(&mut spans, &mut out);
+            black_box(&out);
+        }
+    };
+    write();
+    counted(&mut write);
+}
+
+/// Instructions of one span.
+fn count(case: &str) -> f64 {
+    let me = std::env::current_exe().expect("a path");
+    let output = Command::new("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--toggle-collect=instructions::counted",
+            "--callgrind-out-file=/dev/null",
+        ])
+        .arg(me)
+        .args(["--case", case])
+        .output()
+        .expect("valgrind");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let total = told.lines().find_map(|line| line.split_once("Collected : "));
+    let total: f64 = total.and_then(|(_, number)| number.trim().parse().ok()).expect("callgrind's count");
+    assert!(total > 0.0, "the counted function was not found");
+    total / HOPS as f64
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--case") {
+        return run(arguments.get(at + 1).expect("a name"));
+    }
+    let kept = std::fs::read_to_string(KEPT).unwrap_or_default();
+    let kept: HashMap<&str, f64> = kept
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter_map(|(name, count)| Some((name, count.trim().parse().ok()?)))
+        .collect();
+    let mut lines = String::new();
+    println!("{:<36} {:>12} {:>10}", "instructions of one span", "now", "since");
+    for case in CASES {
+        let now = count(case);
+        let since =
+            kept.get(case).map_or("new".into(), |before| format!("{:+.1} %", (now / before - 1.0) * 100.0));
+        println!("{case:<36} {now:>12.1} {since:>10}");
+        lines += &format!("{case}: {now:.1}\n");
+    }
+    if arguments.iter().any(|argument| argument == "--bless") {
+        std::fs::write(KEPT, lines).expect("a file");
+    }
+}
