@@ -120,14 +120,35 @@ fn put(out: &mut Vec<u8>, text: &str) {
 
 /// A text in quotation marks.
 fn text(out: &mut Vec<u8>, text: &str) {
-    // No early end: so it is done for many bytes at once.
-    let needs_escape = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
-    if text.bytes().fold(false, |any, byte| any | needs_escape(byte)) {
+    if needs_escape(text.as_bytes()) {
         return serialized(out, text);
     }
     put(out, "\"");
     put(out, text);
     put(out, "\"");
+}
+
+/// Whether any byte is a control character, a quotation mark or a backslash. Most texts are short, so it goes by words, of which
+/// the last overlaps the one before.
+fn needs_escape(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<8>() else {
+        return text.iter().any(|byte| in_any(u64::from(*byte) | SPACES));
+    };
+    let (words, _) = text.as_chunks::<8>();
+    words.iter().chain([last]).any(|word| in_any(u64::from_ne_bytes(*word)))
+}
+
+const ONES: u64 = u64::MAX / 0xff;
+/// Seven bytes that need no escape.
+const SPACES: u64 = (ONES * 0x20) << 8;
+
+/// [`needs_escape`] of eight bytes at once: a byte below another borrows from its highest bit
+/// (<https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord>).
+#[inline(always)]
+fn in_any(word: u64) -> bool {
+    let below = |word: u64, byte: u64| word.wrapping_sub(ONES * byte) & !word;
+    let is = |byte: u64| below(word ^ (ONES * byte), 1);
+    (below(word, 0x20) | is(u64::from(b'"')) | is(u64::from(b'\\'))) & (ONES * 0x80) != 0
 }
 
 fn serialized(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
@@ -136,24 +157,30 @@ fn serialized(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
 }
 
 fn trace_id(out: &mut Vec<u8>, id: TraceId) {
-    let mut text = [b'"'; 34];
-    hex(&id.to_bytes(), &mut text[1..33]);
-    out.extend_from_slice(&text);
+    let bytes = id.to_bytes();
+    let (fours, _) = bytes.as_chunks::<4>();
+    put(out, "\"");
+    fours.iter().for_each(|four| out.extend_from_slice(&hex(*four)));
+    put(out, "\"");
 }
 
 fn span_id(out: &mut Vec<u8>, id: SpanId) {
-    let mut text = [b'"'; 18];
-    hex(&id.to_bytes(), &mut text[1..17]);
-    out.extend_from_slice(&text);
+    let bytes = id.to_bytes();
+    let (fours, _) = bytes.as_chunks::<4>();
+    put(out, "\"");
+    fours.iter().for_each(|four| out.extend_from_slice(&hex(*four)));
+    put(out, "\"");
 }
 
-/// Lower-case hex, two digits a byte.
-#[inline]
-fn hex(bytes: &[u8], digits: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, digits) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
-        digits.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
+/// Lower-case hex of four bytes: a nibble in each byte of a word, then all digits at once.
+#[inline(always)]
+fn hex(bytes: [u8; 4]) -> [u8; 8] {
+    let spread = |word: u64, by: u32, mask: u64| (word | (word << by)) & mask;
+    let nibbles = spread(u32::from_be_bytes(bytes).into(), 16, 0x0000_ffff_0000_ffff);
+    let nibbles = spread(nibbles, 8, 0x00ff_00ff_00ff_00ff);
+    let nibbles = spread(nibbles, 4, 0x0f0f_0f0f_0f0f_0f0f);
+    let letters = ((nibbles + ONES * 6) >> 4) & ONES;
+    (nibbles + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -175,7 +202,32 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_hex() {
+        for bytes in [
+            [1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef],
+            [0xff; 8],
+            [0, 9, 0x0a, 0xa0, 0x90, 0x99, 0xaa, 0],
+        ] {
+            let id = SpanId::new(bytes).unwrap();
+            let mut out = Vec::new();
+            span_id(&mut out, id);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{id}\""));
+        }
+    }
+
+    #[test]
     fn texts_are_escaped_as_everywhere_and_numbers_that_json_lacks_are_null() {
+        // Each byte at each place of a word, and of what is left over.
+        for byte in 0..0x80_u8 {
+            for place in 0..20 {
+                let mut bytes = [b'x'; 20];
+                bytes[place] = byte;
+                let expected = byte < 0x20 || byte == b'"' || byte == b'\\';
+                for text in [&bytes[..=place], &bytes[place..], &bytes] {
+                    assert_eq!(needs_escape(text), expected, "{byte} at {place}");
+                }
+            }
+        }
         for hostile in ["", "a\"b", "a\\b", "tab\t", "\u{0}\u{1f}\u{7f}", "naïve \u{2028}🦀", "/"] {
             let mut out = Vec::new();
             text(&mut out, hostile);

@@ -23,6 +23,8 @@ const FAILED: Style = AnsiColor::Red.on_default().bold();
 /// The format `text`. Columns grow with what they hold, up to a bound, so that lines stay under each other.
 pub(super) struct Text {
     zone: TimeZone,
+    /// The last second that was shown, and as what: most spans are of the same as the one before.
+    second: Option<(u64, String)>,
     colours: bool,
     service: Column,
     target: Column,
@@ -47,7 +49,7 @@ impl Text {
     pub fn new(zone: TimeZone, colours: bool) -> Self {
         let service = Column { width: 11, most: 32 };
         let target = Column { width: 16, most: 48 };
-        Self { zone, colours, service, target }
+        Self { zone, second: None, colours, service, target }
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
@@ -66,9 +68,10 @@ impl Text {
         let derived = matches!(get(span, "ktrace.derived"), Some(Value::Bool(true)));
         let trace = span.trace_id.to_string();
         let mark = if derived { "~" } else { "" };
+        let time = self.time(span.end_ns);
         let mut line = format!(
             "{} {}{}{} {}{}{operation:<7} {}",
-            self.paint(FAINT, &self.time(span.end_ns)),
+            self.paint(FAINT, &time),
             self.paint(SERVICE, &service),
             self.service.pad(&service),
             self.paint(style, arrow),
@@ -87,9 +90,15 @@ impl Text {
         line
     }
 
-    fn time(&self, nanos: u64) -> String {
-        let time = Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
-        time.to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
+    fn time(&mut self, nanos: u64) -> String {
+        let (second, milliseconds) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1000);
+        if self.second.as_ref().is_none_or(|(known, _)| *known != second) {
+            let time = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
+            let time = time.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(self.zone.clone());
+            self.second = Some((second, time.strftime("%H:%M:%S").to_string()));
+        }
+        let shown = self.second.as_ref().map_or("", |(_, shown)| shown);
+        format!("{shown}.{milliseconds:03}")
     }
 }
 
