@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
-/// Spans are made in one thread and freed in another, which musl's own allocator does one at a time.
+/// What is made in one thread may be freed in another; musl's own allocator does that one at a time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

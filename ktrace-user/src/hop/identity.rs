@@ -19,27 +19,51 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64, xxh3_128};
 /// 240 bytes XXH3 has its short ways; few keys and names are longer.
 const SHORT: usize = 240;
 
-/// Hashes what `parts` are together.
-#[inline]
+/// Hashes what these are one behind the other. Inlined, so that what has a fixed length is stored, and not copied by a call.
+#[inline(always)]
 fn hash<const N: usize, H>(
-    parts: [&[u8]; N],
+    head: [u8; N],
+    text: &[u8],
+    tail: &[u8],
     at_once: impl FnOnce(&[u8]) -> H,
     in_pieces: impl FnOnce(&Xxh3Default) -> H,
 ) -> H {
-    let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
     let mut buffer = [0; SHORT];
-    let Some(whole) = buffer.get_mut(..len) else {
-        let mut state = Xxh3Default::new();
-        parts.iter().for_each(|part| state.update(part));
-        return in_pieces(&state);
-    };
-    let mut rest = &mut *whole;
-    for part in parts {
-        let Some((place, behind)) = rest.split_at_mut_checked(part.len()) else { break };
-        place.copy_from_slice(part);
-        rest = behind;
+    let len = head.len().saturating_add(text.len()).saturating_add(tail.len());
+    if let Some(whole) = buffer.get_mut(..len)
+        && let Some((start, rest)) = whole.split_first_chunk_mut()
+        && let Some((middle, end)) = rest.split_at_mut_checked(text.len())
+    {
+        *start = head;
+        middle.copy_from_slice(text);
+        end.copy_from_slice(tail);
+        return at_once(whole);
     }
-    at_once(whole)
+    let mut state = Xxh3Default::new();
+    state.update(&head);
+    state.update(text);
+    state.update(tail);
+    in_pieces(&state)
+}
+
+/// Puts parts of fixed length one behind the other.
+macro_rules! joined {
+    ($len:literal: $($part:expr),+) => {{
+        let mut all = [0_u8; $len];
+        let rest = &mut all[..];
+        $(
+            let part = $part;
+            let rest = match rest.split_first_chunk_mut() {
+                Some((place, rest)) => {
+                    *place = part;
+                    rest
+                }
+                None => rest,
+            };
+        )+
+        debug_assert!(rest.is_empty());
+        all
+    }};
 }
 
 /// What names one delivery of a message: two deliveries of the same message, to the same consumer or to two, differ.
@@ -67,15 +91,9 @@ pub fn derived_trace_id(
     key: Option<&[u8]>,
     value_len: Option<usize>,
 ) -> TraceId {
-    let parts = [
-        &partition.to_be_bytes()[..],
-        &offset.to_be_bytes(),
-        &timestamp_ms.to_be_bytes(),
-        &length(key.map(<[u8]>::len)),
-        key.unwrap_or_default(),
-        &length(value_len),
-    ];
-    trace_id(hash(parts, xxh3_128, Xxh3Default::digest128))
+    let head = joined!(24: partition.to_be_bytes(), offset.to_be_bytes(), timestamp_ms.to_be_bytes(), length(key.map(<[u8]>::len)));
+    let key = key.unwrap_or_default();
+    trace_id(hash(head, key, &length(value_len), xxh3_128, Xxh3Default::digest128))
 }
 
 /// The trace id of a message that got no offset (acks=0, or an error): nobody else can tell it, but it is the only one
@@ -88,37 +106,23 @@ pub fn lone_trace_id(
     timestamp_ms: i64,
     place: i32,
 ) -> TraceId {
-    let parts = [
-        &b"lone"[..],
-        &partition.to_be_bytes(),
-        &request_seq.to_be_bytes(),
-        &correlation_id.to_be_bytes(),
-        &timestamp_ms.to_be_bytes(),
-        &place.to_be_bytes(),
-    ];
-    trace_id(hash(parts, xxh3_128, Xxh3Default::digest128))
+    let whole = joined!(28: *b"lone", partition.to_be_bytes(), request_seq.to_be_bytes(), correlation_id.to_be_bytes(), timestamp_ms.to_be_bytes(), place.to_be_bytes());
+    trace_id(xxh3_128(&whole))
 }
 
 /// The id of the span that sent a message.
 #[must_use]
 pub fn send_span_id(derived: TraceId, topic: &str) -> SpanId {
-    let parts = [&b"send"[..], &derived.to_bytes(), topic.as_bytes()];
-    span_id(hash(parts, xxh3_64, Xxh3Default::digest))
+    let head = joined!(20: *b"send", derived.to_bytes());
+    span_id(hash(head, topic.as_bytes(), &[], xxh3_64, Xxh3Default::digest))
 }
 
 /// The id of the span that delivered a message.
 #[must_use]
 pub fn poll_span_id(derived: TraceId, topic: &str, client_id: Option<&str>, delivery: Delivery) -> SpanId {
-    let parts = [
-        &b"poll"[..],
-        &derived.to_bytes(),
-        &delivery.correlation_id.to_be_bytes(),
-        &delivery.response_seq.to_be_bytes(),
-        &length(Some(topic.len())),
-        topic.as_bytes(),
-        client_id.unwrap_or_default().as_bytes(),
-    ];
-    span_id(hash(parts, xxh3_64, Xxh3Default::digest))
+    let head = joined!(32: *b"poll", derived.to_bytes(), delivery.correlation_id.to_be_bytes(), delivery.response_seq.to_be_bytes(), length(Some(topic.len())));
+    let client_id = client_id.unwrap_or_default().as_bytes();
+    span_id(hash(head, topic.as_bytes(), client_id, xxh3_64, Xxh3Default::digest))
 }
 
 /// A hash of all zeros is no id; its neighbour is as good.
@@ -150,14 +154,15 @@ mod tests {
     #[test]
     fn what_is_hashed_at_once_is_hashed_as_in_pieces() {
         let bytes: Vec<u8> = (0..2 * SHORT).map(|at| at as u8).collect();
-        for len in [0, 1, 16, 17, SHORT - 4, SHORT - 3, SHORT, 2 * SHORT] {
-            let key = &bytes[..len];
+        for len in [0, 1, 16, 17, SHORT - 6, SHORT - 5, SHORT - 4, SHORT, 2 * SHORT] {
+            let text = &bytes[..len];
             let mut state = Xxh3Default::new();
             state.update(b"key:");
-            state.update(key);
-            let once = hash([b"key:", key], xxh3_128, Xxh3Default::digest128);
+            state.update(text);
+            state.update(b".");
+            let once = hash(*b"key:", text, b".", xxh3_128, Xxh3Default::digest128);
             assert_eq!(once, state.digest128(), "{len}");
-            let once = hash([b"key:", key], xxh3_64, Xxh3Default::digest);
+            let once = hash(*b"key:", text, b".", xxh3_64, Xxh3Default::digest);
             assert_eq!(once, state.digest(), "{len}");
         }
     }
