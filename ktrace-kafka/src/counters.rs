@@ -97,6 +97,9 @@ pub struct Counters {
     pub gap_bytes: u64,
     /// Bytes passed over by searches for the next frame: behind a gap, or at the beginning of a capture.
     pub skipped_bytes: u64,
+    /// Bytes that never got to who reads at their end, because it had closed: with a hole before them that it has not
+    /// acknowledged. No loss: no program has read them.
+    pub unread_bytes: u64,
     /// Of [`Malformed::Context`], those of each format.
     pub malformed_contexts: BTreeMap<&'static str, u64>,
     lost: [u64; Lost::ALL.len()],
@@ -148,6 +151,7 @@ impl Counters {
             (&mut self.records, other.records),
             (&mut self.gap_bytes, other.gap_bytes),
             (&mut self.skipped_bytes, other.skipped_bytes),
+            (&mut self.unread_bytes, other.unread_bytes),
         ] {
             *mine = mine.saturating_add(theirs);
         }

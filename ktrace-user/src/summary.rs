@@ -25,6 +25,9 @@ pub struct Summary {
     pub spans: u64,
     /// Frames of raw SASL tokens, which are never kept.
     pub sasl_tokens: u64,
+    /// Bytes that no program has read, as it had closed its end before they came.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unread_bytes: u64,
     /// TLS connections, which are not read, by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: BTreeMap<String, u64>,
@@ -51,6 +54,7 @@ impl Summary {
         self.records += totals.records;
         self.add_lost(totals.lost.iter().map(|(reason, count)| (*reason, *count)));
         self.sasl_tokens += totals.sasl_tokens;
+        self.unread_bytes += totals.unread_bytes;
         for (service, count) in &totals.tls {
             *self.tls.entry(service.clone()).or_default() += count;
         }

@@ -60,7 +60,7 @@ fn loss_and_reordering() -> Result<()> {
         counts.dropped * 100 > counts.packets * 3 && counts.reordered * 100 > counts.packets,
         "{counts:?}"
     );
-    ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
+    ensure!(ended.lost() == 0, "lost: {}\n{}", ended.summary, ended.stderr);
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn through_a_service_address() -> Result<()> {
         })?;
         eprintln!("from the {place}:");
         let ended = perfect(agent, &truth)?;
-        ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
+        ensure!(ended.lost() == 0, "lost: {}\n{}", ended.summary, ended.stderr);
         for span in &ended.spans {
             let server = (span.text("server.address"), span.attributes["server.port"].as_u64());
             ensure!(
@@ -136,7 +136,7 @@ fn on_a_port_that_nobody_named() -> Result<()> {
     let agent = Agent::observe(dir, "observe", "auto", &["--rings", "4", "--netns", &netns])?;
     let truth = network.within(|| traffic::run(dir, &broker.bootstrap(), each(), PAYLOAD))?;
     let ended = perfect(agent, &truth)?;
-    ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
+    ensure!(ended.lost() == 0, "lost: {}\n{}", ended.summary, ended.stderr);
     Ok(())
 }
 

@@ -144,6 +144,14 @@ pub struct Connection {
     requests: (Stream, Option<Framer>),
     responses: (Stream, Option<Framer>),
     exchanges: Exchanges,
+    closed: Closed,
+}
+
+/// Who has closed its end, and reads nothing more that it does not have yet.
+#[derive(Clone, Copy, Default)]
+struct Closed {
+    client: bool,
+    broker: bool,
 }
 
 /// What both directions share.
@@ -207,6 +215,7 @@ impl Default for Connection {
                 in_a_row: 0,
                 unproven: None,
             },
+            closed: Closed::default(),
         }
     }
 }
@@ -245,13 +254,14 @@ impl Connection {
         if self.is_given_up() {
             return;
         }
-        let Self { requests, responses, exchanges } = self;
+        let Self { requests, responses, exchanges, closed } = self;
         let limits = scratch.limits;
         let Push { direction, seq, ack, syn, fin, bytes, len, time_ns } = segment;
         let run = Run { seq, bytes, len, syn, fin, time_ns };
         // What a segment acknowledges was there before it.
         match direction {
             Direction::ToBroker => {
+                closed.client |= fin;
                 if let Some(ack) = ack {
                     let (stream, framer) = &mut *responses;
                     let mut half = Responses::new(exchanges, scratch, sink);
@@ -267,6 +277,7 @@ impl Connection {
                 self.give_up_search(limits);
             }
             Direction::ToClient => {
+                closed.broker |= fin;
                 if let Some(ack) = ack {
                     let (stream, framer) = &mut *requests;
                     let mut half = Requests { exchanges, scratch, sink };
@@ -329,13 +340,25 @@ impl Connection {
             .any(|stream| stream.held_since().is_some_and(|since| since < time_ns))
     }
 
-    /// Waits no longer for what is missing: it becomes a gap, and what is held behind it is read.
+    /// One end has reset the connection: neither reads anything more.
+    pub fn reset(&mut self) {
+        self.closed = Closed { client: true, broker: true };
+    }
+
+    /// Waits no longer for what is missing: it becomes a gap, and what is held behind it is read. What an end that has closed
+    /// never acknowledged never came to it, and is not read here either.
     pub fn give_up_holes(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         if self.is_given_up() {
             return;
         }
-        let Self { requests, responses, exchanges } = self;
+        let Self { requests, responses, exchanges, closed } = self;
         let limits = scratch.limits;
+        for (nobody_reads, stream) in [(closed.broker, &mut requests.0), (closed.client, &mut responses.0)] {
+            if nobody_reads {
+                let unread = &mut scratch.counters.unread_bytes;
+                *unread = unread.saturating_add(stream.abandon());
+            }
+        }
         {
             let mut half = Requests { exchanges, scratch, sink };
             let (stream, framer) = requests;

@@ -159,6 +159,14 @@ impl Stream {
         }
     }
 
+    /// Nobody reads what is held, nor what is missing before it. Returns how many bytes that is.
+    pub fn abandon(&mut self) -> u64 {
+        let end = |held: &Held| self.next.map_or(0, |next| distance(held.seq.wrapping_add(held.len), next));
+        let bytes = self.held.iter().map(end).max().unwrap_or(0);
+        self.forget();
+        u64::try_from(bytes).unwrap_or(0)
+    }
+
     /// Gives up what is held: the hole before it becomes longer.
     pub fn forget(&mut self) {
         self.held = VecDeque::new();

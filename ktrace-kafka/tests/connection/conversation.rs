@@ -304,13 +304,22 @@ impl Default for Observed {
 
 impl Observed {
     pub fn push(&mut self, part: &Part) {
+        self.take(part, false);
+    }
+
+    /// The same, with a FIN behind the part's last byte.
+    pub fn close(&mut self, part: &Part) {
+        self.take(part, true);
+    }
+
+    fn take(&mut self, part: &Part, fin: bool) {
         self.time_ns += 1000;
         let push = Push {
             direction: part.direction,
             seq: part.seq,
             ack: part.ack,
             syn: part.syn,
-            fin: false,
+            fin,
             bytes: &part.bytes,
             len: part.bytes.len() as u32,
             time_ns: self.time_ns,

@@ -111,6 +111,39 @@ fn a_fetch_whose_response_was_lost_is_counted() {
     assert_eq!((lines.len(), lost(&scratch, Lost::Unanswered)), (3, 1));
 }
 
+/// The broker's last segment but one is lost on its way, and when it is sent again nobody is there. The client has read neither
+/// it nor what came behind it.
+#[test]
+fn what_comes_to_a_client_that_has_closed_is_not_lost() {
+    let [hello, helloed] = hello();
+    let said = [
+        hello,
+        helloed,
+        client(fetch(11, 1, 7, 0)),
+        broker(fetched(11, 1, batch(&three(7), Compression::None), &[])),
+        client(fetch(11, 2, 10, 0)),
+        broker(fetched(11, 2, batch(&three(10), Compression::None), &[])),
+        broker(b"whatever".to_vec()),
+    ];
+    let parts = segments(&said, 5, |len| len);
+    let (whole, _) = heard(&parts);
+    assert_eq!(parts[7].direction, Direction::ToClient);
+    for (closes, unread) in [(true, parts[7].bytes.len() as u64 + 8), (false, 0)] {
+        let mut observed = Observed::default();
+        for (index, part) in parts.iter().enumerate().filter(|(index, _)| *index != 7) {
+            if closes && index == 8 {
+                let end = parts[6].seq.wrapping_add(parts[6].bytes.len() as u32);
+                let ack = Some(parts[7].seq);
+                observed.close(&Part { seq: end, ack, bytes: Vec::new(), ..parts[6].clone() });
+            }
+            observed.push(part);
+        }
+        let (lines, scratch) = observed.finish();
+        assert_eq!(lines, whole[..whole.len() - 3]);
+        assert_eq!((lost(&scratch, Lost::Gap), scratch.counters.unread_bytes), (u64::from(!closes), unread));
+    }
+}
+
 /// Another client's request in what is searched is none of this connection, whatever was answered last.
 #[test]
 fn an_unknown_api_does_not_make_the_client_forgotten() {

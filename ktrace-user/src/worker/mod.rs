@@ -92,6 +92,8 @@ pub struct Totals {
     pub records: u64,
     /// Frames of raw SASL tokens.
     pub sasl_tokens: u64,
+    /// Bytes that came to an end that had closed.
+    pub unread_bytes: u64,
     /// TLS connections, by service.
     pub tls: BTreeMap<String, u64>,
     /// The connections that lost most bytes.
@@ -270,6 +272,7 @@ impl Worker {
         totals.lost.insert("connection_forgotten", told.own_losses.forgotten);
         totals.lost.insert("cpu_limit", told.own_losses.cpu_limit);
         totals.sasl_tokens = counters.sasl_tokens;
+        totals.unread_bytes = counters.unread_bytes;
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
         if recognised {
@@ -520,6 +523,9 @@ impl Worker {
         if let Some(mut connection) = self.connections.remove(&id) {
             self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
+            if connection.reset {
+                connection.kafka.reset();
+            }
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.turn(None);
             let Peer { missed, ends, .. } = &connection.peer;
