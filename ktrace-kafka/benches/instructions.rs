@@ -3,17 +3,18 @@
 //!
 //! The numbers are of one compiler and one processor's `memcpy`; elsewhere they are some percent off.
 
+#[path = "callgrind/mod.rs"]
+mod callgrind;
 #[path = "traffic/mod.rs"]
 #[expect(dead_code, reason = "the other bench compares with others")]
 mod traffic;
 
-use std::collections::HashMap;
 use std::hint::black_box;
-use std::process::Command;
 
+use callgrind::counted;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Partition, Sink};
-use traffic::{CASES, Case, Reader, Traffic};
+use traffic::{CASES, Case, Reader};
 
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 
@@ -31,61 +32,19 @@ impl Sink for Counted {
     }
 }
 
-/// What is counted: callgrind knows it by this name.
-#[inline(never)]
-fn counted_read(reader: &mut Reader, traffic: &Traffic, segment: usize, seen: &mut Counted) {
-    reader.read(black_box(traffic), segment, black_box(seen));
-}
-
 /// One case, under callgrind: once to warm, once to count.
 fn run(case: &Case) {
     let traffic = case.traffic();
     let (mut reader, mut seen) = (Reader::default(), Counted::default());
-    reader.read(&traffic, case.segment, &mut seen);
-    counted_read(&mut reader, &traffic, case.segment, &mut seen);
+    let mut read = || reader.read(black_box(&traffic), case.segment, black_box(&mut seen));
+    read();
+    counted(&mut read);
     assert_eq!(seen.records, 2 * case.records as u64, "{}", case.name);
 }
 
-/// Instructions of one record.
-fn count(case: &Case) -> f64 {
-    let me = std::env::current_exe().expect("a path");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=*counted_read*", "--callgrind-out-file=/dev/null"])
-        .arg(me)
-        .args(["--case", case.name])
-        .output()
-        .expect("valgrind");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    let total = told.lines().find_map(|line| line.split_once("Collected : "));
-    let total: f64 = total.and_then(|(_, number)| number.trim().parse().ok()).expect("callgrind's count");
-    assert!(total > 0.0, "the counted function was not found");
-    total / case.records as f64
-}
-
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--case") {
-        let name = arguments.get(at + 1).expect("a name");
-        return run(CASES.iter().find(|case| case.name == name).expect("a case"));
-    }
-    let kept = std::fs::read_to_string(KEPT).unwrap_or_default();
-    let kept: HashMap<&str, f64> = kept
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .filter_map(|(name, count)| Some((name, count.trim().parse().ok()?)))
-        .collect();
-    let mut lines = String::new();
-    println!("{:<36} {:>12} {:>10}", "instructions of one record", "now", "since");
-    for case in CASES {
-        let now = count(case);
-        let since = kept
-            .get(case.name)
-            .map_or("new".into(), |before| format!("{:+.1} %", (now / before - 1.0) * 100.0));
-        println!("{:<36} {now:>12.1} {since:>10}", case.name);
-        lines += &format!("{}: {now:.1}\n", case.name);
-    }
-    if arguments.iter().any(|argument| argument == "--bless") {
-        std::fs::write(KEPT, lines).expect("a file");
-    }
+    let cases: Vec<_> = CASES.iter().map(|case| (case.name, case.records as u64)).collect();
+    callgrind::table("record", KEPT, &cases, |name| {
+        run(CASES.iter().find(|case| case.name == name).expect("a case"));
+    });
 }

@@ -1,11 +1,13 @@
 //! How many instructions a span takes from its hop to its line, counted by callgrind, as in `ktrace-kafka/benches/instructions.rs`.
 //! Held against `instructions.txt`, which `--bless` writes anew.
 
-use std::collections::HashMap;
+#[path = "../../ktrace-kafka/benches/callgrind/mod.rs"]
+mod callgrind;
+
 use std::hint::black_box;
-use std::process::Command;
 use std::sync::Arc;
 
+use callgrind::counted;
 use ktrace_user::export::{Output, Resource, Value};
 use ktrace_user::hop::sampling::Sampling;
 use ktrace_user::hop::topics::Topics;
@@ -75,12 +77,6 @@ fn hops(sent: bool) -> Vec<Hop> {
     (0..HOPS).map(hop).collect()
 }
 
-/// What is counted: callgrind knows it by this name.
-#[inline(never)]
-fn counted(act: &mut dyn FnMut()) {
-    act();
-}
-
 /// One case, under callgrind: once to warm, once to count.
 fn run(case: &str) {
     let given = hops(case.starts_with("sent"));
@@ -121,48 +117,6 @@ fn run(case: &str) {
     counted(&mut write);
 }
 
-/// Instructions of one span.
-fn count(case: &str) -> f64 {
-    let me = std::env::current_exe().expect("a path");
-    let output = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--toggle-collect=instructions::counted",
-            "--callgrind-out-file=/dev/null",
-        ])
-        .arg(me)
-        .args(["--case", case])
-        .output()
-        .expect("valgrind");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    let total = told.lines().find_map(|line| line.split_once("Collected : "));
-    let total: f64 = total.and_then(|(_, number)| number.trim().parse().ok()).expect("callgrind's count");
-    assert!(total > 0.0, "the counted function was not found");
-    total / HOPS as f64
-}
-
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--case") {
-        return run(arguments.get(at + 1).expect("a name"));
-    }
-    let kept = std::fs::read_to_string(KEPT).unwrap_or_default();
-    let kept: HashMap<&str, f64> = kept
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .filter_map(|(name, count)| Some((name, count.trim().parse().ok()?)))
-        .collect();
-    let mut lines = String::new();
-    println!("{:<36} {:>12} {:>10}", "instructions of one span", "now", "since");
-    for case in CASES {
-        let now = count(case);
-        let since =
-            kept.get(case).map_or("new".into(), |before| format!("{:+.1} %", (now / before - 1.0) * 100.0));
-        println!("{case:<36} {now:>12.1} {since:>10}");
-        lines += &format!("{case}: {now:.1}\n");
-    }
-    if arguments.iter().any(|argument| argument == "--bless") {
-        std::fs::write(KEPT, lines).expect("a file");
-    }
+    callgrind::table("span", KEPT, &CASES.map(|case| (case, HOPS as u64)), run);
 }
