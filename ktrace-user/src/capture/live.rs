@@ -21,6 +21,10 @@ use super::ring::{ring_size, wake_shift};
 use super::{CounterReader, Counters, Event, PortSet, Refusals};
 use crate::process::{ServiceNames, Table};
 
+/// Of a ring, where nobody says otherwise: a host that sends as fast as it can fills it in some milliseconds, by when its reader was woken several
+/// times. It counts twice in the agent's resident set, as it is mapped twice so that no record is torn at its end.
+pub const RING_BYTES: usize = 16 << 20;
+
 /// What to watch.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
@@ -51,7 +55,7 @@ impl Default for LiveOptions {
             pid: None,
             netns: None,
             rings: 1,
-            ring_bytes: 64 << 20,
+            ring_bytes: RING_BYTES,
             client_end: true,
             broker_end: false,
             services: ServiceNames::default(),

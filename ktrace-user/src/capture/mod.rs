@@ -27,7 +27,7 @@ use std::sync::Arc;
 use crate::process::Process;
 
 pub use counters::{Count, CounterReader, Counters};
-pub use live::{CaptureError, Live, LiveOptions};
+pub use live::{CaptureError, Live, LiveOptions, RING_BYTES};
 pub use netns::NetnsError;
 pub use ports::{PortSet, PortsError};
 pub use refusals::Refusals;

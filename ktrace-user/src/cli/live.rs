@@ -30,7 +30,7 @@ pub fn watch(
     let shared = Arc::new(Shared::default());
     let limits = live.limits(&shared, sinks.len())?;
     let kept = Arc::default();
-    let rings = live.rings();
+    let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
     let workers: Result<Vec<_>, _> =
         (0..rings).map(|_| worker(pipeline, live.worker(pipeline), &shared, &sinks, &kept)).collect();
     let mut workers = workers?;
@@ -40,7 +40,7 @@ pub fn watch(
         pid: live.pid,
         netns: live.netns,
         rings,
-        ring_bytes: live.ring_size,
+        ring_bytes,
         client_end: live.side.have(Side::Client),
         broker_end: live.side.have(Side::Broker),
         services: live.service_name.into_iter().collect(),

@@ -9,7 +9,7 @@ use ktrace_common::MAX_RINGS;
 
 use super::lookout::Limits;
 use super::{Failure, Filter};
-use crate::capture::PortSet;
+use crate::capture::{PortSet, RING_BYTES};
 use crate::export::{OtlpOptions, Output};
 use crate::hop::sampling::Sampling;
 use crate::summary::Summary;
@@ -68,9 +68,9 @@ pub struct Live {
     /// Rings between kernel and agent, each read by a thread of its own: 1 to 32, a power of two [default: one for four cores]
     #[arg(long, value_name = "NUMBER", env = "KTRACE_RINGS", value_parser = rings)]
     pub rings: Option<usize>,
-    /// Memory of all rings together, in bytes or with K, M or G
-    #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", default_value = "64M", value_parser = bytes)]
-    pub ring_size: usize,
+    /// Memory of all rings together, in bytes or with K, M or G [default: 16M for each]
+    #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", value_parser = bytes)]
+    pub ring_size: Option<usize>,
     /// Memory that the agent may take, its rings and queues included, with K, M or G [default: what is held is bounded by 512M]
     #[arg(long, value_name = "SIZE", env = "KTRACE_MEMORY_LIMIT", value_parser = bytes)]
     pub memory_limit: Option<usize>,
@@ -132,7 +132,7 @@ impl Live {
         let Some(limit) = self.memory_limit else {
             return Ok(Limits { cpu: self.cpu_limit, resident: None });
         };
-        let ring_bytes = self.ring_size;
+        let ring_bytes = self.ring_bytes();
         let bytes = budget(limit, ring_bytes, sinks).map_err(|least| Failure::Usage {
             what: format!("--memory-limit is too small: {} MiB are needed", least.div_ceil(1 << 20)),
             advice: "give more, or make --ring-size smaller".to_owned(),
@@ -146,6 +146,12 @@ impl Live {
     pub fn rings(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         self.rings.unwrap_or_else(|| cores.div_ceil(4).next_power_of_two().min(8))
+    }
+
+    /// Of all rings together.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.ring_size.unwrap_or_else(|| self.rings().saturating_mul(RING_BYTES))
     }
 
     #[must_use]

@@ -1,0 +1,69 @@
+//! What the ring's size classes take for the packets of capture files, beside other sets of classes and an exact fit:
+//! `./dev bench classes FILE…`.
+//!
+//! A record of the ring has the class's bytes behind its own header and the kernel's, whatever was copied into them. The verifier wants
+//! its size to be a constant, so each class is a branch of the program more.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use ktrace_common::{CLASSES, SegmentHeader};
+use ktrace_user::capture::file::{CaptureFile, Connections};
+use ktrace_user::capture::{Event, PortSet};
+
+/// The kernel's own header of a record (`BPF_RINGBUF_HDR_SZ`), and ours.
+const HEADERS: usize = 8 + size_of::<SegmentHeader>();
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files: Vec<PathBuf> = std::env::args_os().skip(1).map(Into::into).collect();
+    println!(
+        "| capture | packets with data | mean bytes | exact | {} of today | steps of 1.5 | steps of 1.25 | 4 classes |",
+        CLASSES.len()
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    let mut all = Vec::new();
+    for file in files {
+        let sizes = sizes(&file)?;
+        row(&file.file_stem().unwrap_or_default().to_string_lossy(), &sizes);
+        all.extend(sizes);
+    }
+    row("all", &all);
+    Ok(())
+}
+
+fn sizes(file: &PathBuf) -> Result<Vec<usize>, Box<dyn std::error::Error>> {
+    let (mut sizes, mut connections) = (Vec::new(), Connections::new(PortSet::default()));
+    CaptureFile::open(file)?.run(&mut connections, &AtomicBool::new(false), |event| {
+        if let Event::Segment(segment) = event
+            && segment.len > 0
+        {
+            sizes.push(segment.len as usize);
+        }
+    })?;
+    Ok(sizes)
+}
+
+/// Bytes of the ring for one of payload.
+fn row(name: &str, sizes: &[usize]) {
+    let payload: usize = sizes.iter().sum();
+    let share = |taken: usize| format!("{:.3}", taken as f64 / payload.max(1) as f64);
+    let exact = share(sizes.iter().map(|size| (size + HEADERS).next_multiple_of(8)).sum());
+    let steps = |parts: usize| -> Vec<usize> {
+        CLASSES.iter().flat_map(|class| (0..parts).map(move |part| class + class * part / parts)).collect()
+    };
+    let shares = [CLASSES.to_vec(), steps(2), steps(4), vec![256, 2048, 16384, 65536]]
+        .map(|classes| share(sizes.iter().map(|size| taken(&classes, *size)).sum()));
+    let mean = payload / sizes.len().max(1);
+    println!("| {name} | {} | {mean} | {exact} | {} |", sizes.len(), shares.join(" | "));
+}
+
+/// What a packet takes: full pieces of the largest class, and the rest in the smallest that holds it.
+fn taken(classes: &[usize], mut size: usize) -> usize {
+    let largest = CLASSES[CLASSES.len() - 1];
+    let mut taken = 0;
+    while size > largest {
+        taken += largest + HEADERS;
+        size -= largest;
+    }
+    taken + classes.iter().find(|class| **class >= size).unwrap_or(&largest) + HEADERS
+}
