@@ -1,5 +1,7 @@
 //! Developer verbs, called by `./dev`, which has installed what they need.
 
+mod apt;
+mod arch;
 mod bench;
 mod bench_replay;
 mod demo;
@@ -18,6 +20,8 @@ enum Verb {
         #[arg(long = "for", value_enum)]
         purpose: setup::Purpose,
     },
+    /// Build the agent as it is released, also for another processor, and tell its path
+    Build(arch::Options),
     /// Show what ktrace does: a broker, clients in three languages, and the traces that join them
     Demo {
         /// Leave the broker running afterwards
@@ -41,10 +45,11 @@ enum Verb {
 fn main() -> Result<()> {
     match Verb::parse() {
         Verb::Setup { purpose } => setup::setup(purpose),
+        Verb::Build(options) => arch::build(&options),
         Verb::Demo { keep } => demo::demo(keep),
         Verb::Bench(what) => bench::bench(&what),
         Verb::BenchReplay => bench_replay::bench(),
         Verb::RecordGoldens { names } => goldens::record(&names),
-        Verb::Vm(options) => vm::vm(options),
+        Verb::Vm(options) => vm::vm(&options),
     }
 }

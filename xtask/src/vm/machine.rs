@@ -9,25 +9,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::arch::Arch;
+
 /// The init's last line, before the status of what it ran.
 const LAST_WORD: &str = "ktrace-vm: exit ";
 /// By when it has said it: emulated, everything takes about ten times as long.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Boots, shows what the machine says, and gives the exit status of what its init ran.
-pub(super) fn run(kernel: &Path, initramfs: &Path) -> Result<i32> {
-    let mut qemu = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
+pub(super) fn run(arch: Arch, kernel: &Path, initramfs: &Path) -> Result<i32> {
+    let (emulator, machine, console) = match arch {
+        Arch::X86_64 => ("qemu-system-x86_64", ["-M", "pc", "-cpu", "max"], "ttyS0"),
+        // A processor that servers have.
+        Arch::Arm64 => ("qemu-system-aarch64", ["-M", "virt", "-cpu", "neoverse-n1"], "ttyAMA0"),
+    };
+    let mut qemu = Command::new(emulator)
+        .args(machine)
+        .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G"])
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", "console=ttyS0 quiet loglevel=4 panic=-1"])
+        .args(["-append", &format!("console={console} quiet loglevel=4 panic=-1")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot start qemu-system-x86_64")?;
+        .with_context(|| format!("cannot start {emulator}"))?;
     let console = qemu.stdout.take().context("no console")?;
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {

@@ -6,24 +6,26 @@ mod machine;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use harness::need;
 use harness::scratch::Scratch;
+use harness::{cache, need};
 
 use initramfs::Archive;
 use kernels::Kernel;
 
-/// What every program in a machine is built for: the initramfs has no C library.
-const TARGET: &str = "x86_64-unknown-linux-musl";
+use crate::apt::Apt;
+use crate::arch::Arch;
 
 #[derive(Args)]
 pub struct Options {
     /// Kernels to boot; all of them if none is named
     #[arg(value_enum)]
     kernels: Vec<Kernel>,
+    /// The processor that is emulated
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    arch: Arch,
     /// Load the programs and send a little, rather than everything
     #[arg(long)]
     short: bool,
@@ -33,17 +35,19 @@ pub struct Options {
 }
 
 /// Runs the program on each kernel, one after the other; an error if it failed on any.
-pub fn vm(options: Options) -> Result<()> {
-    let kernels = if options.kernels.is_empty() { Kernel::ALL.to_vec() } else { options.kernels };
-    let init = build()?;
+pub fn vm(options: &Options) -> Result<()> {
+    let arch = options.arch;
+    let kernels = if options.kernels.is_empty() { Kernel::all(arch) } else { &options.kernels };
+    // The traffic test is also the machines' init.
+    let init = arch.build("ktrace-kernel-tests", "traffic")?;
     let mut failed = Vec::new();
-    for kernel in kernels {
-        let image = kernels::fetch(kernel)?;
+    for &kernel in kernels {
+        let image = kernels::fetch(kernel, arch)?;
         let scratch = Scratch::new()?;
         let initramfs = scratch.join("initramfs");
-        fs::write(&initramfs, archive(&init, &image, &options.run, options.short)?)?;
+        fs::write(&initramfs, archive(&init, &image, options)?)?;
         println!("== {}", image.release);
-        match machine::run(&image.vmlinuz, &initramfs) {
+        match machine::run(arch, &image.vmlinuz, &initramfs) {
             Ok(0) => println!("== {}: ok", image.release),
             Ok(status) => failed.push(format!("{}: exit status {status}", image.release)),
             Err(error) => failed.push(format!("{}: {error:#}", image.release)),
@@ -53,19 +57,8 @@ pub fn vm(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// The traffic test, which is also the machines' init.
-fn build() -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "-q", "--release", "--target", TARGET, "-p", "ktrace-kernel-tests"])
-        .status()?;
-    ensure!(status.success(), "the traffic test does not build");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join(TARGET).join("release/traffic"))
-}
-
 /// What the machine boots into: our init, the kernel's modules that it loads, the program, and a shell for tests that want one.
-fn archive(init: &Path, image: &kernels::Image, run: &[String], short: bool) -> Result<Vec<u8>> {
+fn archive(init: &Path, image: &kernels::Image, options: &Options) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
         archive.directory(directory);
@@ -75,28 +68,41 @@ fn archive(init: &Path, image: &kernels::Image, run: &[String], short: bool) -> 
         archive.file(&format!("modules/{index}-{name}"), module);
     }
     let mut command = vec!["/init".to_owned(), "traffic".into()];
-    if short {
+    if options.short {
         command.push("--short".into());
     }
-    if let Some((program, arguments)) = run.split_first() {
+    if let Some((program, arguments)) = options.run.split_first() {
         let bytes = fs::read(program).with_context(|| program.clone())?;
         // PT_INTERP names the dynamic loader, which is not there
-        if bytes.windows(7).any(|window| window == b"/lib64/") {
-            bail!("{program} is not static: build it for {TARGET}");
+        if bytes.windows(10).any(|window| window == b"/ld-linux-") {
+            bail!("{program} is not static: build it for {}", options.arch.target());
         }
         archive.program("program", &bytes);
         command = vec!["/program".into()];
         command.extend_from_slice(arguments);
     }
     archive.file("command", command.join("\0").as_bytes());
-    if let Some(busybox) = need::on_path("busybox") {
+    if let Some(busybox) = shell(options.arch, "busybox")? {
         archive.program("bin/busybox", &fs::read(busybox)?);
         for name in ["sh", "ip", "unshare", "sleep", "cat", "ls", "mount"] {
             archive.link(&format!("bin/{name}"), "busybox");
         }
     }
-    if let Some(bash) = need::on_path("bash-static") {
+    if let Some(bash) = shell(options.arch, "bash-static")? {
         archive.program("bin/bash", &fs::read(bash)?);
     }
     Ok(archive.finish())
+}
+
+/// A static program: this host's own, if it has it, or Debian's for another processor.
+fn shell(arch: Arch, name: &str) -> Result<Option<PathBuf>> {
+    if arch == Arch::X86_64 {
+        return Ok(need::on_path(name));
+    }
+    let packages = ["busybox-static", "bash-static"];
+    let root = cache::tool(&format!("shells-{}", arch.debian()), &packages, |dir| {
+        let apt = Apt::new("bookworm", arch)?;
+        packages.iter().try_for_each(|package| apt.unpack(package, dir))
+    })?;
+    Ok(Some(root.join("bin").join(name)))
 }
