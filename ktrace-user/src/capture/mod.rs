@@ -20,6 +20,7 @@ mod refusals;
 mod resolver;
 mod ring;
 mod sleeper;
+mod slice;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

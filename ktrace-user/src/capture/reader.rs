@@ -17,6 +17,7 @@ use super::owners::Owned;
 use super::resolver::Resolver;
 use super::ring::{Record, decode};
 use super::sleeper::Sleeper;
+use super::slice;
 use super::{ConnectionId, Event, Refusals, Segment};
 use crate::process::Table;
 
@@ -95,6 +96,9 @@ impl Reader {
 
     /// Until `stop` is set.
     pub(super) fn watch(&mut self, stop: &AtomicBool, sink: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
+        if let Err(error) = slice::shorten() {
+            tracing::debug!(%error, "the scheduler gives no shorter turns");
+        }
         self.shared.resolver.first(FIRST_SEARCH);
         let mut sleep_ms = SHORTEST_SLEEP_MS;
         let mut upkeep = Instant::now();
