@@ -30,10 +30,13 @@ impl Client {
 }
 
 /// Old records go, so that all stays in memory: all of a topic but this much.
-const KEPT: u64 = 2 << 30;
+const KEPT: u64 = 13 << 29;
 
-/// What is to be read stays, and so does the file that kcat reads.
-const READ_AT_MOST: u64 = 1_500_000_000;
+/// What is to be read stays: as much as a consumer reads in some seconds.
+const READ_AT_MOST: u64 = 6_000_000_000;
+
+/// And so does the file that kcat reads.
+const LINES_AT_MOST: u64 = 1_500_000_000;
 
 /// Runs of the Java producer before anything is measured, at most.
 const WARM_UPS: usize = 6;
@@ -98,7 +101,7 @@ impl Load {
         write_lines(&load.lines, record, first)?;
         for _ in 0..2 {
             let rate = load.run(Client::Kcat)?;
-            load.counts[2] = enough(rate).min(READ_AT_MOST / size);
+            load.counts[2] = enough(rate).min(LINES_AT_MOST / size);
             write_lines(&load.lines, record, load.counts[2])?;
         }
 

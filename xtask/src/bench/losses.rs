@@ -9,6 +9,10 @@ use serde_json::Value;
 pub struct Losses(BTreeMap<String, u64>);
 
 impl Losses {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds what a summary tells.
     pub fn add(&mut self, summary: &Value) {
         for what in ["lost", "malformed"] {

@@ -1,4 +1,5 @@
-//! An hour of a producer and a consumer at a steady rate: the agent's memory minute by minute, and what it lost.
+//! An hour of a producer and a consumer at a steady rate: the agent's memory minute by minute, and what it lost. An error where it grows or
+//! loses anything.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -13,6 +14,9 @@ use super::clients::java;
 use super::host;
 use super::load::broker;
 use super::losses::Losses;
+
+/// And a tenth: what is held varies with what is on its way.
+const GROWTH_MB: f64 = 2.0;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -68,14 +72,14 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
     lost.add(&summary);
     // the first tenth fills its tables
     let settled = memory.len().div_ceil(10).min(memory.len() - 1);
+    let (before, end) = (memory[settled], memory[memory.len() - 1]);
     println!(
-        "\n{} records, {:.1} GB; its own memory {:.1} MB after minute {}, {:.1} MB at the end; lost: {}",
+        "\n{} records, {:.1} GB; its own memory {before:.1} MB after minute {}, {end:.1} MB at the end; lost: {lost}",
         summary["records"],
         summary["bytes"].as_f64().unwrap_or_default() / 1e9,
-        memory[settled],
         settled + 1,
-        memory[memory.len() - 1],
-        lost,
     );
+    ensure!(lost.is_empty(), "lost: {lost}");
+    ensure!(end < before * 1.1 + GROWTH_MB, "its memory has grown");
     Ok(())
 }
