@@ -261,7 +261,7 @@ impl Connection {
         // What a segment acknowledges was there before it.
         match direction {
             Direction::ToBroker => {
-                closed.client |= fin;
+                closed.client = fin || (closed.client && !syn);
                 if let Some(ack) = ack {
                     let (stream, framer) = &mut *responses;
                     let mut half = Responses::new(exchanges, scratch, sink);
@@ -277,7 +277,7 @@ impl Connection {
                 self.give_up_search(limits);
             }
             Direction::ToClient => {
-                closed.broker |= fin;
+                closed.broker = fin || (closed.broker && !syn);
                 if let Some(ack) = ack {
                     let (stream, framer) = &mut *requests;
                     let mut half = Requests { exchanges, scratch, sink };

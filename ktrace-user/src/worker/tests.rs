@@ -98,6 +98,14 @@ impl Watched {
     }
 
     fn segment(&mut self, ends: Ends, direction: Direction, seq: u32, ack: u32, payload: &[u8]) {
+        self.pass(ends, direction, (seq, ack), payload, false);
+    }
+
+    fn reset(&mut self, ends: Ends, direction: Direction, seq: u32, ack: u32) {
+        self.pass(ends, direction, (seq, ack), &[], true);
+    }
+
+    fn pass(&mut self, ends: Ends, direction: Direction, (seq, ack): (u32, u32), payload: &[u8], rst: bool) {
         self.now_ns += 1000;
         self.worker.event(Event::Segment(Segment {
             connection: ConnectionId(self.socket.0),
@@ -108,7 +116,7 @@ impl Watched {
             ack: Some(ack),
             syn: false,
             fin: false,
-            rst: false,
+            rst,
             time_ns: self.now_ns,
             payload,
             len: payload.len() as u32,
@@ -249,6 +257,24 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
     watched.worker.event(Event::Tick { time_ns: watched.now_ns });
     assert_eq!(watched.hops().len(), 2);
     assert_eq!(watched.worker.finish().lost["gap_bytes"], 500);
+}
+
+/// Killed while answers were on their way: what came behind a lost one is read by nobody.
+#[test]
+fn a_hole_before_a_reset_is_no_loss() {
+    for (reset, lost, unread) in [(true, None, 507), (false, Some(&500), 0)] {
+        let mut watched = Watched::new(Sampling::default());
+        open(&mut watched, ends(4000));
+        watched.exchange(ends(4000), (100, 200), 42);
+        let (client, broker) =
+            (100 + produce(5, "orders", &[]).len() as u32, 200 + produced(5, "orders", 42).len() as u32);
+        watched.segment(ends(4000), Direction::ToClient, broker + 500, client, b"\0\0\0\x10abc");
+        if reset {
+            watched.reset(ends(4000), Direction::ToBroker, client, broker);
+        }
+        let totals = watched.worker.finish();
+        assert_eq!((totals.lost.get("gap_bytes"), totals.unread_bytes), (lost, unread));
+    }
 }
 
 #[test]
