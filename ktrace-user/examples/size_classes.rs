@@ -4,7 +4,7 @@
 //! A record of the ring has the class's bytes behind its own header and the kernel's, whatever was copied into them. The verifier wants
 //! its size to be a constant, so each class is a branch of the program more.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use ktrace_common::{CLASSES, SegmentHeader};
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn sizes(file: &PathBuf) -> Result<Vec<usize>, Box<dyn std::error::Error>> {
+fn sizes(file: &Path) -> Result<Vec<usize>, Box<dyn std::error::Error>> {
     let (mut sizes, mut connections) = (Vec::new(), Connections::new(PortSet::default()));
     CaptureFile::open(file)?.run(&mut connections, &AtomicBool::new(false), |event| {
         if let Event::Segment(segment) = event

@@ -319,6 +319,14 @@ impl Connection {
 
     /// Nothing more will come: what is held is read as far as it goes, and what waits for a response is counted.
     pub fn finish(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
+        // What an end that has closed never acknowledged never came to it, and is not read here either.
+        let Self { requests, responses, closed, .. } = self;
+        for (nobody_reads, stream) in [(closed.broker, &mut requests.0), (closed.client, &mut responses.0)] {
+            if nobody_reads {
+                let unread = &mut scratch.counters.unread_bytes;
+                *unread = unread.saturating_add(stream.abandon());
+            }
+        }
         self.give_up_holes(scratch, sink);
         self.exchanges.drop_unproven(&mut scratch.counters);
         if !self.is_given_up() {
@@ -340,25 +348,21 @@ impl Connection {
             .any(|stream| stream.held_since().is_some_and(|since| since < time_ns))
     }
 
-    /// One end has reset the connection: neither reads anything more.
-    pub fn reset(&mut self) {
-        self.closed = Closed { client: true, broker: true };
+    /// Who sends in this direction has reset the connection, and acknowledged what it had: it reads nothing more.
+    pub fn reset(&mut self, direction: Direction) {
+        match direction {
+            Direction::ToBroker => self.closed.client = true,
+            Direction::ToClient => self.closed.broker = true,
+        }
     }
 
-    /// Waits no longer for what is missing: it becomes a gap, and what is held behind it is read. What an end that has closed
-    /// never acknowledged never came to it, and is not read here either.
+    /// Waits no longer for what is missing: it becomes a gap, and what is held behind it is read.
     pub fn give_up_holes(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         if self.is_given_up() {
             return;
         }
-        let Self { requests, responses, exchanges, closed } = self;
+        let Self { requests, responses, exchanges, .. } = self;
         let limits = scratch.limits;
-        for (nobody_reads, stream) in [(closed.broker, &mut requests.0), (closed.client, &mut responses.0)] {
-            if nobody_reads {
-                let unread = &mut scratch.counters.unread_bytes;
-                *unread = unread.saturating_add(stream.abandon());
-            }
-        }
         {
             let mut half = Requests { exchanges, scratch, sink };
             let (stream, framer) = requests;

@@ -128,11 +128,12 @@ impl Stream {
         false
     }
 
-    /// The other side has everything before `ack`: holes before it will never be filled.
+    /// The other side has everything before `ack`: holes before it will never be filled. A single number with nothing behind
+    /// it is taken for that of a FIN which was not seen, until something comes behind it.
     pub fn acknowledged(&mut self, ack: u32, mut give: impl FnMut(Piece<'_>)) {
         while let Some(next) = self.next {
             let ahead = distance(ack, next);
-            if ahead <= 0 || ahead > MAX_WINDOW {
+            if ahead <= 0 || ahead > MAX_WINDOW || (ahead == 1 && self.held.is_empty()) {
                 return;
             }
             let until = match self.held.front() {
@@ -309,6 +310,19 @@ mod tests {
         stream.push(Run { fin: true, ..run(100, b"ab") }, 1 << 20, |piece| got.take(piece));
         stream.acknowledged(103, |piece| got.take(piece));
         assert_eq!(text(&got), "ab");
+    }
+
+    /// As it passes at a server's end in the place of the handshake's last ACK, where there is no socket yet.
+    #[test]
+    fn a_fin_that_was_not_seen_is_no_gap() {
+        let (mut stream, mut got) = (Stream::default(), Got::default());
+        stream.push(run(1000, b"0123"), 1 << 20, |piece| got.take(piece));
+        stream.acknowledged(1005, |piece| got.take(piece));
+        assert_eq!((text(&got), &got.1[..]), ("0123", &[][..]));
+        // It was none: there is more.
+        stream.push(run(1005, b"56"), 1 << 20, |piece| got.take(piece));
+        stream.acknowledged(1007, |piece| got.take(piece));
+        assert_eq!((text(&got), &got.1[..]), ("0123_56", &[1][..]));
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Export {
             }
         });
         if !finished {
-            counters.fail(self.open.saturating_add(queued.len()));
+            counters.fail(self.open.saturating_add(queued.end()));
         }
         let _ = self.exporter.shutdown();
         match counters.failed() {

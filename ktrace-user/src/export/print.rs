@@ -104,7 +104,7 @@ fn ended(
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Err(ExportError::Closed);
     }
-    counters.fail(unwritten + queued.len());
+    counters.fail(unwritten + queued.end());
     Err(ExportError::Write(error))
 }
 

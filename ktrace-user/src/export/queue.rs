@@ -227,16 +227,21 @@ impl Receiver {
         }
     }
 
-    /// Hops that nobody has taken.
-    pub fn len(&self) -> usize {
-        self.queue.state().hops.len()
+    /// The sink ends: nothing more comes in. Returns how many hops nobody has taken.
+    pub fn end(&self) -> usize {
+        let left = {
+            let mut state = self.queue.state();
+            state.ended = true;
+            state.hops.len()
+        };
+        self.queue.room.notify_all();
+        left
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.queue.state().ended = true;
-        self.queue.room.notify_all();
+        self.end();
     }
 }
 
@@ -283,7 +288,7 @@ mod tests {
         sender.send(samples::sent());
         receiver.begin(1);
         (0..2).for_each(|_| sender.send(samples::sent()));
-        assert_eq!((hops.len(), receiver.len()), (2, 1));
+        assert_eq!((hops.len(), receiver.end()), (2, 1));
         assert_eq!(counters.lost(), [("export_queue_full", 2), ("export_failed", 0)]);
     }
 
@@ -306,5 +311,15 @@ mod tests {
         drop(receiver);
         producer.join().unwrap();
         assert_eq!(counters.waiting(), 1);
+    }
+
+    #[test]
+    fn nothing_comes_in_behind_the_end() {
+        let (sender, receiver, counters) = queue("test", 8, WhenFull::Drop);
+        sender.send(samples::sent());
+        assert_eq!(receiver.end(), 1);
+        // Else nobody would count it: the sink has just counted what was there.
+        sender.send(samples::sent());
+        assert_eq!((receiver.end(), counters.waiting()), (1, 1));
     }
 }

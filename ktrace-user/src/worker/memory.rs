@@ -21,8 +21,9 @@ const LEAST_BYTES: usize = 8 << 20;
 /// The program itself, its threads, and buffers for decompression.
 const BASE_BYTES: usize = 24 << 20;
 
-/// Hops that a sink's queue holds, and what a hop weighs with all that it owns. The queue has two buffers, which grow by doubling.
-const QUEUED_BYTES: usize = (16 << 10) * 4 * size_of::<Hop>();
+/// Hops that a sink's queue holds, and what a hop weighs with what it owns of its own: a `tracestate` is the most of it. The queue has two buffers,
+/// which grow by doubling.
+const QUEUED_BYTES: usize = (16 << 10) * (4 * size_of::<Hop>() + 512);
 
 /// What a connection weighs that holds nothing, with its place in the table.
 pub(super) const CONNECTION_BYTES: usize = 2048;

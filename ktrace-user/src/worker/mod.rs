@@ -151,6 +151,8 @@ struct Connection {
     closed: bool,
     /// By an RST, unless data has followed.
     reset: bool,
+    /// Of it, the direction in which it passed, if it told what its sender had.
+    refused: Option<kafka::Direction>,
     /// Who has sent a FIN: (client, broker).
     fin: (bool, bool),
 }
@@ -319,6 +321,7 @@ impl Worker {
             last_ns: self.swept_ns,
             closed: false,
             reset: false,
+            refused: None,
             fin: (false, false),
         };
         self.connections.insert(id, connection);
@@ -378,6 +381,11 @@ impl Worker {
         connection.closed |= connection.fin == (true, true);
         // Data after a reset says that the reset was none: TCP checks it after it was seen here.
         connection.reset = segment.rst || (connection.reset && segment.len == 0);
+        if segment.rst && segment.ack.is_some() {
+            connection.refused = Some(direction);
+        } else if segment.len > 0 {
+            connection.refused = None;
+        }
         if self.told.has_news() {
             self.told.release(Some(segment.time_ns));
         }
@@ -523,8 +531,8 @@ impl Worker {
         if let Some(mut connection) = self.connections.remove(&id) {
             self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-            if connection.reset {
-                connection.kafka.reset();
+            if let Some(direction) = connection.refused {
+                connection.kafka.reset(direction);
             }
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.turn(None);

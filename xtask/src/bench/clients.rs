@@ -104,7 +104,8 @@ fn consumed(said: &str) -> Result<f64> {
     let rate = || {
         let &(end, all) = lines.last()?;
         let &(middle, half) = lines.iter().find(|(_, count)| *count >= all / 2.0)?;
-        let seconds = end - middle;
+        // of two days, where midnight is between
+        let seconds = (end - middle).rem_euclid(86_400.0);
         (seconds > 0.0).then_some((all - half) / seconds)
     };
     rate().with_context(|| format!("ConsumerPerformance said:\n{said}"))
