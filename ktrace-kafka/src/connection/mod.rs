@@ -265,7 +265,8 @@ impl Connection {
                 if let Some(ack) = ack {
                     let (stream, framer) = &mut *responses;
                     let mut half = Responses::new(exchanges, scratch, sink);
-                    stream.acknowledged(ack, |piece| half.piece(framer, piece, limits.frame_bytes));
+                    let between = framer.as_ref().is_none_or(Framer::is_between);
+                    stream.acknowledged(ack, between, |piece| half.piece(framer, piece, limits.frame_bytes));
                 }
                 let (stream, framer) = requests;
                 framer.get_or_insert_with(|| Framer::new(syn));
@@ -281,7 +282,8 @@ impl Connection {
                 if let Some(ack) = ack {
                     let (stream, framer) = &mut *requests;
                     let mut half = Requests { exchanges, scratch, sink };
-                    stream.acknowledged(ack, |piece| half.piece(framer, piece, limits.frame_bytes));
+                    let between = framer.as_ref().is_none_or(Framer::is_between);
+                    stream.acknowledged(ack, between, |piece| half.piece(framer, piece, limits.frame_bytes));
                 }
                 let (stream, framer) = responses;
                 framer.get_or_insert_with(|| Framer::new(syn));

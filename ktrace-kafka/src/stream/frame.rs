@@ -110,6 +110,12 @@ impl Framer {
         self.state == State::Searching
     }
 
+    /// Whether no frame is at hand.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.state == State::Between && self.buffer.is_empty()
+    }
+
     /// Bytes looked at in vain by the present search, and by those before it that have found nothing that was confirmed.
     #[must_use]
     pub fn searched(&self) -> u64 {

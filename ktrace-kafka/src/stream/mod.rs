@@ -128,12 +128,15 @@ impl Stream {
         false
     }
 
-    /// The other side has everything before `ack`: holes before it will never be filled. A single number with nothing behind
-    /// it is taken for that of a FIN which was not seen, until something comes behind it.
-    pub fn acknowledged(&mut self, ack: u32, mut give: impl FnMut(Piece<'_>)) {
+    /// The other side has everything before `ack`: holes before it will never be filled. Where the stream may have ended, a
+    /// single number with nothing behind it is taken for that of a FIN which was not seen, until something comes behind it.
+    pub fn acknowledged(&mut self, ack: u32, may_have_ended: bool, mut give: impl FnMut(Piece<'_>)) {
+        if may_have_ended && self.held.is_empty() && self.next.is_some_and(|next| distance(ack, next) == 1) {
+            return;
+        }
         while let Some(next) = self.next {
             let ahead = distance(ack, next);
-            if ahead <= 0 || ahead > MAX_WINDOW || (ahead == 1 && self.held.is_empty()) {
+            if ahead <= 0 || ahead > MAX_WINDOW {
                 return;
             }
             let until = match self.held.front() {
@@ -293,11 +296,11 @@ mod tests {
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(run(10, b"abc"), 1 << 20, |piece| got.take(piece));
         stream.push(run(16, b"ghi"), 1 << 20, |piece| got.take(piece));
-        stream.acknowledged(13, |piece| got.take(piece));
+        stream.acknowledged(13, true, |piece| got.take(piece));
         assert_eq!(text(&got), "abc");
-        stream.acknowledged(19, |piece| got.take(piece));
+        stream.acknowledged(19, true, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("abc_ghi", &[3][..]));
-        stream.acknowledged(25, |piece| got.take(piece));
+        stream.acknowledged(25, true, |piece| got.take(piece));
         stream.push(run(25, b"p"), 1 << 20, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("abc_ghi_p", &[3, 6][..]));
     }
@@ -306,9 +309,9 @@ mod tests {
     fn syn_and_fin_take_a_number_each_and_are_no_gap() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(Run { syn: true, ..run(99, b"") }, 1 << 20, |piece| got.take(piece));
-        stream.acknowledged(100, |piece| got.take(piece));
+        stream.acknowledged(100, true, |piece| got.take(piece));
         stream.push(Run { fin: true, ..run(100, b"ab") }, 1 << 20, |piece| got.take(piece));
-        stream.acknowledged(103, |piece| got.take(piece));
+        stream.acknowledged(103, true, |piece| got.take(piece));
         assert_eq!(text(&got), "ab");
     }
 
@@ -317,11 +320,11 @@ mod tests {
     fn a_fin_that_was_not_seen_is_no_gap() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(run(1000, b"0123"), 1 << 20, |piece| got.take(piece));
-        stream.acknowledged(1005, |piece| got.take(piece));
+        stream.acknowledged(1005, true, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("0123", &[][..]));
         // It was none: there is more.
         stream.push(run(1005, b"56"), 1 << 20, |piece| got.take(piece));
-        stream.acknowledged(1007, |piece| got.take(piece));
+        stream.acknowledged(1007, true, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("0123_56", &[1][..]));
     }
 
@@ -403,7 +406,7 @@ mod tests {
         assert_eq!(stream.held_bytes(), 0);
         stream.push(run(6, b"gh"), usize::MAX, |piece| got.take(piece));
         stream.push(run(2, b"cd"), usize::MAX, |piece| got.take(piece));
-        stream.acknowledged(8, |piece| got.take(piece));
+        stream.acknowledged(8, true, |piece| got.take(piece));
         assert_eq!((text(&got), &got.1[..]), ("abcd_gh", &[2][..]));
     }
 
