@@ -65,7 +65,7 @@ impl Way {
     }
 
     fn acknowledged(&mut self, ack: u32) {
-        self.stream.acknowledged(ack, Self::take(&mut self.bytes, &mut self.gaps));
+        self.stream.acknowledged(ack, true, Self::take(&mut self.bytes, &mut self.gaps));
     }
 }
 
