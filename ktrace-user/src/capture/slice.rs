@@ -1,5 +1,5 @@
 //! How long a thread means to run at once. Who runs shortly is let run soon: of a ring of 4 MiB on two cores that were both in use, a sixth
-//! was lost of what was lost without it.
+//! to a third was lost of what was lost without it.
 //!
 //! The scheduler takes it from Linux 6.12 on (`sched_runtime` of an ordinary task: `kernel/sched/syscalls.c`, `include/uapi/linux/sched/types.h`);
 //! before, it is ignored. It gives the thread no more of the processor than others have.
