@@ -15,8 +15,9 @@ pub use port::{PORT_WORDS, port_slot};
 pub use ring::{MAX_RINGS, RING_TEMPLATE_BYTES, ring_of};
 
 /// Payload bytes of the size classes that a piece of a packet is copied in. The piece reserves the smallest class that holds it, so it never
-/// takes more than twice its size from the ring (and 64 bytes at least); longer packets go as several pieces of the largest class. Of captured
-/// traffic they take 4.4 % more of the ring than the payload has, with the headers; 41 classes would take 3.8 % (`./dev bench classes`).
+/// takes more than twice its size from the ring (and 64 bytes at least); longer packets go as several pieces of the largest class. Of
+/// Kafka traffic in bulk and in single messages they take 4.4 % more of the ring than the payload has, with the headers; 41 classes would take
+/// 3.8 % (`./dev bench classes`, figures in `docs/performance.md`).
 pub const CLASSES: [usize; 11] = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
 
 /// Pieces of the largest class that one packet may fill before its last piece. Linux caps a packet (GSO, big TCP) at 8 × 65535 bytes

@@ -92,8 +92,8 @@ fn a_request_that_was_missed_is_remembered_until_a_later_one_is_answered() {
     assert_eq!(refused(&scratch, Malformed::ResponseOrder), 0);
 }
 
-#[test]
-fn a_fetch_whose_response_was_lost_is_counted() {
+/// A consumer that gets three messages twice, and how it goes on, each a segment.
+fn two_fetches(then: Said) -> Vec<Part> {
     let [hello, helloed] = hello();
     let said = [
         hello,
@@ -102,10 +102,15 @@ fn a_fetch_whose_response_was_lost_is_counted() {
         broker(fetched(11, 1, batch(&three(7), Compression::None), &[])),
         client(fetch(11, 2, 10, 0)),
         broker(fetched(11, 2, batch(&three(10), Compression::None), &[])),
-        // Nothing is lost with the last: the consumer goes.
-        client(fetch(11, 3, 13, 0)),
+        then,
     ];
-    let mut parts = segments(&said, 5, |len| len);
+    segments(&said, 5, |len| len)
+}
+
+#[test]
+fn a_fetch_whose_response_was_lost_is_counted() {
+    // Nothing is lost with the last: the consumer goes.
+    let mut parts = two_fetches(client(fetch(11, 3, 13, 0)));
     parts.remove(5);
     let (lines, scratch) = heard(&parts);
     assert_eq!((lines.len(), lost(&scratch, Lost::Unanswered)), (3, 1));
@@ -115,17 +120,7 @@ fn a_fetch_whose_response_was_lost_is_counted() {
 /// it nor what came behind it.
 #[test]
 fn what_comes_to_a_client_that_has_closed_is_not_lost() {
-    let [hello, helloed] = hello();
-    let said = [
-        hello,
-        helloed,
-        client(fetch(11, 1, 7, 0)),
-        broker(fetched(11, 1, batch(&three(7), Compression::None), &[])),
-        client(fetch(11, 2, 10, 0)),
-        broker(fetched(11, 2, batch(&three(10), Compression::None), &[])),
-        broker(b"whatever".to_vec()),
-    ];
-    let parts = segments(&said, 5, |len| len);
+    let parts = two_fetches(broker(b"whatever".to_vec()));
     let (whole, _) = heard(&parts);
     assert_eq!(parts[7].direction, Direction::ToClient);
     for (closes, unread) in [(true, parts[7].bytes.len() as u64 + 8), (false, 0)] {

@@ -31,7 +31,7 @@ pub(super) fn shorten() -> io::Result<()> {
     if attributes.policy != libc::SCHED_OTHER as u32 {
         return Ok(());
     }
-    let attributes = Attributes { flags: 0, runtime: SLICE_NS, ..attributes };
+    let attributes = Attributes { runtime: SLICE_NS, ..attributes };
     // SAFETY: a valid structure of the size that it says; 0 is this thread.
     match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
         0 => Ok(()),

@@ -1,7 +1,5 @@
 //! One span a line, made for `jq`. Field names, their order and their types are stable.
 
-use ktrace_kafka::context::{SpanId, TraceId};
-
 use super::format::Format;
 use super::{Kind, Link, Resource, Span, Status, Value};
 
@@ -24,12 +22,12 @@ impl Format for Json {
 
 fn line(out: &mut Vec<u8>, span: &Span<'_>) {
     put(out, r#"{"trace_id":"#);
-    trace_id(out, span.trace_id);
+    id(out, &span.trace_id.to_bytes());
     put(out, r#","span_id":"#);
-    span_id(out, span.span_id);
+    id(out, &span.span_id.to_bytes());
     put(out, r#","parent_span_id":"#);
     match span.parent {
-        Some(id) => span_id(out, id),
+        Some(parent) => id(out, &parent.to_bytes()),
         None => put(out, "null"),
     }
     put(out, r#","links":["#);
@@ -69,9 +67,9 @@ fn line(out: &mut Vec<u8>, span: &Span<'_>) {
 
 fn linked(out: &mut Vec<u8>, link: &Link<'_>) {
     put(out, r#"{"trace_id":"#);
-    trace_id(out, link.trace_id);
+    id(out, &link.trace_id.to_bytes());
     put(out, r#","span_id":"#);
-    span_id(out, link.span_id);
+    id(out, &link.span_id.to_bytes());
     put(out, r#","attributes":{"#);
     if let Some((name, value)) = &link.attribute {
         put(out, "\"");
@@ -156,16 +154,8 @@ fn serialized(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     let _ = serde_json::to_writer(out, value);
 }
 
-fn trace_id(out: &mut Vec<u8>, id: TraceId) {
-    let bytes = id.to_bytes();
-    let (fours, _) = bytes.as_chunks::<4>();
-    put(out, "\"");
-    fours.iter().for_each(|four| out.extend_from_slice(&hex(*four)));
-    put(out, "\"");
-}
-
-fn span_id(out: &mut Vec<u8>, id: SpanId) {
-    let bytes = id.to_bytes();
+/// An id in quotation marks, its bytes a multiple of four.
+fn id(out: &mut Vec<u8>, bytes: &[u8]) {
     let (fours, _) = bytes.as_chunks::<4>();
     put(out, "\"");
     fours.iter().for_each(|four| out.extend_from_slice(&hex(*four)));
@@ -185,6 +175,8 @@ fn hex(bytes: [u8; 4]) -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
+    use ktrace_kafka::context::SpanId;
+
     use super::super::samples;
     use super::*;
 
@@ -208,10 +200,9 @@ mod tests {
             [0xff; 8],
             [0, 9, 0x0a, 0xa0, 0x90, 0x99, 0xaa, 0],
         ] {
-            let id = SpanId::new(bytes).unwrap();
             let mut out = Vec::new();
-            span_id(&mut out, id);
-            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{id}\""));
+            id(&mut out, &bytes);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{}\"", SpanId::new(bytes).unwrap()));
         }
     }
 
