@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use callgrind::counted;
 use ktrace_user::export::{Output, Resource, Value};
+use ktrace_user::hop::groups::Reader;
 use ktrace_user::hop::sampling::Sampling;
 use ktrace_user::hop::topics::Topics;
 use ktrace_user::hop::{Context, Hop, Hops, Kind, Parties, Passage, Topic, identity};
@@ -31,7 +32,7 @@ fn parties() -> Arc<Parties> {
     ];
     Arc::new(Parties {
         client_id: Some("billing-1".into()),
-        group: Some("billing".into()),
+        reader: Reader::Group("billing".into()),
         cluster_id: Some("a3RyYWNlLXRlc3RzLTAwMQ".into()),
         broker_address: "10.0.0.7".into(),
         broker_port: 9092,
@@ -50,7 +51,7 @@ fn hops(sent: bool) -> Vec<Hop> {
         let kind = if sent {
             Kind::Produced { acks: -1 }
         } else {
-            Kind::Delivered { lag: Some(HOPS - offset), delivery }
+            Kind::Delivered { lag: Some(HOPS - offset), delivery, times: Some(1), is_behind: false }
         };
         let context = Context {
             format: "traceparent",

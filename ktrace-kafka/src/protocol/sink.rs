@@ -45,6 +45,8 @@ pub enum Operation<'a> {
         acks: i16,
     },
     Fetch {
+        /// Where the consumer asked to go on; −1 if unknown.
+        fetch_offset: i64,
         /// The partition's high watermark: the offset after the last message that every replica has; −1 if unknown.
         high_watermark: i64,
         /// Whether the consumer reads only committed messages.

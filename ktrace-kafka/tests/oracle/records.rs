@@ -253,7 +253,7 @@ pub fn fetch(g: &mut Random) -> Case {
             let partition = Partition {
                 topic: shown_topic,
                 index: asked.partition,
-                operation: Operation::Fetch { high_watermark, read_committed },
+                operation: Operation::Fetch { fetch_offset: asked.fetch_offset, high_watermark, read_committed },
                 error,
             };
             for told in &log.told {

@@ -73,6 +73,7 @@ impl Patterns {
 mod tests {
     use super::*;
     use crate::export::{Resource, Value};
+    use crate::hop::groups::Reader;
     use crate::hop::topics::Topics;
     use crate::hop::{Parties, Topic, samples};
 
@@ -80,7 +81,7 @@ mod tests {
         let hop = if group.is_some() { samples::delivered() } else { samples::sent() };
         let service = Value::from(service.to_owned());
         let parties = Parties {
-            group: group.map(Into::into),
+            reader: group.map_or(Reader::Unknown, |group| Reader::Group(group.into())),
             resource: Arc::new(Resource::new(vec![("service.name".into(), service)])),
             ..(*hop.parties).clone()
         };

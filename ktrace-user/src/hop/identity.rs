@@ -8,6 +8,10 @@
 //! | `send` span id | XXH3-64 | `send`, the derived trace id (16), the topic's name |
 //! | `poll` span id | XXH3-64 | `poll`, the derived trace id (16), the fetch's correlation id (4), the response's TCP sequence number (4), length of the topic's name (4), the name, the client id |
 //!
+//! | place of a commit | XXH3-64 | `comm`, partition (4), committed offset (8), the request's correlation id (4) and TCP sequence number (4), the group |
+//! | `commit` span id | XXH3-64 | `comm`, the place (8), the topic's name |
+//! | trace id of a commit whose last message is not known | XXH3-128 | `comm`, the place (8) |
+//!
 //! Producer and consumer both know what the trace id is made of: the producer's host from the request and from the
 //! response's base offset and append time, the consumer's host from the fetched batch. Neither the topic, nor the codec,
 //! nor the protocol's version is part of it. `docs/semantics.md` has test vectors.
@@ -123,6 +127,37 @@ pub fn poll_span_id(derived: TraceId, topic: &str, client_id: Option<&str>, deli
     let head = joined!(32: *b"poll", derived.to_bytes(), delivery.correlation_id.to_be_bytes(), delivery.response_seq.to_be_bytes(), length(Some(topic.len())));
     let client_id = client_id.unwrap_or_default().as_bytes();
     span_id(hash(head, topic.as_bytes(), client_id, xxh3_64, Xxh3Default::digest))
+}
+
+/// Which commit of a group's offset this is.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitPlace<'a> {
+    pub group: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    pub correlation_id: i32,
+    /// TCP sequence number of the request's first byte.
+    pub request_seq: u32,
+}
+
+/// What the ids of a commit's span are made of, beside its topic.
+#[must_use]
+pub fn commit_hash(place: CommitPlace<'_>) -> u64 {
+    let head = joined!(24: *b"comm", place.partition.to_be_bytes(), place.offset.to_be_bytes(), place.correlation_id.to_be_bytes(), place.request_seq.to_be_bytes());
+    hash(head, place.group.as_bytes(), &[], xxh3_64, Xxh3Default::digest)
+}
+
+/// The trace of a commit whose messages are not known.
+#[must_use]
+pub fn commit_trace_id(place: CommitPlace<'_>) -> TraceId {
+    trace_id(xxh3_128(&joined!(12: *b"comm", commit_hash(place).to_be_bytes())))
+}
+
+/// The id of the span that shows a commit.
+#[must_use]
+pub fn commit_span_id(place: u64, topic: &str) -> SpanId {
+    let head = joined!(12: *b"comm", place.to_be_bytes());
+    span_id(hash(head, topic.as_bytes(), &[], xxh3_64, Xxh3Default::digest))
 }
 
 /// A hash of all zeros is no id; its neighbour is as good.

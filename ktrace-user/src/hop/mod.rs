@@ -4,7 +4,8 @@
 //!  record ─▶ Hop ─▶ (waits for its topic's name) ─▶ Hops, a sink's queue ─▶ Span
 //!             │
 //!             ├ identity   trace and span ids that any agent would give it
-//!             ├ groups     which group its consumer is a member of
+//!             ├ groups     which member of which group its consumer is
+//!             ├ progress   how often it was delivered, and what a commit covers
 //!             └ topics     names of topic ids
 //! ```
 #![cfg_attr(
@@ -22,6 +23,7 @@ pub mod groups;
 mod hops;
 pub mod identity;
 pub mod numbered;
+pub mod progress;
 pub mod sampling;
 mod show;
 pub mod topics;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
+use groups::Reader;
 pub use hops::Hops;
 pub use topics::TopicName;
 pub use waiting::{Waiting, shown};
@@ -45,7 +48,7 @@ pub enum Topic {
 }
 
 /// What happened to the message here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A producer sent it.
     Produced {
@@ -57,7 +60,21 @@ pub enum Kind {
         /// Messages behind this one that the consumer could have, `None` where the broker did not tell.
         lag: Option<i64>,
         delivery: identity::Delivery,
+        /// Which delivery to its group this is, from 1; `None` where that is not known.
+        times: Option<u32>,
+        /// Later messages of the partition were delivered to the group before, and this one was not.
+        is_behind: bool,
     },
+    /// A group will go on behind it.
+    Committed(Box<Commit>),
+}
+
+/// A commit of a group's offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    pub covered: progress::Covered,
+    /// What its span id is made of, beside the topic.
+    pub place: u64,
 }
 
 /// The trace that the message's headers name.
@@ -92,8 +109,8 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parties {
     pub client_id: Option<Arc<str>>,
-    /// The group for which the client gets messages.
-    pub group: Option<Arc<str>>,
+    /// For whom the client gets messages.
+    pub reader: Reader,
     pub cluster_id: Option<Arc<str>>,
     /// Its IP address as text.
     pub broker_address: Arc<str>,
@@ -144,12 +161,12 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// The consumer group that got the message.
+    /// The consumer group that got the message, or has committed it.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         match self.passage.kind {
             Kind::Produced { .. } => None,
-            Kind::Delivered { .. } => self.parties.group.as_deref(),
+            Kind::Delivered { .. } | Kind::Committed(_) => self.parties.reader.group().map(|group| &**group),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::groups::Reader;
 use super::topics::Topics;
 use super::{Context, Hop, Kind, Parties, Passage, Topic, identity};
 use crate::export::{Resource, Value};
@@ -12,7 +13,7 @@ const SENT_NS: u64 = 1_767_355_201_234_000_000;
 fn parties(service: &str, group: Option<&str>) -> Arc<Parties> {
     Arc::new(Parties {
         client_id: Some(service.into()),
-        group: group.map(Into::into),
+        reader: group.map_or(Reader::Unknown, |group| Reader::Group(group.into())),
         cluster_id: None,
         broker_address: "127.0.0.1".into(),
         broker_port: 9092,
@@ -46,7 +47,7 @@ pub fn sent() -> Hop {
 /// A message that `billing` got, whose headers name its trace.
 pub fn delivered() -> Hop {
     let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
-    let mut passage = passage(Kind::Delivered { lag: Some(3), delivery }, 1043);
+    let mut passage = passage(Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false }, 1043);
     passage.context = Some(Context {
         format: "w3c",
         trace_id: identity::derived_trace_id(0, 0, 0, None, None),

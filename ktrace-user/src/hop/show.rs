@@ -5,11 +5,12 @@
 use ktrace_kafka::context::{SpanId, TraceId};
 use ktrace_kafka::protocol::error;
 
+use super::groups::Reader;
 use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
 use crate::export::{Attributes, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
-const MOST_ATTRIBUTES: usize = 22;
+const MOST_ATTRIBUTES: usize = 26;
 
 impl Hop {
     /// The span that shows the hop.
@@ -24,21 +25,29 @@ impl Passage {
     /// name.
     #[must_use]
     pub(super) fn span<'a>(&'a self, parties: &'a Parties, topic: &'a TopicName, named: bool) -> Span<'a> {
-        let send = identity::send_span_id(self.derived, &topic.name);
         let trace_id = self.trace_id();
+        let span_id = self.span_id(parties, topic);
         // The span that the headers name is the parent. Where they name none, the `send` span is what it all begins with.
         let sent_by = self.context.as_ref().and_then(|context| context.span_id);
-        let (span_id, parent, kind, name, mut links) = match self.kind {
+        let (parent, kind, name, mut links) = match &self.kind {
             Kind::Produced { .. } => {
                 let kind = if sent_by.is_some() { SpanKind::Client } else { SpanKind::Producer };
-                (send, sent_by, kind, &topic.send, vec![])
+                (sent_by, kind, &topic.send, vec![])
             }
-            Kind::Delivered { delivery, .. } => {
-                let client_id = parties.client_id.as_deref();
-                let id = identity::poll_span_id(self.derived, &topic.name, client_id, delivery);
+            Kind::Delivered { .. } => {
+                let send = identity::send_span_id(self.derived, &topic.name);
                 // Without the topic's name the `send` span's id is not known, and no parent beats a wrong one.
                 let links = if named { vec![link(trace_id, send, sent_by.is_none())] } else { vec![] };
-                (id, sent_by.or(named.then_some(send)), SpanKind::Consumer, &topic.poll, links)
+                (sent_by.or(named.then_some(send)), SpanKind::Consumer, &topic.poll, links)
+            }
+            Kind::Committed(commit) => {
+                // In the trace of the last message that it covers.
+                let (last, others) = match commit.covered.shown.split_first() {
+                    Some((last, others)) => (Some(last.span_id), others),
+                    None => (None, [].as_slice()),
+                };
+                let links = others.iter().map(|open| link(open.trace_id, open.span_id, false)).collect();
+                (last, SpanKind::Client, &topic.commit, links)
             }
         };
         if let Some(context) = &self.context {
@@ -68,10 +77,23 @@ impl Passage {
         }
     }
 
+    /// The id of the span that shows it.
+    #[must_use]
+    pub fn span_id(&self, parties: &Parties, topic: &TopicName) -> SpanId {
+        match &self.kind {
+            Kind::Produced { .. } => identity::send_span_id(self.derived, &topic.name),
+            Kind::Delivered { delivery, .. } => {
+                identity::poll_span_id(self.derived, &topic.name, parties.client_id.as_deref(), *delivery)
+            }
+            Kind::Committed(commit) => identity::commit_span_id(commit.place, &topic.name),
+        }
+    }
+
     fn attributes<'a>(&'a self, parties: &'a Parties, topic: &'a str, status: Status) -> Attributes<'a> {
         let (operation, operation_type) = match self.kind {
             Kind::Produced { .. } => ("send", "send"),
             Kind::Delivered { .. } => ("poll", "receive"),
+            Kind::Committed(_) => ("commit", "settle"),
         };
         let broker = &*parties.broker_address;
         let port = i64::from(parties.broker_port);
@@ -91,9 +113,12 @@ impl Passage {
         if let Some(id) = &parties.cluster_id {
             add("messaging.kafka.cluster.id", (&**id).into());
         }
-        match self.value_len {
-            None => add("messaging.kafka.message.tombstone", Value::Bool(true)),
-            Some(len) => add("messaging.message.body.size", Value::Int(len.try_into().unwrap_or(i64::MAX))),
+        match (&self.kind, self.value_len) {
+            (Kind::Committed(_), _) => {}
+            (_, None) => add("messaging.kafka.message.tombstone", Value::Bool(true)),
+            (_, Some(len)) => {
+                add("messaging.message.body.size", Value::Int(len.try_into().unwrap_or(i64::MAX)));
+            }
         }
         add("server.address", broker.into());
         add("server.port", Value::Int(port));
@@ -104,7 +129,7 @@ impl Passage {
             add("client.port", Value::Int(client.port.into()));
             add("ktrace.side", "broker".into());
         }
-        match self.kind {
+        match &self.kind {
             Kind::Produced { acks } => {
                 let acks = match acks {
                     0 => "0",
@@ -113,21 +138,36 @@ impl Passage {
                 };
                 add("ktrace.acks", acks.into());
             }
-            Kind::Delivered { lag, .. } => {
-                if let Some(group) = &parties.group {
-                    add("messaging.consumer.group.name", (&**group).into());
+            Kind::Delivered { lag, times, is_behind, .. } => {
+                reader(&parties.reader, &mut add);
+                if let Some(times) = times.filter(|times| *times > 1) {
+                    add("ktrace.delivery.count", Value::Int(times.into()));
+                }
+                if *is_behind {
+                    add("ktrace.out_of_order", Value::Bool(true));
                 }
                 if let Some(lag) = lag {
-                    add("ktrace.lag", Value::Int(lag));
+                    add("ktrace.lag", Value::Int(*lag));
                 }
-                if let Some(milliseconds) = self.queue_time_ms() {
-                    add("ktrace.queue_time_ms", Value::Double(milliseconds));
+                match self.queue_time() {
+                    Some(QueueTime::Milliseconds(time)) => add("ktrace.queue_time_ms", Value::Double(time)),
+                    Some(QueueTime::Skew(time)) => add("ktrace.clock_skew_ms", Value::Double(time)),
+                    None => {}
+                }
+            }
+            Kind::Committed(commit) => {
+                reader(&parties.reader, &mut add);
+                let messages = i64::try_from(commit.covered.messages).unwrap_or(i64::MAX);
+                add("ktrace.commit.messages", Value::Int(messages));
+                if commit.covered.goes_back {
+                    add("ktrace.commit.goes_back", Value::Bool(true));
                 }
             }
         }
-        match &self.context {
-            Some(context) => add("ktrace.context.format", context.format.into()),
-            None => add("ktrace.derived", Value::Bool(true)),
+        match (&self.kind, &self.context) {
+            (Kind::Committed(_), _) => {}
+            (_, Some(context)) => add("ktrace.context.format", context.format.into()),
+            (_, None) => add("ktrace.derived", Value::Bool(true)),
         }
         if self.truncated {
             add("ktrace.truncated", Value::Bool(true));
@@ -138,20 +178,44 @@ impl Passage {
         attributes
     }
 
-    /// From the record's timestamp to the end of its delivery, in milliseconds; none for a record without a timestamp,
-    /// and never negative: the record's clock may be another's.
-    fn queue_time_ms(&self) -> Option<f64> {
+    /// From the record's timestamp to the end of its delivery; none for a record without a timestamp.
+    fn queue_time(&self) -> Option<QueueTime> {
         let stamped_ns = u64::try_from(self.timestamp_ms).ok()?.checked_mul(1_000_000)?;
-        let micros = u32::try_from(self.end_ns.saturating_sub(stamped_ns).checked_div(1000)?).ok();
-        // Beyond an hour microseconds do not count.
-        Some(micros.map_or_else(
-            || {
-                f64::from(
-                    u32::try_from(self.end_ns.saturating_sub(stamped_ns) / 1_000_000).unwrap_or(u32::MAX),
-                )
-            },
-            |micros| f64::from(micros) / 1000.0,
-        ))
+        let ahead_ns = stamped_ns.saturating_sub(self.end_ns);
+        Some(match ahead_ns {
+            // Timestamps are no more precise.
+            0..1_000_000 => QueueTime::Milliseconds(milliseconds(self.end_ns.saturating_sub(stamped_ns))),
+            _ => QueueTime::Skew(milliseconds(ahead_ns)),
+        })
+    }
+}
+
+/// How long a message has waited, as far as two hosts' clocks tell.
+enum QueueTime {
+    Milliseconds(f64),
+    /// It has come before it was sent: by so much at least the clocks differ.
+    Skew(f64),
+}
+
+fn milliseconds(nanos: u64) -> f64 {
+    let exact = |number: u64| u32::try_from(number).map(f64::from);
+    // Beyond an hour microseconds do not count.
+    let micros = exact(nanos / 1000).map(|micros| micros / 1000.0);
+    micros.unwrap_or_else(|_| exact(nanos / 1_000_000).unwrap_or(f64::from(u32::MAX)))
+}
+
+/// Who got the messages.
+fn reader<'a>(reader: &'a Reader, add: &mut impl FnMut(&'static str, Value<'a>)) {
+    if let Some(group) = reader.group() {
+        add("messaging.consumer.group.name", (&**group).into());
+    }
+    if let Reader::Member(member) = reader {
+        if !member.id.is_empty() {
+            add("ktrace.consumer.member.id", (&*member.id).into());
+        }
+        if let Some(generation) = member.generation {
+            add("ktrace.consumer.generation", Value::Int(generation.into()));
+        }
     }
 }
 

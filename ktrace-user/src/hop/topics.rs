@@ -15,6 +15,8 @@ pub struct TopicName {
     pub send: Arc<str>,
     /// `poll T`
     pub poll: Arc<str>,
+    /// `commit T`
+    pub commit: Arc<str>,
 }
 
 impl TopicName {
@@ -23,6 +25,7 @@ impl TopicName {
             name: name.into(),
             send: format!("send {name}").into(),
             poll: format!("poll {name}").into(),
+            commit: format!("commit {name}").into(),
         })
     }
 }

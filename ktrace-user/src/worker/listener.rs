@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ktrace_kafka as kafka;
+use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
@@ -14,9 +15,6 @@ use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
 use crate::hop::{Context, Hop, Kind, Other, Passage, Topic, Waiting, identity};
-
-/// A longer group id is not kept.
-const MAX_GROUP_BYTES: usize = 1024;
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
 const MAX_SOUGHT_HOPS: usize = 64 << 10;
@@ -64,7 +62,17 @@ impl Told {
         }
     }
 
-    fn topic(&mut self, topic: kafka::Topic<'_>) -> Topic {
+    /// Whether a trace is shown.
+    pub fn keeps(&mut self, trace_id: TraceId) -> bool {
+        let keeps = self.within_cpu.keeps(trace_id);
+        if !keeps && self.sampling.keeps(trace_id) {
+            self.own_losses.cpu_limit = self.own_losses.cpu_limit.saturating_add(1);
+        }
+        keeps
+    }
+
+    /// A topic as it is known by now.
+    pub fn topic(&mut self, topic: kafka::Topic<'_>) -> Topic {
         match topic {
             kafka::Topic::Name(name) => Topic::Named(self.topics.named(name)),
             kafka::Topic::Id(id) => {
@@ -91,7 +99,7 @@ impl Listener<'_> {
         }
     }
 
-    fn pass(&mut self, hop: Hop) {
+    pub(super) fn pass(&mut self, hop: Hop) {
         let now_ns = hop.passage.end_ns;
         match self.peer.search.hold(hop, now_ns) {
             Some(hop) => self.told.pass(self.id, hop),
@@ -101,12 +109,6 @@ impl Listener<'_> {
                     self.turn(None);
                 }
             }
-        }
-    }
-
-    fn group(&mut self, group: &str) {
-        if !group.is_empty() && group.len() <= MAX_GROUP_BYTES {
-            self.peer.names_group(group, &self.told.shared);
         }
     }
 }
@@ -136,16 +138,12 @@ impl Sink for Listener<'_> {
         self.peer.missed.gap(bytes);
     }
 
-    fn event(&mut self, _: &Head<'_>, event: &kafka::Event<'_>) {
+    fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
         match *event {
             kafka::Event::Software { name, version } => self.peer.software(name, version),
             kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
             kafka::Event::Topic { id, name } => self.told.topics.learn(&self.told.shared.topics, id, name),
-            kafka::Event::Member(member) if member.state != kafka::MemberState::Leaving => {
-                self.group(member.group_id);
-            }
-            kafka::Event::Committed { group_id, transaction: None, .. } => self.group(group_id),
-            _ => {}
+            _ => self.of_a_group(head, event),
         }
     }
 
@@ -158,6 +156,12 @@ impl Sink for Listener<'_> {
     ) {
         if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
             return;
+        }
+        if !self.peer.at.as_ref().is_some_and(|at| at.is(head, partition)) {
+            self.arrive(head, partition);
+        }
+        if let Some(at) = &mut self.peer.at {
+            at.pass(record.offset);
         }
         let offset = (record.offset >= 0).then_some(record.offset);
         let derive = || match offset {
@@ -184,13 +188,11 @@ impl Sink for Listener<'_> {
                 (derived, Some(derived))
             }
         };
-        if !self.told.within_cpu.keeps(trace_id) {
-            if self.told.sampling.keeps(trace_id) {
-                self.told.own_losses.cpu_limit = self.told.own_losses.cpu_limit.saturating_add(1);
-            }
+        if !self.told.keeps(trace_id) {
             return;
         }
         let response = head.response;
+        let Some(at) = &mut self.peer.at else { return };
         let (kind, start_ns, end_ns) = match partition.operation {
             Operation::Produce { acks } => (
                 Kind::Produced { acks },
@@ -207,12 +209,15 @@ impl Sink for Listener<'_> {
                 };
                 let delivery =
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
-                (Kind::Delivered { lag, delivery }, response.start_ns, response.end_ns)
+                let (times, is_behind) = at.times(partition.operation);
+                (Kind::Delivered { lag, delivery, times, is_behind }, response.start_ns, response.end_ns)
             }
         };
+        let (topic, parties) = (at.topic.clone(), at.parties.clone());
+        let derived = derived.unwrap_or_else(derive);
         let hop = Hop {
-            parties: self.peer.parties(partition.operation, &self.told.shared, &mut self.told.stand_ins),
-            topic: self.told.topic(partition.topic),
+            parties: parties.unwrap_or_else(|| self.parties()),
+            topic,
             passage: Passage {
                 kind,
                 partition: partition.index,
@@ -226,13 +231,14 @@ impl Sink for Listener<'_> {
                     state: context.state.map(Into::into),
                     others: record.context.others.iter().filter_map(other).collect(),
                 }),
-                derived: derived.unwrap_or_else(derive),
+                derived,
                 error: partition.error,
                 truncated: self.peer.missed.show(),
                 start_ns,
                 end_ns,
             },
         };
+        self.open(&hop);
         self.pass(hop);
     }
 }

@@ -7,6 +7,8 @@
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
 //! [`Shared`].
 
+mod at;
+mod grouped;
 mod listener;
 mod losses;
 mod memory;
@@ -241,11 +243,12 @@ impl Worker {
         match event {
             Event::Opened { connection, ends, side, owner } => self.opened(connection, (ends, side), owner),
             Event::Segment(segment) => self.segment(&segment),
-            Event::Closed { connection } => {
-                if let Some(connection) = self.connections.get_mut(&connection) {
+            Event::Closed { connection: id } => {
+                if let Some(connection) = self.connections.get_mut(&id) {
                     connection.closed = true;
                     connection.last_ns = connection.last_ns.max(self.swept_ns);
                 }
+                self.hung_up(id);
             }
             Event::Tick { time_ns } => self.tick(time_ns),
         }
@@ -359,6 +362,7 @@ impl Worker {
         if !connection.left_out {
             weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
                 kafka.push(scratch, push, &mut listener);
+                listener.settle();
             });
         }
         let speaks = connection.kafka.speaks();
@@ -385,6 +389,9 @@ impl Worker {
             connection.refused = Some(direction);
         } else if segment.len > 0 {
             connection.refused = None;
+        }
+        if segment.rst || (segment.fin && connection.closed) {
+            self.hung_up(segment.connection);
         }
         if self.told.has_news() {
             self.told.release(Some(segment.time_ns));
@@ -431,6 +438,7 @@ impl Worker {
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
             weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
                 kafka.give_up_holes(scratch, &mut listener);
+                listener.settle();
                 kafka.shed(scratch);
             });
             connection.peer.missed.messages();
@@ -483,6 +491,7 @@ impl Worker {
             let scratch = &mut self.scratch;
             weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
                 kafka.give_up_holes(scratch, &mut listener);
+                listener.settle();
             });
         }
     }
@@ -527,6 +536,11 @@ impl Worker {
         }
     }
 
+    /// A connection is over: its client may go on with another.
+    fn hung_up(&self, id: ConnectionId) {
+        self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
+    }
+
     fn forget(&mut self, id: ConnectionId) {
         if let Some(mut connection) = self.connections.remove(&id) {
             self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
@@ -535,7 +549,9 @@ impl Worker {
                 connection.kafka.reset(direction);
             }
             connection.kafka.finish(&mut self.scratch, &mut listener);
+            listener.settle();
             listener.turn(None);
+            self.hung_up(id);
             let Peer { missed, ends, .. } = &connection.peer;
             if missed.gaps > 0 {
                 let lossy = Lossy {

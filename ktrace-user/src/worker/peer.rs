@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ktrace_kafka::Operation;
-
+use super::at::At;
 use super::shared::Shared;
 use super::twins::Search;
-use crate::capture::{Ends, Side};
+use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
-use crate::hop::groups::Speaker;
-use crate::hop::{Client, Parties};
+use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
+use crate::hop::{Parties, Topic};
 use crate::process::Process;
 
 /// A longer name of a client's software, or version of it, is not kept.
@@ -39,19 +38,18 @@ pub(super) struct Peer {
     cluster_id: Option<Arc<str>>,
     /// The cluster was looked for in vain when what is known of clusters had this number.
     cluster_unknown: Option<u64>,
-    /// The group that was named on this very connection: many clients ask for records where they ask for their group.
-    /// `Some(None)` where there were several.
-    named_group: Option<Option<Arc<str>>>,
-    /// The group of the client id at hand, looked up when what is known of groups had this number.
-    group: Option<(u64, Option<Arc<str>>)>,
+    /// Who it is to those who know groups.
+    speaker: Client,
+    /// For whom a partition was last read, looked up when what is known of groups had this number.
+    reader: Option<(u64, Topic, i32, Reader)>,
     /// Whether the process is itself a broker, looked up likewise.
     is_broker: Option<(u64, bool)>,
-    /// The group that the exchange at hand names, a ShareFetch.
-    share_group: Option<Arc<str>>,
     /// Of the client id where the process is not known.
     stand_in: Option<Arc<Resource>>,
-    /// What hops share, put together when what is known of groups had this number.
-    parties: Option<(u64, Arc<Parties>)>,
+    /// What hops share, with for whom the messages are.
+    parties: Option<(Reader, Arc<Parties>)>,
+    /// Where the records at hand stand.
+    pub at: Option<At>,
     /// What is missing of the connection.
     pub missed: Missed,
     /// Exchanges seen.
@@ -73,12 +71,12 @@ impl Peer {
             software: None,
             cluster_id: None,
             cluster_unknown: None,
-            named_group: None,
-            group: None,
+            speaker: Client { speaker: Speaker::Address(ends.client.ip()), id: None },
+            reader: None,
             is_broker: None,
-            share_group: None,
             stand_in: None,
             parties: None,
+            at: None,
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
@@ -89,8 +87,11 @@ impl Peer {
     pub fn owned(&mut self, process: Arc<Process>, shared: &Shared) {
         match self.side {
             Side::Client => {
+                if process.pid != 0 {
+                    self.speaker.speaker = Speaker::Process(process.pid);
+                }
                 self.owner = Some(process);
-                (self.group, self.is_broker, self.parties) = (None, None, None);
+                (self.reader, self.is_broker, self.parties) = (None, None, None);
             }
             Side::Broker => shared.brokers.tell(|brokers| brokers.learn(&process)),
         }
@@ -102,7 +103,8 @@ impl Peer {
         self.missed.exchange();
         if self.client_id.as_deref() != client_id {
             self.client_id = client_id.map(Into::into);
-            (self.stand_in, self.group, self.parties) = (None, None, None);
+            self.speaker.id.clone_from(&self.client_id);
+            (self.stand_in, self.reader, self.parties) = (None, None, None);
         }
     }
 
@@ -114,13 +116,6 @@ impl Peer {
         if self.software.as_ref().is_none_or(|(known, of)| **known != *name || **of != *version) {
             self.software = Some((name.into(), version.into()));
             (self.stand_in, self.parties) = (None, None);
-        }
-    }
-
-    fn speaker(&self) -> Speaker {
-        match &self.owner {
-            Some(process) if process.pid != 0 => Speaker::Process(process.pid),
-            _ => Speaker::Address(self.ends.client.ip()),
         }
     }
 
@@ -138,14 +133,46 @@ impl Peer {
         }
     }
 
-    /// A request of this client names its group.
-    pub fn names_group(&mut self, group: &str, shared: &Shared) {
-        match &self.named_group {
-            None => (self.named_group, self.parties) = (Some(Some(group.into())), None),
-            Some(Some(known)) if **known != *group => (self.named_group, self.parties) = (Some(None), None),
-            Some(_) => {}
+    /// Something is told of a member of a group on this connection.
+    pub fn tells_groups(
+        &self,
+        id: ConnectionId,
+        now_ns: u64,
+        shared: &Shared,
+        tell: impl FnOnce(&mut Groups, Heard<'_>) -> bool,
+    ) {
+        let heard = Heard { client: &self.speaker, line: self.line(id), now_ns };
+        shared.groups.tell(|groups| tell(groups, heard));
+    }
+
+    fn line(&self, connection: ConnectionId) -> Line {
+        Line { connection, broker: self.ends.broker }
+    }
+
+    /// For whom the client reads a partition.
+    pub fn reader(
+        &mut self,
+        id: ConnectionId,
+        topic: &Topic,
+        at: groups::At<'_>,
+        asked_ns: u64,
+        shared: &Shared,
+    ) -> Reader {
+        let number = shared.groups.number();
+        if let Some((known, of, partition, reader)) = &self.reader
+            && (*known, *partition) == (number, at.partition)
+            && of == topic
+        {
+            return reader.clone();
         }
-        shared.groups.tell(|groups| groups.learn(self.speaker(), self.client_id.clone(), group));
+        let (line, mut reader) = (self.line(id), Reader::Unknown);
+        shared.groups.tell(|groups| {
+            let (found, news) = groups.reader(&self.speaker, line, at, asked_ns);
+            reader = found;
+            news
+        });
+        self.reader = Some((number, topic.clone(), at.partition, reader.clone()));
+        reader
     }
 
     /// The broker names its cluster.
@@ -159,62 +186,35 @@ impl Peer {
     }
 
     /// Who takes part in what the exchange at hand does, as far as it is known.
-    pub fn parties(
-        &mut self,
-        operation: Operation<'_>,
-        shared: &Shared,
-        stand_ins: &mut StandIns,
-    ) -> Arc<Parties> {
-        let group_id = match operation {
-            Operation::ShareFetch { group_id, .. } => group_id,
-            _ => None,
-        };
-        if self.share_group.as_deref() != group_id {
-            (self.share_group, self.parties) = (group_id.map(Into::into), None);
-        }
+    pub fn parties(&mut self, reader: &Reader, shared: &Shared, stand_ins: &mut StandIns) -> Arc<Parties> {
         self.look_for_cluster(shared);
-        let number = shared.groups.number();
-        match &self.parties {
-            Some((known, parties)) if *known == number => Arc::clone(parties),
-            _ => {
-                let parties = self.put_together(shared, stand_ins);
-                self.parties = Some((number, Arc::clone(&parties)));
-                parties
-            }
+        if let Some((of, parties)) = &self.parties
+            && of == reader
+        {
+            return Arc::clone(parties);
         }
+        let parties = Arc::new(self.put_together(reader, stand_ins));
+        self.parties = Some((reader.clone(), Arc::clone(&parties)));
+        parties
     }
 
-    fn put_together(&mut self, shared: &Shared, stand_ins: &mut StandIns) -> Arc<Parties> {
+    fn put_together(&mut self, reader: &Reader, stand_ins: &mut StandIns) -> Parties {
         let port = self.ends.client.port();
-        let parties = Parties {
+        Parties {
             client_id: self.client_id.clone(),
-            group: self.share_group.clone().or_else(|| self.group(shared)),
+            reader: reader.clone(),
             cluster_id: self.cluster_id.clone(),
             broker_address: Arc::clone(&self.broker_address),
             broker_port: self.ends.broker.port(),
-            client: self.client_address.clone().map(|address| Client { address, port }),
+            client: self.client_address.clone().map(|address| crate::hop::Client { address, port }),
             resource: self.resource(stand_ins),
-        };
-        match &self.parties {
-            Some((_, same)) if **same == parties => Arc::clone(same),
-            _ => Arc::new(parties),
         }
     }
 
-    /// The group for which the client with the client id at hand fetches, as far as it is known.
-    fn group(&mut self, shared: &Shared) -> Option<Arc<str>> {
-        if let Some(group) = &self.named_group {
-            return group.clone();
-        }
-        let number = shared.groups.number();
-        match &self.group {
-            Some((known, group)) if *known == number => group.clone(),
-            _ => {
-                let group = shared.groups.look(|groups| groups.of(self.speaker(), self.client_id.clone()));
-                self.group = Some((number, group.clone()));
-                group
-            }
-        }
+    /// The cluster, as far as it is known.
+    pub fn cluster(&mut self, shared: &Shared) -> Option<Arc<str>> {
+        self.look_for_cluster(shared);
+        self.cluster_id.clone()
     }
 
     /// Some other connection may have named the broker's cluster.

@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::twins::Twins;
 use crate::hop::groups::Groups;
 use crate::hop::numbered::Numbered;
+use crate::hop::progress::AllProgress;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::TopicIds;
 use crate::process::Process;
@@ -24,6 +25,7 @@ const MAX_BROKERS: usize = 16 << 10;
 pub struct Shared {
     pub(super) topics: Numbered<TopicIds>,
     pub(super) groups: Numbered<Groups>,
+    pub(super) progress: AllProgress,
     pub(super) clusters: Numbered<Clusters>,
     pub(super) brokers: Numbered<Brokers>,
     pub(super) twins: Twins,

@@ -106,6 +106,11 @@ impl Search {
         matches!(self.state, State::Found)
     }
 
+    /// Whether the other end may tell of this connection, now or later.
+    pub(super) fn is_superfluous(&self) -> bool {
+        !matches!(self.state, State::Alone)
+    }
+
     /// The broker's end was at this place. Returns how many hops the client's end makes superfluous.
     pub(super) fn at(&mut self, place: Place, twins: &Twins) -> usize {
         if self.has_found() {

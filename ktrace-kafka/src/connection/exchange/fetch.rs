@@ -29,16 +29,18 @@ pub fn tell<S: Sink>(
     sessions.ask(&request);
     let response: Response<'_> = whole(head.version, exchange.response()?)?;
     for (topic, fetched) in response.topics.partitions() {
-        let from = sessions.offset(topic, fetched.partition).unwrap_or(i64::MIN);
+        let fetch_offset = sessions.offset(topic, fetched.partition);
         let partition = Partition {
             topic,
             index: fetched.partition,
             operation: Operation::Fetch {
+                fetch_offset: fetch_offset.unwrap_or(-1),
                 high_watermark: fetched.high_watermark,
                 read_committed: request.read_committed,
             },
             error: fetched.error,
         };
+        let from = fetch_offset.unwrap_or(i64::MIN);
         tell_partition(head, &partition, &fetched, from, scratch, sink);
     }
     sessions.begin(&request, response.session_id);

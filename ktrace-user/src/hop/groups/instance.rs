@@ -1,0 +1,200 @@
+//! One member of a group as its client has told it, and what it may read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{At, Line, Member};
+use crate::capture::ConnectionId;
+
+/// Partitions of one member that are kept; what it may read beyond them is not known.
+const MAX_PARTITIONS: usize = 64 << 10;
+
+/// Connections on which one member reads that are kept.
+const MAX_LINES: usize = 256;
+
+/// Partitions, each with the time since when; by the names of their topics and by their ids.
+#[derive(Debug, Default)]
+struct Assignment {
+    by_name: HashMap<Box<str>, BTreeMap<i32, u64>>,
+    by_id: HashMap<u128, BTreeMap<i32, u64>>,
+    len: usize,
+}
+
+impl Assignment {
+    fn since(&self, at: At<'_>) -> Option<u64> {
+        let by_id = at.id.and_then(|id| self.by_id.get(&id));
+        let by_id = by_id.and_then(|partitions| partitions.get(&at.partition));
+        let by_name = || self.by_name.get(at.name?)?.get(&at.partition);
+        by_id.or_else(by_name).copied()
+    }
+
+    fn insert(&mut self, at: At<'_>, since_ns: u64) {
+        self.len = self.len.saturating_add(1);
+        if let Some(id) = at.id {
+            self.by_id.entry(id).or_default().insert(at.partition, since_ns);
+        }
+        if let Some(name) = at.name {
+            self.by_name.entry(name.into()).or_default().insert(at.partition, since_ns);
+        }
+    }
+}
+
+/// Whether a member reads a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Has {
+    No,
+    /// What it reads was not heard, or not all of it.
+    Unknown,
+    Yes,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub member: Arc<Member>,
+    /// Where it was last heard.
+    pub speaks_on: Option<ConnectionId>,
+    /// Where it fetches.
+    pub reads_on: Vec<Line>,
+    assignment: Assignment,
+    /// The one before, and how long it held.
+    former: (Assignment, u64),
+    /// Its assignment is all that it reads.
+    is_whole: bool,
+    /// It has lost its place in the group.
+    is_lost: bool,
+    /// When its last connection ended.
+    silent_since: Option<u64>,
+}
+
+impl Instance {
+    pub fn new(group: &str, id: &str) -> Self {
+        let member = Member { group: group.into(), id: id.into(), generation: None };
+        Self {
+            member: Arc::new(member),
+            speaks_on: None,
+            reads_on: vec![],
+            assignment: Assignment::default(),
+            former: (Assignment::default(), 0),
+            is_whole: false,
+            is_lost: false,
+            silent_since: None,
+        }
+    }
+
+    /// It was never heard before, and begins now.
+    pub fn is_new(&self, begins: bool) -> bool {
+        begins && self.speaks_on.is_none() && self.assignment.len == 0
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// It has no connection, and nothing to say when it comes back.
+    pub fn is_over(&self) -> bool {
+        self.speaks_on.is_none() && self.reads_on.is_empty() && (self.is_lost || self.member.id.is_empty())
+    }
+
+    pub fn is_silent_since(&self, ns: u64) -> bool {
+        self.silent_since.is_some_and(|since| since < ns)
+    }
+
+    /// It speaks. Who joins reads nothing before it is told what.
+    pub fn comes(&mut self, on: ConnectionId, joins: bool) -> bool {
+        let news = self.speaks_on != Some(on) || self.is_lost || (joins && !self.is_whole);
+        self.speaks_on = Some(on);
+        self.silent_since = None;
+        self.is_lost = false;
+        self.is_whole |= joins;
+        news
+    }
+
+    /// It leaves, or is sent away: it reads nothing any more.
+    pub fn out(&mut self, now_ns: u64, is_lost: bool) -> bool {
+        self.begin(now_ns);
+        self.is_lost = true;
+        if !is_lost {
+            self.speaks_on = None;
+        }
+        true
+    }
+
+    pub fn rename(&mut self, id: &str) {
+        self.member = Arc::new(Member { id: id.into(), generation: None, ..(*self.member).clone() });
+    }
+
+    pub fn generation(&mut self, generation: i32) -> bool {
+        if self.member.generation == Some(generation) {
+            return false;
+        }
+        self.member = Arc::new(Member { generation: Some(generation), ..(*self.member).clone() });
+        true
+    }
+
+    /// A new assignment begins.
+    pub fn begin(&mut self, now_ns: u64) {
+        self.former = (std::mem::take(&mut self.assignment), now_ns);
+        self.is_whole = true;
+    }
+
+    pub fn assign(&mut self, at: At<'_>, now_ns: u64) -> bool {
+        if self.assignment.len >= MAX_PARTITIONS {
+            self.is_whole = false;
+            return false;
+        }
+        // What it keeps, it has since when it got it.
+        let since_ns = self.former.0.since(at).unwrap_or(now_ns);
+        self.assignment.insert(at, since_ns);
+        true
+    }
+
+    /// What it reads cannot be known.
+    pub fn unknown(&mut self) -> bool {
+        std::mem::replace(&mut self.is_whole, false)
+    }
+
+    /// It commits a partition of an assignment that was told before anybody listened.
+    pub fn is_seen_to_read(&mut self, at: At<'_>) -> bool {
+        if self.is_whole || self.assignment.since(at).is_some() || self.assignment.len >= MAX_PARTITIONS {
+            return false;
+        }
+        self.assignment.insert(at, 0);
+        true
+    }
+
+    /// Since when it reads the partition; 0 if it does not, or since before anybody listened.
+    pub fn since(&self, at: At<'_>) -> u64 {
+        self.assignment.since(at).unwrap_or(0)
+    }
+
+    /// Whether a fetch of this time may be its own.
+    pub fn has(&self, at: At<'_>, asked_ns: u64) -> Has {
+        let (former, until_ns) = &self.former;
+        let had = |assignment: &Assignment| assignment.since(at).is_some_and(|since| since <= asked_ns);
+        if had(&self.assignment) || (asked_ns <= *until_ns && had(former)) {
+            Has::Yes
+        } else if self.is_whole {
+            Has::No
+        } else {
+            Has::Unknown
+        }
+    }
+
+    pub fn reads(&mut self, line: Line) {
+        if self.reads_on.len() < MAX_LINES {
+            self.reads_on.push(line);
+        }
+    }
+
+    /// One of its connections has ended.
+    pub fn hangs_up(&mut self, connection: ConnectionId, now_ns: u64) {
+        self.reads_on.retain(|line| line.connection != connection);
+        if self.speaks_on == Some(connection) {
+            self.speaks_on = None;
+        }
+        if self.speaks_on.is_none() && self.reads_on.is_empty() {
+            self.silent_since.get_or_insert(now_ns);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Which group and which of its members a client reads for.
+//!
+//! A Fetch names neither. Group requests do, most often on another connection of the same client: of the same process (in a
+//! capture file and at the broker's end: the same address) under the same client id. Where one such client has several members,
+//! as where a process reads for several groups, what tells them apart is what each may read:
+//!
+//! - who is heard on the very connection that fetches is the one who reads;
+//! - nobody reads a partition that it was not assigned, nor before it was;
+//! - a member has one connection to a broker: if that is known, another connection is somebody else's.
+//!
+//! Where two still could be it, neither is named.
+
+mod instance;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ktrace_kafka as kafka;
+use ktrace_kafka::protocol::error;
+
+use crate::capture::ConnectionId;
+use instance::{Has, Instance};
+
+/// Who sends requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Speaker {
+    Process(u32),
+    /// Where the process is not known.
+    Address(IpAddr),
+}
+
+/// Who sends requests, under which client id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Client {
+    pub speaker: Speaker,
+    pub id: Option<Arc<str>>,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub group: Arc<str>,
+    /// Empty where the reader is no member, as one that takes its partitions by itself and commits.
+    pub id: Arc<str>,
+    /// The generation of a classic group, the member's epoch in the others; `None` where it is not known.
+    pub generation: Option<i32>,
+}
+
+/// For whom a connection reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// For no group, or for one of several that cannot be told apart.
+    #[default]
+    Unknown,
+    /// For one of this group's members.
+    Group(Arc<str>),
+    Member(Arc<Member>),
+}
+
+impl Reader {
+    #[must_use]
+    pub fn group(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Unknown => None,
+            Self::Group(group) => Some(group),
+            Self::Member(member) => Some(&member.group),
+        }
+    }
+}
+
+/// A partition, its topic by all names that are known.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    pub id: Option<u128>,
+    pub name: Option<&'a str>,
+    pub partition: i32,
+}
+
+/// A connection, and the broker it leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub connection: ConnectionId,
+    pub broker: SocketAddr,
+}
+
+/// Clients kept at once; past it they are learnt anew, with their next heartbeat.
+const MAX_CLIENTS: usize = 64 << 10;
+
+/// Members of one client; past it those that were silent longest are forgotten.
+const MAX_INSTANCES: usize = 256;
+
+/// A member without any connection is forgotten after this.
+const GONE_NS: u64 = 600_000_000_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Groups {
+    clients: HashMap<Client, Vec<Instance>>,
+    /// Whose connections have a part in this.
+    connections: HashMap<ConnectionId, Client>,
+}
+
+/// What is told of a member, where and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    pub client: &'a Client,
+    pub line: Line,
+    pub now_ns: u64,
+}
+
+/// The member has lost its place in the group: it joins anew.
+fn is_out(code: i16) -> bool {
+    matches!(
+        error::name(code),
+        Some(
+            "ILLEGAL_GENERATION"
+                | "UNKNOWN_MEMBER_ID"
+                | "FENCED_INSTANCE_ID"
+                | "FENCED_MEMBER_EPOCH"
+                | "STALE_MEMBER_EPOCH"
+        )
+    )
+}
+
+impl Groups {
+    /// A member was heard. Returns whether that is news.
+    pub fn member(&mut self, heard: Heard<'_>, member: &kafka::Member<'_>) -> bool {
+        use kafka::MemberState::{Joining, Leaving, Pausing, Stable};
+        let error = match error::name(member.error) {
+            Some("NONE" | "REBALANCE_IN_PROGRESS" | "MEMBER_ID_REQUIRED") => false,
+            _ if is_out(member.error) => true,
+            // Nothing is known of it by that.
+            _ => return false,
+        };
+        let Some(instance) = self.instance(heard, member.group_id, member.member_id) else { return false };
+        if error || matches!(member.state, Leaving | Pausing) {
+            return instance.out(heard.now_ns, error);
+        }
+        let joins = member.state == Joining && member.protocol != kafka::GroupProtocol::Classic;
+        let mut news = instance.comes(heard.line.connection, joins || instance.is_new(Stable != member.state));
+        if member.generation_or_epoch >= 0 {
+            news |= instance.generation(member.generation_or_epoch);
+        }
+        news
+    }
+
+    /// An assignment follows. Returns whether that is news: the member's former one is void.
+    pub fn assignment_begins(&mut self, heard: Heard<'_>, group: &str, member: &str, generation: i32) -> bool {
+        let Some(instance) = self.instance(heard, group, member) else { return false };
+        instance.comes(heard.line.connection, false);
+        instance.generation(generation);
+        instance.begin(heard.now_ns);
+        true
+    }
+
+    /// A member is to read a partition.
+    pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
+        let Some(instance) = self.instance(heard, group, member) else { return false };
+        instance.assign(at, heard.now_ns)
+    }
+
+    /// What the partitions are cannot be told: tasks of Kafka Streams.
+    pub fn assigned_unseen(&mut self, heard: Heard<'_>, group: &str, member: &str) -> bool {
+        let Some(instance) = self.instance(heard, group, member) else { return false };
+        instance.unknown()
+    }
+
+    /// An offset is committed, or asked for, for a group: who does so reads the partition. `member` is empty for who takes
+    /// partitions by itself.
+    pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
+        if member.is_empty() {
+            let known = self.clients.get(heard.client).into_iter().flatten();
+            if known.filter(|instance| *instance.member.group == *group).any(|instance| {
+                instance.speaks_on == Some(heard.line.connection) && !instance.member.id.is_empty()
+                    || instance.has(at, heard.now_ns) == Has::Yes
+            }) {
+                return false;
+            }
+        }
+        let Some(instance) = self.instance(heard, group, member) else { return false };
+        instance.comes(heard.line.connection, false) | instance.is_seen_to_read(at)
+    }
+
+    /// For whom a connection fetches from a partition; asked in a request at this time. The second tells whether that is news for
+    /// others.
+    pub fn reader(&mut self, client: &Client, line: Line, at: At<'_>, asked_ns: u64) -> (Reader, bool) {
+        let Some(list) = self.clients.get_mut(client) else { return (Reader::Unknown, false) };
+        let of = |instance: &Instance| Reader::Member(Arc::clone(&instance.member));
+        // Who speaks or has read on this connection.
+        let own = |instance: &Instance| {
+            instance.speaks_on == Some(line.connection) || instance.reads_on.contains(&line)
+        };
+        let owners: Vec<usize> = (0..).zip(&*list).filter(|(_, one)| own(one)).map(|(place, _)| place).collect();
+        if let Found::One(place) | Found::Perhaps(place) = find(list, &owners, at, asked_ns)
+            && let Some(instance) = list.get(place)
+        {
+            return (of(instance), false);
+        }
+        let is_free = |one: &Instance| one.reads_on.iter().all(|known| known.broker != line.broker);
+        let free: Vec<usize> =
+            (0..).zip(&*list).filter(|(_, one)| is_free(one)).map(|(place, _)| place).collect();
+        match find(list, &free, at, asked_ns) {
+            Found::None => (Reader::Unknown, false),
+            Found::Group(group) => (Reader::Group(group), false),
+            Found::Perhaps(place) => (list.get(place).map_or(Reader::Unknown, of), false),
+            Found::One(place) => {
+                let alone = list.len() == 1;
+                let Some(instance) = list.get_mut(place) else { return (Reader::Unknown, false) };
+                instance.reads(line);
+                self.connections.insert(line.connection, client.clone());
+                (of(instance), !alone)
+            }
+        }
+    }
+
+    /// A connection has ended. Returns whether that is news.
+    pub fn gone(&mut self, connection: ConnectionId, now_ns: u64) -> bool {
+        let Some(client) = self.connections.remove(&connection) else { return false };
+        let Some(list) = self.clients.get_mut(&client) else { return false };
+        for instance in &mut *list {
+            instance.hangs_up(connection, now_ns);
+        }
+        list.retain(|instance| !instance.is_over());
+        if list.is_empty() {
+            self.clients.remove(&client);
+        }
+        true
+    }
+
+    /// The member of this client, known or new.
+    fn instance(&mut self, heard: Heard<'_>, group: &str, member: &str) -> Option<&mut Instance> {
+        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(heard.client) {
+            self.clients.clear();
+            self.connections.clear();
+        }
+        self.connections.insert(heard.line.connection, heard.client.clone());
+        let list = self.clients.entry(heard.client.clone()).or_default();
+        let speaks = Some(heard.line.connection);
+        let same = |one: &Instance| *one.member.group == *group && *one.member.id == *member;
+        // The same under another name: it was given one, or has lost its place and joins again.
+        let renamed = |one: &Instance| {
+            *one.member.group == *group && one.speaks_on == speaks && (one.member.id.is_empty() || one.is_lost())
+        };
+        let place = list.iter().position(same).or_else(|| {
+            let place = list.iter().position(renamed).filter(|_| !member.is_empty())?;
+            list.get_mut(place)?.rename(member);
+            Some(place)
+        });
+        let place = match place {
+            Some(place) => place,
+            None => {
+                list.retain(|one| !one.is_silent_since(heard.now_ns.saturating_sub(GONE_NS)));
+                if list.len() >= MAX_INSTANCES {
+                    list.remove(0);
+                }
+                list.push(Instance::new(group, member));
+                list.len().saturating_sub(1)
+            }
+        };
+        list.get_mut(place)
+    }
+}
+
+enum Found {
+    None,
+    Group(Arc<str>),
+    /// No other could be it, but it is not known to read this.
+    Perhaps(usize),
+    One(usize),
+}
+
+/// Who of these reads the partition.
+fn find(list: &[Instance], of: &[usize], at: At<'_>, asked_ns: u64) -> Found {
+    let (mut sure, mut perhaps) = (Vec::new(), Vec::new());
+    for place in of {
+        let Some(instance) = list.get(*place) else { continue };
+        match instance.has(at, asked_ns) {
+            Has::Yes => sure.push((*place, instance)),
+            Has::Unknown => perhaps.push((*place, instance)),
+            Has::No => {}
+        }
+    }
+    let group = |(_, one): &(usize, &Instance)| Arc::clone(&one.member.group);
+    let Some(first) = sure.first().or_else(|| perhaps.first()).map(group) else { return Found::None };
+    if sure.iter().chain(&perhaps).any(|(_, one)| one.member.group != first) {
+        return Found::None;
+    }
+    // In a group a partition is one member's: the last that got it, and rather one that is heard than one that was.
+    let rank = |(_, one): &&(usize, &Instance)| (!one.member.id.is_empty(), one.since(at));
+    match (sure.iter().max_by_key(rank), perhaps.as_slice()) {
+        (Some((place, _)), _) => Found::One(*place),
+        (None, [(place, _)]) => Found::Perhaps(*place),
+        (None, _) => Found::Group(first),
+    }
+}
+
+#[cfg(test)]
+mod tests;

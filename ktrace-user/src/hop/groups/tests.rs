@@ -1,0 +1,212 @@
+use kafka::{GroupProtocol, MemberState};
+
+use super::*;
+
+const BROKER: u8 = 1;
+
+fn line(connection: u64) -> Line {
+    Line { connection: ConnectionId(connection), broker: ([10, 0, 0, BROKER], 9092).into() }
+}
+
+fn at(partition: i32) -> At<'static> {
+    At { id: None, name: Some("orders"), partition }
+}
+
+struct World {
+    groups: Groups,
+    client: Client,
+    now_ns: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let client = Client { speaker: Speaker::Process(1), id: Some("rdkafka".into()) };
+        Self { groups: Groups::default(), client, now_ns: 1000 }
+    }
+
+    fn tell(&mut self, on: u64, group: &str, id: &str, state: MemberState, error: i16) -> bool {
+        self.now_ns += 10;
+        let member = kafka::Member {
+            protocol: GroupProtocol::Classic,
+            group_id: group,
+            member_id: id,
+            instance_id: None,
+            generation_or_epoch: 1,
+            state,
+            error,
+        };
+        let heard = Heard { client: &self.client, line: line(on), now_ns: self.now_ns };
+        self.groups.member(heard, &member)
+    }
+
+    fn joins(&mut self, on: u64, group: &str, id: &str) {
+        self.tell(on, group, id, MemberState::Joining, 0);
+    }
+
+    fn assign(&mut self, on: u64, group: &str, id: &str, partitions: &[i32]) {
+        self.now_ns += 10;
+        let heard = Heard { client: &self.client, line: line(on), now_ns: self.now_ns };
+        self.groups.assignment_begins(heard, group, id, 1);
+        for partition in partitions {
+            self.groups.assigned(heard, group, id, at(*partition));
+        }
+    }
+
+    fn commits(&mut self, on: u64, group: &str, id: &str, partition: i32) -> bool {
+        let heard = Heard { client: &self.client, line: line(on), now_ns: self.now_ns };
+        self.groups.reads(heard, group, id, at(partition))
+    }
+
+    /// The group and the member that fetches now.
+    fn fetch(&mut self, on: u64, partition: i32) -> String {
+        self.now_ns += 10;
+        self.fetch_asked(on, partition, self.now_ns)
+    }
+
+    fn fetch_asked(&mut self, on: u64, partition: i32, asked_ns: u64) -> String {
+        match self.groups.reader(&self.client, line(on), at(partition), asked_ns).0 {
+            Reader::Unknown => "?".to_owned(),
+            Reader::Group(group) => group.to_string(),
+            Reader::Member(member) => format!("{}/{}", member.group, member.id),
+        }
+    }
+}
+
+#[test]
+fn members_of_one_client_are_told_apart_by_what_they_read() {
+    let mut world = World::new();
+    for (on, group, id, partition) in [(1, "a", "a1", 0), (2, "a", "a2", 1), (3, "b", "b1", 2)] {
+        world.joins(on, group, id);
+        assert_eq!(world.fetch(10 + on, partition), "?", "before it is assigned");
+        world.assign(on, group, id, &[partition]);
+    }
+    assert_eq!(world.fetch(12, 1), "a/a2");
+    assert_eq!(world.fetch(11, 0), "a/a1");
+    assert_eq!(world.fetch(13, 2), "b/b1");
+    assert_eq!(world.fetch(14, 7), "?", "nobody's");
+    assert_eq!(world.fetch(14, 0), "?", "its member reads elsewhere: this one takes partitions by itself");
+}
+
+/// Two groups that read the same: who comes first is known, and then the other too.
+#[test]
+fn groups_that_read_the_same_are_told_apart_by_who_could_read_when() {
+    let mut world = World::new();
+    world.joins(1, "a", "a1");
+    world.joins(2, "b", "b1");
+    world.assign(1, "a", "a1", &[0]);
+    assert_eq!(world.fetch(11, 0), "a/a1");
+    world.assign(2, "b", "b1", &[0]);
+    assert_eq!(world.fetch(12, 0), "b/b1");
+    // The connection of the one ends: a new one is its own.
+    world.groups.gone(ConnectionId(11), world.now_ns);
+    assert_eq!(world.fetch(13, 0), "a/a1");
+}
+
+#[test]
+fn who_cannot_be_told_is_not_named() {
+    let mut world = World::new();
+    for (on, group, id) in [(1, "a", "a1"), (2, "b", "b1")] {
+        world.joins(on, group, id);
+        world.assign(on, group, id, &[0]);
+    }
+    assert_eq!(world.fetch(11, 0), "?");
+    // It comes out when one of them gets what the other has not.
+    world.assign(2, "b", "b1", &[0, 1]);
+    assert_eq!(world.fetch(11, 1), "b/b1");
+    assert_eq!(world.fetch(11, 0), "b/b1");
+    assert_eq!(world.fetch(12, 0), "a/a1");
+}
+
+#[test]
+fn who_speaks_on_the_very_connection_is_the_one() {
+    let mut world = World::new();
+    for (on, group, id) in [(1, "a", "a1"), (2, "b", "b1")] {
+        world.joins(on, group, id);
+        world.assign(on, group, id, &[0]);
+    }
+    assert_eq!(world.fetch(1, 0), "a/a1");
+    assert_eq!(world.fetch(2, 0), "b/b1");
+}
+
+#[test]
+fn a_rebalance_moves_partitions() {
+    let mut world = World::new();
+    world.joins(1, "a", "a1");
+    world.assign(1, "a", "a1", &[0, 1]);
+    assert_eq!(world.fetch(11, 1), "a/a1");
+    let asked_ns = world.now_ns;
+    world.joins(2, "a", "a2");
+    world.assign(1, "a", "a1", &[0]);
+    world.assign(2, "a", "a2", &[1]);
+    assert_eq!(world.fetch_asked(11, 1, asked_ns), "a/a1", "asked before");
+    assert_eq!(world.fetch(12, 1), "a/a2");
+    assert_eq!(world.fetch(11, 0), "a/a1");
+    world.tell(2, "a", "a2", MemberState::Leaving, 0);
+    world.assign(1, "a", "a1", &[0, 1]);
+    assert_eq!(world.fetch(11, 1), "a/a1");
+}
+
+#[test]
+fn a_member_that_was_sent_away_comes_back_under_another_name() {
+    let mut world = World::new();
+    world.joins(1, "a", "a1");
+    world.assign(1, "a", "a1", &[0]);
+    assert_eq!(world.fetch(11, 0), "a/a1");
+    assert!(world.tell(1, "a", "a1", MemberState::Stable, 25));
+    world.joins(1, "a", "a9");
+    assert_eq!(world.fetch(11, 0), "?", "it was assigned nothing");
+    world.assign(1, "a", "a9", &[0]);
+    assert_eq!(world.fetch(11, 0), "a/a9");
+    assert_eq!(world.groups.clients[&world.client].len(), 1);
+}
+
+/// An agent that comes later has heard no assignment.
+#[test]
+fn the_only_member_is_the_one_and_commits_tell_more() {
+    let mut world = World::new();
+    assert_eq!(world.fetch(11, 0), "?");
+    world.tell(1, "a", "a1", MemberState::Stable, 0);
+    assert_eq!(world.fetch(11, 0), "a/a1");
+    world.tell(2, "a", "a2", MemberState::Stable, 0);
+    assert_eq!(world.fetch(11, 0), "a", "one of the group");
+    world.tell(3, "b", "b1", MemberState::Stable, 0);
+    assert_eq!(world.fetch(11, 0), "?");
+    assert!(world.commits(1, "a", "a1", 0));
+    assert!(!world.commits(1, "a", "a1", 0));
+    assert_eq!(world.fetch(11, 0), "?", "the other group may read it too");
+    world.assign(3, "b", "b1", &[5]);
+    assert_eq!(world.fetch(11, 0), "a/a1");
+}
+
+#[test]
+fn who_takes_partitions_by_itself_and_commits_has_a_group() {
+    let mut world = World::new();
+    assert!(world.commits(1, "tool", "", 3));
+    assert_eq!(world.fetch(11, 3), "tool/");
+    // A member's own questions make no second one of it.
+    world.joins(2, "a", "a1");
+    world.assign(2, "a", "a1", &[0]);
+    assert!(!world.commits(2, "a", "", 0));
+    assert_eq!(world.groups.clients[&world.client].len(), 2);
+}
+
+#[test]
+fn what_goes_is_forgotten() {
+    let mut world = World::new();
+    world.commits(1, "tool", "", 3);
+    world.fetch(11, 3);
+    assert!(world.groups.gone(ConnectionId(1), 0));
+    assert!(world.groups.gone(ConnectionId(11), 0));
+    assert!(!world.groups.gone(ConnectionId(11), 0));
+    assert!(world.groups.clients.is_empty() && world.groups.connections.is_empty());
+    // A member may come back on other connections with what it had.
+    world.joins(1, "a", "a1");
+    world.assign(1, "a", "a1", &[0]);
+    world.groups.gone(ConnectionId(1), world.now_ns);
+    world.tell(2, "a", "a1", MemberState::Stable, 0);
+    assert_eq!(world.fetch(11, 0), "a/a1");
+    for number in 0..2 * MAX_INSTANCES {
+        world.joins(3, "a", &number.to_string());
+    }
+    assert!(world.groups.clients[&world.client].len() <= MAX_INSTANCES);
+}

@@ -1,0 +1,334 @@
+//! How far a group has come in a partition: what was delivered to it and how often, and what it has committed.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ktrace_kafka::context::{SpanId, TraceId};
+
+/// Stretches of one partition that are kept; past it the lowest offsets are forgotten.
+const MAX_STRETCHES: usize = 64;
+
+/// Delivered messages of one partition that are remembered until they are committed.
+const MAX_OPEN: usize = 512;
+
+/// Of all partitions together; past it one of each.
+const MAX_OPEN_IN_ALL: usize = 256 << 10;
+
+/// Partitions, each with a group, that are kept.
+const MAX_PARTITIONS: usize = 64 << 10;
+
+/// A partition as a group reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub cluster: Option<Arc<str>>,
+    pub group: Arc<str>,
+    /// Its name, or its id as Kafka prints it.
+    pub topic: Arc<str>,
+    pub partition: i32,
+}
+
+/// Offsets that were delivered equally often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stretch {
+    offsets: Range<i64>,
+    times: u32,
+}
+
+/// What was delivered at an offset before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// How often.
+    pub times: u32,
+    /// Later offsets were.
+    pub is_behind: bool,
+    /// The same holds for the offsets before this one.
+    pub until: i64,
+}
+
+/// A delivered message, as a commit will name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    pub offset: i64,
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+}
+
+/// What a commit covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Covered {
+    /// Delivered messages that no commit has covered before.
+    pub messages: u64,
+    /// Those of them that are shown, as far as they are known, the newest first.
+    pub shown: Vec<Open>,
+    /// The offset lies before the last one that was committed.
+    pub goes_back: bool,
+    /// The same offset was committed before.
+    pub is_known: bool,
+}
+
+/// Messages that one commit names.
+const MAX_SHOWN: usize = 32;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// In order, apart from each other.
+    stretches: VecDeque<Stretch>,
+    committed: Option<i64>,
+    open: VecDeque<Open>,
+}
+
+impl Progress {
+    /// What is known of an offset that is about to be delivered.
+    #[must_use]
+    pub fn before(&self, offset: i64) -> Before {
+        let end = self.stretches.back().map_or(i64::MIN, |last| last.offsets.end);
+        let at = self.stretches.partition_point(|stretch| stretch.offsets.end <= offset);
+        match self.stretches.get(at) {
+            Some(Stretch { offsets, times }) if offsets.contains(&offset) => {
+                Before { times: *times, is_behind: false, until: offsets.end }
+            }
+            Some(next) => Before { times: 0, is_behind: true, until: next.offsets.start },
+            None => Before { times: 0, is_behind: offset < end, until: i64::MAX },
+        }
+    }
+
+    /// These offsets were delivered, those among them without a message included.
+    pub fn deliver(&mut self, offsets: Range<i64>) {
+        if offsets.is_empty() {
+            return;
+        }
+        // Nearly always the next.
+        if let Some(last) = self.stretches.back_mut()
+            && last.times == 1
+            && last.offsets.end == offsets.start
+        {
+            last.offsets.end = offsets.end;
+            return;
+        }
+        let mut rest = offsets.clone();
+        let mut all = VecDeque::with_capacity(self.stretches.len().saturating_add(2));
+        for Stretch { offsets: known, times } in std::mem::take(&mut self.stretches) {
+            push(&mut all, rest.start..rest.end.min(known.start), 1);
+            push(&mut all, known.start..known.end.min(offsets.start), times);
+            let both = known.start.max(offsets.start)..known.end.min(offsets.end);
+            push(&mut all, both, times.saturating_add(1));
+            push(&mut all, known.start.max(offsets.end)..known.end, times);
+            rest.start = rest.start.max(known.end);
+        }
+        push(&mut all, rest, 1);
+        let excess = all.len().saturating_sub(MAX_STRETCHES);
+        all.drain(..excess);
+        self.stretches = all;
+    }
+
+    /// The log ends before what was delivered of it: it is another one, under the old name.
+    pub fn log_ends(&mut self, high_watermark: i64) {
+        if self.stretches.back().is_some_and(|last| high_watermark < last.offsets.end) {
+            *self = Self::default();
+        }
+    }
+
+    /// The group has committed.
+    pub fn commit(&mut self, offset: i64) -> Covered {
+        let before = self.committed.replace(offset);
+        let from = before.unwrap_or(i64::MIN);
+        let mut covered =
+            Covered { goes_back: offset < from, is_known: before == Some(offset), ..Covered::default() };
+        for Stretch { offsets, .. } in &self.stretches {
+            let new = offsets.start.max(from)..offsets.end.min(offset);
+            covered.messages =
+                covered.messages.saturating_add(u64::try_from(new.end.saturating_sub(new.start)).unwrap_or(0));
+        }
+        // A consumer that went back has some twice.
+        self.open.make_contiguous().sort_by_key(|open| open.offset);
+        let count = self.open.partition_point(|open| open.offset < offset);
+        covered.shown = self.open.drain(..count).rev().take(MAX_SHOWN).collect();
+        covered
+    }
+
+    /// How many delivered messages wait for their commit.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// Adds offsets at the end; those that were delivered as often as the ones before them are one with them.
+fn push(all: &mut VecDeque<Stretch>, offsets: Range<i64>, times: u32) {
+    if offsets.is_empty() {
+        return;
+    }
+    match all.back_mut() {
+        Some(last) if last.offsets.end == offsets.start && last.times == times => {
+            last.offsets.end = offsets.end;
+        }
+        _ => all.push_back(Stretch { offsets, times }),
+    }
+}
+
+/// The progress of all groups in all partitions.
+#[derive(Debug, Default)]
+pub struct AllProgress {
+    by_place: Mutex<HashMap<Place, Arc<Mutex<Progress>>>>,
+    open: AtomicUsize,
+}
+
+/// One group's progress in one partition, shared by those who read and who commit.
+pub type Shared = Arc<Mutex<Progress>>;
+
+/// A short look.
+pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl AllProgress {
+    /// That of a group in a partition; `None` if there are too many to be kept.
+    pub fn of(&self, place: Place) -> Option<Shared> {
+        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_place.len() >= MAX_PARTITIONS && !by_place.contains_key(&place) {
+            // Those that nobody reads at the moment.
+            by_place.retain(|_, progress| Arc::strong_count(progress) > 1);
+            if by_place.len() >= MAX_PARTITIONS {
+                return None;
+            }
+        }
+        Some(Arc::clone(by_place.entry(place).or_default()))
+    }
+
+    /// These messages were delivered and are to be committed; a part is forgotten where there are too many.
+    pub fn wait(&self, progress: &mut Progress, opened: &mut Vec<Open>) {
+        let before = progress.open.len();
+        let most = if self.open.load(Ordering::Relaxed) < MAX_OPEN_IN_ALL { MAX_OPEN } else { 1 };
+        progress.open.extend(opened.drain(..));
+        let excess = progress.open.len().saturating_sub(most);
+        progress.open.drain(..excess);
+        self.weigh(before, progress.open.len());
+    }
+
+    /// The group has committed.
+    pub fn commit(&self, progress: &mut Progress, offset: i64) -> Covered {
+        let before = progress.open.len();
+        let covered = progress.commit(offset);
+        self.weigh(before, progress.open.len());
+        covered
+    }
+
+    fn weigh(&self, before: usize, after: usize) {
+        if after >= before {
+            self.open.fetch_add(after.saturating_sub(before), Ordering::Relaxed);
+        } else {
+            self.open.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stretches(progress: &Progress) -> Vec<(i64, i64, u32)> {
+        progress.stretches.iter().map(|one| (one.offsets.start, one.offsets.end, one.times)).collect()
+    }
+
+    #[test]
+    fn what_is_delivered_again_is_counted() {
+        let mut progress = Progress::default();
+        progress.deliver(10..20);
+        progress.deliver(20..30);
+        assert_eq!(stretches(&progress), [(10, 30, 1)]);
+        let new = Before { times: 0, is_behind: false, until: i64::MAX };
+        assert_eq!(progress.before(30), new);
+        assert_eq!(progress.before(15), Before { times: 1, is_behind: false, until: 30 });
+        assert_eq!(progress.before(5), Before { times: 0, is_behind: true, until: 10 });
+        progress.deliver(15..35);
+        assert_eq!(stretches(&progress), [(10, 15, 1), (15, 30, 2), (30, 35, 1)]);
+        progress.deliver(35..36);
+        progress.deliver(0..40);
+        assert_eq!(
+            stretches(&progress),
+            [(0, 10, 1), (10, 15, 2), (15, 30, 3), (30, 36, 2), (36, 40, 1)]
+        );
+        progress.deliver(50..60);
+        assert_eq!(progress.before(45), Before { times: 0, is_behind: true, until: 50 });
+        progress.deliver(7..7);
+    }
+
+    /// Against a count of each offset.
+    #[test]
+    fn it_agrees_with_counting_each() {
+        let (mut progress, mut counts) = (Progress::default(), [0_u32; 64]);
+        let mut random = 7_u64;
+        for _ in 0..1000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (from, len) = ((random >> 33) % 60, (random >> 50) % 9);
+            let offsets = from as i64..((from + len).min(64)) as i64;
+            for offset in offsets.clone() {
+                counts[offset as usize] += 1;
+            }
+            progress.deliver(offsets);
+            for (offset, count) in (0..).zip(counts) {
+                let before = progress.before(offset);
+                assert_eq!(before.times, count);
+                let end = counts.iter().rposition(|count| *count > 0).unwrap_or(0) as i64;
+                assert_eq!(before.is_behind, count == 0 && offset < end);
+                for same in offset..before.until.min(64) {
+                    assert_eq!(counts[same as usize], count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stretches_are_bounded() {
+        let mut progress = Progress::default();
+        for at in 0..10 * MAX_STRETCHES as i64 {
+            progress.deliver(at * 2..at * 2 + 1);
+        }
+        assert_eq!(progress.stretches.len(), MAX_STRETCHES);
+        assert_eq!(progress.before(20 * MAX_STRETCHES as i64 - 2).times, 1);
+    }
+
+    #[test]
+    fn a_log_that_is_shorter_is_another() {
+        let mut progress = Progress::default();
+        progress.deliver(0..100);
+        progress.log_ends(100);
+        assert_eq!(progress.before(5).times, 1);
+        progress.log_ends(99);
+        assert_eq!(progress.before(5).times, 0);
+    }
+
+    fn open(offset: i64) -> Open {
+        let byte = u8::try_from(offset + 1).unwrap();
+        Open {
+            offset,
+            trace_id: TraceId::new([byte; 16]).unwrap(),
+            span_id: SpanId::new([byte; 8]).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_commit_covers_what_no_other_has() {
+        let all = AllProgress::default();
+        let place = Place { cluster: None, group: "g".into(), topic: "t".into(), partition: 0 };
+        let progress = all.of(place.clone()).unwrap();
+        assert!(Arc::ptr_eq(&progress, &all.of(place).unwrap()));
+        let mut progress = lock(&progress);
+        progress.deliver(0..10);
+        all.wait(&mut progress, &mut (0..10).map(open).collect());
+        let covered = all.commit(&mut progress, 4);
+        assert_eq!((covered.messages, covered.is_known), (4, false));
+        assert_eq!(covered.shown, [open(3), open(2), open(1), open(0)]);
+        let covered = all.commit(&mut progress, 6);
+        assert_eq!((covered.messages, covered.shown.len(), progress.open()), (2, 2, 4));
+        assert!(all.commit(&mut progress, 5).goes_back);
+        assert_eq!(all.commit(&mut progress, 6), Covered { messages: 1, ..Covered::default() });
+        assert_eq!(all.commit(&mut progress, 6), Covered { is_known: true, ..Covered::default() });
+        assert_eq!(all.open.load(Ordering::Relaxed), 4);
+        all.wait(&mut progress, &mut (0..100).cycle().take(2 * MAX_OPEN).map(open).collect());
+        assert_eq!((progress.open(), all.open.load(Ordering::Relaxed)), (MAX_OPEN, MAX_OPEN));
+    }
+}

@@ -1,0 +1,203 @@
+//! Where the records at hand stand: one partition of one exchange, and what all of them share.
+
+use std::sync::Arc;
+
+use ktrace_kafka as kafka;
+use ktrace_kafka::{Head, Operation, Partition};
+
+use super::listener::Listener;
+use crate::hop::groups::{self, Member, Reader};
+use crate::hop::progress::{self, Before, Open, Place};
+use crate::hop::{Hop, Parties, Topic, shown};
+
+/// Longer ids of groups and members are not kept.
+pub(super) const MAX_ID_BYTES: usize = 1024;
+
+/// See the module.
+pub(super) struct At {
+    request_seq: u32,
+    correlation_id: i32,
+    index: i32,
+    /// As the wire names it, where that is an id.
+    id: Option<u128>,
+    pub topic: Topic,
+    pub reader: Reader,
+    /// Put together when the first of the records is shown.
+    pub parties: Option<Arc<Parties>>,
+    /// What the group gets.
+    run: Option<Run>,
+}
+
+/// Messages that a group gets one behind the other.
+struct Run {
+    progress: progress::Shared,
+    /// From where on they are not noted yet.
+    from: i64,
+    /// Behind the last of them.
+    next: i64,
+    before: Before,
+    /// Those that are shown.
+    open: Vec<Open>,
+}
+
+impl At {
+    /// Whether a record stands here too.
+    pub fn is(&self, head: &Head<'_>, partition: &Partition<'_>) -> bool {
+        let same_topic = match partition.topic {
+            kafka::Topic::Id(id) => self.id == Some(id),
+            kafka::Topic::Name(name) => match &self.topic {
+                Topic::Named(known) => self.id.is_none() && *known.name == *name,
+                Topic::Id(_) => false,
+            },
+        };
+        same_topic
+            && self.index == partition.index
+            && self.correlation_id == head.correlation_id
+            && self.request_seq == head.request_seq
+    }
+
+    /// A record of this offset comes.
+    pub fn pass(&mut self, offset: i64) {
+        let Some(run) = &mut self.run else { return };
+        if run.next == i64::MIN {
+            run.from = run.from.min(offset);
+        }
+        if offset >= run.before.until || offset < run.next {
+            run.note();
+            if offset < run.next {
+                run.from = offset;
+            }
+            run.before = progress::lock(&run.progress).before(offset);
+        }
+        run.next = offset.saturating_add(1);
+    }
+
+    /// Which delivery to its group that of the record at hand is, and whether it comes after later ones.
+    pub fn times(&self, operation: Operation<'_>) -> (Option<u32>, bool) {
+        match (operation, &self.run) {
+            (Operation::ShareFetch { delivery_count, .. }, _) => (u32::try_from(delivery_count).ok(), false),
+            (_, Some(run)) => (Some(run.before.times.saturating_add(1)), run.before.is_behind),
+            (_, None) => (None, false),
+        }
+    }
+}
+
+impl Run {
+    fn note(&mut self) {
+        if self.next > self.from {
+            progress::lock(&self.progress).deliver(self.from..self.next);
+            self.from = self.next;
+        }
+    }
+}
+
+impl Listener<'_> {
+    /// The first record of a partition of an exchange is at hand.
+    pub(super) fn arrive(&mut self, head: &Head<'_>, partition: &Partition<'_>) {
+        self.settle();
+        let topic = self.told.topic(partition.topic);
+        let id = match partition.topic {
+            kafka::Topic::Id(id) => Some(id),
+            kafka::Topic::Name(_) => None,
+        };
+        let name = match &topic {
+            Topic::Named(topic) => Some(&*topic.name),
+            Topic::Id(_) => None,
+        };
+        let at = groups::At { id, name, partition: partition.index };
+        let (reader, run) = match partition.operation {
+            Operation::Produce { .. } => (Reader::Unknown, None),
+            Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
+            Operation::Fetch { fetch_offset, high_watermark, .. } => {
+                let reader =
+                    self.peer.reader(self.id, &topic, at, head.request_start_ns, &self.told.shared);
+                let run = self.run(&reader, &topic, partition.index, (fetch_offset, high_watermark));
+                (reader, run)
+            }
+        };
+        self.peer.at = Some(At {
+            request_seq: head.request_seq,
+            correlation_id: head.correlation_id,
+            index: partition.index,
+            id,
+            topic,
+            reader,
+            parties: None,
+            run,
+        });
+    }
+
+    fn run(
+        &mut self,
+        reader: &Reader,
+        topic: &Topic,
+        partition: i32,
+        (fetch_offset, high_watermark): (i64, i64),
+    ) -> Option<Run> {
+        let progress = self.progress(reader, topic, partition)?;
+        let mut known = progress::lock(&progress);
+        if high_watermark >= 0 {
+            known.log_ends(high_watermark);
+        }
+        let from = if fetch_offset < 0 { i64::MAX } else { fetch_offset };
+        // Nothing is known before the first record comes.
+        let before = Before { times: 0, is_behind: false, until: i64::MIN };
+        drop(known);
+        Some(Run { progress, from, next: i64::MIN, before, open: vec![] })
+    }
+
+    /// How far a group has come in a partition, where it is known and not told by somebody else.
+    pub(super) fn progress(
+        &mut self,
+        reader: &Reader,
+        topic: &Topic,
+        partition: i32,
+    ) -> Option<progress::Shared> {
+        if self.peer.search.is_superfluous() {
+            return None;
+        }
+        let (group, cluster) = (Arc::clone(reader.group()?), self.peer.cluster(&self.told.shared));
+        let topic = match topic {
+            Topic::Named(topic) => Arc::clone(&topic.name),
+            Topic::Id(_) => Arc::clone(&shown(topic).name),
+        };
+        self.told.shared.progress.of(Place { cluster, group, topic, partition })
+    }
+
+    /// Who takes part, for the records at hand.
+    pub(super) fn parties(&mut self) -> Arc<Parties> {
+        let reader = self.peer.at.as_ref().map_or(Reader::Unknown, |at| at.reader.clone());
+        let parties = self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins);
+        if let Some(at) = &mut self.peer.at {
+            at.parties = Some(Arc::clone(&parties));
+        }
+        parties
+    }
+
+    /// A hop that a commit will cover.
+    pub(super) fn open(&mut self, hop: &Hop) {
+        let Some(Run { open, .. }) = self.peer.at.as_mut().and_then(|at| at.run.as_mut()) else { return };
+        if let (Some(offset), Topic::Named(topic)) = (hop.passage.offset, &hop.topic) {
+            let span_id = hop.passage.span_id(&hop.parties, topic);
+            open.push(Open { offset, trace_id: hop.passage.trace_id(), span_id });
+        }
+    }
+
+    /// No more records come for now: what is known of them is told to all.
+    pub(super) fn settle(&mut self) {
+        let Some(At { run: Some(mut run), .. }) = self.peer.at.take() else { return };
+        run.note();
+        if !run.open.is_empty() {
+            self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut run.open);
+        }
+    }
+}
+
+fn share_member(group: Option<&str>, member: Option<&str>) -> Reader {
+    let kept = |id: &str| (!id.is_empty() && id.len() <= MAX_ID_BYTES).then(|| Arc::from(id));
+    let Some(group) = group.and_then(kept) else { return Reader::Unknown };
+    match member.and_then(kept) {
+        Some(id) => Reader::Member(Arc::new(Member { group, id, generation: None })),
+        None => Reader::Group(group),
+    }
+}

@@ -1,0 +1,165 @@
+//! What a connection tells of groups: who is a member, of what, and how far it has come.
+
+use ktrace_kafka as kafka;
+use ktrace_kafka::{Event, Head};
+
+use super::at::MAX_ID_BYTES;
+use super::listener::Listener;
+use crate::hop::groups::{self, Groups, Heard, Member, Reader};
+use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity, progress};
+
+/// A commit of one partition, as an exchange tells it.
+struct Committed<'a> {
+    group: &'a str,
+    member: &'a str,
+    generation: i32,
+    topic: kafka::Topic<'a>,
+    partition: i32,
+    offset: i64,
+    error: i16,
+}
+
+impl Listener<'_> {
+    pub(super) fn of_a_group(&mut self, head: &Head<'_>, event: &Event<'_>) {
+        match *event {
+            // What a share group's members read, they say themselves.
+            Event::Member(member) if member.protocol != kafka::GroupProtocol::Share => {
+                self.tell(head, member.group_id, member.member_id, |groups, heard| {
+                    groups.member(heard, &member)
+                });
+            }
+            Event::AssignmentBegins { group_id, member_id, generation_or_epoch } => {
+                self.tell(head, group_id, member_id, |groups, heard| {
+                    groups.assignment_begins(heard, group_id, member_id, generation_or_epoch)
+                });
+            }
+            Event::Assigned { group_id, member_id, topic, partition } => {
+                self.tell_partition(head, (group_id, member_id), (topic, partition), |groups, heard, at| {
+                    groups.assigned(heard, group_id, member_id, at)
+                });
+            }
+            Event::AssignedTask { group_id, member_id, .. } => {
+                self.tell(head, group_id, member_id, |groups, heard| {
+                    groups.assigned_unseen(heard, group_id, member_id)
+                });
+            }
+            Event::Position { group_id, topic, partition, error: 0, .. } => {
+                self.tell_partition(head, (group_id, ""), (topic, partition), |groups, heard, at| {
+                    groups.reads(heard, group_id, "", at)
+                });
+            }
+            Event::Committed {
+                group_id, member_id, generation_or_epoch, topic, partition, offset, error, ..
+            } => {
+                if error == 0 {
+                    let named = (group_id, member_id);
+                    self.tell_partition(head, named, (topic, partition), |groups, heard, at| {
+                        groups.reads(heard, group_id, member_id, at)
+                    });
+                }
+                self.committed(
+                    head,
+                    &Committed {
+                        group: group_id,
+                        member: member_id,
+                        generation: generation_or_epoch,
+                        topic,
+                        partition,
+                        offset,
+                        error,
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(
+        &mut self,
+        head: &Head<'_>,
+        group: &str,
+        member: &str,
+        tell: impl FnOnce(&mut Groups, Heard<'_>) -> bool,
+    ) {
+        if !group.is_empty() && group.len() <= MAX_ID_BYTES && member.len() <= MAX_ID_BYTES {
+            let now_ns = head.response.map_or(head.request_end_ns, |response| response.end_ns);
+            self.peer.tells_groups(self.id, now_ns, &self.told.shared, tell);
+        }
+    }
+
+    fn tell_partition(
+        &mut self,
+        head: &Head<'_>,
+        (group, member): (&str, &str),
+        (topic, partition): (kafka::Topic<'_>, i32),
+        tell: impl FnOnce(&mut Groups, Heard<'_>, groups::At<'_>) -> bool,
+    ) {
+        let known = self.told.topic(topic);
+        let id = match topic {
+            kafka::Topic::Id(id) => Some(id),
+            kafka::Topic::Name(_) => None,
+        };
+        let name = match &known {
+            Topic::Named(topic) => Some(&*topic.name),
+            Topic::Id(_) => None,
+        };
+        let at = groups::At { id, name, partition };
+        self.tell(head, group, member, |groups, heard| tell(groups, heard, at));
+    }
+
+    /// A group's offset was committed, or should have been.
+    fn committed(&mut self, head: &Head<'_>, of: &Committed<'_>) {
+        if of.group.is_empty() || of.group.len() > MAX_ID_BYTES || of.member.len() > MAX_ID_BYTES {
+            return;
+        }
+        if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
+            return;
+        }
+        let Some(response) = head.response else { return };
+        let generation = (of.generation >= 0).then_some(of.generation);
+        let member = Member { group: of.group.into(), id: of.member.into(), generation };
+        let reader = Reader::Member(member.into());
+        let topic = self.told.topic(of.topic);
+        let covered = match (of.error, self.progress(&reader, &topic, of.partition)) {
+            (0, Some(of_group)) => {
+                self.told.shared.progress.commit(&mut progress::lock(&of_group), of.offset)
+            }
+            _ => progress::Covered::default(),
+        };
+        let place = identity::CommitPlace {
+            group: of.group,
+            partition: of.partition,
+            offset: of.offset,
+            correlation_id: head.correlation_id,
+            request_seq: head.request_seq,
+        };
+        // Who commits by the clock does so again and again.
+        if covered.is_known && covered.messages == 0 {
+            return;
+        }
+        let last = covered.shown.first();
+        let derived = last.map_or_else(|| identity::commit_trace_id(place), |last| last.trace_id);
+        if !self.told.keeps(derived) {
+            return;
+        }
+        let commit = Commit { covered, place: identity::commit_hash(place) };
+        let hop = Hop {
+            parties: self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins),
+            topic,
+            passage: Passage {
+                kind: Kind::Committed(commit.into()),
+                partition: of.partition,
+                offset: Some(of.offset),
+                timestamp_ms: -1,
+                value_len: None,
+                context: None,
+                derived,
+                error: of.error,
+                truncated: false,
+                start_ns: head.request_start_ns,
+                end_ns: response.end_ns,
+            },
+        };
+        self.pass(hop);
+    }
+}

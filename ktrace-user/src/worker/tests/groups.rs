@@ -1,0 +1,171 @@
+//! Groups: whose a delivery is, how often it was delivered, and what a commit covers.
+
+use super::*;
+
+fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
+    framed(&[&[0, key, 0, version], &id.to_be_bytes(), &text("me"), &parts.concat()])
+}
+
+/// SyncGroup v0: partition 0 of `orders`.
+fn assigned(id: i32, group: &str, member: &str) -> (Vec<u8>, Vec<u8>) {
+    let request = request(14, 0, id, &[&text(group), &[0, 0, 0, 5], &text(member), &[0; 4]]);
+    let orders = text("orders");
+    let assignment =
+        [&[0, 0, 0, 0, 0, 1][..], &orders, &[0, 0, 0, 1, 0, 0, 0, 0], &[0xff; 4]].concat();
+    (request, framed(&[&id.to_be_bytes(), &[0, 0], &(assignment.len() as u32).to_be_bytes(), &assignment]))
+}
+
+/// Fetch v4 from an offset on, and the messages that it brings, each in a batch of its own.
+fn fetched(id: i32, from: i64, offsets: &[i64]) -> (Vec<u8>, Vec<u8>) {
+    let partition = [&[0, 0, 0, 1, 0, 0, 0, 0][..], &from.to_be_bytes(), &[0, 1, 0, 0]].concat();
+    let head = [[0xff; 4], [0; 4], [0; 4], [0, 1, 0, 0]].concat();
+    let request = request(1, 4, id, &[&head, &[0], &[0, 0, 0, 1], &text("orders"), &partition]);
+    let mut records = vec![];
+    for offset in offsets {
+        let mut batch = batch(&[]);
+        batch[..8].copy_from_slice(&offset.to_be_bytes());
+        records.extend(batch);
+    }
+    let answer = framed(&[
+        &id.to_be_bytes(),
+        &[0; 4],
+        &[0, 0, 0, 1],
+        &text("orders"),
+        &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+        &1000_i64.to_be_bytes(),
+        &1000_i64.to_be_bytes(),
+        &[0xff; 4],
+        &(records.len() as u32).to_be_bytes(),
+        &records,
+    ]);
+    (request, answer)
+}
+
+/// OffsetCommit v2.
+fn committed(id: i32, group: &str, member: &str, offset: i64, error: u8) -> (Vec<u8>, Vec<u8>) {
+    let partition = [&[0, 0, 0, 1, 0, 0, 0, 0][..], &offset.to_be_bytes(), &[0xff, 0xff]].concat();
+    let member = [&text(group)[..], &[0, 0, 0, 5], &text(member), &[0xff; 8]].concat();
+    let request = request(8, 2, id, &[&member, &[0, 0, 0, 1], &text("orders"), &partition]);
+    let answer =
+        [&id.to_be_bytes()[..], &[0, 0, 0, 1], &text("orders"), &[0, 0, 0, 1, 0, 0, 0, 0, 0, error]].concat();
+    (request, framed(&[&answer]))
+}
+
+/// A client that speaks on several connections; each is named by its port.
+struct Talk {
+    watched: Watched,
+    at: HashMap<u16, (u32, u32)>,
+    id: i32,
+}
+
+impl Talk {
+    fn new() -> Self {
+        Self { watched: Watched::new(Sampling::default()), at: Default::default(), id: 0 }
+    }
+
+    fn say(&mut self, port: u16, exchange: impl FnOnce(i32) -> (Vec<u8>, Vec<u8>)) {
+        self.id += 1;
+        let (request, answer) = exchange(self.id);
+        let place = self.at.entry(port).or_insert((100, 200));
+        self.watched.socket.0 = port.into();
+        self.watched.talk(ends(port), *place, &request, &answer);
+        *place = (place.0 + request.len() as u32, place.1 + answer.len() as u32);
+    }
+
+    /// The spans so far, told in short.
+    fn told(&self) -> Vec<String> {
+        let told = |hop: &Hop| {
+            let topic = shown(&hop.topic);
+            let span = hop.span(&topic);
+            let word = |name: &str, short: &str| {
+                let (_, value) = span.attributes.iter().find(|(key, _)| *key == name)?;
+                Some(format!(" {short}{}", value.as_text().map_or_else(|| format!("{value:?}"), Into::into)))
+            };
+            let words = [
+                ("messaging.kafka.offset", "@"),
+                ("messaging.consumer.group.name", "group="),
+                ("ktrace.consumer.member.id", "member="),
+                ("ktrace.delivery.count", "count="),
+                ("ktrace.out_of_order", "behind="),
+                ("ktrace.commit.messages", "messages="),
+                ("ktrace.commit.goes_back", "back="),
+                ("error.type", "error="),
+            ];
+            let words: String = words.iter().filter_map(|(name, short)| word(name, short)).collect();
+            let text = format!("{}{words}", span.name.split(' ').next().unwrap());
+            text.replace("Int(", "").replace("Bool(", "").replace(')', "")
+        };
+        self.watched.hops().iter().map(told).collect()
+    }
+}
+
+#[test]
+fn deliveries_to_a_group_are_counted_whoever_of_it_gets_them() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 3]));
+    // Another member, and another group.
+    talk.say(2, |id| assigned(id, "g", "m2"));
+    talk.say(12, |id| fetched(id, 1, &[1, 3, 4]));
+    talk.say(12, |id| fetched(id, 90, &[95]));
+    talk.say(12, |id| fetched(id, 70, &[70]));
+    assert_eq!(
+        talk.told(),
+        [
+            "poll @0 group=g member=m1",
+            "poll @1 group=g member=m1",
+            "poll @3 group=g member=m1",
+            "poll @1 group=g member=m2 count=2",
+            "poll @3 group=g member=m2 count=2",
+            "poll @4 group=g member=m2",
+            "poll @95 group=g member=m2",
+            "poll @70 group=g member=m2 behind=true",
+        ]
+    );
+}
+
+#[test]
+fn a_commit_stands_in_the_trace_of_the_last_message_that_it_covers() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
+    talk.say(1, |id| committed(id, "g", "m1", 2, 0));
+    // Again, by the clock.
+    talk.say(1, |id| committed(id, "g", "m1", 2, 0));
+    talk.say(1, |id| committed(id, "g", "m1", 3, 25));
+    talk.say(1, |id| committed(id, "g", "m1", 1, 0));
+    assert_eq!(
+        talk.told()[3..],
+        [
+            "commit @2 group=g member=m1 messages=2",
+            "commit @3 group=g member=m1 messages=0 error=UNKNOWN_MEMBER_ID",
+            "commit @1 group=g member=m1 messages=0 back=true",
+        ]
+    );
+    let hops = talk.watched.hops();
+    let topic = shown(&hops[1].topic);
+    let (first, last, commit) = (hops[0].span(&topic), hops[1].span(&topic), hops[3].span(&topic));
+    assert_eq!((commit.trace_id, commit.parent), (last.trace_id, Some(last.span_id)));
+    let links: Vec<_> = commit.links.iter().map(|link| (link.trace_id, link.span_id)).collect();
+    assert_eq!(links, [(first.trace_id, first.span_id)]);
+    assert_ne!(hops[4].passage.derived, commit.trace_id);
+}
+
+/// One process, several groups with the same client id: what connections they fetch on tells them apart.
+#[test]
+fn a_connection_that_ends_makes_room_for_the_next() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0]));
+    talk.say(2, |id| assigned(id, "h", "n1"));
+    talk.say(12, |id| fetched(id, 0, &[0]));
+    talk.say(13, |id| fetched(id, 1, &[1]));
+    let (client, broker) = talk.at[&11];
+    talk.watched.socket.0 = 11;
+    talk.watched.reset(ends(11), Direction::ToBroker, client, broker);
+    talk.say(14, |id| fetched(id, 1, &[1]));
+    assert_eq!(
+        talk.told(),
+        ["poll @0 group=g member=m1", "poll @0 group=h member=n1", "poll @1", "poll @1 group=g member=m1"]
+    );
+}
