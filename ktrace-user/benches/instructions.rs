@@ -49,7 +49,7 @@ fn hops(sent: bool) -> Vec<Hop> {
             identity::derived_trace_id(3, offset, 1_700_000_000_000, Some(key.as_bytes()), Some(1000));
         let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
         let kind = if sent {
-            Kind::Produced { acks: -1 }
+            Kind::Produced { acks: -1, attempt: 1, pending: None }
         } else {
             Kind::Delivered { lag: Some(HOPS - offset), delivery, times: Some(1), is_behind: false }
         };
@@ -67,6 +67,7 @@ fn hops(sent: bool) -> Vec<Hop> {
             timestamp_ms: 1_700_000_000_000,
             value_len: Some(1000),
             context: (!sent).then_some(context),
+            transaction: None,
             derived,
             error: 0,
             truncated: false,

@@ -342,6 +342,30 @@ impl Connection {
         self.release();
     }
 
+    /// The connection has ended before all of its requests were answered, and they never will be: what was produced by them is told
+    /// with the error `NETWORK_EXCEPTION`. Where an answer may have been missed, nothing is.
+    pub fn end(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
+        let holds = self.requests.0.held_since().or(self.responses.0.held_since()).is_some();
+        let Exchanges { pending, pending_bytes, sessions, missed_responses, .. } = &mut self.exchanges;
+        if holds || *missed_responses {
+            return;
+        }
+        let is_told = |pending: &Pending| {
+            pending.api_key == key::PRODUCE
+                && !pending.broken
+                && !pending.perhaps_silent
+                && pending.misses == 0
+        };
+        for one in std::mem::take(pending) {
+            if is_told(&one) {
+                *pending_bytes = pending_bytes.saturating_sub(one.held_bytes());
+                exchange::read(&one.head(None), &one.body, &[], sessions, scratch, sink);
+            } else {
+                pending.push_back(one);
+            }
+        }
+    }
+
     /// Whether something held has waited since before this time for what comes before it.
     #[must_use]
     pub fn has_hole_since(&self, time_ns: u64) -> bool {

@@ -24,7 +24,8 @@ pub struct Head<'a> {
     pub request_end_ns: u64,
     /// TCP sequence number of the request's first byte.
     pub request_seq: u32,
-    /// The response's first and last byte, and the sequence number of its first; `None` where there is none (acks=0).
+    /// The response's first and last byte, and the sequence number of its first; `None` where there is none (acks=0, or the
+    /// connection ended before it).
     pub response: Option<ResponseHead>,
 }
 
@@ -43,6 +44,7 @@ pub enum Operation<'a> {
     Produce {
         /// −1 (all), 0 or 1.
         acks: i16,
+        transactional_id: Option<&'a str>,
     },
     Fetch {
         /// Where the consumer asked to go on; −1 if unknown.

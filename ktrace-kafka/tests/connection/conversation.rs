@@ -52,7 +52,7 @@ impl Sink for Lines {
 
     fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, _batch: &Batch<'_>, record: &Seen<'_>) {
         let operation = match partition.operation {
-            Operation::Produce { acks } => format!("produced acks={acks}"),
+            Operation::Produce { acks, .. } => format!("produced acks={acks}"),
             Operation::Fetch { high_watermark, .. } => format!("fetched hw={high_watermark}"),
             Operation::ShareFetch { group_id, member_id, delivery_count } => {
                 format!("acquired {delivery_count} {group_id:?} {member_id:?}")

@@ -160,3 +160,42 @@ fn an_unknown_api_does_not_make_the_client_forgotten() {
     assert_eq!((lines.len(), lost(&scratch, Lost::Unanswered)), (3, 0));
     assert_eq!(scratch.counters.skipped_bytes, other.len() as u64);
 }
+
+/// The broker went away: the client will never know, and sends again elsewhere.
+#[test]
+fn what_a_connection_leaves_unanswered_is_told_with_an_error() {
+    let [hello, helloed] = hello();
+    let said = [
+        hello,
+        helloed,
+        client(asks(1)),
+        broker(produced(9, 1, 100, 0)),
+        client(asks(2)),
+        client(produce(9, 3, 0, batch(&three(0), Compression::None))),
+        client(asks(4)),
+        client(fetch(11, 5, 7, 0)),
+    ];
+    let parts = segments(&said, 5, |len| len);
+    let ended = |parts: &[Part]| {
+        let mut observed = Observed::default();
+        parts.iter().for_each(|part| observed.push(part));
+        let Observed { connection, scratch, lines, .. } = &mut observed;
+        connection.end(scratch, lines);
+        observed.finish()
+    };
+    let (lines, scratch) = ended(&parts);
+    let of = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(
+        (of("error=0"), of("acks=-1 orders[2]@-1 error=13"), lost(&scratch, Lost::Unanswered)),
+        (6, 6, 0)
+    );
+    // Where the answers may have been missed, nobody knows.
+    let [.., fetch] = &parts[..] else { unreachable!() };
+    let mut behind = fetch.clone();
+    (behind.direction, behind.seq) = (Direction::ToClient, parts[5].seq.wrapping_add(5000));
+    let (lines, scratch) = ended(&[&parts[..], &[behind]].concat());
+    assert_eq!(
+        (lines.iter().filter(|line| line.contains("error=13")).count(), lost(&scratch, Lost::Unanswered)),
+        (0, 2)
+    );
+}

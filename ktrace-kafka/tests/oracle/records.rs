@@ -109,6 +109,7 @@ pub fn produce(g: &mut Random) -> Case {
         })),
     });
     let mut expected = vec![];
+    let id = request.transactional_id.as_ref().map(|id| &***id);
     for (place, topic) in request.topic_data.iter().enumerate() {
         let mut answers = response.responses.iter();
         let answers = answers.find(|a| (&a.name, a.topic_id) == (&topic.name, topic.topic_id)).unwrap();
@@ -117,7 +118,7 @@ pub fn produce(g: &mut Random) -> Case {
             let partition = Partition {
                 topic: if v >= 13 { Topic::Id(topic.topic_id.as_u128()) } else { Topic::Name(&topic.name) },
                 index: of.index,
-                operation: Operation::Produce { acks: request.acks },
+                operation: Operation::Produce { acks: request.acks, transactional_id: id },
                 error: answer.error_code,
             };
             for record in &sent[&(place, of.index)] {
@@ -253,7 +254,11 @@ pub fn fetch(g: &mut Random) -> Case {
             let partition = Partition {
                 topic: shown_topic,
                 index: asked.partition,
-                operation: Operation::Fetch { fetch_offset: asked.fetch_offset, high_watermark, read_committed },
+                operation: Operation::Fetch {
+                    fetch_offset: asked.fetch_offset,
+                    high_watermark,
+                    read_committed,
+                },
                 error,
             };
             for told in &log.told {

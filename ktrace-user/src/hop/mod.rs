@@ -1,11 +1,13 @@
 //! Hops: one message seen at one place, what names it, and how it is shown as a span. Pure.
 //!
 //! ```text
-//!  record ─▶ Hop ─▶ (waits for its topic's name) ─▶ Hops, a sink's queue ─▶ Span
+//!  record ─▶ Hop ─▶ (waits for what is not known yet) ─▶ Hops, a sink's queue ─▶ Span
 //!             │
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
 //!             ├ progress   how often it was delivered, and what a commit covers
+//!             ├ attempts   how often it was sent
+//!             ├ transactions  what became of its transaction
 //!             └ topics     names of topic ids
 //! ```
 #![cfg_attr(
@@ -19,6 +21,7 @@
     )
 )]
 
+pub mod attempts;
 pub mod groups;
 mod hops;
 pub mod identity;
@@ -27,6 +30,7 @@ pub mod progress;
 pub mod sampling;
 mod show;
 pub mod topics;
+pub mod transactions;
 mod waiting;
 
 use std::sync::Arc;
@@ -37,7 +41,8 @@ use crate::export::Resource;
 use groups::Reader;
 pub use hops::Hops;
 pub use topics::TopicName;
-pub use waiting::{Waiting, shown};
+use transactions::{State, Transaction};
+pub use waiting::{Verdict, Waiting, shown};
 
 /// A topic, its name known or still to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +59,10 @@ pub enum Kind {
     Produced {
         /// As the request asked: −1 (all), 0 or 1.
         acks: i16,
+        /// Which attempt this is, from 1.
+        attempt: u32,
+        /// It has failed, and another attempt may follow.
+        pending: Option<Box<attempts::Message>>,
     },
     /// A consumer got it.
     Delivered {
@@ -132,6 +141,8 @@ pub struct Passage {
     /// Bytes of the value, `None` for a tombstone.
     pub value_len: Option<usize>,
     pub context: Option<Context>,
+    /// The transaction that it is a part of, and what became of it.
+    pub transaction: Option<(Arc<Transaction>, State)>,
     /// The trace id that both sides can tell without any header.
     pub derived: TraceId,
     /// Kafka's error code, 0 for none.
@@ -161,6 +172,14 @@ pub struct Hop {
 }
 
 impl Hop {
+    /// Whether something of it is not known yet.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(self.topic, Topic::Id(_))
+            || matches!(self.passage.transaction, Some((_, State::Open)))
+            || matches!(self.passage.kind, Kind::Produced { pending: Some(_), .. })
+    }
+
     /// The consumer group that got the message, or has committed it.
     #[must_use]
     pub fn group(&self) -> Option<&str> {

@@ -139,8 +139,9 @@ impl Progress {
             Covered { goes_back: offset < from, is_known: before == Some(offset), ..Covered::default() };
         for Stretch { offsets, .. } in &self.stretches {
             let new = offsets.start.max(from)..offsets.end.min(offset);
-            covered.messages =
-                covered.messages.saturating_add(u64::try_from(new.end.saturating_sub(new.start)).unwrap_or(0));
+            covered.messages = covered
+                .messages
+                .saturating_add(u64::try_from(new.end.saturating_sub(new.start)).unwrap_or(0));
         }
         // A consumer that went back has some twice.
         self.open.make_contiguous().sort_by_key(|open| open.offset);
@@ -247,10 +248,7 @@ mod tests {
         assert_eq!(stretches(&progress), [(10, 15, 1), (15, 30, 2), (30, 35, 1)]);
         progress.deliver(35..36);
         progress.deliver(0..40);
-        assert_eq!(
-            stretches(&progress),
-            [(0, 10, 1), (10, 15, 2), (15, 30, 3), (30, 36, 2), (36, 40, 1)]
-        );
+        assert_eq!(stretches(&progress), [(0, 10, 1), (10, 15, 2), (15, 30, 3), (30, 36, 2), (36, 40, 1)]);
         progress.deliver(50..60);
         assert_eq!(progress.before(45), Before { times: 0, is_behind: true, until: 50 });
         progress.deliver(7..7);
@@ -303,11 +301,7 @@ mod tests {
 
     fn open(offset: i64) -> Open {
         let byte = u8::try_from(offset + 1).unwrap();
-        Open {
-            offset,
-            trace_id: TraceId::new([byte; 16]).unwrap(),
-            span_id: SpanId::new([byte; 8]).unwrap(),
-        }
+        Open { offset, trace_id: TraceId::new([byte; 16]).unwrap(), span_id: SpanId::new([byte; 8]).unwrap() }
     }
 
     #[test]

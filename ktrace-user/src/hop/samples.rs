@@ -30,6 +30,7 @@ fn passage(kind: Kind, offset: i64) -> Passage {
         timestamp_ms: 1_767_355_201_200,
         value_len: Some(100),
         context: None,
+        transaction: None,
         derived: identity::derived_trace_id(2, offset, 1_767_355_201_200, None, Some(100)),
         error: 0,
         truncated: false,
@@ -41,13 +42,18 @@ fn passage(kind: Kind, offset: i64) -> Passage {
 /// A message that `orders-api` sent to `orders[2]`, without any context.
 pub fn sent() -> Hop {
     let topic = Topic::Named(Topics::default().named("orders"));
-    Hop { parties: parties("orders-api", None), topic, passage: passage(Kind::Produced { acks: -1 }, 1042) }
+    Hop {
+        parties: parties("orders-api", None),
+        topic,
+        passage: passage(Kind::Produced { acks: -1, attempt: 1, pending: None }, 1042),
+    }
 }
 
 /// A message that `billing` got, whose headers name its trace.
 pub fn delivered() -> Hop {
     let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
-    let mut passage = passage(Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false }, 1043);
+    let mut passage =
+        passage(Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false }, 1043);
     passage.context = Some(Context {
         format: "w3c",
         trace_id: identity::derived_trace_id(0, 0, 0, None, None),

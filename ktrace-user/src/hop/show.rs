@@ -10,7 +10,7 @@ use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
 use crate::export::{Attributes, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
-const MOST_ATTRIBUTES: usize = 26;
+const MOST_ATTRIBUTES: usize = 28;
 
 impl Hop {
     /// The span that shows the hop.
@@ -130,13 +130,22 @@ impl Passage {
             add("ktrace.side", "broker".into());
         }
         match &self.kind {
-            Kind::Produced { acks } => {
+            Kind::Produced { acks, attempt, .. } => {
                 let acks = match acks {
                     0 => "0",
                     1 => "1",
                     _ => "all",
                 };
                 add("ktrace.acks", acks.into());
+                let became = match (self.error, acks) {
+                    (0, "0") => "unacknowledged",
+                    (0, _) => "acked",
+                    _ => "failed",
+                };
+                add("ktrace.status", became.into());
+                if *attempt > 1 {
+                    add("ktrace.attempts", Value::Int((*attempt).into()));
+                }
             }
             Kind::Delivered { lag, times, is_behind, .. } => {
                 reader(&parties.reader, &mut add);
@@ -168,6 +177,12 @@ impl Passage {
             (Kind::Committed(_), _) => {}
             (_, Some(context)) => add("ktrace.context.format", context.format.into()),
             (_, None) => add("ktrace.derived", Value::Bool(true)),
+        }
+        if let Some((transaction, state)) = &self.transaction {
+            add("ktrace.transaction.state", state.name().into());
+            if let Some(id) = &transaction.transactional_id {
+                add("ktrace.transaction.id", (&**id).into());
+            }
         }
         if self.truncated {
             add("ktrace.truncated", Value::Bool(true));

@@ -1,28 +1,45 @@
-//! Hops whose topic is known by id alone wait here, for a bounded time, until Metadata tells its name.
+//! Hops that cannot be shown yet wait here, for a bounded time: for their topic's name, for the end of their transaction, for
+//! another attempt to send them.
 //!
 //! What comes later on the same connection waits behind them, so that a connection's spans stay in order.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::topics::Topics;
 use super::{Hop, Topic, TopicName};
 use crate::capture::ConnectionId;
 
-/// How long a name is waited for.
+/// How long is waited.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// Hops that wait at once; past it the oldest goes out as it is.
-const MAX_HOPS: usize = 64 << 10;
+/// Hops that wait at once; past it the oldest of the connection goes out as it is.
+const MAX_HOPS: usize = 128 << 10;
+
+/// What a look at a hop finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Go,
+    Wait,
+    /// Another hop tells of it.
+    Drop,
+}
+
+struct Held {
+    since_ns: u64,
+    hop: Hop,
+    /// The topic by whose id it was named when it came.
+    id: Option<u128>,
+}
 
 /// See the module.
 #[derive(Default)]
 pub struct Waiting {
-    hops: VecDeque<(ConnectionId, u64, Hop)>,
-    /// Connections with a hop that waits.
-    connections: HashSet<ConnectionId>,
-    /// Topics that are waited for.
-    topics: HashSet<u128>,
+    /// In order, so that a capture file is told the same each time.
+    connections: BTreeMap<ConnectionId, VecDeque<Held>>,
+    len: usize,
+    /// Topics that are waited for, and by how many.
+    topics: HashMap<u128, usize>,
     unnamed: u64,
 }
 
@@ -36,71 +53,87 @@ impl Waiting {
     /// Hops that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.hops.len()
+        self.len
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hops.is_empty()
+        self.len == 0
     }
 
     /// The topics whose names are waited for.
     pub fn topics(&self) -> impl Iterator<Item = u128> {
-        self.topics.iter().copied()
+        self.topics.keys().copied()
     }
 
     /// Takes a hop of this connection, and gives the one that may go: this one if it need not wait, or the oldest if too many wait.
     pub fn pass(&mut self, connection: ConnectionId, now_ns: u64, hop: Hop) -> Option<Hop> {
-        match hop.topic {
-            Topic::Named(_) if !self.connections.contains(&connection) => return Some(hop),
-            Topic::Named(_) => {}
-            Topic::Id(id) => {
-                self.topics.insert(id);
-            }
+        let waits = hop.waits();
+        if !waits && (self.len == 0 || !self.connections.contains_key(&connection)) {
+            return Some(hop);
         }
-        self.connections.insert(connection);
-        self.hops.push_back((connection, now_ns, hop));
-        if self.hops.len() <= MAX_HOPS {
+        let id = match hop.topic {
+            Topic::Named(_) => None,
+            Topic::Id(id) => Some(id),
+        };
+        if let Some(id) = id {
+            let count = self.topics.entry(id).or_default();
+            *count = count.saturating_add(1);
+        }
+        let queue = self.connections.entry(connection).or_default();
+        queue.push_back(Held { since_ns: now_ns, hop, id });
+        self.len = self.len.saturating_add(1);
+        if self.len <= MAX_HOPS {
             return None;
         }
-        let (_, _, oldest) = self.hops.pop_front()?;
-        self.note(&oldest);
-        Some(oldest)
+        let oldest = queue.pop_front()?;
+        let hop = self.let_go(oldest);
+        self.note(&hop);
+        Some(hop)
     }
 
     /// Gives the hops that need not wait any more, in order: all of them where `now_ns` is `None`.
     pub fn release(
         &mut self,
-        mut name: impl FnMut(u128) -> Option<Arc<TopicName>>,
+        mut judge: impl FnMut(&mut Hop) -> Verdict,
         now_ns: Option<u64>,
         mut give: impl FnMut(Hop),
     ) {
-        if self.hops.is_empty() {
+        if self.is_empty() {
             return;
         }
-        self.connections.clear();
-        self.topics.clear();
-        for _ in 0..self.hops.len() {
-            let Some((connection, since_ns, mut hop)) = self.hops.pop_front() else { return };
-            if let Topic::Id(id) = hop.topic
-                && let Some(name) = name(id)
-            {
-                hop.topic = Topic::Named(name);
+        let mut connections = std::mem::take(&mut self.connections);
+        connections.retain(|_, queue| {
+            while let Some(first) = queue.front_mut() {
+                let verdict = judge(&mut first.hop);
+                let over = now_ns.is_none_or(|now| now.saturating_sub(first.since_ns) > PATIENCE_NS);
+                if verdict == Verdict::Wait && !over {
+                    break;
+                }
+                let Some(held) = queue.pop_front() else { break };
+                let hop = self.let_go(held);
+                if verdict != Verdict::Drop {
+                    self.note(&hop);
+                    give(hop);
+                }
             }
-            let over = now_ns.is_none_or(|now| now.saturating_sub(since_ns) > PATIENCE_NS);
-            let may_go = over || matches!(hop.topic, Topic::Named(_));
-            if may_go && !self.connections.contains(&connection) {
-                self.note(&hop);
-                give(hop);
-                continue;
+            !queue.is_empty()
+        });
+        self.connections = connections;
+    }
+
+    fn let_go(&mut self, Held { hop, id, .. }: Held) -> Hop {
+        self.len = self.len.saturating_sub(1);
+        if let Some(id) = id
+            && let Some(count) = self.topics.get_mut(&id)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.topics.remove(&id);
             }
-            if let Topic::Id(id) = hop.topic {
-                self.topics.insert(id);
-            }
-            self.connections.insert(connection);
-            self.hops.push_back((connection, since_ns, hop));
         }
+        hop
     }
 
     fn note(&mut self, hop: &Hop) {
@@ -132,8 +165,18 @@ mod tests {
     fn released(waiting: &mut Waiting, named: &[u128], now_ns: Option<u64>) -> Vec<(i64, bool)> {
         let mut out = vec![];
         let mut topics = Topics::default();
-        let name = |id| named.contains(&id).then(|| topics.named("payments"));
-        waiting.release(name, now_ns, |hop| {
+        let judge = |hop: &mut Hop| {
+            if hop.passage.offset == Some(99) {
+                return Verdict::Drop;
+            }
+            if let Topic::Id(id) = hop.topic
+                && named.contains(&id)
+            {
+                hop.topic = Topic::Named(topics.named("payments"));
+            }
+            if hop.waits() { Verdict::Wait } else { Verdict::Go }
+        };
+        waiting.release(judge, now_ns, |hop| {
             out.push((hop.passage.offset.unwrap(), matches!(hop.topic, Topic::Named(_))));
         });
         out
@@ -147,11 +190,12 @@ mod tests {
         assert!(waiting.pass(one, 0, hop(named.clone(), 1)).is_some());
         assert!(waiting.pass(one, 0, hop(Topic::Id(7), 2)).is_none());
         assert!(waiting.pass(one, 0, hop(named.clone(), 3)).is_none(), "behind the one that waits");
+        assert!(waiting.pass(one, 0, hop(named.clone(), 99)).is_none());
         assert!(waiting.pass(two, 0, hop(named, 4)).is_some(), "another connection");
         assert_eq!(waiting.topics().collect::<Vec<_>>(), [7]);
         assert_eq!(released(&mut waiting, &[], Some(5)), []);
         assert_eq!(released(&mut waiting, &[7], Some(5)), [(2, true), (3, true)]);
-        assert_eq!(waiting.unnamed(), 0);
+        assert_eq!((waiting.unnamed(), waiting.len(), waiting.topics().count()), (0, 0, 0));
     }
 
     #[test]
@@ -161,10 +205,10 @@ mod tests {
         assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS)), []);
         assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS + 1)), [(2, false)]);
         for offset in 0..MAX_HOPS {
-            assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), offset as i64)).is_none());
+            assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), 100 + offset as i64)).is_none());
         }
         let oldest = waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), -1)).unwrap();
-        assert_eq!(oldest.passage.offset, Some(0));
+        assert_eq!(oldest.passage.offset, Some(100));
         assert_eq!(released(&mut waiting, &[], None).len(), MAX_HOPS);
     }
 }

@@ -8,6 +8,7 @@ use ktrace_kafka::{Head, Operation, Partition};
 use super::listener::Listener;
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
+use crate::hop::transactions::Transaction;
 use crate::hop::{Hop, Parties, Topic, shown};
 
 /// Longer ids of groups and members are not kept.
@@ -24,6 +25,8 @@ pub(super) struct At {
     pub reader: Reader,
     /// Put together when the first of the records is shown.
     pub parties: Option<Arc<Parties>>,
+    /// Of the batch at hand, if it is a part of one.
+    pub transaction: Option<Arc<Transaction>>,
     /// What the group gets.
     run: Option<Run>,
 }
@@ -109,8 +112,7 @@ impl Listener<'_> {
             Operation::Produce { .. } => (Reader::Unknown, None),
             Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
-                let reader =
-                    self.peer.reader(self.id, &topic, at, head.request_start_ns, &self.told.shared);
+                let reader = self.peer.reader(self.id, &topic, at, head.request_start_ns, &self.told.shared);
                 let run = self.run(&reader, &topic, partition.index, (fetch_offset, high_watermark));
                 (reader, run)
             }
@@ -123,6 +125,7 @@ impl Listener<'_> {
             topic,
             reader,
             parties: None,
+            transaction: None,
             run,
         });
     }

@@ -5,7 +5,10 @@ use ktrace_kafka::{Event, Head};
 
 use super::at::MAX_ID_BYTES;
 use super::listener::Listener;
+use super::pending_commits::PendingCommit;
 use crate::hop::groups::{self, Groups, Heard, Member, Reader};
+use crate::hop::progress::Covered;
+use crate::hop::transactions::{State, Transaction};
 use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity, progress};
 
 /// A commit of one partition, as an exchange tells it.
@@ -16,6 +19,7 @@ struct Committed<'a> {
     topic: kafka::Topic<'a>,
     partition: i32,
     offset: i64,
+    transaction: Option<kafka::Transaction<'a>>,
     error: i16,
 }
 
@@ -49,7 +53,15 @@ impl Listener<'_> {
                 });
             }
             Event::Committed {
-                group_id, member_id, generation_or_epoch, topic, partition, offset, error, ..
+                group_id,
+                member_id,
+                generation_or_epoch,
+                topic,
+                partition,
+                offset,
+                transaction,
+                error,
+                ..
             } => {
                 if error == 0 {
                     let named = (group_id, member_id);
@@ -66,6 +78,7 @@ impl Listener<'_> {
                         topic,
                         partition,
                         offset,
+                        transaction,
                         error,
                     },
                 );
@@ -120,12 +133,7 @@ impl Listener<'_> {
         let member = Member { group: of.group.into(), id: of.member.into(), generation };
         let reader = Reader::Member(member.into());
         let topic = self.told.topic(of.topic);
-        let covered = match (of.error, self.progress(&reader, &topic, of.partition)) {
-            (0, Some(of_group)) => {
-                self.told.shared.progress.commit(&mut progress::lock(&of_group), of.offset)
-            }
-            _ => progress::Covered::default(),
-        };
+        let progress = if of.error == 0 { self.progress(&reader, &topic, of.partition) } else { None };
         let place = identity::CommitPlace {
             group: of.group,
             partition: of.partition,
@@ -133,17 +141,13 @@ impl Listener<'_> {
             correlation_id: head.correlation_id,
             request_seq: head.request_seq,
         };
-        // Who commits by the clock does so again and again.
-        if covered.is_known && covered.messages == 0 {
-            return;
-        }
-        let last = covered.shown.first();
-        let derived = last.map_or_else(|| identity::commit_trace_id(place), |last| last.trace_id);
-        if !self.told.keeps(derived) {
-            return;
-        }
-        let commit = Commit { covered, place: identity::commit_hash(place) };
-        let hop = Hop {
+        let transaction = of.transaction.filter(|_| of.error == 0).map(|transaction| {
+            let producer = self.producer(transaction.producer_id);
+            let id = transaction.transactional_id;
+            Transaction { producer, transactional_id: (id.len() <= MAX_ID_BYTES).then(|| id.into()) }
+        });
+        let commit = Commit { covered: Covered::default(), place: identity::commit_hash(place) };
+        let mut hop = Hop {
             parties: self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins),
             topic,
             passage: Passage {
@@ -153,13 +157,39 @@ impl Listener<'_> {
                 timestamp_ms: -1,
                 value_len: None,
                 context: None,
-                derived,
+                transaction: None,
+                derived: identity::commit_trace_id(place),
                 error: of.error,
                 truncated: false,
                 start_ns: head.request_start_ns,
                 end_ns: response.end_ns,
             },
         };
+        if let Some(transaction) = transaction {
+            let producer = transaction.producer.clone();
+            hop.passage.transaction = Some((transaction.into(), State::Open));
+            let commit = self.told.shared.commits.wait(&producer, PendingCommit { hop, progress });
+            if let Some(hop) = commit.and_then(|commit| self.told.ended(commit, State::Open)) {
+                self.pass(hop);
+            }
+            return;
+        }
+        let covered = progress.map_or_else(Covered::default, |of_group| {
+            self.told.shared.progress.commit(&mut progress::lock(&of_group), of.offset)
+        });
+        // Who commits by the clock does so again and again.
+        if covered.is_known && covered.messages == 0 {
+            return;
+        }
+        if let Some(last) = covered.shown.first() {
+            hop.passage.derived = last.trace_id;
+        }
+        if let Kind::Committed(commit) = &mut hop.passage.kind {
+            commit.covered = covered;
+        }
+        if !self.told.keeps(hop.passage.derived) {
+            return;
+        }
         self.pass(hop);
     }
 }

@@ -10,11 +10,13 @@ use ktrace_kafka::{Head, Operation, Partition, Sink};
 use super::losses;
 use super::peer::{Peer, StandIns};
 use super::shared::Shared;
+use super::transactional::Attempt;
 use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
-use crate::hop::{Context, Hop, Kind, Other, Passage, Topic, Waiting, identity};
+use crate::hop::transactions::State;
+use crate::hop::{Context, Hop, Kind, Other, Passage, Topic, Verdict, Waiting, identity};
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
 const MAX_SOUGHT_HOPS: usize = 64 << 10;
@@ -25,8 +27,8 @@ pub(super) struct Told {
     /// Both ends of a connection may be seen.
     pub both: bool,
     pub topics: Topics,
-    /// Hops wait for topics' names that were unknown when what is known of topics had this number.
-    pub topics_number: u64,
+    /// Hops wait for what was unknown when what is known of topics, transactions and attempts had these numbers.
+    pub numbers: [u64; 3],
     pub stand_ins: StandIns,
     pub waiting: Waiting,
     /// Hops held while the other ends of their connections are sought.
@@ -40,23 +42,30 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Whether a topic that is waited for has been named, by whichever worker.
+    /// Whether something that is waited for may have come, from whichever worker.
     pub fn has_news(&mut self) -> bool {
-        let number = self.shared.topics.number();
-        if self.topics_number == number {
+        let Shared { topics, transactions, attempts, .. } = &*self.shared;
+        let numbers = [topics.number(), transactions.number(), attempts.number()];
+        if self.numbers == numbers {
             return false;
         }
-        self.topics_number = number;
+        let before = std::mem::replace(&mut self.numbers, numbers);
+        if before[1..] != numbers[1..] {
+            return !self.waiting.is_empty();
+        }
         let Self { waiting, topics, shared, .. } = self;
         waiting.topics().any(|id| topics.of(&shared.topics, id).is_some())
     }
 
     pub fn release(&mut self, now_ns: Option<u64>) {
         let Self { waiting, topics, shared, sink, .. } = self;
-        waiting.release(|id| topics.of(&shared.topics, id), now_ns, sink);
+        waiting.release(|hop| judge(hop, topics, shared), now_ns, sink);
     }
 
-    fn pass(&mut self, id: ConnectionId, hop: Hop) {
+    fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
+        if hop.waits() && judge(&mut hop, &mut self.topics, &self.shared) == Verdict::Drop {
+            return;
+        }
         if let Some(hop) = self.waiting.pass(id, hop.passage.end_ns, hop) {
             (self.sink)(hop);
         }
@@ -80,6 +89,31 @@ impl Told {
             }
         }
     }
+}
+
+/// Finds out what is not known of a hop yet, as far as it is known by now.
+fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
+    if let Topic::Id(id) = hop.topic
+        && let Some(name) = topics.of(&shared.topics, id)
+    {
+        hop.topic = Topic::Named(name);
+    }
+    let Hop { topic, passage, .. } = hop;
+    if let (Some((transaction, state @ State::Open)), Topic::Named(topic)) = (&mut passage.transaction, topic)
+    {
+        let producer = &transaction.producer;
+        *state = shared.transactions.look(|known| match (&passage.kind, passage.offset) {
+            (Kind::Produced { .. }, _) => known.of_sent(producer, passage.end_ns),
+            (_, Some(offset)) => known.of_logged(producer, (topic, passage.partition), offset),
+            (_, None) => State::Open,
+        });
+    }
+    if let Kind::Produced { attempt, pending: Some(message), .. } = &passage.kind
+        && shared.attempts.is_followed(**message, attempt.saturating_sub(1))
+    {
+        return Verdict::Drop;
+    }
+    if hop.waits() { Verdict::Wait } else { Verdict::Go }
 }
 
 /// Makes hops of what a connection tells.
@@ -143,17 +177,14 @@ impl Sink for Listener<'_> {
             kafka::Event::Software { name, version } => self.peer.software(name, version),
             kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
             kafka::Event::Topic { id, name } => self.told.topics.learn(&self.told.shared.topics, id, name),
+            kafka::Event::TransactionEnd { .. }
+            | kafka::Event::Marker { .. }
+            | kafka::Event::Aborted { .. } => self.of_a_transaction(head, event),
             _ => self.of_a_group(head, event),
         }
     }
 
-    fn record(
-        &mut self,
-        head: &Head<'_>,
-        partition: &Partition<'_>,
-        _batch: &Batch<'_>,
-        record: &Record<'_>,
-    ) {
+    fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, batch: &Batch<'_>, record: &Record<'_>) {
         if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
             return;
         }
@@ -180,6 +211,8 @@ impl Sink for Listener<'_> {
                 record.offset_delta,
             ),
         };
+        let is_sent = matches!(partition.operation, Operation::Produce { .. });
+        let attempt = is_sent.then(|| self.attempt(head, (partition.index, partition.error), batch, record));
         // Of what is not shown, nothing is found out that is not needed to tell so.
         let (trace_id, derived) = match record.context.context {
             Some(context) => (context.trace_id, None),
@@ -191,14 +224,17 @@ impl Sink for Listener<'_> {
         if !self.told.keeps(trace_id) {
             return;
         }
+        let transaction = self.transaction(partition.operation, batch, partition.error);
         let response = head.response;
         let Some(at) = &mut self.peer.at else { return };
         let (kind, start_ns, end_ns) = match partition.operation {
-            Operation::Produce { acks } => (
-                Kind::Produced { acks },
-                head.request_start_ns,
-                response.map_or(head.request_end_ns, |response| response.end_ns),
-            ),
+            Operation::Produce { acks, .. } => {
+                let Some(Attempt { before, pending }) = attempt else { return };
+                let attempt = before.attempts.saturating_add(1);
+                let start_ns = if attempt > 1 { before.start_ns } else { head.request_start_ns };
+                let end_ns = response.map_or(head.request_end_ns, |response| response.end_ns);
+                (Kind::Produced { acks, attempt, pending }, start_ns, end_ns)
+            }
             Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
                 let Some(response) = response else { return };
                 let lag = match partition.operation {
@@ -231,6 +267,7 @@ impl Sink for Listener<'_> {
                     state: context.state.map(Into::into),
                     others: record.context.others.iter().filter_map(other).collect(),
                 }),
+                transaction,
                 derived,
                 error: partition.error,
                 truncated: self.peer.missed.show(),

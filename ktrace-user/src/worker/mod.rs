@@ -13,8 +13,10 @@ mod listener;
 mod losses;
 mod memory;
 mod peer;
+mod pending_commits;
 mod shared;
 mod throttle;
+mod transactional;
 mod twins;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +33,7 @@ use ktrace_kafka::{Push, Scratch};
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
+use crate::hop::transactions::State;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use listener::{Listener, Told};
@@ -214,7 +217,7 @@ impl Worker {
                 shared: Arc::clone(shared),
                 both: options.sides == Sides::Both,
                 topics: Topics::default(),
-                topics_number: 0,
+                numbers: [0; 3],
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
                 sought_hops: 0,
@@ -263,6 +266,7 @@ impl Worker {
             self.forget(id);
         }
         self.told.release(None);
+        self.give_up_commits(None);
         self.held_told.tell(&self.told.shared.memory, 0, true);
         self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
         let Self { mut totals, scratch: Scratch { counters, .. }, told, recognised, .. } = self;
@@ -515,6 +519,7 @@ impl Worker {
         let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
         self.told.within_cpu = self.told.sampling.and(cpu);
         self.count_tls(now_ns);
+        self.give_up_commits(Some(now_ns));
         self.weigh_all(true);
         self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
     }
@@ -536,8 +541,25 @@ impl Worker {
         }
     }
 
+    /// Commits whose transactions take too long are told as they are.
+    fn give_up_commits(&mut self, now_ns: Option<u64>) {
+        for commit in self.told.shared.commits.over(now_ns) {
+            if let Some(hop) = self.told.ended(commit, State::Open) {
+                (self.told.sink)(hop);
+            }
+        }
+    }
+
     /// A connection is over: its client may go on with another.
-    fn hung_up(&self, id: ConnectionId) {
+    fn hung_up(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let scratch = &mut self.scratch;
+            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
+            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+                kafka.end(scratch, &mut listener);
+                listener.settle();
+            });
+        }
         self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
     }
 
@@ -551,7 +573,7 @@ impl Worker {
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.settle();
             listener.turn(None);
-            self.hung_up(id);
+            self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;
             if missed.gaps > 0 {
                 let lossy = Lossy {

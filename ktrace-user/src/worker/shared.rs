@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::losses::Losses;
 use super::memory::Memory;
+use super::pending_commits::PendingCommits;
 use super::twins::Twins;
+use crate::hop::attempts::Attempts;
 use crate::hop::groups::Groups;
 use crate::hop::numbered::Numbered;
 use crate::hop::progress::AllProgress;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::TopicIds;
+use crate::hop::transactions::Transactions;
 use crate::process::Process;
 
 /// Brokers whose cluster is remembered, and processes known to be brokers.
@@ -26,6 +29,9 @@ pub struct Shared {
     pub(super) topics: Numbered<TopicIds>,
     pub(super) groups: Numbered<Groups>,
     pub(super) progress: AllProgress,
+    pub(super) attempts: Attempts,
+    pub(super) transactions: Numbered<Transactions>,
+    pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,
     pub(super) brokers: Numbered<Brokers>,
     pub(super) twins: Twins,

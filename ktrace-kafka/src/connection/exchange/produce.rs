@@ -12,6 +12,9 @@ use crate::protocol::sink::{Head, Operation, Partition, Sink};
 use crate::protocol::table::whole;
 use crate::record::{Batches, Next, Record};
 
+/// "The server disconnected before a response was received."
+const NETWORK_EXCEPTION: i16 = 13;
+
 pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
     let request: Request<'_> = whole(head.version, exchange.request)?;
@@ -22,11 +25,12 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
     let mut answers = Answers::new(topics.partitions().map(|(topic, of)| ((topic, of.partition), of)));
     for (topic, produced) in request.topics.partitions() {
         let appended = answers.of((topic, produced.partition));
+        let unanswered = if head.response.is_none() && request.acks != 0 { NETWORK_EXCEPTION } else { 0 };
         let partition = Partition {
             topic,
             index: produced.partition,
-            operation: Operation::Produce { acks: request.acks },
-            error: appended.map_or(0, |appended| appended.error),
+            operation: Operation::Produce { acks: request.acks, transactional_id: request.transactional_id },
+            error: appended.map_or(unanswered, |appended| appended.error),
         };
         tell_partition(head, &partition, &produced, appended, scratch, sink);
     }

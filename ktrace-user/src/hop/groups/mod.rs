@@ -138,7 +138,8 @@ impl Groups {
             return instance.out(heard.now_ns, error);
         }
         let joins = member.state == Joining && member.protocol != kafka::GroupProtocol::Classic;
-        let mut news = instance.comes(heard.line.connection, joins || instance.is_new(Stable != member.state));
+        let mut news =
+            instance.comes(heard.line.connection, joins || instance.is_new(Stable != member.state));
         if member.generation_or_epoch >= 0 {
             news |= instance.generation(member.generation_or_epoch);
         }
@@ -146,7 +147,13 @@ impl Groups {
     }
 
     /// An assignment follows. Returns whether that is news: the member's former one is void.
-    pub fn assignment_begins(&mut self, heard: Heard<'_>, group: &str, member: &str, generation: i32) -> bool {
+    pub fn assignment_begins(
+        &mut self,
+        heard: Heard<'_>,
+        group: &str,
+        member: &str,
+        generation: i32,
+    ) -> bool {
         let Some(instance) = self.instance(heard, group, member) else { return false };
         instance.comes(heard.line.connection, false);
         instance.generation(generation);
@@ -191,7 +198,8 @@ impl Groups {
         let own = |instance: &Instance| {
             instance.speaks_on == Some(line.connection) || instance.reads_on.contains(&line)
         };
-        let owners: Vec<usize> = (0..).zip(&*list).filter(|(_, one)| own(one)).map(|(place, _)| place).collect();
+        let owners: Vec<usize> =
+            (0..).zip(&*list).filter(|(_, one)| own(one)).map(|(place, _)| place).collect();
         if let Found::One(place) | Found::Perhaps(place) = find(list, &owners, at, asked_ns)
             && let Some(instance) = list.get(place)
         {
@@ -240,7 +248,9 @@ impl Groups {
         let same = |one: &Instance| *one.member.group == *group && *one.member.id == *member;
         // The same under another name: it was given one, or has lost its place and joins again.
         let renamed = |one: &Instance| {
-            *one.member.group == *group && one.speaks_on == speaks && (one.member.id.is_empty() || one.is_lost())
+            *one.member.group == *group
+                && one.speaks_on == speaks
+                && (one.member.id.is_empty() || one.is_lost())
         };
         let place = list.iter().position(same).or_else(|| {
             let place = list.iter().position(renamed).filter(|_| !member.is_empty())?;

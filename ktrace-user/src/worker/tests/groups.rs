@@ -10,8 +10,7 @@ fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
 fn assigned(id: i32, group: &str, member: &str) -> (Vec<u8>, Vec<u8>) {
     let request = request(14, 0, id, &[&text(group), &[0, 0, 0, 5], &text(member), &[0; 4]]);
     let orders = text("orders");
-    let assignment =
-        [&[0, 0, 0, 0, 0, 1][..], &orders, &[0, 0, 0, 1, 0, 0, 0, 0], &[0xff; 4]].concat();
+    let assignment = [&[0, 0, 0, 0, 0, 1][..], &orders, &[0, 0, 0, 1, 0, 0, 0, 0], &[0xff; 4]].concat();
     (request, framed(&[&id.to_be_bytes(), &[0, 0], &(assignment.len() as u32).to_be_bytes(), &assignment]))
 }
 

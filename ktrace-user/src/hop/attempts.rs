@@ -1,0 +1,202 @@
+//! Messages that a producer sends more than once: until one attempt succeeds, the failed ones are no messages of their own.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use ktrace_kafka::protocol::error;
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// A message that may be sent again, the same in every attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Message(u128);
+
+impl Message {
+    /// Of an idempotent producer: its sequence number in a partition names a message.
+    #[must_use]
+    pub fn numbered(
+        producer_id: i64,
+        producer_epoch: i16,
+        sequence: i32,
+        topic: &str,
+        partition: i32,
+    ) -> Self {
+        let mut state = Xxh3Default::new();
+        state.update(b"seq.");
+        state.update(&producer_id.to_be_bytes());
+        state.update(&producer_epoch.to_be_bytes());
+        state.update(&sequence.to_be_bytes());
+        state.update(&partition.to_be_bytes());
+        state.update(topic.as_bytes());
+        Self(state.digest128())
+    }
+
+    /// Of any other: what is known of it. `derived` is its derived trace id without an offset.
+    #[must_use]
+    pub fn alike(derived: [u8; 16], context: Option<[u8; 16]>, client: &str, topic: &str) -> Self {
+        let mut state = Xxh3Default::new();
+        state.update(b"like");
+        state.update(&derived);
+        state.update(&context.unwrap_or_default());
+        state.update(&(client.len() as u64).to_be_bytes());
+        state.update(client.as_bytes());
+        state.update(topic.as_bytes());
+        Self(state.digest128())
+    }
+}
+
+/// Messages with failed attempts that are kept; past it the oldest is forgotten.
+const MAX_MESSAGES: usize = 64 << 10;
+
+/// A message that was not sent again is forgotten after this: producers give up after two minutes by default
+/// (`delivery.timeout.ms`).
+const PATIENCE_NS: u64 = 150_000_000_000;
+
+/// What came before an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Failed attempts.
+    pub attempts: u32,
+    /// When the first of them began.
+    pub start_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    before: Before,
+    /// So many of them were followed by another.
+    followed: u32,
+}
+
+#[derive(Debug, Default)]
+struct Failed {
+    by_message: HashMap<Message, Known>,
+    order: VecDeque<(Message, u64)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    failed: Mutex<Failed>,
+    /// How many there are, for who need not lock to know that there are none.
+    len: AtomicUsize,
+    changes: AtomicU64,
+}
+
+/// Whether a producer may try again after this error: those that Kafka calls retriable, and what idempotent producers mend by
+/// themselves.
+#[must_use]
+pub fn may_follow(code: i16) -> bool {
+    matches!(
+        error::name(code),
+        Some(
+            "CORRUPT_MESSAGE"
+                | "UNKNOWN_TOPIC_OR_PARTITION"
+                | "LEADER_NOT_AVAILABLE"
+                | "NOT_LEADER_OR_FOLLOWER"
+                | "REQUEST_TIMED_OUT"
+                | "NETWORK_EXCEPTION"
+                | "NOT_ENOUGH_REPLICAS"
+                | "NOT_ENOUGH_REPLICAS_AFTER_APPEND"
+                | "OUT_OF_ORDER_SEQUENCE_NUMBER"
+                | "CONCURRENT_TRANSACTIONS"
+                | "KAFKA_STORAGE_ERROR"
+                | "UNKNOWN_PRODUCER_ID"
+                | "FENCED_LEADER_EPOCH"
+                | "UNKNOWN_LEADER_EPOCH"
+                | "THROTTLING_QUOTA_EXCEEDED"
+                | "UNKNOWN_TOPIC_ID"
+        )
+    )
+}
+
+impl Attempts {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
+    }
+
+    /// The number of changes so far.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// A message is sent. Gives what came before; those attempts are told by this one.
+    pub fn sent(&self, message: Message) -> Before {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = failed.by_message.get_mut(&message) else { return Before::default() };
+        known.followed = known.before.attempts;
+        self.changes.fetch_add(1, Ordering::Release);
+        known.before
+    }
+
+    /// An attempt that began at this time has failed. Gives what came before, like [`Attempts::sent`].
+    pub fn failed(&self, message: Message, start_ns: u64, now_ns: u64) -> Before {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Failed { by_message, order } = &mut *failed;
+        while let Some((oldest, since_ns)) = order.front().copied()
+            && (order.len() >= MAX_MESSAGES || now_ns.saturating_sub(since_ns) > PATIENCE_NS)
+        {
+            order.pop_front();
+            by_message.remove(&oldest);
+        }
+        let known = by_message.entry(message).or_insert_with(|| {
+            order.push_back((message, now_ns));
+            Known { before: Before { attempts: 0, start_ns }, followed: 0 }
+        });
+        let before = known.before;
+        known.followed = before.attempts;
+        known.before.attempts = before.attempts.saturating_add(1);
+        self.len.store(by_message.len(), Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
+        before
+    }
+
+    /// Whether another attempt has followed the one before which there were so many.
+    #[must_use]
+    pub fn is_followed(&self, message: Message, before: u32) -> bool {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.by_message.get(&message).is_some_and(|known| known.followed > before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_counted_until_one_succeeds() {
+        let attempts = Attempts::default();
+        let message = Message::numbered(1, 0, 5, "orders", 2);
+        assert!(attempts.is_empty());
+        assert_eq!(attempts.sent(message), Before::default());
+        assert_eq!(attempts.failed(message, 10, 20), Before { attempts: 0, start_ns: 10 });
+        assert!(!attempts.is_empty() && !attempts.is_followed(message, 0));
+        assert_eq!(attempts.failed(message, 30, 40), Before { attempts: 1, start_ns: 10 });
+        assert!(attempts.is_followed(message, 0) && !attempts.is_followed(message, 1));
+        assert_eq!(attempts.sent(message), Before { attempts: 2, start_ns: 10 });
+        assert!(attempts.is_followed(message, 1));
+        assert_ne!(message, Message::numbered(1, 0, 6, "orders", 2));
+        // Given up in the end.
+        attempts.failed(Message::numbered(1, 0, 6, "orders", 2), 0, 21 + PATIENCE_NS);
+        assert_eq!(attempts.sent(message), Before::default());
+    }
+
+    #[test]
+    fn messages_are_bounded() {
+        let attempts = Attempts::default();
+        for sequence in 0..=MAX_MESSAGES as i32 {
+            attempts.failed(Message::numbered(1, 0, sequence, "orders", 2), 0, 0);
+        }
+        assert_eq!(attempts.len.load(Ordering::Relaxed), MAX_MESSAGES);
+        assert_eq!(attempts.sent(Message::numbered(1, 0, 0, "orders", 2)), Before::default());
+    }
+
+    #[test]
+    fn names_are_kafkas() {
+        assert!(may_follow(6) && may_follow(13) && !may_follow(0) && !may_follow(10));
+    }
+}

@@ -1,0 +1,155 @@
+//! What a connection tells of transactions.
+
+use std::sync::Arc;
+
+use ktrace_kafka as kafka;
+use ktrace_kafka::record::{Batch, Record};
+use ktrace_kafka::{Event, Head, Operation};
+
+use super::at::MAX_ID_BYTES;
+use super::listener::{Listener, Told};
+use super::pending_commits::PendingCommit;
+use crate::hop::attempts::{Before, Message, may_follow};
+use crate::hop::transactions::{Producer, State, Transaction};
+use crate::hop::{Hop, Kind, Topic, identity, progress, shown};
+
+/// An attempt to send a message.
+pub(super) struct Attempt {
+    pub before: Before,
+    /// It has failed, and another may follow.
+    pub pending: Option<Box<Message>>,
+}
+
+impl Listener<'_> {
+    /// What tells how transactions end.
+    pub(super) fn of_a_transaction(&mut self, head: &Head<'_>, event: &Event<'_>) {
+        match *event {
+            Event::TransactionEnd { transaction, committed, error: 0 } => {
+                let producer = self.producer(transaction.producer_id);
+                let state = State::ended(committed);
+                let asked_ns = head.request_start_ns;
+                self.told.shared.transactions.tell(|known| known.end(&producer, asked_ns, state));
+                for commit in self.told.shared.commits.take(&producer) {
+                    if let Some(hop) = self.told.ended(commit, state) {
+                        self.pass(hop);
+                    }
+                }
+            }
+            Event::Marker { topic, partition, producer_id, offset, commits, .. } => {
+                self.marker((topic, partition), producer_id, offset, State::ended(commits));
+            }
+            Event::Aborted { topic, partition, producer_id, last_offset: Some(offset), .. } => {
+                self.marker((topic, partition), producer_id, offset, State::Aborted);
+            }
+            _ => {}
+        }
+    }
+
+    fn marker(
+        &mut self,
+        (topic, partition): (kafka::Topic<'_>, i32),
+        producer_id: i64,
+        offset: i64,
+        state: State,
+    ) {
+        if let Topic::Named(topic) = self.told.topic(topic) {
+            let producer = self.producer(producer_id);
+            let at = (&*topic, partition);
+            self.told.shared.transactions.tell(|known| known.marker(&producer, at, offset, state));
+        }
+    }
+
+    pub(super) fn producer(&mut self, id: i64) -> Producer {
+        Producer { cluster: self.peer.cluster(&self.told.shared), id }
+    }
+
+    /// The transaction of a message.
+    pub(super) fn transaction(
+        &mut self,
+        operation: Operation<'_>,
+        batch: &Batch<'_>,
+        error: i16,
+    ) -> Option<(Arc<Transaction>, State)> {
+        if !batch.is_transactional() || error != 0 {
+            return None;
+        }
+        let state = match operation {
+            // Aborted messages do not come to it.
+            Operation::Fetch { read_committed: true, .. } => State::Committed,
+            _ => State::Open,
+        };
+        let known = self.peer.at.as_ref().and_then(|at| at.transaction.as_ref());
+        if let Some(known) = known.filter(|known| known.producer.id == batch.producer_id) {
+            return Some((Arc::clone(known), state));
+        }
+        let transactional_id = match operation {
+            Operation::Produce { transactional_id, .. } => {
+                transactional_id.filter(|id| id.len() <= MAX_ID_BYTES).map(Into::into)
+            }
+            _ => None,
+        };
+        let producer = self.producer(batch.producer_id);
+        let transaction = Arc::new(Transaction { producer, transactional_id });
+        if let Some(at) = &mut self.peer.at {
+            at.transaction = Some(Arc::clone(&transaction));
+        }
+        Some((transaction, state))
+    }
+
+    /// Which attempt to send a message this is.
+    pub(super) fn attempt(
+        &self,
+        head: &Head<'_>,
+        (partition, error): (i32, i16),
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+    ) -> Attempt {
+        let attempts = &self.told.shared.attempts;
+        if error == 0 && attempts.is_empty() {
+            return Attempt { before: Before::default(), pending: None };
+        }
+        let topic = self.peer.at.as_ref().map(|at| shown(&at.topic));
+        let topic = topic.as_ref().map_or("", |topic| &*topic.name);
+        let message = if batch.producer_id >= 0 && batch.base_sequence >= 0 {
+            let sequence = batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX;
+            Message::numbered(batch.producer_id, batch.producer_epoch, sequence, topic, partition)
+        } else {
+            let place = i64::from(record.offset_delta);
+            let derived = identity::derived_trace_id(
+                partition,
+                place,
+                record.timestamp_ms,
+                record.key,
+                record.value_len,
+            );
+            let context = record.context.context.map(|context| context.trace_id.to_bytes());
+            Message::alike(derived.to_bytes(), context, head.client_id.unwrap_or_default(), topic)
+        };
+        if error == 0 {
+            return Attempt { before: attempts.sent(message), pending: None };
+        }
+        let end_ns = head.response.map_or(head.request_end_ns, |response| response.end_ns);
+        let before = attempts.failed(message, head.request_start_ns, end_ns);
+        Attempt { before, pending: may_follow(error).then(|| message.into()) }
+    }
+}
+
+impl Told {
+    /// A commit whose transaction has ended, if it is shown.
+    pub(super) fn ended(&mut self, commit: PendingCommit, state: State) -> Option<Hop> {
+        let PendingCommit { mut hop, progress } = commit;
+        if let Some((_, known)) = &mut hop.passage.transaction {
+            *known = state;
+        }
+        if let (Kind::Committed(commit), Some(of_group), State::Committed, Some(offset)) =
+            (&mut hop.passage.kind, progress, state, hop.passage.offset)
+        {
+            let covered = self.shared.progress.commit(&mut progress::lock(&of_group), offset);
+            if let Some(last) = covered.shown.first() {
+                hop.passage.derived = last.trace_id;
+            }
+            commit.covered = covered;
+        }
+        self.keeps(hop.passage.derived).then_some(hop)
+    }
+}
