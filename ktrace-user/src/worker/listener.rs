@@ -58,6 +58,11 @@ impl Told {
         waiting.release(|id| topics.of(&shared.topics, id), now_ns, sink);
     }
 
+    /// Tells all workers' losses what is new of this one's.
+    pub fn tell_losses(&mut self, counters: &kafka::Counters) {
+        self.own_losses.tell(&self.shared.losses, counters, self.waiting.unnamed());
+    }
+
     fn pass(&mut self, id: ConnectionId, hop: Hop) {
         if let Some(hop) = self.waiting.pass(id, hop.passage.end_ns, hop) {
             (self.sink)(hop);

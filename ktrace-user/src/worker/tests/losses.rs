@@ -22,6 +22,7 @@ fn the_first_messages_behind_a_gap_say_so() {
     }
     assert_eq!(watched.offsets(), [42, 44, 45]);
     assert_eq!(truncated(&watched), [false, true, false]);
+    let shared = Arc::clone(&watched.worker.told.shared);
     let totals = watched.worker.finish();
     let lossy = Lossy {
         service: "me".into(),
@@ -32,6 +33,20 @@ fn the_first_messages_behind_a_gap_say_so() {
     };
     assert_eq!(totals.lossy, [lossy]);
     assert_eq!(totals.lost["gap_bytes"], u64::from(asked + answered));
+    assert_eq!(shared.losses().filter(|(_, count)| *count > 0).collect::<BTreeMap<_, _>>(), totals.lost);
+}
+
+#[test]
+fn what_is_not_kafka_is_a_loss_only_where_it_should_be() {
+    for recognised in [false, true] {
+        let shared = Arc::new(Shared::default());
+        let mut watched = Watched::with(WorkerOptions { recognised, ..WorkerOptions::default() }, &shared);
+        open(&mut watched, ends(4000));
+        watched.segment(ends(4000), Direction::ToBroker, 100, 200, b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n");
+        watched.worker.finish();
+        let told: BTreeMap<_, _> = shared.losses().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(told.get("not_kafka"), (!recognised).then_some(&1), "{told:?}");
+    }
 }
 
 #[test]
