@@ -206,4 +206,15 @@ mod tests {
         assert_eq!(so_far, [("unanswered", 1), told[0], told[1], ("topic_unnamed", 3), told[2]]);
         assert!(losses.to_tell().filter(|(_, count)| *count > 0).eq(told));
     }
+
+    #[test]
+    fn that_a_connection_is_not_kafka_is_a_loss_only_where_it_should_be() {
+        let mut counters = Counters::default();
+        counters.lose(Lost::NotKafka);
+        for (recognised, lost) in [(false, 1), (true, 0)] {
+            let own = Own::new(recognised);
+            let told = own.counts(&counters, 0).find(|(reason, _)| *reason == "not_kafka");
+            assert_eq!(told, Some(("not_kafka", lost)));
+        }
+    }
 }

@@ -37,19 +37,6 @@ fn the_first_messages_behind_a_gap_say_so() {
 }
 
 #[test]
-fn what_is_not_kafka_is_a_loss_only_where_it_should_be() {
-    for recognised in [false, true] {
-        let shared = Arc::new(Shared::default());
-        let mut watched = Watched::with(WorkerOptions { recognised, ..WorkerOptions::default() }, &shared);
-        open(&mut watched, ends(4000));
-        watched.segment(ends(4000), Direction::ToBroker, 100, 200, b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n");
-        watched.worker.finish();
-        let told: BTreeMap<_, _> = shared.losses().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(told.get("not_kafka"), (!recognised).then_some(&1), "{told:?}");
-    }
-}
-
-#[test]
 fn a_mark_waits_for_a_message_that_is_shown() {
     let mut missed = peer::Missed::default();
     assert!(!missed.show());
