@@ -136,6 +136,12 @@ impl Counters {
         Lost::ALL.iter().copied().zip(self.lost.iter().copied())
     }
 
+    /// What was lost for this reason.
+    #[must_use]
+    pub fn lost_by(&self, reason: Lost) -> u64 {
+        self.lost.get(reason as usize).copied().unwrap_or_default()
+    }
+
     /// Every reason to refuse, with its count.
     pub fn malformed(&self) -> impl Iterator<Item = (Malformed, u64)> + '_ {
         Malformed::ALL.iter().copied().zip(self.malformed.iter().copied())

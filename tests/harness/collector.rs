@@ -1,6 +1,6 @@
 //! A real OpenTelemetry Collector: OTLP in, a file of OTLP JSON lines out, and on to another OTLP endpoint if asked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +50,7 @@ exporters:
     metrics: {{level: none}}
   pipelines:
     traces: {{receivers: [otlp], processors: [batch], exporters: {exporters}}}
+    metrics: {{receivers: [otlp], exporters: [file]}}
 ",
                 file.display()
             ),
@@ -107,10 +108,8 @@ impl Collected {
 
 /// Spans of a file that the Collector's file exporter (or `ktrace -o otlp`) wrote.
 pub fn read(file: &Path) -> Result<Vec<Collected>> {
-    let text = fs::read_to_string(file).with_context(|| format!("no spans in {}", file.display()))?;
     let mut spans = Vec::new();
-    for line in text.lines() {
-        let request: Value = serde_json::from_str(line).with_context(|| format!("not OTLP JSON: {line}"))?;
+    for request in requests(file)? {
         for resource in items(&request["resourceSpans"]) {
             let service = items(&resource["resource"]["attributes"])
                 .find(|attribute| attribute["key"] == "service.name")
@@ -128,6 +127,29 @@ pub fn read(file: &Path) -> Result<Vec<Collected>> {
         }
     }
     Ok(spans)
+}
+
+/// The last value of each counter in a file that the Collector's file exporter wrote, with a loss's reason behind the name
+/// (`ktrace.lost.bytes gap_bytes`).
+pub fn counters(file: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut counters = BTreeMap::new();
+    for request in requests(file)? {
+        let scopes = items(&request["resourceMetrics"]).flat_map(|of| items(&of["scopeMetrics"]));
+        for metric in scopes.flat_map(|scope| items(&scope["metrics"])) {
+            for point in items(&metric["sum"]["dataPoints"]) {
+                let reasons = items(&point["attributes"]).map(|pair| &pair["value"]["stringValue"]);
+                let names: Vec<_> = [&metric["name"]].into_iter().chain(reasons).map(text_of).collect();
+                counters.insert(names.join(" "), text_of(&point["asInt"]).parse()?);
+            }
+        }
+    }
+    Ok(counters)
+}
+
+fn requests(file: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(file).with_context(|| format!("nothing in {}", file.display()))?;
+    let request = |line| serde_json::from_str(line).with_context(|| format!("not OTLP JSON: {line}"));
+    text.lines().map(request).collect()
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

@@ -1,13 +1,14 @@
 //! The main claim: ten thousand messages of four client libraries, all codecs, several header formats and two groups, each
 //! hop of each seen once and told truly: live, as exported to a real Collector and Jaeger, and in a replay of the capture.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::agent::{self, Agent};
+use harness::agent::{self, Agent, Ended};
 use harness::broker::{Broker, Settings};
 use harness::check::check;
-use harness::collector::{Collected, Collector};
+use harness::collector::{self, Collected, Collector};
 use harness::compare::compare;
 use harness::jaeger::Jaeger;
 use harness::need::{self, Need};
@@ -66,6 +67,7 @@ fn ten_thousand_messages() -> Result<()> {
     );
     in_jaeger(&jaeger, &truth, &live.spans)?;
     in_collector(&collector.stop()?, &live.spans)?;
+    in_metrics(&collector::counters(&dir.join("collected.json"))?, &exported)?;
 
     ensure!(dropped == 0, "tcpdump lost {dropped} packets, so the replay cannot be compared");
     let since = Instant::now();
@@ -100,6 +102,18 @@ fn in_collector(collected: &[Collected], live: &[Span]) -> Result<()> {
                 && got.service == span.service(),
             "the Collector got {got:?}\n  of {span:?}"
         );
+    }
+    Ok(())
+}
+
+/// The agent's last metrics say what its summary says.
+fn in_metrics(counters: &BTreeMap<String, u64>, exported: &Ended) -> Result<()> {
+    let spans = counters.get("ktrace.spans").copied();
+    ensure!(spans.is_some() && spans == exported.summary["spans"].as_u64(), "{counters:?}");
+    for lost in
+        ["ktrace.lost.events ring_full", "ktrace.lost.events export_failed", "ktrace.lost.bytes gap_bytes"]
+    {
+        ensure!(counters.get(lost) == Some(&0), "{lost}: {counters:?}");
     }
     Ok(())
 }

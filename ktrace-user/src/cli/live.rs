@@ -9,13 +9,15 @@ use ktrace_kafka::context::formats;
 use super::lookout::Lookout;
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, doctor};
-use crate::capture::{Live as Source, LiveOptions, Side};
-use crate::export::{ExportError, Sinks};
+use crate::capture::{CounterReader, Live as Source, LiveOptions, Side};
+use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
 use crate::summary::Summary;
 use crate::worker::{Shared, Worker, WorkerOptions};
 
-/// Sinks get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
+/// Sinks and metrics get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
 pub const FLUSH: Duration = Duration::from_secs(10);
+/// Of that, metrics, which go last as they count what the sinks could not deliver.
+const METRICS_FLUSH: Duration = Duration::from_secs(2);
 
 /// Until `stop` is set.
 pub fn watch(
@@ -23,6 +25,7 @@ pub fn watch(
     pipeline: &Pipeline,
     told: &Told,
     sinks: Sinks,
+    metrics: Option<Metrics>,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     told.check()?;
@@ -49,7 +52,9 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
-    let lookout = Lookout::start(shared, source.counter_reader(), limits)?;
+    let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
+    let counts = counts(shared, source.counter_reader(), sinks.losses(), Arc::clone(&kept));
+    let metrics = metrics.map(|metrics| metrics.start(counts));
     if pipeline.ports.is_auto() {
         eprintln!("ktrace: watching for Kafka on all ports; Ctrl-C ends");
     } else {
@@ -67,7 +72,11 @@ pub fn watch(
     }
     lookout.finish();
     summary.spans = kept.load(Ordering::Relaxed);
-    let (lost, exported) = sinks.finish(FLUSH, false);
+    let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
+    let (lost, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
+    if let Some(metrics) = metrics {
+        metrics.finish(last);
+    }
     summary.add_lost(lost);
     if let Ok(counters) = &seen {
         summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
@@ -78,6 +87,22 @@ pub fn watch(
         // Counted and logged when it happened: an agent that is told to end has not failed.
         Ok(()) | Err(ExportError::Undelivered { .. }) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What metrics tell, whenever they are asked for it.
+fn counts(
+    shared: Arc<Shared>,
+    kernel: CounterReader,
+    sinks: SinkLosses,
+    kept: Arc<AtomicU64>,
+) -> impl Fn() -> Counts + Send + Sync {
+    move || {
+        let kernel = kernel.read();
+        let mut lost = sinks.so_far();
+        lost.extend(kernel.lost().map(|(reason, count)| (reason, count.events)));
+        lost.extend(shared.losses());
+        Counts { spans: kept.load(Ordering::Relaxed), lost }
     }
 }
 

@@ -115,7 +115,7 @@ impl Looks {
         let kernel = self.counters.read();
         let kernel = kernel.lost().map(|(reason, count)| (reason, count.events));
         let kernel: Vec<_> = kernel.collect();
-        self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.losses()))
+        self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.losses_to_tell()))
     }
 
     fn end(&mut self) {

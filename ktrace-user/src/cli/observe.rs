@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pipeline::{Live, Pipeline, Printed, Told};
 use super::{Failure, live, signals};
-use crate::export::{Sinks, WhenFull, otlp, print};
+use crate::export::{Metrics, Sinks, WhenFull, otlp, print};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,9 +24,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
     sinks.add(print(args.printed.output, WhenFull::Drop, Arc::clone(&stop))?);
+    let mut metrics = None;
     if args.pipeline.otlp.is_some() {
-        sinks.add(otlp(&args.pipeline.export(), WhenFull::Drop)?);
+        let export = args.pipeline.export();
+        sinks.add(otlp(&export, WhenFull::Drop)?);
+        metrics = Metrics::new(&export)?;
     }
-    live::watch(args.live, &args.pipeline, &args.told, sinks, &stop)?;
+    live::watch(args.live, &args.pipeline, &args.told, sinks, metrics, &stop)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -37,7 +37,7 @@ pub struct Pipeline {
     /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
     #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
     pub context: Vec<String>,
-    /// Send spans to this OTLP endpoint; beats OTEL_EXPORTER_OTLP_ENDPOINT
+    /// Send spans, and ktrace's own metrics, to this OTLP endpoint; beats OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long, value_name = "URL", env = "KTRACE_OTLP", value_parser = url)]
     pub otlp: Option<String>,
     /// Read options from this TOML file; flags and environment beat it

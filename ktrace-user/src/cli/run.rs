@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, live, signals};
-use crate::export::{Sinks, WhenFull, otlp};
+use crate::export::{Metrics, Sinks, WhenFull, otlp};
 
 /// Spans go to --otlp, or where OpenTelemetry's standard environment says (OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS,
-/// _TIMEOUT, _COMPRESSION, _CERTIFICATE, OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES), or to http://localhost:4317.
+/// _TIMEOUT, _COMPRESSION, _CERTIFICATE, OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES), or to http://localhost:4317. Metrics of ktrace
+/// itself go there too, once a minute (OTEL_METRIC_EXPORT_INTERVAL), unless OTEL_METRICS_EXPORTER=none.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -21,8 +22,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     args.pipeline.filter()?;
     let stop = signals::stop()?;
+    let export = args.pipeline.export();
     let mut sinks = Sinks::default();
-    sinks.add(otlp(&args.pipeline.export(), WhenFull::Drop)?);
-    live::watch(args.live, &args.pipeline, &args.told, sinks, &stop)?;
+    sinks.add(otlp(&export, WhenFull::Drop)?);
+    live::watch(args.live, &args.pipeline, &args.told, sinks, Metrics::new(&export)?, &stop)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,8 +3,11 @@
 //! A producer never waits for a sink in live capture: a full queue drops the span and counts it. Replay waits instead,
 //! since a file does not run away.
 
+mod endpoint;
+mod failing;
 mod format;
 mod json;
+mod metrics;
 mod otlp;
 mod otlp_json;
 mod print;
@@ -14,18 +17,21 @@ mod span;
 mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+pub use endpoint::OtlpOptions;
 pub use format::Format;
-pub use otlp::{OtlpOptions, otlp};
+pub use metrics::{Counts, Exporting, Metrics};
+pub use otlp::otlp;
 pub use print::{Output, print};
 pub use queue::WhenFull;
 pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
 
-use self::queue::Sender;
+use self::queue::{Counters, Sender};
 use crate::hop::Hop;
 
 /// A sink could not be set up or has failed for good.
@@ -75,6 +81,24 @@ impl Senders {
     }
 }
 
+/// What the sinks lose, to be read from anywhere, while they run and after.
+#[derive(Clone)]
+pub struct SinkLosses {
+    counters: Vec<Arc<Counters>>,
+}
+
+impl SinkLosses {
+    /// By reason, zeros too.
+    #[must_use]
+    pub fn so_far(&self) -> BTreeMap<&'static str, u64> {
+        let mut lost = BTreeMap::new();
+        for (reason, count) in self.counters.iter().flat_map(|counters| counters.lost()) {
+            *lost.entry(reason).or_default() += count;
+        }
+        lost
+    }
+}
+
 /// All sinks of a run.
 #[derive(Default)]
 pub struct Sinks {
@@ -103,6 +127,11 @@ impl Sinks {
         Senders { senders: self.sinks.iter().map(|sink| sink.sender.clone()).collect() }
     }
 
+    #[must_use]
+    pub fn losses(&self) -> SinkLosses {
+        SinkLosses { counters: self.sinks.iter().map(|sink| Arc::clone(sink.sender.counters())).collect() }
+    }
+
     /// Flushes all sinks, network sinks within `limit`, and tells what was lost by reason. Every [`Senders`] must be dropped
     /// before, or the sinks wait for more. Who is `patient` waits for as long as standard output takes (a pager).
     ///
@@ -113,7 +142,7 @@ impl Sinks {
         limit: Duration,
         patient: bool,
     ) -> (BTreeMap<&'static str, u64>, Result<(), ExportError>) {
-        let mut lost = BTreeMap::new();
+        let losses = self.losses();
         let mut end = Ok(());
         for Sink { sender, thread, limit: sent } in self.sinks {
             if let Some(sent) = sent {
@@ -128,23 +157,19 @@ impl Sinks {
             if !patient && !thread.is_finished() {
                 // Nobody reads what it writes (a paused pager, a full pipe). The thread ends with the process.
                 tracing::warn!("what waits to be written is given up");
-                *lost.entry("export_failed").or_default() += counters.waiting();
-                for (reason, count) in counters.lost() {
-                    *lost.entry(reason).or_default() += count;
-                }
+                counters.give_up();
                 continue;
             }
             match thread.join() {
                 Ok(result) => end = end.and(result),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
-            for (reason, count) in counters.lost() {
-                *lost.entry(reason).or_default() += count;
-            }
         }
-        (lost, end)
+        (losses.so_far(), end)
     }
 }
 
+#[cfg(test)]
+mod collector;
 #[cfg(test)]
 mod samples;

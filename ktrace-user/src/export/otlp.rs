@@ -4,34 +4,23 @@
 //! one connection. The alternative, one request with many resources, would mean to write endpoint, header, TLS, compression and
 //! retry handling again beside the exporter's: a host has few Kafka clients, and requests are cheap.
 //!
-//! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>,
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#batch-span-processor>
 
-use std::env;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
-use opentelemetry_otlp::{
-    Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-};
+use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::endpoint::{Endpoint, OtlpOptions, TRACES, number};
+use super::failing::Failing;
 use super::queue::{Counters, Receiver, queue};
 use super::sdk::{Converter, by_resource};
 use super::{ExportError, Sink, WhenFull};
 use crate::hop::Hops;
-
-/// Where to send, beyond what the environment says.
-#[derive(Clone, Debug, Default)]
-pub struct OtlpOptions {
-    /// `--otlp`: beats the environment.
-    pub url: Option<String>,
-}
 
 /// How spans are gathered: `OTEL_BSP_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +65,8 @@ pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportEr
     let (sender, queued, counters) = queue("otlp", batching.queue, when_full);
     let (limit, limited) = oneshot::channel();
     let converter = Converter::from_environment();
-    let export = Export { exporter, converter, batching, when_full, counters, failing: None, open: 0 };
+    let failing = Failing::new("spans");
+    let export = Export { exporter, converter, batching, when_full, counters, failing, open: 0 };
     let thread = std::thread::Builder::new()
         .name("ktrace-otlp".to_owned())
         .spawn(move || export.run(&runtime, queued, limited))
@@ -90,8 +80,7 @@ struct Export {
     batching: Batching,
     when_full: WhenFull,
     counters: Arc<Counters>,
-    /// Why the last request failed, if it did; so a row of failures is told once.
-    failing: Option<String>,
+    failing: Failing,
     /// Spans taken from the queue and neither delivered nor counted as lost.
     open: usize,
 }
@@ -118,7 +107,7 @@ impl Export {
             0 => Ok(()),
             spans => {
                 let why =
-                    self.failing.unwrap_or_else(|| "the collector refused some, or was too slow".to_owned());
+                    self.failing.why().unwrap_or("the collector refused some, or was too slow").to_owned();
                 Err(ExportError::Undelivered { spans, why })
             }
         }
@@ -147,7 +136,7 @@ impl Export {
     async fn export(&mut self, spans: Vec<SpanData>) {
         let count = spans.len();
         let patience = match self.when_full {
-            WhenFull::Wait if self.failing.is_some() => PATIENCE,
+            WhenFull::Wait if self.failing.why().is_some() => PATIENCE,
             _ => self.batching.timeout,
         };
         let failure = match timeout(patience, self.exporter.export(spans)).await {
@@ -156,26 +145,11 @@ impl Export {
             Err(_) => Some(format!("no answer within {patience:?}")),
         };
         self.open = self.open.saturating_sub(count);
-        self.note(failure, count);
-    }
-
-    /// Counts, and tells the first failure of a row and its end.
-    fn note(&mut self, failure: Option<String>, count: usize) {
         match failure {
-            Some(why) => {
-                self.counters.fail(count);
-                if self.failing.is_none() {
-                    tracing::warn!("OTLP export fails, spans are being lost: {why}");
-                }
-                self.failing = Some(why);
-            }
-            None => {
-                self.counters.deliver(count);
-                if self.failing.take().is_some() {
-                    tracing::warn!("OTLP export works again");
-                }
-            }
+            Some(_) => self.counters.fail(count),
+            None => self.counters.deliver(count),
         }
+        self.failing.note(failure);
     }
 }
 
@@ -189,110 +163,11 @@ async fn time_is_up(limited: oneshot::Receiver<Duration>) {
 
 /// Must be called within a tokio runtime.
 fn exporter(options: &OtlpOptions) -> Result<SpanExporter, ExportError> {
-    let wrong = |what: String| ExportError::Otlp { what };
-    let endpoint = options.url.clone().or_else(|| {
-        first_set(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
-            .map(|(_, value)| value)
-    });
-    if let Some(endpoint) = &endpoint
-        && !endpoint.starts_with("http://")
-        && !endpoint.starts_with("https://")
-    {
-        return Err(wrong(format!("the endpoint {endpoint} does not begin with http:// or https://")));
-    }
-    // 4318 is OTLP's port for HTTP, where gRPC never gets an answer.
-    let usual = if endpoint.as_deref().is_some_and(is_http_port) { "http/protobuf" } else { "grpc" };
-    let (name, protocol) = first_set(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"])
-        .unwrap_or(("the endpoint's protocol", usual.to_owned()));
-    let built = match protocol.to_ascii_lowercase().as_str() {
-        "grpc" => {
-            let build = |tls: Option<ClientTlsConfig>| {
-                let mut builder = SpanExporter::builder().with_tonic().with_retry_policy(retries());
-                if let Some(tls) = tls {
-                    builder = builder.with_tls_config(tls);
-                }
-                match &options.url {
-                    Some(url) => builder.with_endpoint(url).build(),
-                    None => builder.build(),
-                }
-            };
-            // Certificates are loaded when TLS is configured, so plain endpoints must not ask for it.
-            if endpoint.is_none_or(|endpoint| endpoint.starts_with("http:")) {
-                build(None)
-            } else {
-                let tls = tls()?;
-                // The host's own roots; Mozilla's alone where it has none, as in an empty container.
-                build(Some(tls.clone().with_enabled_roots()))
-                    .or_else(|_| build(Some(tls.with_webpki_roots())))
-            }
-        }
-        "http/protobuf" => {
-            if endpoint.is_some_and(|endpoint| endpoint.starts_with("https:")) {
-                return Err(wrong(format!(
-                    "{name}=http/protobuf works without TLS only; use grpc for https:"
-                )));
-            }
-            let builder = SpanExporter::builder()
-                .with_http()
-                .with_protocol(Protocol::HttpBinary)
-                .with_retry_policy(retries());
-            match &options.url {
-                Some(url) => builder.with_endpoint(signal_url(url)).build(),
-                None => builder.build(),
-            }
-        }
-        other => return Err(wrong(format!("{name}={other} is neither grpc nor http/protobuf"))),
-    };
-    built.map_err(|error| wrong(error.to_string()))
-}
-
-/// Whether an endpoint names the port that OTLP has for HTTP.
-fn is_http_port(endpoint: &str) -> bool {
-    let authority = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-    authority.split('/').next().is_some_and(|authority| authority.ends_with(":4318"))
-}
-
-/// Within `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s), which bounds all attempts together.
-fn retries() -> RetryPolicy {
-    RetryPolicy::recommended().with_max_retries(6).with_max_delay(Duration::from_secs(5))
-}
-
-/// A base URL gets the path of traces, as the specification has it for base URLs of the environment.
-fn signal_url(url: &str) -> String {
-    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
-    if path.is_empty() { format!("{}/v1/traces", url.trim_end_matches('/')) } else { url.to_owned() }
-}
-
-/// `OTEL_EXPORTER_OTLP_CERTIFICATE` and the client's own, which the exporter leaves to its caller.
-fn tls() -> Result<ClientTlsConfig, ExportError> {
-    let file = |signal, general| -> Result<Option<Vec<u8>>, ExportError> {
-        let Some((name, path)) = first_set([signal, general]) else { return Ok(None) };
-        let what = |error| ExportError::Otlp { what: format!("{name}={path}: {error}") };
-        std::fs::read(&path).map(Some).map_err(what)
-    };
-    let mut config = ClientTlsConfig::new();
-    if let Some(authority) = file("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")?
-    {
-        config = config.ca_certificate(Certificate::from_pem(authority));
-    }
-    let certificate =
-        file("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")?;
-    let key = file("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY")?;
-    Ok(match (certificate, key) {
-        (Some(certificate), Some(key)) => config.identity(Identity::from_pem(certificate, key)),
-        _ => config,
-    })
-}
-
-/// Empty counts as not set.
-fn first_set<const N: usize>(names: [&'static str; N]) -> Option<(&'static str, String)> {
-    names.into_iter().find_map(|name| Some((name, env::var(name).ok().filter(|value| !value.is_empty())?)))
-}
-
-fn number<N: FromStr>(name: &'static str) -> Result<Option<N>, ExportError> {
-    let Some((_, value)) = first_set([name]) else { return Ok(None) };
-    let number = value.trim().parse().ok();
-    number.map(Some).ok_or_else(|| ExportError::Otlp { what: format!("{name}={value} is no number") })
+    let endpoint = Endpoint::of(&TRACES, options)?;
+    endpoint.build(
+        |tls| endpoint.grpc(SpanExporter::builder().with_tonic(), tls).build(),
+        || endpoint.http(SpanExporter::builder().with_http()).build(),
+    )
 }
 
 #[cfg(test)]

@@ -56,9 +56,14 @@ impl Counters {
     }
 
     /// Spans that were taken and neither delivered nor failed yet.
-    pub fn waiting(&self) -> u64 {
+    fn waiting(&self) -> u64 {
         let done = self.delivered.load(Ordering::Relaxed) + self.failed();
         self.accepted.load(Ordering::Relaxed).saturating_sub(done)
+    }
+
+    /// The sink is given up, and with it all that it has not delivered.
+    pub fn give_up(&self) {
+        self.failed.fetch_add(self.waiting(), Ordering::Relaxed);
     }
 
     /// Counts by the reasons that the summary names.
@@ -157,6 +162,11 @@ impl Sender {
         if wake {
             sink.notify_one();
         }
+    }
+
+    /// What becomes of the queue's spans.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.queue.counters
     }
 
     /// This producer is done.

@@ -28,6 +28,14 @@ const OF_THE_HOST: [&str; 8] = [
     "k8s.container.",
 ];
 
+/// What all telemetry of ktrace bears.
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("ktrace")
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url(SCHEMA_URL)
+        .build()
+}
+
 /// Converts spans; holds what is the same for all of them.
 pub(super) struct Converter {
     scope: InstrumentationScope,
@@ -44,11 +52,7 @@ impl Converter {
 
     pub fn new(mut agent: Vec<KeyValue>) -> Self {
         agent.sort_by(|a, b| a.key.cmp(&b.key));
-        let scope = InstrumentationScope::builder("ktrace")
-            .with_version(env!("CARGO_PKG_VERSION"))
-            .with_schema_url(SCHEMA_URL)
-            .build();
-        Self { scope, agent }
+        Self { scope: scope(), agent }
     }
 
     /// The process's attributes, then those of the agent whose names the process has not set. Where no process of this host is

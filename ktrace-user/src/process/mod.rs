@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::export::Resource;
 
 pub use name::ServiceNames;
+pub use read::host_name;
 pub use table::Table;
 
 /// A traced process, read once at first sight.

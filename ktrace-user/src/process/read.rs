@@ -116,7 +116,7 @@ pub(super) fn executable(pid: u32) -> Option<PathBuf> {
 }
 
 /// The host's name, as `host.name` wants it.
-pub(super) fn host_name() -> String {
+pub fn host_name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| String::new(), |name| name.trim().to_owned())
 }

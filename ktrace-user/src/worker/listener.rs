@@ -62,6 +62,11 @@ impl Told {
         waiting.release(|hop| judge(hop, topics, shared), now_ns, sink);
     }
 
+    /// Tells all workers' losses what is new of this one's.
+    pub fn tell_losses(&mut self, counters: &kafka::Counters) {
+        self.own_losses.tell(&self.shared.losses, counters, self.waiting.unnamed());
+    }
+
     fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
         if hop.waits() && judge(&mut hop, &mut self.topics, &self.shared) == Verdict::Drop {
             return;

@@ -16,49 +16,77 @@ const QUIET: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 16;
 
 /// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
-const REASONS: [&str; 6] =
+const TOLD_AT_ONCE: [&str; 6] =
     ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
 
-/// The workers' own losses so far, summed.
-#[derive(Debug, Default)]
-pub(super) struct Losses {
-    counts: [AtomicU64; REASONS.len()],
+/// Beside [`Lost`]: what a worker counts itself, and bytes.
+const MORE: [&str; 5] = ["gap_bytes", "skipped_bytes", "topic_unnamed", "connection_forgotten", "cpu_limit"];
+
+/// How many reasons there are.
+const REASONS: usize = Lost::ALL.len() + MORE.len();
+
+fn reasons() -> impl Iterator<Item = &'static str> {
+    Lost::ALL.iter().map(|reason| reason.name()).chain(MORE)
 }
 
-/// One worker's losses, as it has told them.
+/// All workers' losses so far, summed.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    counts: [AtomicU64; REASONS],
+}
+
+/// One worker's losses, and what it has told of them.
 #[derive(Debug, Default)]
 pub(super) struct Own {
+    /// Nobody has said that the connections are Kafka: it is no loss that some are not.
+    pub recognised: bool,
     /// Connections forgotten to make room.
     pub forgotten: u64,
     /// Messages skipped because of the CPU limit.
     pub cpu_limit: u64,
-    told: [u64; REASONS.len()],
+    told: [u64; REASONS],
 }
 
 impl Own {
+    pub fn new(recognised: bool) -> Self {
+        Self { recognised, ..Self::default() }
+    }
+
+    /// By reason, zeros too. `unnamed`: hops shown without their topic's name.
+    pub fn counts(&self, counters: &Counters, unnamed: u64) -> impl Iterator<Item = (&'static str, u64)> {
+        let recognised = self.recognised;
+        let lost = counters.lost().map(move |(reason, count)| match reason {
+            Lost::NotKafka if recognised => 0,
+            _ => count,
+        });
+        let more = [counters.gap_bytes, counters.skipped_bytes, unnamed, self.forgotten, self.cpu_limit];
+        reasons().zip(lost.chain(more))
+    }
+
     /// Tells all workers' losses what is new of this one's.
-    pub fn tell(&mut self, losses: &Losses, counters: &Counters) {
-        let lost = |of: Lost| counters.lost().find_map(|(reason, count)| (reason == of).then_some(count));
-        let counts = [
-            counters.gap_bytes,
-            lost(Lost::HeldTooMuch).unwrap_or_default(),
-            lost(Lost::TooManyPending).unwrap_or_default(),
-            lost(Lost::MemoryLimit).unwrap_or_default(),
-            self.forgotten,
-            self.cpu_limit,
-        ];
-        for ((sum, told), count) in losses.counts.iter().zip(&mut self.told).zip(counts) {
+    pub fn tell(&mut self, losses: &Losses, counters: &Counters, unnamed: u64) {
+        let mut told = self.told;
+        for ((sum, told), (_, count)) in
+            losses.counts.iter().zip(&mut told).zip(self.counts(counters, unnamed))
+        {
             if count > *told {
                 sum.fetch_add(count - *told, Ordering::Relaxed);
                 *told = count;
             }
         }
+        self.told = told;
     }
 }
 
 impl Losses {
+    /// By reason, zeros too.
     pub fn so_far(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        REASONS.into_iter().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+        reasons().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Of them, those that are told while they go on.
+    pub fn to_tell(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.so_far().filter(|(reason, _)| TOLD_AT_ONCE.contains(reason))
     }
 }
 
@@ -168,11 +196,25 @@ mod tests {
         let mut counters = Counters::default();
         counters.gap_bytes = 7;
         let (mut one, mut two) = (Own::default(), Own { cpu_limit: 3, ..Own::default() });
-        one.tell(&losses, &counters);
+        one.tell(&losses, &counters, 0);
         counters.lose(Lost::MemoryLimit);
-        one.tell(&losses, &counters);
-        two.tell(&losses, &Counters::default());
+        counters.lose(Lost::Unanswered);
+        one.tell(&losses, &counters, 2);
+        two.tell(&losses, &Counters::default(), 1);
         let so_far: Vec<_> = losses.so_far().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(so_far, [("gap_bytes", 7), ("memory_limit", 1), ("cpu_limit", 3)]);
+        let told = [("memory_limit", 1), ("gap_bytes", 7), ("cpu_limit", 3)];
+        assert_eq!(so_far, [("unanswered", 1), told[0], told[1], ("topic_unnamed", 3), told[2]]);
+        assert!(losses.to_tell().filter(|(_, count)| *count > 0).eq(told));
+    }
+
+    #[test]
+    fn that_a_connection_is_not_kafka_is_a_loss_only_where_it_should_be() {
+        let mut counters = Counters::default();
+        counters.lose(Lost::NotKafka);
+        for (recognised, lost) in [(false, 1), (true, 0)] {
+            let own = Own::new(recognised);
+            let told = own.counts(&counters, 0).find(|(reason, _)| *reason == "not_kafka");
+            assert_eq!(told, Some(("not_kafka", lost)));
+        }
     }
 }

@@ -165,7 +165,6 @@ struct Connection {
 /// See the module.
 pub struct Worker {
     sides: Sides,
-    recognised: bool,
     agents: Vec<IpNet>,
     connections: HashMap<ConnectionId, Connection>,
     scratch: Scratch,
@@ -209,7 +208,6 @@ impl Worker {
         }
         Ok(Self {
             sides: options.sides,
-            recognised: options.recognised,
             agents: options.agents,
             connections: HashMap::new(),
             scratch: Scratch::new(limits, extractor),
@@ -223,7 +221,7 @@ impl Worker {
                 sought_hops: 0,
                 sampling: options.sampling,
                 within_cpu: options.sampling,
-                own_losses: losses::Own::default(),
+                own_losses: losses::Own::new(options.recognised),
                 sink,
             },
             totals: Totals::default(),
@@ -268,25 +266,19 @@ impl Worker {
         self.told.release(None);
         self.give_up_commits(None);
         self.held_told.tell(&self.told.shared.memory, 0, true);
-        self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
-        let Self { mut totals, scratch: Scratch { counters, .. }, told, recognised, .. } = self;
+        self.told.tell_losses(&self.scratch.counters);
+        let Self { mut totals, scratch: Scratch { counters, .. }, told, .. } = self;
         totals.frames = counters.frames;
         totals.exchanges = counters.exchanges;
         totals.batches = counters.batches;
         totals.records = counters.records;
-        totals.lost = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();
-        totals.lost.insert("gap_bytes", counters.gap_bytes);
-        totals.lost.insert("skipped_bytes", counters.skipped_bytes);
-        totals.lost.insert("topic_unnamed", told.waiting.unnamed());
-        totals.lost.insert("connection_forgotten", told.own_losses.forgotten);
-        totals.lost.insert("cpu_limit", told.own_losses.cpu_limit);
+        totals.lost = told.own_losses.counts(&counters, told.waiting.unnamed()).collect();
         totals.sasl_tokens = counters.sasl_tokens;
         totals.unread_bytes = counters.unread_bytes;
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
-        if recognised {
-            // Nobody has said that they were Kafka.
-            let others = totals.lost.remove(Lost::NotKafka.name()).unwrap_or(0);
+        if told.own_losses.recognised {
+            let others = counters.lost_by(Lost::NotKafka);
             totals.connections = totals.connections.saturating_sub(others);
         }
         totals.lost.retain(|_, count| *count > 0);
@@ -521,7 +513,7 @@ impl Worker {
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
         self.weigh_all(true);
-        self.told.own_losses.tell(&self.told.shared.losses, &self.scratch.counters);
+        self.told.tell_losses(&self.scratch.counters);
     }
 
     /// Forgets the half of the connections that was silent longest.

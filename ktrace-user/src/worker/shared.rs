@@ -62,9 +62,14 @@ impl Shared {
         self.cpu_threshold.store(sampling.threshold(), Ordering::Relaxed);
     }
 
-    /// What the workers have lost so far, by reason.
+    /// What the workers have lost so far, by reason, zeros too.
     pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.losses.so_far()
+    }
+
+    /// Of that, what the user is told while it is lost.
+    pub fn losses_to_tell(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.losses.to_tell()
     }
 
     /// TLS connections so far, by service.

@@ -22,6 +22,7 @@ fn the_first_messages_behind_a_gap_say_so() {
     }
     assert_eq!(watched.offsets(), [42, 44, 45]);
     assert_eq!(truncated(&watched), [false, true, false]);
+    let shared = Arc::clone(&watched.worker.told.shared);
     let totals = watched.worker.finish();
     let lossy = Lossy {
         service: "me".into(),
@@ -32,6 +33,7 @@ fn the_first_messages_behind_a_gap_say_so() {
     };
     assert_eq!(totals.lossy, [lossy]);
     assert_eq!(totals.lost["gap_bytes"], u64::from(asked + answered));
+    assert_eq!(shared.losses().filter(|(_, count)| *count > 0).collect::<BTreeMap<_, _>>(), totals.lost);
 }
 
 #[test]

@@ -1,0 +1,256 @@
+//! The agent's own counters by OTLP: OpenTelemetry's reader asks for them once a minute, and once more at the end.
+//!
+//! The reader has a thread of its own, on which it waits for the exporter; the exporter has a runtime that turns only while a
+//! request is on its way, on that thread.
+//!
+//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#periodic-exporting-metricreader>
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, MeterProvider as _};
+use opentelemetry_otlp::MetricExporter;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::ExportError;
+use super::endpoint::{Endpoint, METRICS, OtlpOptions, first_set, number};
+use super::failing::Failing;
+use super::sdk::{SCHEMA_URL, scope};
+use crate::process::host_name;
+
+/// The attribute that bears a loss's reason.
+const REASON: &str = "ktrace.lost.reason";
+
+/// What the agent has counted since it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Spans that filters and sampling have let through.
+    pub spans: u64,
+    /// By the reasons that the summary names, zeros too. Those whose name ends with `_bytes` count bytes, all others events.
+    pub lost: BTreeMap<&'static str, u64>,
+}
+
+/// How often is exported, and how long one request may take: `OTEL_METRIC_EXPORT_*`.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl Pace {
+    /// Zero counts as not set: a reader without a pause would never rest.
+    fn from_environment() -> Result<Self, ExportError> {
+        let milliseconds = |name, usual| {
+            let set = number(name)?.filter(|milliseconds| *milliseconds > 0);
+            Ok(Duration::from_millis(set.unwrap_or(usual)))
+        };
+        Ok(Self {
+            interval: milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000)?,
+            timeout: milliseconds("OTEL_METRIC_EXPORT_TIMEOUT", 30_000)?,
+        })
+    }
+}
+
+/// Metrics that are set up and not exported yet.
+pub struct Metrics {
+    exporter: Exporter,
+    interval: Duration,
+    end: watch::Sender<Option<Instant>>,
+}
+
+impl Metrics {
+    /// `None` where the environment wants none (`OTEL_METRICS_EXPORTER`).
+    ///
+    /// # Errors
+    /// [`ExportError::Otlp`] where the configuration is wrong; a collector that cannot be reached, or takes no metrics, is no
+    /// error: the log tells of it.
+    pub fn new(options: &OtlpOptions) -> Result<Option<Self>, ExportError> {
+        match first_set(["OTEL_METRICS_EXPORTER"]) {
+            Some((_, exporter)) if exporter == "none" => return Ok(None),
+            Some((name, exporter)) if exporter != "otlp" => {
+                tracing::warn!("{name}={exporter} is neither otlp nor none: no metrics are exported");
+                return Ok(None);
+            }
+            _ => {}
+        }
+        Self::at_pace(options, Pace::from_environment()?).map(Some)
+    }
+
+    fn at_pace(options: &OtlpOptions, Pace { interval, timeout }: Pace) -> Result<Self, ExportError> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
+        let inner = {
+            // The gRPC channel starts its task on the runtime that is current.
+            let _entered = runtime.enter();
+            let endpoint = Endpoint::of(&METRICS, options)?;
+            endpoint.build(
+                |tls| endpoint.grpc(MetricExporter::builder().with_tonic(), tls).build(),
+                || endpoint.http(MetricExporter::builder().with_http()).build(),
+            )?
+        };
+        let (end, ends) = watch::channel(None);
+        let failing = Mutex::new(Failing::new("metrics"));
+        let exporter = Exporter { inner, runtime: Some(runtime), timeout, end: ends, failing };
+        Ok(Self { exporter, interval, end })
+    }
+
+    /// From now on `counts` is asked for what it has.
+    pub fn start(self, counts: impl Fn() -> Counts + Send + Sync + 'static) -> Exporting {
+        let reader = PeriodicReader::builder(self.exporter).with_interval(self.interval).build();
+        let provider = SdkMeterProvider::builder().with_resource(resource()).with_reader(reader).build();
+        observe(&provider, &Arc::new(counts));
+        Exporting { provider, end: self.end }
+    }
+}
+
+/// Metrics that are exported until the end.
+pub struct Exporting {
+    provider: SdkMeterProvider,
+    end: watch::Sender<Option<Instant>>,
+}
+
+impl Exporting {
+    /// Exports the last counts within `limit`, which must be below the 5 s that OpenTelemetry's reader waits.
+    pub fn finish(self, limit: Duration) {
+        // The exporter tells its failures itself.
+        let _ = self.end_within(limit);
+    }
+
+    fn end_within(&self, limit: Duration) -> OTelSdkResult {
+        self.end.send_replace(Some(Instant::now() + limit));
+        self.provider.shutdown()
+    }
+}
+
+/// The instruments.
+fn observe(provider: &SdkMeterProvider, counts: &Arc<impl Fn() -> Counts + Send + Sync + 'static>) {
+    let meter = provider.meter_with_scope(scope());
+    let now = Arc::clone(counts);
+    let _ = meter
+        .u64_observable_counter("ktrace.spans")
+        .with_unit("{span}")
+        .with_description("Spans that filters and sampling have let through")
+        .with_callback(move |observer| observer.observe(now().spans, &[]))
+        .build();
+    let now = Arc::clone(counts);
+    let _ = meter
+        .u64_observable_counter("ktrace.lost.events")
+        .with_unit("{event}")
+        .with_description("What was not shown, by reason; what an event is depends on the reason")
+        .with_callback(move |observer| lost(observer, &now(), |reason| !counts_bytes(reason)))
+        .build();
+    let now = Arc::clone(counts);
+    let _ = meter
+        .u64_observable_counter("ktrace.lost.bytes")
+        .with_unit("By")
+        .with_description("Bytes of connections that were not read, by reason")
+        .with_callback(move |observer| lost(observer, &now(), counts_bytes))
+        .build();
+}
+
+fn lost(observer: &dyn AsyncInstrument<u64>, counts: &Counts, wanted: impl Fn(&str) -> bool) {
+    for (reason, count) in counts.lost.iter().filter(|(reason, _)| wanted(reason)) {
+        observer.observe(*count, &[KeyValue::new(REASON, *reason)]);
+    }
+}
+
+fn counts_bytes(reason: &str) -> bool {
+    reason.ends_with("_bytes")
+}
+
+/// The agent itself. What the environment says of it comes first.
+fn resource() -> Resource {
+    let mut own = vec![
+        KeyValue::new("service.name", "ktrace"),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("host.name", host_name()),
+    ];
+    // Two agents must not count as one.
+    if let Ok(id) = std::fs::read_to_string("/proc/sys/kernel/random/uuid") {
+        own.push(KeyValue::new("service.instance.id", id.trim().to_owned()));
+    }
+    let named = first_set(["OTEL_SERVICE_NAME"]).map(|(_, name)| KeyValue::new("service.name", name));
+    Resource::builder_empty()
+        .with_schema_url(own, SCHEMA_URL)
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .with_attributes(named)
+        .build()
+}
+
+/// OpenTelemetry's exporter with what it needs to run.
+struct Exporter {
+    inner: MetricExporter,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+    timeout: Duration,
+    /// When the run's time is over, once it ends.
+    end: watch::Receiver<Option<Instant>>,
+    failing: Mutex<Failing>,
+}
+
+impl Exporter {
+    async fn request(&self, metrics: &ResourceMetrics) -> Result<(), String> {
+        let exported = timeout(self.timeout, self.inner.export(metrics));
+        tokio::select! {
+            exported = exported => match exported {
+                Ok(done) => done.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+            },
+            () = time_is_up(self.end.clone()) => Err("no answer before the end".to_owned()),
+        }
+    }
+}
+
+impl PushMetricExporter for Exporter {
+    /// Never an error: the reader would log each.
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        let failure = runtime.block_on(self.request(metrics)).err();
+        let failure = failure.map(|why| format!("{why} (OTEL_METRICS_EXPORTER=none leaves metrics out)"));
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).note(failure);
+        Ok(())
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
+    }
+}
+
+impl Drop for Exporter {
+    /// Otherwise the runtime would wait for the resolver of names, who knows no limit.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Never, unless the run ends; then at the time that it allows.
+async fn time_is_up(mut end: watch::Receiver<Option<Instant>>) {
+    let end = end.wait_for(Option::is_some).await.map(|end| *end);
+    match end {
+        Ok(Some(end)) => sleep_until(end).await,
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;
