@@ -112,7 +112,8 @@ impl Listener<'_> {
             Operation::Produce { .. } => (Reader::Unknown, None),
             Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
-                let reader = self.peer.reader(self.id, &topic, at, head.request_start_ns, &self.told.shared);
+                let asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
+                let reader = self.peer.reader(self.id, &topic, asked, &self.told.shared);
                 let run = self.run(&reader, &topic, partition.index, (fetch_offset, high_watermark));
                 (reader, run)
             }

@@ -47,10 +47,15 @@ impl Listener<'_> {
                     groups.assigned_unseen(heard, group_id, member_id)
                 });
             }
-            Event::Position { group_id, topic, partition, error: 0, .. } => {
+            Event::Position { group_id, topic, partition, offset, error: 0 } => {
                 self.tell_partition(head, (group_id, ""), (topic, partition), |groups, heard, at| {
-                    groups.reads(heard, group_id, "", at)
+                    groups.position(heard, group_id, at, offset)
                 });
+            }
+            Event::LogOffset { topic, partition, offset, error: 0, .. } => {
+                if let Topic::Named(topic) = self.told.topic(topic) {
+                    self.peer.listed(&topic, partition, offset, head.request_start_ns);
+                }
             }
             Event::Committed {
                 group_id,

@@ -8,8 +8,8 @@ use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
-use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
-use crate::hop::{Parties, Topic};
+use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
+use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
 
 /// A longer name of a client's software, or version of it, is not kept.
@@ -17,6 +17,9 @@ const MAX_SOFTWARE_BYTES: usize = 128;
 
 /// Clients without a process whose resource is kept; past it they are made anew.
 const MAX_STAND_INS: usize = 16 << 10;
+
+/// Partitions of which a connection's client has asked where they begin or end; past it they are forgotten.
+const MAX_LISTED: usize = 4096;
 
 /// A client's library, as it names itself: name and version.
 type Software = (Arc<str>, Arc<str>);
@@ -42,6 +45,8 @@ pub(super) struct Peer {
     speaker: Client,
     /// For whom a partition was last read, looked up when what is known of groups had this number.
     reader: Option<(u64, Topic, i32, Reader)>,
+    /// Where partitions begin or end, as the client has asked the broker, and when.
+    listed: HashMap<(Arc<str>, i32), (i64, u64)>,
     /// Whether the process is itself a broker, looked up likewise.
     is_broker: Option<(u64, bool)>,
     /// Of the client id where the process is not known.
@@ -73,6 +78,7 @@ impl Peer {
             cluster_unknown: None,
             speaker: Client { speaker: Speaker::Address(ends.client.ip()), id: None },
             reader: None,
+            listed: HashMap::new(),
             is_broker: None,
             stand_in: None,
             parties: None,
@@ -149,15 +155,23 @@ impl Peer {
         Line { connection, broker: self.ends.broker }
     }
 
+    /// The client has asked where a partition begins or ends.
+    pub fn listed(&mut self, topic: &TopicName, partition: i32, offset: i64, asked_ns: u64) {
+        if self.listed.len() >= MAX_LISTED {
+            self.listed.clear();
+        }
+        self.listed.insert((Arc::clone(&topic.name), partition), (offset, asked_ns));
+    }
+
     /// For whom the client reads a partition.
     pub fn reader(
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        at: groups::At<'_>,
-        asked_ns: u64,
+        mut asked: Asked<'_>,
         shared: &Shared,
     ) -> Reader {
+        let at = asked.at;
         let number = shared.groups.number();
         if let Some((known, of, partition, reader)) = &self.reader
             && (*known, *partition) == (number, at.partition)
@@ -165,9 +179,17 @@ impl Peer {
         {
             return reader.clone();
         }
+        // Who has no offset yet asks the broker for one, on the connection on which it fetches then.
+        if let Topic::Named(topic) = topic
+            && !self.listed.is_empty()
+            && let Some((offset, ns)) = self.listed.remove(&(Arc::clone(&topic.name), at.partition))
+            && offset == asked.offset
+        {
+            asked.ns = ns;
+        }
         let (line, mut reader) = (self.line(id), Reader::Unknown);
         shared.groups.tell(|groups| {
-            let (found, news) = groups.reader(&self.speaker, line, at, asked_ns);
+            let (found, news) = groups.reader(&self.speaker, line, asked);
             reader = found;
             news
         });

@@ -12,29 +12,48 @@ const MAX_PARTITIONS: usize = 64 << 10;
 /// Connections on which one member reads that are kept.
 const MAX_LINES: usize = 256;
 
-/// Partitions, each with the time since when; by the names of their topics and by their ids.
+/// Since when a partition is read, and from where.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begin {
+    since_ns: u64,
+    /// The committed offset that the member was told when it began, −1 if there was none; `None` before it has asked.
+    position: Option<i64>,
+}
+
+/// Partitions, by the names of their topics and by their ids.
 #[derive(Debug, Default)]
 struct Assignment {
-    by_name: HashMap<Box<str>, BTreeMap<i32, u64>>,
-    by_id: HashMap<u128, BTreeMap<i32, u64>>,
+    by_name: HashMap<Box<str>, BTreeMap<i32, Begin>>,
+    by_id: HashMap<u128, BTreeMap<i32, Begin>>,
     len: usize,
 }
 
 impl Assignment {
-    fn since(&self, at: At<'_>) -> Option<u64> {
+    fn begin(&self, at: At<'_>) -> Option<Begin> {
         let by_id = at.id.and_then(|id| self.by_id.get(&id));
         let by_id = by_id.and_then(|partitions| partitions.get(&at.partition));
         let by_name = || self.by_name.get(at.name?)?.get(&at.partition);
         by_id.or_else(by_name).copied()
     }
 
-    fn insert(&mut self, at: At<'_>, since_ns: u64) {
+    fn insert(&mut self, at: At<'_>, begin: Begin) {
         self.len = self.len.saturating_add(1);
         if let Some(id) = at.id {
-            self.by_id.entry(id).or_default().insert(at.partition, since_ns);
+            self.by_id.entry(id).or_default().insert(at.partition, begin);
         }
         if let Some(name) = at.name {
-            self.by_name.entry(name.into()).or_default().insert(at.partition, since_ns);
+            self.by_name.entry(name.into()).or_default().insert(at.partition, begin);
+        }
+    }
+
+    /// The member is told where the group stands: it reads nothing before that.
+    fn position(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+        let by_id = at.id.and_then(|id| self.by_id.get_mut(&id));
+        let by_name = at.name.and_then(|name| self.by_name.get_mut(name));
+        for partitions in [by_id, by_name].into_iter().flatten() {
+            if let Some(begin @ Begin { position: None, .. }) = partitions.get_mut(&at.partition) {
+                *begin = Begin { since_ns: now_ns, position: Some(offset) };
+            }
         }
     }
 }
@@ -51,6 +70,8 @@ pub(super) enum Has {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Instance {
+    /// Which of the client's it is.
+    pub number: u64,
     pub member: Arc<Member>,
     /// Where it was last heard.
     pub speaks_on: Option<ConnectionId>,
@@ -68,9 +89,10 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub fn new(group: &str, id: &str) -> Self {
+    pub fn new(number: u64, group: &str, id: &str) -> Self {
         let member = Member { group: group.into(), id: id.into(), generation: None };
         Self {
+            number,
             member: Arc::new(member),
             speaks_on: None,
             reads_on: vec![],
@@ -144,8 +166,8 @@ impl Instance {
             return false;
         }
         // What it keeps, it has since when it got it.
-        let since_ns = self.former.0.since(at).unwrap_or(now_ns);
-        self.assignment.insert(at, since_ns);
+        let begin = self.former.0.begin(at).unwrap_or(Begin { since_ns: now_ns, position: None });
+        self.assignment.insert(at, begin);
         true
     }
 
@@ -156,22 +178,38 @@ impl Instance {
 
     /// It commits a partition of an assignment that was told before anybody listened.
     pub fn is_seen_to_read(&mut self, at: At<'_>) -> bool {
-        if self.is_whole || self.assignment.since(at).is_some() || self.assignment.len >= MAX_PARTITIONS {
+        if self.is_whole || self.assignment.begin(at).is_some() || self.assignment.len >= MAX_PARTITIONS {
             return false;
         }
-        self.assignment.insert(at, 0);
+        self.assignment.insert(at, Begin::default());
         true
     }
 
     /// Since when it reads the partition; 0 if it does not, or since before anybody listened.
     pub fn since(&self, at: At<'_>) -> u64 {
-        self.assignment.since(at).unwrap_or(0)
+        self.assignment.begin(at).map_or(0, |begin| begin.since_ns)
+    }
+
+    /// It is told where the group stands in a partition.
+    pub fn position(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+        self.assignment.position(at, offset, now_ns);
+    }
+
+    /// Where it began to read the partition, if that was a committed offset.
+    pub fn began_at(&self, at: At<'_>) -> Option<i64> {
+        self.assignment.begin(at)?.position.filter(|position| *position >= 0)
+    }
+
+    /// Whether it had the partition before its last assignment.
+    pub fn had(&self, at: At<'_>) -> bool {
+        self.former.0.begin(at).is_some()
     }
 
     /// Whether a fetch of this time may be its own.
     pub fn has(&self, at: At<'_>, asked_ns: u64) -> Has {
         let (former, until_ns) = &self.former;
-        let had = |assignment: &Assignment| assignment.since(at).is_some_and(|since| since <= asked_ns);
+        let had =
+            |assignment: &Assignment| assignment.begin(at).is_some_and(|begin| begin.since_ns <= asked_ns);
         if had(&self.assignment) || (asked_ns <= *until_ns && had(former)) {
             Has::Yes
         } else if self.is_whole {

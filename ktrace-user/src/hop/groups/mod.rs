@@ -6,13 +6,15 @@
 //!
 //! - who is heard on the very connection that fetches is the one who reads;
 //! - nobody reads a partition that it was not assigned, nor before it was;
-//! - a member has one connection to a broker: if that is known, another connection is somebody else's.
+//! - who cannot be it for one partition is not it for the others;
+//! - a member has one connection to a broker: if that is known, another connection is somebody else's;
+//! - who was told a committed offset begins there.
 //!
 //! Where two still could be it, neither is named.
 
 mod instance;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -99,6 +101,20 @@ pub struct Groups {
     clients: HashMap<Client, Vec<Instance>>,
     /// Whose connections have a part in this.
     connections: HashMap<ConnectionId, Client>,
+    /// Whose connections they cannot be, of those that are not known.
+    excluded: HashMap<ConnectionId, HashSet<u64>>,
+    /// Members so far.
+    count: u64,
+}
+
+/// A fetch from a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub at: At<'a>,
+    /// When the client asked first for this offset.
+    pub ns: u64,
+    /// −1 if unknown.
+    pub offset: i64,
 }
 
 /// What is told of a member, where and when.
@@ -189,9 +205,19 @@ impl Groups {
         instance.comes(heard.line.connection, false) | instance.is_seen_to_read(at)
     }
 
-    /// For whom a connection fetches from a partition; asked in a request at this time. The second tells whether that is news for
-    /// others.
-    pub fn reader(&mut self, client: &Client, line: Line, at: At<'_>, asked_ns: u64) -> (Reader, bool) {
+    /// Where a group stands in a partition: whoever asks reads it from there on.
+    pub fn position(&mut self, heard: Heard<'_>, group: &str, at: At<'_>, offset: i64) -> bool {
+        let news = self.reads(heard, group, "", at);
+        for instance in self.clients.get_mut(heard.client).into_iter().flatten() {
+            if *instance.member.group == *group && instance.speaks_on == Some(heard.line.connection) {
+                instance.position(at, offset, heard.now_ns);
+            }
+        }
+        news
+    }
+
+    /// For whom a connection fetches from a partition. The second tells whether that is news for others.
+    pub fn reader(&mut self, client: &Client, line: Line, asked: Asked<'_>) -> (Reader, bool) {
         let Some(list) = self.clients.get_mut(client) else { return (Reader::Unknown, false) };
         let of = |instance: &Instance| Reader::Member(Arc::clone(&instance.member));
         // Who speaks or has read on this connection.
@@ -200,17 +226,23 @@ impl Groups {
         };
         let owners: Vec<usize> =
             (0..).zip(&*list).filter(|(_, one)| own(one)).map(|(place, _)| place).collect();
-        if let Found::One(place) | Found::Perhaps(place) = find(list, &owners, at, asked_ns)
+        if let Found::One(place) | Found::Perhaps(place) = find(list, &owners, asked)
             && let Some(instance) = list.get(place)
         {
             return (of(instance), false);
         }
-        let is_free = |one: &Instance| one.reads_on.iter().all(|known| known.broker != line.broker);
+        // It was told that it has the partition no more, and had asked again before it took note.
+        let mut late = owners.iter().filter_map(|place| list.get(*place)).filter(|one| one.had(asked.at));
+        if let (Some(instance), None) = (late.next(), late.next()) {
+            return (of(instance), false);
+        }
+        let mut excluded = self.excluded.remove(&line.connection).unwrap_or_default();
+        let is_free = |one: &Instance| {
+            !excluded.contains(&one.number) && one.reads_on.iter().all(|known| known.broker != line.broker)
+        };
         let free: Vec<usize> =
             (0..).zip(&*list).filter(|(_, one)| is_free(one)).map(|(place, _)| place).collect();
-        match find(list, &free, at, asked_ns) {
-            Found::None => (Reader::Unknown, false),
-            Found::Group(group) => (Reader::Group(group), false),
+        match find(list, &free, asked) {
             Found::Perhaps(place) => (list.get(place).map_or(Reader::Unknown, of), false),
             Found::One(place) => {
                 let alone = list.len() == 1;
@@ -219,12 +251,30 @@ impl Groups {
                 self.connections.insert(line.connection, client.clone());
                 (of(instance), !alone)
             }
+            found @ (Found::None | Found::Group(_)) => {
+                let free = || free.iter().filter_map(|place| list.get(*place));
+                let is_out = |one: &&Instance| one.has(asked.at, asked.ns) == Has::No;
+                // Where nobody could be it, something was not heard.
+                if !free().all(|one| is_out(&one)) {
+                    excluded.extend(free().filter(is_out).map(|one| one.number));
+                }
+                excluded.retain(|number| list.iter().any(|one| one.number == *number));
+                if !excluded.is_empty() {
+                    self.connections.insert(line.connection, client.clone());
+                    self.excluded.insert(line.connection, excluded);
+                }
+                match found {
+                    Found::Group(group) => (Reader::Group(group), false),
+                    _ => (Reader::Unknown, false),
+                }
+            }
         }
     }
 
     /// A connection has ended. Returns whether that is news.
     pub fn gone(&mut self, connection: ConnectionId, now_ns: u64) -> bool {
         let Some(client) = self.connections.remove(&connection) else { return false };
+        self.excluded.remove(&connection);
         let Some(list) = self.clients.get_mut(&client) else { return false };
         for instance in &mut *list {
             instance.hangs_up(connection, now_ns);
@@ -241,6 +291,7 @@ impl Groups {
         if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(heard.client) {
             self.clients.clear();
             self.connections.clear();
+            self.excluded.clear();
         }
         self.connections.insert(heard.line.connection, heard.client.clone());
         let list = self.clients.entry(heard.client.clone()).or_default();
@@ -264,7 +315,8 @@ impl Groups {
                 if list.len() >= MAX_INSTANCES {
                     list.remove(0);
                 }
-                list.push(Instance::new(group, member));
+                self.count = self.count.saturating_add(1);
+                list.push(Instance::new(self.count, group, member));
                 list.len().saturating_sub(1)
             }
         };
@@ -281,11 +333,11 @@ enum Found {
 }
 
 /// Who of these reads the partition.
-fn find(list: &[Instance], of: &[usize], at: At<'_>, asked_ns: u64) -> Found {
+fn find(list: &[Instance], of: &[usize], Asked { at, ns, offset }: Asked<'_>) -> Found {
     let (mut sure, mut perhaps) = (Vec::new(), Vec::new());
     for place in of {
         let Some(instance) = list.get(*place) else { continue };
-        match instance.has(at, asked_ns) {
+        match instance.has(at, ns) {
             Has::Yes => sure.push((*place, instance)),
             Has::Unknown => perhaps.push((*place, instance)),
             Has::No => {}
@@ -294,7 +346,13 @@ fn find(list: &[Instance], of: &[usize], at: At<'_>, asked_ns: u64) -> Found {
     let group = |(_, one): &(usize, &Instance)| Arc::clone(&one.member.group);
     let Some(first) = sure.first().or_else(|| perhaps.first()).map(group) else { return Found::None };
     if sure.iter().chain(&perhaps).any(|(_, one)| one.member.group != first) {
-        return Found::None;
+        // All of them were told where to begin, and one of them begins here.
+        let begins: Vec<_> = sure.iter().filter(|(_, one)| one.began_at(at) == Some(offset)).collect();
+        let are_told = perhaps.is_empty() && sure.iter().all(|(_, one)| one.began_at(at).is_some());
+        return match begins.as_slice() {
+            [(place, _)] if are_told => Found::One(*place),
+            _ => Found::None,
+        };
     }
     // In a group a partition is one member's: the last that got it, and rather one that is heard than one that was.
     let rank = |(_, one): &&(usize, &Instance)| (!one.member.id.is_empty(), one.since(at));

@@ -64,7 +64,8 @@ impl World {
     }
 
     fn fetch_asked(&mut self, on: u64, partition: i32, asked_ns: u64) -> String {
-        match self.groups.reader(&self.client, line(on), at(partition), asked_ns).0 {
+        let asked = Asked { at: at(partition), ns: asked_ns, offset: 7 };
+        match self.groups.reader(&self.client, line(on), asked).0 {
             Reader::Unknown => "?".to_owned(),
             Reader::Group(group) => group.to_string(),
             Reader::Member(member) => format!("{}/{}", member.group, member.id),
@@ -117,6 +118,38 @@ fn who_cannot_be_told_is_not_named() {
     assert_eq!(world.fetch(12, 0), "a/a1");
 }
 
+/// Of two that read one of its partitions, one does not read the other.
+#[test]
+fn what_a_connection_has_read_before_counts() {
+    let mut world = World::new();
+    for (on, group, id, partitions) in
+        [(1, "a", "a1", &[0, 1][..]), (2, "b", "b1", &[0, 2]), (3, "c", "c1", &[1, 2])]
+    {
+        world.joins(on, group, id);
+        world.assign(on, group, id, partitions);
+    }
+    assert_eq!(world.fetch(12, 0), "?");
+    assert_eq!(world.fetch(12, 2), "b/b1");
+}
+
+#[test]
+fn who_was_told_an_offset_begins_there() {
+    let mut world = World::new();
+    for (on, group, id) in [(1, "a", "a1"), (2, "b", "b1")] {
+        world.joins(on, group, id);
+        world.assign(on, group, id, &[0, 1]);
+    }
+    let asked_ns = world.now_ns + 1;
+    for (on, group, partition, offset) in [(1, "a", 0, 7), (2, "b", 0, 7), (1, "a", 1, 5), (2, "b", 1, 7)] {
+        world.now_ns += 10;
+        let heard = Heard { client: &world.client, line: line(on), now_ns: world.now_ns };
+        world.groups.position(heard, group, at(partition), offset);
+    }
+    assert_eq!(world.fetch(12, 0), "?");
+    assert_eq!(world.fetch_asked(12, 1, asked_ns), "?", "nobody reads before it is told from where");
+    assert_eq!(world.fetch(13, 1), "b/b1");
+}
+
 #[test]
 fn who_speaks_on_the_very_connection_is_the_one() {
     let mut world = World::new();
@@ -139,6 +172,7 @@ fn a_rebalance_moves_partitions() {
     world.assign(1, "a", "a1", &[0]);
     world.assign(2, "a", "a2", &[1]);
     assert_eq!(world.fetch_asked(11, 1, asked_ns), "a/a1", "asked before");
+    assert_eq!(world.fetch(11, 1), "a/a1", "asked when it had not taken note yet");
     assert_eq!(world.fetch(12, 1), "a/a2");
     assert_eq!(world.fetch(11, 0), "a/a1");
     world.tell(2, "a", "a2", MemberState::Leaving, 0);
