@@ -64,6 +64,7 @@ fn hops(sent: bool) -> Vec<Hop> {
             partition: 3,
             offset: Some(1_000_000 + offset),
             timestamp_ms: 1_700_000_000_000,
+            key: None,
             value_len: Some(1000),
             context: (!sent).then_some(context),
             derived,

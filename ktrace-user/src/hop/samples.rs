@@ -27,6 +27,7 @@ fn passage(kind: Kind, offset: i64) -> Passage {
         partition: 2,
         offset: Some(offset),
         timestamp_ms: 1_767_355_201_200,
+        key: None,
         value_len: Some(100),
         context: None,
         derived: identity::derived_trace_id(2, offset, 1_767_355_201_200, None, Some(100)),

@@ -9,7 +9,7 @@ use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
 use crate::export::{Attributes, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
-const MOST_ATTRIBUTES: usize = 22;
+const MOST_ATTRIBUTES: usize = 23;
 
 impl Hop {
     /// The span that shows the hop.
@@ -91,6 +91,9 @@ impl Passage {
         if let Some(id) = &parties.cluster_id {
             add("messaging.kafka.cluster.id", (&**id).into());
         }
+        if let Some(key) = &self.key {
+            add("messaging.kafka.message.key", Value::Str(key.text()));
+        }
         match self.value_len {
             None => add("messaging.kafka.message.tombstone", Value::Bool(true)),
             Some(len) => add("messaging.message.body.size", Value::Int(len.try_into().unwrap_or(i64::MAX))),
@@ -138,20 +141,13 @@ impl Passage {
         attributes
     }
 
-    /// From the record's timestamp to the end of its delivery, in milliseconds; none for a record without a timestamp,
-    /// and never negative: the record's clock may be another's.
     fn queue_time_ms(&self) -> Option<f64> {
-        let stamped_ns = u64::try_from(self.timestamp_ms).ok()?.checked_mul(1_000_000)?;
-        let micros = u32::try_from(self.end_ns.saturating_sub(stamped_ns).checked_div(1000)?).ok();
+        let queue_ns = self.queue_ns()?;
         // Beyond an hour microseconds do not count.
-        Some(micros.map_or_else(
-            || {
-                f64::from(
-                    u32::try_from(self.end_ns.saturating_sub(stamped_ns) / 1_000_000).unwrap_or(u32::MAX),
-                )
-            },
-            |micros| f64::from(micros) / 1000.0,
-        ))
+        Some(match u32::try_from(queue_ns / 1000) {
+            Ok(micros) => f64::from(micros) / 1000.0,
+            Err(_) => f64::from(u32::try_from(queue_ns / 1_000_000).unwrap_or(u32::MAX)),
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
-use crate::hop::{Context, Hop, Kind, Other, Passage, Topic, Waiting, identity};
+use crate::hop::{Context, Hop, Key, Kind, Other, Passage, Topic, Waiting, identity};
 
 /// A longer group id is not kept.
 const MAX_GROUP_BYTES: usize = 1024;
@@ -37,6 +37,8 @@ pub(super) struct Told {
     pub sampling: Sampling,
     /// What the CPU limit leaves of that.
     pub within_cpu: Sampling,
+    /// Hops bear their records' keys.
+    pub keys: bool,
     pub own_losses: losses::Own,
     pub sink: Box<dyn FnMut(Hop) + Send>,
 }
@@ -218,6 +220,7 @@ impl Sink for Listener<'_> {
                 partition: partition.index,
                 offset,
                 timestamp_ms: record.timestamp_ms,
+                key: if self.told.keys { record.key.map(Key::new) } else { None },
                 value_len: record.value_len,
                 context: record.context.context.map(|context| Context {
                     format: context.format,
