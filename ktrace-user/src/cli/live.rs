@@ -8,7 +8,7 @@ use ktrace_kafka::context::formats;
 
 use super::lookout::Lookout;
 use super::pipeline::{Live, Pipeline, Told};
-use super::{Failure, doctor};
+use super::{Failure, Filter, doctor};
 use crate::capture::{Live as Source, LiveOptions, Side};
 use crate::export::{ExportError, Sinks};
 use crate::summary::Summary;
@@ -29,10 +29,11 @@ pub fn watch(
     // What the user got wrong comes before what the host lacks.
     let shared = Arc::new(Shared::default());
     let limits = live.limits(&shared, sinks.len())?;
+    let filter = pipeline.filter()?;
     let kept = Arc::default();
     let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
     let workers: Result<Vec<_>, _> =
-        (0..rings).map(|_| worker(pipeline, live.worker(pipeline), &shared, &sinks, &kept)).collect();
+        (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks, &kept)).collect();
     let mut workers = workers?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
@@ -67,6 +68,7 @@ pub fn watch(
     }
     lookout.finish();
     summary.spans = kept.load(Ordering::Relaxed);
+    summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let (lost, exported) = sinks.finish(FLUSH, false);
     summary.add_lost(lost);
     if let Ok(counters) = &seen {
@@ -83,17 +85,17 @@ pub fn watch(
 
 /// The pipeline of one ring up to the sinks. `kept` counts the spans that pass the filter.
 pub fn worker(
-    pipeline: &Pipeline,
+    filter: &Filter,
     options: WorkerOptions,
     shared: &Arc<Shared>,
     sinks: &Sinks,
     kept: &Arc<AtomicU64>,
 ) -> Result<Worker, Failure> {
-    let filter = pipeline.filter()?;
+    let filter = filter.clone();
     let senders = sinks.senders();
     let kept = Arc::clone(kept);
     let sink = move |hop| {
-        if filter.keeps(&hop) {
+        if let Some(hop) = filter.pass(hop) {
             kept.fetch_add(1, Ordering::Relaxed);
             senders.send(hop);
         }

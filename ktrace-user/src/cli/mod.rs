@@ -5,6 +5,7 @@ mod doctor;
 mod failure;
 mod file;
 mod filter;
+mod follow;
 mod live;
 mod look;
 mod lookout;
@@ -23,7 +24,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
-pub use filter::Filter;
+pub use filter::{Filter, TracePrefix, Wanted};
 
 /// See Kafka messages from the kernel as distributed traces
 #[derive(Debug, Parser)]

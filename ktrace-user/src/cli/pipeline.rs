@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 use ipnet::IpNet;
 use ktrace_common::MAX_RINGS;
 
 use super::lookout::Limits;
-use super::{Failure, Filter};
+use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{PortSet, RING_BYTES};
 use crate::export::{OtlpOptions, Output};
 use crate::hop::sampling::Sampling;
@@ -31,6 +33,26 @@ pub struct Pipeline {
     /// Only messages of these services; ! in front leaves out
     #[arg(long, value_name = "GLOB", env = "KTRACE_SERVICE", value_delimiter = ',')]
     pub service: Vec<String>,
+    /// Only messages with these keys, patterns or plain text; what is no text is matched as 0x and hex digits; ! in front leaves out
+    #[arg(long, value_name = "GLOB", env = "KTRACE_KEY", value_delimiter = ',')]
+    pub key: Vec<String>,
+    /// Only this trace: its id, or its first 8 hex digits or more. Repeatable, or separated by commas
+    #[arg(long, value_name = "ID", env = "KTRACE_TRACE", value_delimiter = ',')]
+    pub trace: Vec<TracePrefix>,
+    /// Only spans with an error
+    #[arg(long, env = "KTRACE_ERRORS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub errors: bool,
+    /// Only what took longer, such as 500ms or 2s: sending, or from the record's timestamp to its delivery
+    #[arg(long, value_name = "DURATION", env = "KTRACE_SLOWER_THAN", value_parser = duration)]
+    pub slower_than: Option<Duration>,
+    /// Only messages with this very key, and all of the traces that those belong to from then on, whatever their keys
+    #[arg(long, value_name = "KEY", env = "KTRACE_FOLLOW_KEY")]
+    pub follow_key: Option<String>,
+    /// Show keys of records: messaging.kafka.message.key
+    #[arg(long, env = "KTRACE_KEYS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub keys: bool,
     /// Share of traces kept, 0 to 1, decided by trace id, so that all hosts keep the same
     #[arg(long, value_name = "RATIO", env = "KTRACE_SAMPLE", default_value = "1", value_parser = ratio)]
     pub sample: f64,
@@ -104,7 +126,18 @@ impl Pipeline {
     /// # Errors
     /// [`Failure::Usage`] for a pattern that is none.
     pub fn filter(&self) -> Result<Filter, Failure> {
-        Filter::new(&self.topic, &self.group, &self.service).map_err(|error| Failure::Usage {
+        let wanted = Wanted {
+            topic: &self.topic,
+            group: &self.group,
+            service: &self.service,
+            key: &self.key,
+            trace: &self.trace,
+            errors: self.errors,
+            slower_than: self.slower_than,
+            follow_key: self.follow_key.as_deref(),
+            keys: self.keys,
+        };
+        Filter::new(&wanted).map_err(|error| Failure::Usage {
             what: error.to_string(),
             advice: "patterns know *, ? and [abc]".to_owned(),
         })
@@ -114,7 +147,14 @@ impl Pipeline {
     pub fn worker(&self) -> WorkerOptions {
         let sampling = Sampling::new(self.sample);
         let recognised = self.ports.is_auto();
-        WorkerOptions { context: self.context.clone(), sampling, recognised, ..WorkerOptions::default() }
+        let keys = self.keys || !self.key.is_empty() || self.follow_key.is_some();
+        WorkerOptions {
+            context: self.context.clone(),
+            sampling,
+            recognised,
+            keys,
+            ..WorkerOptions::default()
+        }
     }
 
     #[must_use]
@@ -202,6 +242,12 @@ fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "not a share of a core such as 0.2 or 20%".to_owned())
 }
 
+/// As people write them: with units.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
+    duration.ok_or_else(|| "not a duration such as 500ms, 1.5s or 2m".to_owned())
+}
+
 fn rings(text: &str) -> Result<usize, String> {
     let number = text.parse::<usize>().ok().filter(|number| (1..=MAX_RINGS).contains(number));
     number.filter(|number| number.is_power_of_two()).ok_or_else(|| "not 1, 2, 4, 8, 16 or 32".to_owned())
@@ -256,6 +302,16 @@ mod tests {
         assert_eq!((share("0.2"), share("150%")), (Ok(0.2), Ok(1.5)));
         for wrong in ["", "0", "-1", "NaN", "%", "20 percent", "inf"] {
             assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "500", "-1s", "soon", "1 lightyear", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    args.pipeline.filter()?;
+    let filter = args.pipeline.filter()?;
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
     sinks.add(print(args.printed.output, WhenFull::Wait, Arc::clone(&stop))?);
@@ -46,7 +46,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut summary = Summary::default();
     // One worker for all: a connection goes on from one file of a rotated capture into the next.
     let (shared, kept) = (Arc::default(), Arc::default());
-    let mut worker = worker(&args.pipeline, args.pipeline.worker(), &shared, &sinks, &kept)?;
+    let mut worker = worker(&filter, args.pipeline.worker(), &shared, &sinks, &kept)?;
     let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
     for path in &args.files {
@@ -57,6 +57,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     summary.add(&worker.finish());
     summary.spans = AtomicU64::load(&kept, Ordering::Relaxed);
+    summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
     summary.add_lost(lost);
     args.told.tell(&summary)?;

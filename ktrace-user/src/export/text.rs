@@ -144,7 +144,8 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
         "send" => [took(), text(span, "ktrace.acks").map(|acks| format!("acks={acks}")), None],
         _ => [took(), group(), None],
     };
-    words.into_iter().flatten().collect()
+    let key = text(span, "messaging.kafka.message.key").map(|key| format!("key={key}"));
+    words.into_iter().chain([key]).flatten().collect()
 }
 
 /// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.

@@ -1,0 +1,95 @@
+//! What `replay` shows of real captures: filters, keys, followed messages, trees.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+fn golden(name: &str) -> String {
+    format!("{}/../ktrace-kafka/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What it prints.
+fn replay(name: &str, args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ktrace"));
+    let capture = golden(&format!("{name}.pcap"));
+    let output = command.env_clear().env("TZ", "UTC").args(["replay", &capture]).args(args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn spans(name: &str, args: &[&str]) -> Vec<Value> {
+    let lines = replay(name, &[args, &["-o", "json"]].concat());
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn attributes<'a>(spans: &'a [Value], name: &str) -> Vec<&'a Value> {
+    spans.iter().map(|span| &span["attributes"][name]).collect()
+}
+
+const KEY: &str = "messaging.kafka.message.key";
+
+#[test]
+fn keys_are_shown_only_where_asked_for_and_as_the_clients_knew_them() {
+    assert!(attributes(&spans("4.3.0/java", &[]), KEY).iter().all(|key| key.is_null()));
+    assert!(!replay("4.3.0/java", &["--key", "*"]).contains("key="));
+    let truth = fs::read_to_string(golden("4.3.0/java.truth.jsonl")).unwrap();
+    let place = |topic: &Value, partition: &str, offset: &Value| format!("{topic}[{partition}]@{offset}");
+    let known: BTreeSet<_> = truth
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["key"].is_string())
+        .map(|line| {
+            (
+                place(&line["topic"], &line["partition"].to_string(), &line["offset"]),
+                line["key"].clone().to_string(),
+            )
+        })
+        .collect();
+    let shown = spans("4.3.0/java", &["--keys", "--key", "*"]);
+    let seen: BTreeSet<_> = shown
+        .iter()
+        .map(|span| {
+            let get = |name: &str| &span["attributes"][name];
+            let partition = get("messaging.destination.partition.id").as_str().unwrap();
+            (
+                place(get("messaging.destination.name"), partition, get("messaging.kafka.offset")),
+                get(KEY).to_string(),
+            )
+        })
+        .collect();
+    assert_eq!(seen, known);
+}
+
+#[test]
+fn text_shows_a_key_behind_all_else() {
+    let lines = replay("4.3.0/java", &["--keys", "--key", "out-0-4", "--group", "in-*"]);
+    assert!(lines.ends_with(" group=in-0 lag=0 key=out-0-4\n"), "{lines}");
+    assert_eq!(lines.lines().count(), 1);
+}
+
+#[test]
+fn a_trace_is_found_by_its_id_and_a_slow_message_by_its_time() {
+    let all = spans("4.3.0/java", &[]);
+    let id = all[3]["trace_id"].as_str().unwrap();
+    for name in [id, &id[..8], &format!("~{}", &id[..16])] {
+        let found = spans("4.3.0/java", &["--trace", name]);
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|span| span["trace_id"] == id), "{found:?}");
+    }
+    let slow = spans("4.3.0/java", &["--slower-than", "1s"]);
+    assert_eq!(slow.len(), 8);
+    assert!(slow.iter().all(|span| span["attributes"]["messaging.operation.name"] == "poll"));
+    assert_eq!(spans("4.3.0/java", &["--slower-than", "10ms"]).len(), 16);
+    assert!(spans("4.3.0/java", &["--errors"]).is_empty());
+}
+
+#[test]
+fn a_key_is_followed_into_its_traces() {
+    let (all, followed) = (spans("4.3.0/java", &[]), spans("4.3.0/java", &["--follow-key", "out-0-4"]));
+    let places: BTreeSet<_> = followed.iter().map(|span| span["trace_id"].to_string()).collect();
+    assert_eq!((followed.len(), places.len()), (2, 1));
+    assert!(all.len() > 2 && attributes(&followed, KEY).iter().all(|key| key.is_null()));
+    assert!(spans("4.3.0/java", &["--follow-key", "out-0"]).is_empty());
+}
