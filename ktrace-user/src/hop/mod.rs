@@ -33,7 +33,7 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
-pub use hops::Hops;
+pub use hops::{HopRef, Hops};
 pub use key::Key;
 pub use topics::TopicName;
 pub use waiting::{Waiting, shown};
