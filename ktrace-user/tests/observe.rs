@@ -93,3 +93,41 @@ fn a_key_is_followed_into_its_traces() {
     assert!(all.len() > 2 && attributes(&followed, KEY).iter().all(|key| key.is_null()));
     assert!(spans("4.3.0/java", &["--follow-key", "out-0"]).is_empty());
 }
+
+#[test]
+fn traces_are_drawn_as_trees() {
+    let trees = replay("4.3.0/java-transactions", &["--tree", "--trace", "7bd42c02", "--keys"]);
+    let expected = "\
+trace ~7bd42c02ae58a2aab8ad7d876b73f010  09:47:32.583  3 spans, 2907ms
+└─ out-0   → send orders[1]@1    +0ms took=37ms
+   ├─ in-0 ← poll orders[1]@1 +1269ms took=0.8ms queue=1276ms group=in-0 key=
+   └─ in-1 ← poll orders[1]@1 +2907ms took=0.1ms queue=2913ms group=in-1 key=
+
+";
+    assert_eq!(trees, expected.replace("took=37ms\n", "took=37ms  key=\n"));
+}
+
+#[test]
+fn every_span_is_in_one_tree() {
+    for name in ["4.3.0/mixed", "4.3.0/java-share-group", "3.9.1/kcat"] {
+        let (all, trees) = (spans(name, &[]), replay(name, &["--tree"]));
+        let traces: BTreeSet<_> = all.iter().map(|span| span["trace_id"].as_str().unwrap()).collect();
+        let heads: Vec<_> = trees.lines().filter_map(|line| line.strip_prefix("trace ")).collect();
+        let ids: BTreeSet<_> =
+            heads.iter().map(|head| head.trim_start_matches('~').split(' ').next().unwrap()).collect();
+        assert_eq!((ids, heads.len()), (traces.clone(), traces.len()), "{name}");
+        assert_eq!(trees.lines().filter(|line| line.contains("─ ")).count(), all.len(), "{name}");
+    }
+}
+
+#[test]
+fn a_tree_is_text() {
+    let capture = golden("4.3.0/java.pcap");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ktrace"));
+    let output = command.env_clear().args(["replay", &capture, "--tree", "-o", "json"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), said.lines().next()),
+        (Some(2), Some("ktrace: --tree shows text, and no other output"))
+    );
+}

@@ -1,11 +1,10 @@
 //! `ktrace observe`: watch this host and print messages as they pass. Needs no backend.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use super::pipeline::{Live, Pipeline, Printed, Told};
 use super::{Failure, live, signals};
-use crate::export::{Sinks, WhenFull, otlp, print};
+use crate::export::{Sinks, WhenFull, otlp};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,7 +22,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     args.pipeline.filter()?;
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
-    sinks.add(print(args.printed.output, WhenFull::Drop, Arc::clone(&stop))?);
+    sinks.add(args.printed.sink(WhenFull::Drop, &stop)?);
     if args.pipeline.otlp.is_some() {
         sinks.add(otlp(&args.pipeline.export(), WhenFull::Drop)?);
     }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -12,7 +14,7 @@ use ktrace_common::MAX_RINGS;
 use super::lookout::Limits;
 use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{PortSet, RING_BYTES};
-use crate::export::{OtlpOptions, Output};
+use crate::export::{OtlpOptions, Output, Sink, WhenFull, print, tree};
 use crate::hop::sampling::Sampling;
 use crate::summary::Summary;
 use crate::worker::{Shared, Sides, WorkerOptions, budget};
@@ -111,6 +113,10 @@ pub struct Printed {
     /// How messages are printed. In text, ~ before a trace id marks one that was derived because the message carries none
     #[arg(short, long, value_name = "FORMAT", env = "KTRACE_OUTPUT", value_enum, default_value = "text")]
     pub output: Output,
+    /// Show traces as trees, each when nothing of it has passed for some seconds; text only
+    #[arg(long, env = "KTRACE_TREE", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub tree: bool,
 }
 
 /// What is told at the end.
@@ -197,6 +203,26 @@ impl Live {
     #[must_use]
     pub fn worker(&self, pipeline: &Pipeline) -> WorkerOptions {
         WorkerOptions { sides: self.side, agents: self.agents.clone(), ..pipeline.worker() }
+    }
+}
+
+impl Printed {
+    /// What prints.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where a tree is wanted as something else than text.
+    pub fn sink(&self, when_full: WhenFull, stop: &Arc<AtomicBool>) -> Result<Sink, Failure> {
+        let stop = Arc::clone(stop);
+        if !self.tree {
+            return Ok(print(self.output, when_full, stop)?);
+        }
+        if self.output != Output::Text {
+            return Err(Failure::Usage {
+                what: "--tree shows text, and no other output".to_owned(),
+                advice: "leave out --tree, or --output (KTRACE_OUTPUT)".to_owned(),
+            });
+        }
+        Ok(tree(when_full, stop)?)
     }
 }
 

@@ -15,7 +15,7 @@ use super::live::worker;
 use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
 use crate::capture::file::{CaptureFile, Connections, FileError};
-use crate::export::{ExportError, Sinks, WhenFull, otlp, print};
+use crate::export::{ExportError, Sinks, WhenFull, otlp};
 use crate::summary::Summary;
 
 /// What is held at the end of the last file has this long to reach its sinks. Nobody waits to kill a replay, as with the agent.
@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let filter = args.pipeline.filter()?;
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
-    sinks.add(print(args.printed.output, WhenFull::Wait, Arc::clone(&stop))?);
+    sinks.add(args.printed.sink(WhenFull::Wait, &stop)?);
     if args.pipeline.otlp.is_some() {
         sinks.add(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }

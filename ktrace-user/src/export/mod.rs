@@ -12,6 +12,7 @@ mod queue;
 mod sdk;
 mod span;
 mod text;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -24,6 +25,7 @@ pub use otlp::{OtlpOptions, otlp};
 pub use print::{Output, print};
 pub use queue::WhenFull;
 pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
+pub use tree::tree;
 
 use self::queue::Sender;
 use crate::hop::Hop;
