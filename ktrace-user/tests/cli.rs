@@ -111,6 +111,23 @@ fn wrong_filters_are_usage_errors() {
 }
 
 #[test]
+fn a_full_screen_needs_a_terminal() {
+    let none = "--top needs a terminal, and standard output is none";
+    let tables = "--top shows tables, and no messages";
+    let config = file("top.toml", b"top = true");
+    for (args, what) in [
+        (&["observe", "--top"][..], none),
+        (&["observe", "--config", &config], none),
+        (&["observe", "--top", "-o", "json"], tables),
+        (&["observe", "--top", "--tree"], tables),
+        (&["replay", "--top", "x"], "unexpected argument '--top' found"),
+    ] {
+        let (code, lines) = run(args);
+        assert_eq!((code, lines.len(), &*lines[0]), (2, 2, &*format!("ktrace: {what}")), "{args:?}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_fail_in_two_lines() {
     let text = file("no-capture", b"just text, longer than any header");
     for (name, what) in [

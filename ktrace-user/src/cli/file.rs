@@ -8,6 +8,7 @@ use clap::{Arg, Args as _, Command};
 use toml::{Table, Value};
 
 use super::Failure;
+use super::observe::FullScreen;
 use super::pipeline::{Live, Pipeline, Printed, Told};
 
 /// `command` with the file's values as defaults of every verb that has the option.
@@ -59,7 +60,8 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
 
 /// Every option that any of the pipeline's verbs has. One file may serve all three.
 fn all() -> Command {
-    Told::augment_args(Printed::augment_args(Live::augment_args(Pipeline::augment_args(Command::new("")))))
+    let all = Live::augment_args(Pipeline::augment_args(Command::new("")));
+    FullScreen::augment_args(Told::augment_args(Printed::augment_args(all)))
 }
 
 /// An option that needs no value.

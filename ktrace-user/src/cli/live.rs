@@ -10,6 +10,7 @@ use super::lookout::Lookout;
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, Filter, doctor};
 use crate::capture::{Live as Source, LiveOptions, Side};
+use crate::export::top::{Agent, Tells};
 use crate::export::{ExportError, Sinks};
 use crate::summary::Summary;
 use crate::worker::{Shared, Worker, WorkerOptions};
@@ -17,13 +18,14 @@ use crate::worker::{Shared, Worker, WorkerOptions};
 /// Sinks get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
 pub const FLUSH: Duration = Duration::from_secs(10);
 
-/// Until `stop` is set.
+/// Until `stop` is set. `begun` is told when the watch has begun, and given what tells of the agent itself.
 pub fn watch(
     live: Live,
     pipeline: &Pipeline,
     told: &Told,
     sinks: Sinks,
     stop: &AtomicBool,
+    begun: impl FnOnce(Tells),
 ) -> Result<(), Failure> {
     told.check()?;
     // What the user got wrong comes before what the host lacks.
@@ -50,12 +52,18 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
-    let lookout = Lookout::start(shared, source.counter_reader(), limits)?;
+    let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
     if pipeline.ports.is_auto() {
         eprintln!("ktrace: watching for Kafka on all ports; Ctrl-C ends");
     } else {
         eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     }
+    let counters = source.counter_reader();
+    begun(Box::new(move || {
+        let kernel = counters.read();
+        let kernel = kernel.lost().map(|(reason, count)| (reason, count.events));
+        Agent { lost: kernel.chain(shared.losses()).collect(), tls: shared.tls().into_iter().collect() }
+    }));
     for worker in &mut workers {
         let refusals = source.refusals();
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));

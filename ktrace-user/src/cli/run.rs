@@ -23,6 +23,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
     sinks.add(otlp(&args.pipeline.export(), WhenFull::Drop)?);
-    live::watch(args.live, &args.pipeline, &args.told, sinks, &stop)?;
+    live::watch(args.live, &args.pipeline, &args.told, sinks, &stop, |_| {})?;
     Ok(ExitCode::SUCCESS)
 }

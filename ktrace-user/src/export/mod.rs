@@ -12,6 +12,7 @@ mod queue;
 mod sdk;
 mod span;
 mod text;
+pub mod top;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub enum ExportError {
     Thread(std::io::Error),
     #[error("cannot write spans: {0}")]
     Write(std::io::Error),
+    #[error("cannot show a full screen: {0}")]
+    Screen(std::io::Error),
     /// The run's export ended with spans that nobody took.
     #[error("{spans} spans were not delivered: {why}")]
     Undelivered { spans: u64, why: String },
