@@ -41,6 +41,9 @@ fn until(screen: &mut File, mark: &str) {
     }
 }
 
+/// What ends the program.
+type End = fn(&mut File, &Child);
+
 const ON: &str = "\x1b[?1049h";
 const OFF: &str = "\x1b[?1049l";
 
@@ -52,12 +55,12 @@ fn the_terminal_is_given_back_as_it_was() {
         println!("skipped: not root");
         return;
     }
-    let term = |_: &mut File, child: &Child| {
+    let term: End = |_, child| {
         let pid = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     };
-    let quit = |screen: &mut File, _: &Child| screen.write_all(b"q").unwrap();
-    let ends: [(&str, &dyn Fn(&mut File, &Child)); 2] = [("SIGTERM", &term), ("q", &quit)];
+    let quit: End = |screen, _| screen.write_all(b"q").unwrap();
+    let ends: [(&str, End); 2] = [("SIGTERM", term), ("q", quit)];
     for (name, end) in ends {
         let (mut screen, theirs) = terminal();
         let before = settings(&theirs);

@@ -40,8 +40,10 @@ impl Screen {
     pub fn open() -> io::Result<Self> {
         TAKEN.store(true, Ordering::Relaxed);
         match ratatui::try_init() {
-            Ok(terminal) => {
+            Ok(mut terminal) => {
                 give_back_in_panic();
+                // Not every terminal has a second screen that is empty.
+                let _ = terminal.clear();
                 Ok(Self { terminal })
             }
             Err(error) => {

@@ -227,7 +227,11 @@ fn rate(rate: f64) -> String {
 
 /// Of microseconds.
 fn time(us: f64) -> String {
-    if us < 1000.0 { format!("{us:.0}µs") } else { milliseconds(us / 1000.0) }
+    match us {
+        _ if us < 1000.0 => format!("{us:.0}µs"),
+        _ if us < 100e6 => milliseconds(us / 1000.0),
+        _ => format!("{:.0}s", us / 1e6),
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +337,9 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!([0.0, 0.4, 12.3, 99_999.0, 1_234_567.0].map(rate), ["0", "0.4", "12", "99999", "1235k"]);
-        assert_eq!([0.0, 999.0, 3100.0, 12e6].map(time), ["0µs", "999µs", "3.1ms", "12s"]);
+        assert_eq!(
+            [0.0, 999.0, 3100.0, 12.3e6, 37_312.5e6].map(time),
+            ["0µs", "999µs", "3.1ms", "12.3s", "37312s"]
+        );
     }
 }

@@ -21,6 +21,8 @@ use crate::hop::{Hop, Hops, shown};
 
 /// How often quiet traces are looked for while nothing passes.
 const LOOK: Duration = Duration::from_millis(500);
+/// With so much at hand it is written.
+const CHUNK: usize = 64 << 10;
 
 /// Starts printing trees to standard output. When nobody reads it any more, `stop` is set and the sink ends with
 /// [`ExportError::Closed`].
@@ -46,7 +48,7 @@ fn start(
             let took =
                 runtime.block_on(async { timeout(LOOK, queued.take(&mut hops, ENOUGH, TOGETHER)).await });
             let end = took == Ok(false);
-            hops.iter().for_each(|hop| trees.add(hop.to_hop(), &counters));
+            let mut added = hops.iter().try_for_each(|hop| trees.add(hop.to_hop(), &mut to, &counters));
             queued.begin(hops.len());
             // Who waits reads files, and their time is another.
             if when_full == WhenFull::Drop
@@ -54,8 +56,8 @@ fn start(
             {
                 trees.traces.advance(now.as_nanos().try_into().unwrap_or(u64::MAX));
             }
-            trees.draw(end, &counters);
-            if let Err(error) = trees.write(&mut to, &counters) {
+            added = added.and_then(|()| trees.draw(end, &mut to, &counters));
+            if let Err(error) = added.and_then(|()| trees.write(&mut to, &counters)) {
                 stop.store(true, Ordering::Relaxed);
                 return failed(error, &counters, &queued);
             }
@@ -92,14 +94,15 @@ impl Trees {
     }
 
     /// Traces that were quiet before this hop are drawn before: what is shown does not depend on how many hops come at once.
-    fn add(&mut self, hop: Hop, counters: &Counters) {
+    fn add(&mut self, hop: Hop, to: &mut dyn Write, counters: &Counters) -> io::Result<()> {
         self.traces.advance(hop.passage.end_ns);
-        self.draw(false, counters);
+        self.draw(false, to, counters)?;
         self.traces.add(hop);
+        Ok(())
     }
 
     /// Draws traces that are quiet, all of them at the `end`.
-    fn draw(&mut self, end: bool, counters: &Counters) {
+    fn draw(&mut self, end: bool, to: &mut dyn Write, counters: &Counters) -> io::Result<()> {
         while let Some(Shown { id, hops, cut }) = self.traces.next(end) {
             if cut {
                 counters.cut_trace();
@@ -110,7 +113,11 @@ impl Trees {
             let topics: Vec<_> = hops.iter().map(|hop| shown(&hop.topic)).collect();
             let mut spans: Vec<_> = hops.iter().zip(&topics).map(|(hop, topic)| hop.span(topic)).collect();
             draw::draw(&mut self.out, id, &mut spans, &time, self.colours);
+            if self.out.len() >= CHUNK {
+                self.write(to, counters)?;
+            }
         }
+        Ok(())
     }
 
     fn write(&mut self, to: &mut dyn Write, counters: &Counters) -> io::Result<()> {
