@@ -15,6 +15,7 @@ mod pipeline;
 mod replay;
 mod run;
 mod signals;
+mod values;
 
 use std::ffi::OsString;
 use std::path::Path;
