@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use callgrind::counted;
+use ktrace_user::export::top::Figures;
 use ktrace_user::export::{Output, Resource, Value};
 use ktrace_user::hop::groups::Reader;
 use ktrace_user::hop::sampling::Sampling;
@@ -19,8 +20,15 @@ const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.tx
 /// As many as an exchange has of 1 KB.
 const HOPS: i64 = 1000;
 
-const CASES: [&str; 6] =
-    ["not sampled", "to the sink", "sent, json", "delivered, json", "delivered, text", "delivered, otlp"];
+const CASES: [&str; 7] = [
+    "not sampled",
+    "to the sink",
+    "sent, json",
+    "delivered, json",
+    "delivered, text",
+    "delivered, otlp",
+    "delivered, top",
+];
 
 fn parties() -> Arc<Parties> {
     let text = |text: &str| Value::from(text.to_owned());
@@ -65,6 +73,7 @@ fn hops(sent: bool) -> Vec<Hop> {
             partition: 3,
             offset: Some(1_000_000 + offset),
             timestamp_ms: 1_700_000_000_000,
+            key: None,
             value_len: Some(1000),
             context: (!sent).then_some(context),
             transaction: None,
@@ -99,6 +108,12 @@ fn run(case: &str) {
         queued.clear();
         let mut given = given.into_iter();
         return counted(&mut || given.by_ref().for_each(|hop| queued.push(hop)));
+    }
+    if case.ends_with("top") {
+        given.into_iter().for_each(|hop| queued.push(hop));
+        let mut figures = Figures::default();
+        figures.add(&queued);
+        return counted(&mut || figures.add(&queued));
     }
     let output = match case.split_once(", ") {
         Some((_, "text")) => Output::Text,

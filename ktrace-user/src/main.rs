@@ -12,6 +12,11 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Where the agent's own log goes: not over a full screen.
+fn log() -> Box<dyn std::io::Write> {
+    if ktrace_user::export::top::is_taken() { Box::new(std::io::sink()) } else { Box::new(std::io::stderr()) }
+}
+
 fn main() -> ExitCode {
     // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says. The exporter's library warns of
     // every batch, the agent of the first that fails.
@@ -19,7 +24,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| EnvFilter::new("warn,opentelemetry-otlp=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(log)
         .with_ansi(
             std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none(),
         )

@@ -80,6 +80,54 @@ fn usage_errors_are_one_line_and_a_hint() {
 }
 
 #[test]
+fn wrong_filters_are_usage_errors() {
+    let trace = "not a trace id, nor its first 8 hex digits or more";
+    let duration = "not a duration such as 500ms, 1.5s or 2m";
+    for (args, what, advice) in [
+        (&["--trace", "4bf9"][..], format!("invalid value '4bf9' for '--trace <ID>': {trace}"), "see"),
+        (
+            &["--slower-than", "500"],
+            format!("invalid value '500' for '--slower-than <DURATION>': {duration}"),
+            "see",
+        ),
+        (
+            &["--key", "order["],
+            "error parsing glob 'order[': unclosed character class; missing ']'".to_owned(),
+            "patterns know",
+        ),
+        (
+            &["--errors=perhaps"],
+            "invalid value 'perhaps' for '--errors[=<BOOL>]': value was not a boolean".to_owned(),
+            "see",
+        ),
+    ] {
+        for verb in ["run", "observe", "replay"] {
+            let file: &[&str] = if verb == "replay" { &["x"] } else { &[] };
+            let (code, lines) = run(&[&[verb], args, file].concat());
+            assert_eq!((code, lines.len(), &lines[0]), (2, 2, &format!("ktrace: {what}")), "{args:?}");
+            assert!(lines[1].trim().starts_with(advice), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_full_screen_needs_a_terminal() {
+    let none = "--top needs a terminal, and standard output is none";
+    let tables = "--top shows tables, and no messages";
+    let config = file("top.toml", b"top = true");
+    for (args, what) in [
+        (&["observe", "--top"][..], none),
+        (&["observe", "--config", &config], none),
+        (&["observe", "--top", "-o", "json"], tables),
+        (&["observe", "--top", "--tree"], tables),
+        (&["replay", "--top", "x"], "unexpected argument '--top' found"),
+    ] {
+        let (code, lines) = run(args);
+        assert_eq!((code, lines.len(), &*lines[0]), (2, 2, &*format!("ktrace: {what}")), "{args:?}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_fail_in_two_lines() {
     let text = file("no-capture", b"just text, longer than any header");
     for (name, what) in [
@@ -154,6 +202,8 @@ fn a_wrong_configuration_file_is_named_with_its_key() {
         ("unknown.toml", "portz = 1", "unknown key `portz`"),
         ("value.toml", "ports = \"kafka\"", "invalid value 'kafka' for '--ports <LIST>'"),
         ("kind.toml", "ports = true", "key `ports` must be text, a number or a list of those"),
+        ("flag.toml", "errors = 2\n", "invalid value '2' for '--errors[=<BOOL>]'"),
+        ("flags.toml", "errors = [[]]\n", "key `errors` must be true or false"),
         ("syntax.toml", "a = 1\nports = \n", "line 2: "),
     ] {
         let (code, lines) = run(&["replay", "x", "--config", &file(name, text.as_bytes())]);

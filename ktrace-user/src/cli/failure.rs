@@ -52,6 +52,7 @@ impl From<ExportError> for Failure {
             ExportError::Otlp { .. } | ExportError::Undelivered { .. } => {
                 "check --otlp and the environment variables OTEL_EXPORTER_OTLP_… and OTEL_BSP_…"
             }
+            ExportError::Screen(_) => "leave --top out, or use another terminal",
             ExportError::Thread(_) => "check the limits on threads and open files (ulimit -a)",
             ExportError::Write(_) => "check that there is space where standard output goes",
         };

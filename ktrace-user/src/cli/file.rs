@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
-use clap::{Args as _, Command};
+use clap::{Arg, Args as _, Command};
 use toml::{Table, Value};
 
 use super::Failure;
+use super::observe::FullScreen;
 use super::pipeline::{Live, Pipeline, Printed, Told};
 
 /// `command` with the file's values as defaults of every verb that has the option.
@@ -26,7 +27,8 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
             advice: "write TOML: one key a line, such as ports = \"9092-9094\"".to_owned(),
         }
     })?;
-    let keys = keys();
+    let all = all();
+    let keys = keys(&all);
     let mut command = command;
     for (key, value) in &table {
         if !keys.contains(key) {
@@ -35,8 +37,11 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
                 advice: format!("known keys are: {}", keys.join(", ")),
             });
         }
-        let values = texts(value).ok_or_else(|| Failure::Usage {
-            what: format!("{name}: key `{key}` must be text, a number or a list of those"),
+        let is_flag = all.get_arguments().any(|arg| arg.get_long() == Some(key) && is_flag(arg));
+        let values = texts(value).or_else(|| Some(vec![value.as_bool().filter(|_| is_flag)?.to_string()]));
+        let kinds = if is_flag { "true or false" } else { "text, a number or a list of those" };
+        let values = values.ok_or_else(|| Failure::Usage {
+            what: format!("{name}: key `{key}` must be {kinds}"),
             advice: format!("see --{key} in ktrace run --help"),
         })?;
         for verb in ["run", "observe", "replay"] {
@@ -54,10 +59,17 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
 }
 
 /// Every option that any of the pipeline's verbs has. One file may serve all three.
-fn keys() -> Vec<String> {
-    let all = Told::augment_args(Printed::augment_args(Live::augment_args(Pipeline::augment_args(
-        Command::new(""),
-    ))));
+fn all() -> Command {
+    let all = Live::augment_args(Pipeline::augment_args(Command::new("")));
+    FullScreen::augment_args(Told::augment_args(Printed::augment_args(all)))
+}
+
+/// An option that needs no value.
+fn is_flag(arg: &Arg) -> bool {
+    arg.get_num_args().is_some_and(|values| values.min_values() == 0)
+}
+
+fn keys(all: &Command) -> Vec<String> {
     let long = all.get_arguments().filter_map(|arg| arg.get_long());
     long.filter(|name| !matches!(*name, "config" | "help")).map(str::to_owned).collect()
 }

@@ -1,17 +1,42 @@
-//! Which spans are kept: patterns for topic, group and service, and sampling by trace id. Pure.
+//! Which spans are kept: patterns for topic, group, service and key, traces, errors, durations. Pure.
 
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
+use ktrace_kafka::context::TraceId;
 
-use crate::hop::{Hop, shown};
+use super::follow::Follow;
+use crate::hop::{Hop, Key, shown};
 
-/// Keeps a span or leaves it out.
+/// What the user asks for; empty asks for all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    pub topic: &'a [String],
+    pub group: &'a [String],
+    pub service: &'a [String],
+    pub key: &'a [String],
+    pub trace: &'a [TracePrefix],
+    pub errors: bool,
+    pub slower_than: Option<Duration>,
+    pub follow_key: Option<&'a str>,
+    /// Keys are shown, and not only looked at.
+    pub keys: bool,
+}
+
+/// Keeps a span or leaves it out. Clones follow the same traces.
 #[derive(Clone, Debug)]
 pub struct Filter {
     topic: Patterns,
     group: Patterns,
     service: Patterns,
+    key: Patterns,
+    trace: Box<[TracePrefix]>,
+    errors: bool,
+    slower_than_ns: Option<u64>,
+    follow: Option<Arc<Follow>>,
+    keys: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -20,26 +45,101 @@ struct Patterns {
     not: Vec<GlobMatcher>,
 }
 
+/// The first digits of a trace id, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TracePrefix {
+    digits: u128,
+    /// How many bits of a trace id stand behind them.
+    behind: u32,
+}
+
+/// So many hex digits name a trace well enough.
+const LEAST_DIGITS: usize = 8;
+
+impl FromStr for TracePrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // As text output marks derived ones.
+        let digits = text.strip_prefix('~').unwrap_or(text);
+        let behind = 32_usize.checked_sub(digits.len()).and_then(|missing| u32::try_from(missing * 4).ok());
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let may_be = is_hex && digits.len() >= LEAST_DIGITS;
+        match (u128::from_str_radix(digits, 16), behind) {
+            (Ok(digits), Some(behind)) if may_be => Ok(Self { digits, behind }),
+            _ => Err("not a trace id, nor its first 8 hex digits or more".to_owned()),
+        }
+    }
+}
+
+impl TracePrefix {
+    fn is_of(self, trace: TraceId) -> bool {
+        u128::from_be_bytes(trace.to_bytes()) >> self.behind == self.digits
+    }
+}
+
 impl Filter {
     /// Patterns with a leading `!` leave out.
     ///
     /// # Errors
     /// Names the pattern that is none.
-    pub fn new(topic: &[String], group: &[String], service: &[String]) -> Result<Self, globset::Error> {
+    pub fn new(wanted: &Wanted<'_>) -> Result<Self, globset::Error> {
         Ok(Self {
-            topic: Patterns::new(topic)?,
-            group: Patterns::new(group)?,
-            service: Patterns::new(service)?,
+            topic: Patterns::new(wanted.topic)?,
+            group: Patterns::new(wanted.group)?,
+            service: Patterns::new(wanted.service)?,
+            key: Patterns::new(wanted.key)?,
+            trace: wanted.trace.into(),
+            errors: wanted.errors,
+            slower_than_ns: wanted.slower_than.map(|least| least.as_nanos().try_into().unwrap_or(u64::MAX)),
+            follow: wanted.follow_key.map(|key| Arc::new(Follow::new(key))),
+            keys: wanted.keys,
         })
     }
 
     /// A span without a group (a producer has none) is not among those that a pattern asks for, and not among those that one
-    /// leaves out.
+    /// leaves out. The same holds for keys.
     #[must_use]
     pub fn keeps(&self, hop: &Hop) -> bool {
-        self.topic.keep(|| Some(Arc::clone(&shown(&hop.topic).name)))
+        // First, as it learns also from what is not shown.
+        self.follow.as_ref().is_none_or(|follow| follow.keeps(hop))
+            && (!self.errors || hop.passage.error != 0)
+            && self.is_slow(hop)
+            && self.is_of_a_trace(hop)
+            && self.topic.keep(|| Some(Arc::clone(&shown(&hop.topic).name)))
             && self.group.keep(|| hop.group())
             && self.service.keep(|| Some(hop.parties.resource.service_name()))
+            && self.key.keep(|| hop.passage.key.as_ref().map(Key::text))
+    }
+
+    /// The hop to be shown, if it is: with its key only where keys are shown.
+    #[must_use]
+    pub fn pass(&self, mut hop: Hop) -> Option<Hop> {
+        if !self.keeps(&hop) {
+            return None;
+        }
+        if !self.keys {
+            hop.passage.key = None;
+        }
+        Some(hop)
+    }
+
+    /// Traces that were followed and are not any more, because others came.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.follow.as_ref().map_or(0, |follow| follow.forgotten())
+    }
+
+    fn is_slow(&self, hop: &Hop) -> bool {
+        self.slower_than_ns.is_none_or(|least| {
+            let passage = &hop.passage;
+            passage.queue_ns().unwrap_or_else(|| passage.took_ns()) > least
+        })
+    }
+
+    fn is_of_a_trace(&self, hop: &Hop) -> bool {
+        let trace = hop.passage.trace_id();
+        self.trace.is_empty() || self.trace.iter().any(|prefix| prefix.is_of(trace))
     }
 }
 
@@ -63,8 +163,10 @@ impl Patterns {
         }
         let name = name();
         let name = name.as_ref().map(AsRef::as_ref);
+        // A key may hold what patterns give a meaning to.
+        let is = |glob: &GlobMatcher, name: &str| glob.is_match(name) || glob.glob().glob() == name;
         let matches =
-            |list: &[GlobMatcher]| name.is_some_and(|name: &str| list.iter().any(|glob| glob.is_match(name)));
+            |list: &[GlobMatcher]| name.is_some_and(|name: &str| list.iter().any(|glob| is(glob, name)));
         (self.only.is_empty() || matches(&self.only)) && !matches(&self.not)
     }
 }
@@ -90,7 +192,9 @@ mod tests {
 
     fn filter(topic: &[&str], group: &[&str], service: &[&str]) -> Filter {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Filter::new(&own(topic), &own(group), &own(service)).unwrap()
+        let (topic, group, service) = (own(topic), own(group), own(service));
+        let wanted = Wanted { topic: &topic, group: &group, service: &service, ..Wanted::default() };
+        Filter::new(&wanted).unwrap()
     }
 
     #[test]
@@ -110,6 +214,59 @@ mod tests {
         }
         let sent = hop("orders", None, "orders-api");
         assert!(!filter(&[], &["billing"], &[]).keeps(&sent) && filter(&[], &["!billing"], &[]).keeps(&sent));
-        assert!(Filter::new(&["[".to_owned()], &[], &[]).is_err());
+        assert!(Filter::new(&Wanted { key: &["[".to_owned()], ..Wanted::default() }).is_err());
+    }
+
+    #[test]
+    fn keys_are_looked_at_and_shown_only_where_asked_for() {
+        let mut sent = samples::sent();
+        sent.passage.key = Some(Key::new(b"order-7"));
+        let passes = |pattern: &str, keys, hop: &Hop| {
+            let key = [pattern.to_owned()];
+            Filter::new(&Wanted { key: &key, keys, ..Wanted::default() }).unwrap().pass(hop.clone())
+        };
+        assert_eq!(passes("order-?", true, &sent), Some(sent.clone()));
+        assert_eq!(passes("order-7", false, &sent).unwrap().passage.key, None);
+        assert_eq!(passes("order", true, &sent), None);
+        assert_eq!(passes("!order-7", true, &sent), None);
+        sent.passage.key = Some(Key::new(b"order[7]"));
+        assert!(passes("order[7]", true, &sent).is_some());
+        let without = samples::sent();
+        assert!(passes("*", true, &without).is_none() && passes("!order-7", true, &without).is_some());
+        sent.passage.key = Some(Key::new(&[0, 7]));
+        assert!(passes("0x00*", true, &sent).is_some());
+    }
+
+    #[test]
+    fn errors_and_slow_ones_alone() {
+        let (sent, delivered) = (samples::sent(), samples::delivered());
+        let mut failed = sent.clone();
+        failed.passage.error = 19;
+        let errors = Filter::new(&Wanted { errors: true, ..Wanted::default() }).unwrap();
+        assert!(errors.keeps(&failed) && !errors.keeps(&sent) && !errors.keeps(&delivered));
+        let slower = |ms| {
+            let slower_than = Some(Duration::from_millis(ms));
+            Filter::new(&Wanted { slower_than, ..Wanted::default() }).unwrap()
+        };
+        // The producer waited 3.1 ms; the message, delivered as fast, was 34 ms old by then.
+        assert!(slower(3).keeps(&sent) && !slower(4).keeps(&sent));
+        assert!(slower(33).keeps(&delivered) && !slower(34).keeps(&delivered));
+    }
+
+    #[test]
+    fn traces_are_named_by_their_first_digits() {
+        let sent = samples::sent();
+        let id = sent.passage.trace_id().to_string();
+        let keeps = |text: &str| {
+            let trace = [text.parse().unwrap()];
+            Filter::new(&Wanted { trace: &trace, ..Wanted::default() }).unwrap().keeps(&sent)
+        };
+        assert!(keeps(&id) && keeps(&id[..8]) && keeps(&format!("~{}", &id[..16])));
+        assert!(keeps(&id.to_uppercase()) && !keeps("ffffffff") && !keeps(&id[8..24]));
+        for wrong in
+            ["", "1234567", "~1234567", "1234567g", "+12345678", "12345678 ", &format!("{id}0"), "é2345678"]
+        {
+            assert!(wrong.parse::<TracePrefix>().is_err(), "{wrong}");
+        }
     }
 }

@@ -8,8 +8,9 @@ use ktrace_kafka::context::formats;
 
 use super::lookout::Lookout;
 use super::pipeline::{Live, Pipeline, Told};
-use super::{Failure, doctor};
+use super::{Failure, Filter, doctor};
 use crate::capture::{CounterReader, Live as Source, LiveOptions, Side};
+use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
 use crate::summary::Summary;
 use crate::worker::{Shared, Worker, WorkerOptions};
@@ -19,7 +20,7 @@ pub const FLUSH: Duration = Duration::from_secs(10);
 /// Of that, metrics, which go last as they count what the sinks could not deliver.
 const METRICS_FLUSH: Duration = Duration::from_secs(2);
 
-/// Until `stop` is set.
+/// Until `stop` is set. `begun` is told when the watch has begun, and given what tells of the agent itself.
 pub fn watch(
     live: Live,
     pipeline: &Pipeline,
@@ -27,15 +28,17 @@ pub fn watch(
     sinks: Sinks,
     metrics: Option<Metrics>,
     stop: &AtomicBool,
+    begun: impl FnOnce(Tells),
 ) -> Result<(), Failure> {
     told.check()?;
     // What the user got wrong comes before what the host lacks.
     let shared = Arc::new(Shared::default());
     let limits = live.limits(&shared, sinks.len())?;
+    let filter = pipeline.filter()?;
     let kept = Arc::default();
     let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
     let workers: Result<Vec<_>, _> =
-        (0..rings).map(|_| worker(pipeline, live.worker(pipeline), &shared, &sinks, &kept)).collect();
+        (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks, &kept)).collect();
     let mut workers = workers?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
@@ -53,13 +56,22 @@ pub fn watch(
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
-    let counts = counts(shared, source.counter_reader(), sinks.losses(), Arc::clone(&kept));
+    let counts = counts(
+        (Arc::clone(&shared), source.counter_reader()),
+        (sinks.losses(), filter.clone(), Arc::clone(&kept)),
+    );
     let metrics = metrics.map(|metrics| metrics.start(counts));
     if pipeline.ports.is_auto() {
         eprintln!("ktrace: watching for Kafka on all ports; Ctrl-C ends");
     } else {
         eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     }
+    let counters = source.counter_reader();
+    begun(Box::new(move || {
+        let kernel = counters.read();
+        let kernel = kernel.lost().map(|(reason, count)| (reason, count.events));
+        Agent { lost: kernel.chain(shared.losses()).collect(), tls: shared.tls().into_iter().collect() }
+    }));
     for worker in &mut workers {
         let refusals = source.refusals();
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
@@ -72,6 +84,7 @@ pub fn watch(
     }
     lookout.finish();
     summary.spans = kept.load(Ordering::Relaxed);
+    summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
     let (lost, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
     if let Some(metrics) = metrics {
@@ -92,33 +105,32 @@ pub fn watch(
 
 /// What metrics tell, whenever they are asked for it.
 fn counts(
-    shared: Arc<Shared>,
-    kernel: CounterReader,
-    sinks: SinkLosses,
-    kept: Arc<AtomicU64>,
+    (shared, kernel): (Arc<Shared>, CounterReader),
+    (sinks, filter, kept): (SinkLosses, Filter, Arc<AtomicU64>),
 ) -> impl Fn() -> Counts + Send + Sync {
     move || {
         let kernel = kernel.read();
         let mut lost = sinks.so_far();
         lost.extend(kernel.lost().map(|(reason, count)| (reason, count.events)));
         lost.extend(shared.losses());
+        lost.extend([("trace_forgotten", filter.forgotten())]);
         Counts { spans: kept.load(Ordering::Relaxed), lost }
     }
 }
 
 /// The pipeline of one ring up to the sinks. `kept` counts the spans that pass the filter.
 pub fn worker(
-    pipeline: &Pipeline,
+    filter: &Filter,
     options: WorkerOptions,
     shared: &Arc<Shared>,
     sinks: &Sinks,
     kept: &Arc<AtomicU64>,
 ) -> Result<Worker, Failure> {
-    let filter = pipeline.filter()?;
+    let filter = filter.clone();
     let senders = sinks.senders();
     let kept = Arc::clone(kept);
     let sink = move |hop| {
-        if filter.keeps(&hop) {
+        if let Some(hop) = filter.pass(hop) {
             kept.fetch_add(1, Ordering::Relaxed);
             senders.send(hop);
         }

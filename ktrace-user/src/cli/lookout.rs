@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::capture::CounterReader;
+use crate::export::top;
 use crate::worker::{LossLines, Shared, Throttle};
 
 /// How often.
@@ -126,8 +127,11 @@ impl Looks {
     }
 }
 
+/// A full screen tells it itself.
 fn say(line: &str) {
-    eprintln!("ktrace: {line}");
+    if !top::is_taken() {
+        eprintln!("ktrace: {line}");
+    }
 }
 
 /// CPU time that the process has used, in all its threads.

@@ -5,6 +5,7 @@ mod doctor;
 mod failure;
 mod file;
 mod filter;
+mod follow;
 mod live;
 mod look;
 mod lookout;
@@ -14,6 +15,7 @@ mod pipeline;
 mod replay;
 mod run;
 mod signals;
+mod values;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -23,7 +25,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
-pub use filter::Filter;
+pub use filter::{Filter, TracePrefix, Wanted};
 
 /// See Kafka messages from the kernel as distributed traces
 #[derive(Debug, Parser)]

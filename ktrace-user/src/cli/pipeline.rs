@@ -1,16 +1,19 @@
 //! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 use ipnet::IpNet;
-use ktrace_common::MAX_RINGS;
 
 use super::lookout::Limits;
-use super::{Failure, Filter};
+use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
+use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{PortSet, RING_BYTES};
-use crate::export::{OtlpOptions, Output};
+use crate::export::{OtlpOptions, Output, Sink, WhenFull, print, tree};
 use crate::hop::sampling::Sampling;
 use crate::summary::Summary;
 use crate::worker::{Shared, Sides, WorkerOptions, budget};
@@ -31,6 +34,26 @@ pub struct Pipeline {
     /// Only messages of these services; ! in front leaves out
     #[arg(long, value_name = "GLOB", env = "KTRACE_SERVICE", value_delimiter = ',')]
     pub service: Vec<String>,
+    /// Only messages with these keys, patterns or plain text; what is no text is matched as 0x and hex digits; ! in front leaves out
+    #[arg(long, value_name = "GLOB", env = "KTRACE_KEY", value_delimiter = ',')]
+    pub key: Vec<String>,
+    /// Only this trace: its id, or its first 8 hex digits or more. Repeatable, or separated by commas
+    #[arg(long, value_name = "ID", env = "KTRACE_TRACE", value_delimiter = ',')]
+    pub trace: Vec<TracePrefix>,
+    /// Only spans with an error
+    #[arg(long, env = "KTRACE_ERRORS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub errors: bool,
+    /// Only what took longer, such as 500ms or 2s: sending, or from the record's timestamp to its delivery
+    #[arg(long, value_name = "DURATION", env = "KTRACE_SLOWER_THAN", value_parser = duration)]
+    pub slower_than: Option<Duration>,
+    /// Only messages with this very key, and all of the traces that those belong to from then on, whatever their keys
+    #[arg(long, value_name = "KEY", env = "KTRACE_FOLLOW_KEY")]
+    pub follow_key: Option<String>,
+    /// Show keys of records: messaging.kafka.message.key
+    #[arg(long, env = "KTRACE_KEYS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub keys: bool,
     /// Share of traces kept, 0 to 1, decided by trace id, so that all hosts keep the same
     #[arg(long, value_name = "RATIO", env = "KTRACE_SAMPLE", default_value = "1", value_parser = ratio)]
     pub sample: f64,
@@ -89,6 +112,10 @@ pub struct Printed {
     /// How messages are printed. In text, ~ before a trace id marks one that was derived because the message carries none
     #[arg(short, long, value_name = "FORMAT", env = "KTRACE_OUTPUT", value_enum, default_value = "text")]
     pub output: Output,
+    /// Show traces as trees, each when nothing of it has passed for some seconds; text only
+    #[arg(long, env = "KTRACE_TREE", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub tree: bool,
 }
 
 /// What is told at the end.
@@ -104,7 +131,18 @@ impl Pipeline {
     /// # Errors
     /// [`Failure::Usage`] for a pattern that is none.
     pub fn filter(&self) -> Result<Filter, Failure> {
-        Filter::new(&self.topic, &self.group, &self.service).map_err(|error| Failure::Usage {
+        let wanted = Wanted {
+            topic: &self.topic,
+            group: &self.group,
+            service: &self.service,
+            key: &self.key,
+            trace: &self.trace,
+            errors: self.errors,
+            slower_than: self.slower_than,
+            follow_key: self.follow_key.as_deref(),
+            keys: self.keys,
+        };
+        Filter::new(&wanted).map_err(|error| Failure::Usage {
             what: error.to_string(),
             advice: "patterns know *, ? and [abc]".to_owned(),
         })
@@ -114,7 +152,14 @@ impl Pipeline {
     pub fn worker(&self) -> WorkerOptions {
         let sampling = Sampling::new(self.sample);
         let recognised = self.ports.is_auto();
-        WorkerOptions { context: self.context.clone(), sampling, recognised, ..WorkerOptions::default() }
+        let keys = self.keys || !self.key.is_empty() || self.follow_key.is_some();
+        WorkerOptions {
+            context: self.context.clone(),
+            sampling,
+            recognised,
+            keys,
+            ..WorkerOptions::default()
+        }
     }
 
     #[must_use]
@@ -160,6 +205,26 @@ impl Live {
     }
 }
 
+impl Printed {
+    /// What prints.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where a tree is wanted as something else than text.
+    pub fn sink(&self, when_full: WhenFull, stop: &Arc<AtomicBool>) -> Result<Sink, Failure> {
+        let stop = Arc::clone(stop);
+        if !self.tree {
+            return Ok(print(self.output, when_full, stop)?);
+        }
+        if self.output != Output::Text {
+            return Err(Failure::Usage {
+                what: "--tree shows text, and no other output".to_owned(),
+                advice: "leave out --tree, or --output (KTRACE_OUTPUT)".to_owned(),
+            });
+        }
+        Ok(tree(when_full, stop)?)
+    }
+}
+
 impl Told {
     /// Whether the summary can be written, before there is anything to lose.
     ///
@@ -185,95 +250,4 @@ impl Told {
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let what = format_args!("cannot write summary {}: {error}", path.display());
     Failure::failed(what, "check the path given with --summary")
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    let ratio = text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
-    ratio.ok_or_else(|| "not a number from 0 to 1".to_owned())
-}
-
-/// Of one core; several cores are more than 1.
-fn share(text: &str) -> Result<f64, String> {
-    let share = match text.strip_suffix('%') {
-        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-        None => text.parse(),
-    };
-    let share = share.ok().filter(|share| (0.001..=1024.0).contains(share));
-    share.ok_or_else(|| "not a share of a core such as 0.2 or 20%".to_owned())
-}
-
-fn rings(text: &str) -> Result<usize, String> {
-    let number = text.parse::<usize>().ok().filter(|number| (1..=MAX_RINGS).contains(number));
-    number.filter(|number| number.is_power_of_two()).ok_or_else(|| "not 1, 2, 4, 8, 16 or 32".to_owned())
-}
-
-fn url(text: &str) -> Result<String, String> {
-    let known = text.starts_with("http://") || text.starts_with("https://");
-    known.then(|| text.to_owned()).ok_or_else(|| "must begin with http:// or https://".to_owned())
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(key, name)| !key.is_empty() && !name.is_empty());
-    pair.map(|(key, name)| (key.to_owned(), name.to_owned()))
-        .ok_or_else(|| "not of the form KEY=NAME".to_owned())
-}
-
-/// A single address is a network of its own.
-fn network(text: &str) -> Result<IpNet, String> {
-    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    network.ok_or_else(|| "not a network such as 10.1.0.0/16, nor an address".to_owned())
-}
-
-fn bytes(text: &str) -> Result<usize, String> {
-    let (digits, unit) = match text.strip_suffix(['K', 'k']) {
-        Some(digits) => (digits, 1 << 10),
-        None => match text.strip_suffix(['G', 'g']) {
-            Some(digits) => (digits, 1 << 30),
-            None => text.strip_suffix(['M', 'm']).map_or((text, 1), |digits| (digits, 1 << 20)),
-        },
-    };
-    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "not a size such as 65536, 512K or 16M".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        assert_eq!(bytes("4096"), Ok(4096));
-        assert_eq!(bytes("512K"), Ok(512 << 10));
-        assert_eq!(bytes("16M"), Ok(16 << 20));
-        assert_eq!(bytes("1G"), Ok(1 << 30));
-        for wrong in ["", "0", "4T", "99999999999999999999M", "-1", "K"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn shares_of_a_core() {
-        assert_eq!((share("0.2"), share("150%")), (Ok(0.2), Ok(1.5)));
-        for wrong in ["", "0", "-1", "NaN", "%", "20 percent", "inf"] {
-            assert!(share(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn networks() {
-        for (text, parsed) in
-            [("10.1.0.0/16", "10.1.0.0/16"), ("10.1.2.3", "10.1.2.3/32"), ("fd00::/8", "fd00::/8")]
-        {
-            assert_eq!(network(text).unwrap().to_string(), parsed);
-        }
-        assert!(network("10.1.0.0/33").is_err() && network("host").is_err());
-    }
-
-    #[test]
-    fn ratios() {
-        assert_eq!(ratio("0.25"), Ok(0.25));
-        for wrong in ["", "2", "-0.1", "NaN", "10%"] {
-            assert!(ratio(wrong).is_err(), "{wrong}");
-        }
-    }
 }

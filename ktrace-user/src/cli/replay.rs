@@ -15,7 +15,7 @@ use super::live::worker;
 use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
 use crate::capture::file::{CaptureFile, Connections, FileError};
-use crate::export::{ExportError, Sinks, WhenFull, otlp, print};
+use crate::export::{ExportError, Sinks, WhenFull, otlp};
 use crate::summary::Summary;
 
 /// What is held at the end of the last file has this long to reach its sinks. Nobody waits to kill a replay, as with the agent.
@@ -35,10 +35,10 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    args.pipeline.filter()?;
+    let filter = args.pipeline.filter()?;
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
-    sinks.add(print(args.printed.output, WhenFull::Wait, Arc::clone(&stop))?);
+    sinks.add(args.printed.sink(WhenFull::Wait, &stop)?);
     if args.pipeline.otlp.is_some() {
         sinks.add(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }
@@ -46,7 +46,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut summary = Summary::default();
     // One worker for all: a connection goes on from one file of a rotated capture into the next.
     let (shared, kept) = (Arc::default(), Arc::default());
-    let mut worker = worker(&args.pipeline, args.pipeline.worker(), &shared, &sinks, &kept)?;
+    let mut worker = worker(&filter, args.pipeline.worker(), &shared, &sinks, &kept)?;
     let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
     for path in &args.files {
@@ -57,6 +57,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     summary.add(&worker.finish());
     summary.spans = AtomicU64::load(&kept, Ordering::Relaxed);
+    summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
     summary.add_lost(lost);
     args.told.tell(&summary)?;

@@ -25,6 +25,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let export = args.pipeline.export();
     let mut sinks = Sinks::default();
     sinks.add(otlp(&export, WhenFull::Drop)?);
-    live::watch(args.live, &args.pipeline, &args.told, sinks, Metrics::new(&export)?, &stop)?;
+    live::watch(args.live, &args.pipeline, &args.told, sinks, Metrics::new(&export)?, &stop, |_| {})?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Failure;
+use crate::export::top;
 
 /// Exit code of a shell's job that SIGINT has ended.
 const AT_ONCE: i32 = 130;
@@ -28,6 +29,7 @@ pub fn stop() -> Result<Arc<AtomicBool>, Failure> {
         for _ in signals.forever() {
             asked.store(true, Ordering::Relaxed);
             if first.get_or_insert_with(Instant::now).elapsed() > ECHO {
+                top::restore();
                 std::process::exit(AT_ONCE);
             }
         }

@@ -15,6 +15,8 @@ mod queue;
 mod sdk;
 mod span;
 mod text;
+pub mod top;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub use otlp::otlp;
 pub use print::{Output, print};
 pub use queue::WhenFull;
 pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
+pub use tree::tree;
 
 use self::queue::{Counters, Sender};
 use crate::hop::Hop;
@@ -43,6 +46,8 @@ pub enum ExportError {
     Thread(std::io::Error),
     #[error("cannot write spans: {0}")]
     Write(std::io::Error),
+    #[error("cannot show a full screen: {0}")]
+    Screen(std::io::Error),
     /// The run's export ended with spans that nobody took.
     #[error("{spans} spans were not delivered: {why}")]
     Undelivered { spans: u64, why: String },

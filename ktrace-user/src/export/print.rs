@@ -13,12 +13,12 @@ use super::{ExportError, Sink, WhenFull, json, otlp_json, text};
 use crate::hop::Hops;
 
 /// Spans that wait to be printed. A terminal or a slow pipe gets this much patience.
-const QUEUE: usize = 16_384;
+pub(super) const QUEUE: usize = 16_384;
 /// So many are printed without waiting for more; they stay in the processor's cache.
-const ENOUGH: usize = 1024;
+pub(super) const ENOUGH: usize = 1024;
 /// How long a span waits for others, to be printed with them: too short for eyes, long beside the time that it takes to wake a
 /// thread.
-const TOGETHER: Duration = Duration::from_millis(5);
+pub(super) const TOGETHER: Duration = Duration::from_millis(5);
 
 /// What spans are printed as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -49,10 +49,13 @@ impl Output {
 /// # Errors
 /// [`ExportError::Thread`].
 pub fn print(output: Output, when_full: WhenFull, stop: Arc<AtomicBool>) -> Result<Sink, ExportError> {
-    let stdout = io::stdout();
-    let coloured = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     // Standard output has a buffer of its own, which lets what is larger through.
-    start(output.format(coloured), Box::new(stdout), when_full, stop)
+    start(output.format(coloured()), Box::new(io::stdout()), when_full, stop)
+}
+
+/// Whether standard output is to be coloured.
+pub(super) fn coloured() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 
 fn start(
@@ -95,7 +98,7 @@ fn start(
 }
 
 /// A reader that went away has seen what it wanted: those spans are not lost.
-fn ended(
+pub(super) fn ended(
     error: io::Error,
     counters: &Counters,
     unwritten: usize,

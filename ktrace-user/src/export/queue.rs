@@ -32,6 +32,7 @@ pub(super) struct Counters {
     delivered: AtomicU64,
     queue_full: AtomicU64,
     failed: AtomicU64,
+    traces_cut: AtomicU64,
 }
 
 impl Counters {
@@ -50,13 +51,18 @@ impl Counters {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Traces that were shown before all of them was there.
+    pub fn cut_trace(&self) {
+        self.traces_cut.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Spans that the sink has delivered.
     pub fn deliver(&self, spans: usize) {
         self.delivered.fetch_add(spans as u64, Ordering::Relaxed);
     }
 
     /// Spans that were taken and neither delivered nor failed yet.
-    fn waiting(&self) -> u64 {
+    pub fn waiting(&self) -> u64 {
         let done = self.delivered.load(Ordering::Relaxed) + self.failed();
         self.accepted.load(Ordering::Relaxed).saturating_sub(done)
     }
@@ -67,8 +73,12 @@ impl Counters {
     }
 
     /// Counts by the reasons that the summary names.
-    pub fn lost(&self) -> [(&'static str, u64); 2] {
-        [("export_queue_full", self.queue_full.load(Ordering::Relaxed)), ("export_failed", self.failed())]
+    pub fn lost(&self) -> [(&'static str, u64); 3] {
+        [
+            ("export_queue_full", self.queue_full.load(Ordering::Relaxed)),
+            ("export_failed", self.failed()),
+            ("trace_cut", self.traces_cut.load(Ordering::Relaxed)),
+        ]
     }
 
     fn drop_one(&self) {
@@ -124,8 +134,15 @@ pub(super) fn queue(
 ) -> (Sender, Receiver, Arc<Counters>) {
     let bound = bound.max(1);
     let zero = AtomicU64::default;
-    let counters =
-        Counters { name, bound, accepted: zero(), delivered: zero(), queue_full: zero(), failed: zero() };
+    let counters = Counters {
+        name,
+        bound,
+        accepted: zero(),
+        delivered: zero(),
+        queue_full: zero(),
+        failed: zero(),
+        traces_cut: zero(),
+    };
     let counters = Arc::new(counters);
     let queue = Arc::new(Queue {
         state: Mutex::new(State { hops: Hops::default(), held: 0, enough: 1, producers: 1, ended: false }),
@@ -284,7 +301,7 @@ mod tests {
         for _ in 0..5 {
             sender.send(samples::sent());
         }
-        assert_eq!(counters.lost(), [("export_queue_full", 3), ("export_failed", 0)]);
+        assert_eq!(counters.lost(), [("export_queue_full", 3), ("export_failed", 0), ("trace_cut", 0)]);
         drop(sender);
         assert_eq!(take_all(&mut hops), 2);
     }
@@ -299,7 +316,7 @@ mod tests {
         receiver.begin(1);
         (0..2).for_each(|_| sender.send(samples::sent()));
         assert_eq!((hops.len(), receiver.end()), (2, 1));
-        assert_eq!(counters.lost(), [("export_queue_full", 2), ("export_failed", 0)]);
+        assert_eq!(counters.lost(), [("export_queue_full", 2), ("export_failed", 0), ("trace_cut", 0)]);
     }
 
     #[test]
@@ -310,7 +327,7 @@ mod tests {
             .map(|sender| std::thread::spawn(move || (0..100).for_each(|_| sender.send(samples::sent()))));
         assert_eq!(take_all(&mut hops), 200);
         producers.into_iter().for_each(|producer| producer.join().unwrap());
-        assert_eq!(counters.lost(), [("export_queue_full", 0), ("export_failed", 0)]);
+        assert_eq!(counters.lost(), [("export_queue_full", 0), ("export_failed", 0), ("trace_cut", 0)]);
     }
 
     #[test]

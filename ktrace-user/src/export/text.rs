@@ -14,11 +14,11 @@ use super::{Span, Value};
 const LINES: usize = 512;
 
 /// Colours, used on a terminal only.
-const SERVICE: Style = Style::new().bold();
-const SENT: Style = AnsiColor::Green.on_default();
-const RECEIVED: Style = AnsiColor::Cyan.on_default();
-const FAINT: Style = Style::new().dimmed();
-const FAILED: Style = AnsiColor::Red.on_default().bold();
+pub(super) const SERVICE: Style = Style::new().bold();
+pub(super) const SENT: Style = AnsiColor::Green.on_default();
+pub(super) const RECEIVED: Style = AnsiColor::Cyan.on_default();
+pub(super) const FAINT: Style = Style::new().dimmed();
+pub(super) const FAILED: Style = AnsiColor::Red.on_default().bold();
 
 /// The format `text`. Columns grow with what they hold, up to a bound, so that lines stay under each other.
 pub(super) struct Text {
@@ -53,16 +53,12 @@ impl Text {
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
-        if self.colours { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        paint(self.colours, style, text)
     }
 
     fn line(&mut self, span: &Span<'_>) -> String {
         let operation = text(span, "messaging.operation.name").unwrap_or(span.name);
-        let (arrow, style) = match operation {
-            "send" => ("→", SENT),
-            "poll" => ("←", RECEIVED),
-            _ => ("·", FAINT),
-        };
+        let (arrow, style) = arrow(operation);
         let service = printable(span.resource.service_name());
         let target = printable(&target(span));
         let derived = matches!(get(span, "ktrace.derived"), Some(Value::Bool(true)));
@@ -90,7 +86,7 @@ impl Text {
         line
     }
 
-    fn time(&mut self, nanos: u64) -> String {
+    pub(super) fn time(&mut self, nanos: u64) -> String {
         let (second, milliseconds) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1000);
         if self.second.as_ref().is_none_or(|(known, _)| *known != second) {
             let time = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
@@ -111,8 +107,21 @@ impl Format for Text {
     }
 }
 
+/// How an operation is shown.
+pub(super) fn arrow(operation: &str) -> (&'static str, Style) {
+    match operation {
+        "send" => ("→", SENT),
+        "poll" => ("←", RECEIVED),
+        _ => ("·", FAINT),
+    }
+}
+
+pub(super) fn paint(colours: bool, style: Style, text: &str) -> String {
+    if colours { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}
+
 /// `topic[partition]@offset`, as much of it as is known.
-fn target(span: &Span<'_>) -> String {
+pub(super) fn target(span: &Span<'_>) -> String {
     let mut target = text(span, "messaging.destination.name").unwrap_or("?").to_owned();
     if let Some(partition) = text(span, "messaging.destination.partition.id") {
         let _ = write!(target, "[{partition}]");
@@ -144,11 +153,12 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
         "send" => [took(), text(span, "ktrace.acks").map(|acks| format!("acks={acks}")), None],
         _ => [took(), group(), None],
     };
-    words.into_iter().flatten().collect()
+    let key = text(span, "messaging.kafka.message.key").map(|key| format!("key={key}"));
+    words.into_iter().chain([key]).flatten().collect()
 }
 
 /// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.
-fn milliseconds(value: f64) -> String {
+pub(super) fn milliseconds(value: f64) -> String {
     let one_digit = |value: f64, unit: &str| {
         let text = format!("{value:.1}");
         format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
@@ -161,15 +171,15 @@ fn milliseconds(value: f64) -> String {
 }
 
 /// Names come from the network: nothing in them may speak to the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-fn get<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a Value<'a>> {
+pub(super) fn get<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a Value<'a>> {
     span.attributes.iter().find_map(|(key, value)| (*key == name).then_some(value))
 }
 
-fn text<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a str> {
     get(span, name)?.as_text()
 }
 

@@ -71,16 +71,46 @@ impl Hops {
         self.passages.clear();
     }
 
-    /// The spans that show them.
+    /// All of them, in their order.
     #[must_use]
-    pub fn spans(&self) -> Spans<'_> {
-        Spans { rows: self.rows.iter(), row: None, left: 0, passages: self.passages.iter() }
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { rows: self.rows.iter(), row: None, left: 0, passages: self.passages.iter() }
+    }
+
+    /// The spans that show them.
+    pub fn spans(&self) -> impl ExactSizeIterator<Item = Span<'_>> {
+        self.iter().map(HopRef::span)
     }
 }
 
-/// The spans of [`Hops`], made one by one.
+/// One of [`Hops`].
+#[derive(Clone, Copy, Debug)]
+pub struct HopRef<'a> {
+    pub parties: &'a Arc<Parties>,
+    /// As it is shown.
+    pub topic: &'a Arc<TopicName>,
+    pub passage: &'a Passage,
+    unnamed: Option<u128>,
+}
+
+impl<'a> HopRef<'a> {
+    /// The span that shows it.
+    #[must_use]
+    pub fn span(self) -> Span<'a> {
+        self.passage.span(self.parties, self.topic, self.unnamed.is_none())
+    }
+
+    /// The hop, to be kept.
+    #[must_use]
+    pub fn to_hop(self) -> Hop {
+        let topic = self.unnamed.map_or_else(|| Topic::Named(Arc::clone(self.topic)), Topic::Id);
+        Hop { parties: Arc::clone(self.parties), topic, passage: self.passage.clone() }
+    }
+}
+
+/// [`Hops`] one by one.
 #[derive(Debug)]
-pub struct Spans<'a> {
+pub struct Iter<'a> {
     rows: slice::Iter<'a, Row>,
     row: Option<&'a Row>,
     /// Hops of the row at hand that are still to come.
@@ -88,18 +118,18 @@ pub struct Spans<'a> {
     passages: slice::Iter<'a, Passage>,
 }
 
-impl<'a> Iterator for Spans<'a> {
-    type Item = Span<'a>;
+impl<'a> Iterator for Iter<'a> {
+    type Item = HopRef<'a>;
 
-    fn next(&mut self) -> Option<Span<'a>> {
+    fn next(&mut self) -> Option<HopRef<'a>> {
         let passage = self.passages.next()?;
         if self.left == 0 {
             self.row = self.rows.next();
             self.left = self.row?.len;
         }
         self.left = self.left.saturating_sub(1);
-        let row = self.row?;
-        Some(passage.span(&row.parties, &row.topic, row.unnamed.is_none()))
+        let Row { parties, topic, unnamed, .. } = self.row?;
+        Some(HopRef { parties, topic, passage, unnamed: *unnamed })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -107,7 +137,7 @@ impl<'a> Iterator for Spans<'a> {
     }
 }
 
-impl ExactSizeIterator for Spans<'_> {}
+impl ExactSizeIterator for Iter<'_> {}
 
 #[cfg(test)]
 mod tests {
@@ -130,6 +160,8 @@ mod tests {
             ["send orders", "send orders", "poll orders", "send orders", id, id, "poll orders"]
         );
         assert_eq!((hops.len(), hops.spans().len()), (7, 7));
+        let again: Vec<_> = hops.iter().map(HopRef::to_hop).collect();
+        assert!(again.iter().eq([&one, &one, &two, &one, &unnamed, &unnamed, &two]));
         hops.clear();
         assert!(hops.is_empty() && hops.spans().next().is_none());
     }

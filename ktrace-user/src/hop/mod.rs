@@ -25,6 +25,7 @@ pub mod attempts;
 pub mod groups;
 mod hops;
 pub mod identity;
+mod key;
 pub mod numbered;
 pub mod progress;
 pub mod sampling;
@@ -39,7 +40,8 @@ use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
 use groups::Reader;
-pub use hops::Hops;
+pub use hops::{HopRef, Hops};
+pub use key::Key;
 pub use topics::TopicName;
 use transactions::{State, Transaction};
 pub use waiting::{Verdict, Waiting, shown};
@@ -138,6 +140,8 @@ pub struct Passage {
     pub offset: Option<i64>,
     /// The record's, milliseconds since 1970.
     pub timestamp_ms: i64,
+    /// The record's, where the user asks for keys.
+    pub key: Option<Key>,
     /// Bytes of the value, `None` for a tombstone.
     pub value_len: Option<usize>,
     pub context: Option<Context>,
@@ -160,6 +164,21 @@ impl Passage {
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
         self.context.as_ref().map_or(self.derived, |context| context.trace_id)
+    }
+
+    /// How long it took here, in nanoseconds.
+    #[must_use]
+    pub fn took_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// From the record's timestamp to the end of its delivery, in nanoseconds; none for a record without a timestamp and for what
+    /// is no delivery, and never negative: the record's clock may be another's.
+    #[must_use]
+    pub fn queue_ns(&self) -> Option<u64> {
+        let Kind::Delivered { .. } = self.kind else { return None };
+        let stamped_ns = u64::try_from(self.timestamp_ms).ok()?.checked_mul(1_000_000)?;
+        Some(self.end_ns.saturating_sub(stamped_ns))
     }
 }
 

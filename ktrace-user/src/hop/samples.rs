@@ -28,6 +28,7 @@ fn passage(kind: Kind, offset: i64) -> Passage {
         partition: 2,
         offset: Some(offset),
         timestamp_ms: 1_767_355_201_200,
+        key: None,
         value_len: Some(100),
         context: None,
         transaction: None,

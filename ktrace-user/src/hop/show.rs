@@ -10,7 +10,7 @@ use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
 use crate::export::{Attributes, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
-const MOST_ATTRIBUTES: usize = 28;
+const MOST_ATTRIBUTES: usize = 29;
 
 impl Hop {
     /// The span that shows the hop.
@@ -113,6 +113,9 @@ impl Passage {
         if let Some(id) = &parties.cluster_id {
             add("messaging.kafka.cluster.id", (&**id).into());
         }
+        if let Some(key) = &self.key {
+            add("messaging.kafka.message.key", Value::Str(key.text()));
+        }
         match (&self.kind, self.value_len) {
             (Kind::Committed(_), _) => {}
             (_, None) => add("messaging.kafka.message.tombstone", Value::Bool(true)),
@@ -195,12 +198,12 @@ impl Passage {
 
     /// From the record's timestamp to the end of its delivery; none for a record without a timestamp.
     fn queue_time(&self) -> Option<QueueTime> {
-        let stamped_ns = u64::try_from(self.timestamp_ms).ok()?.checked_mul(1_000_000)?;
-        let ahead_ns = stamped_ns.saturating_sub(self.end_ns);
-        Some(match ahead_ns {
+        let queue_ns = self.queue_ns()?;
+        let stamped_ns = u64::try_from(self.timestamp_ms).unwrap_or(0).saturating_mul(1_000_000);
+        Some(match stamped_ns.saturating_sub(self.end_ns) {
             // Timestamps are no more precise.
-            0..1_000_000 => QueueTime::Milliseconds(milliseconds(self.end_ns.saturating_sub(stamped_ns))),
-            _ => QueueTime::Skew(milliseconds(ahead_ns)),
+            0..1_000_000 => QueueTime::Milliseconds(milliseconds(queue_ns)),
+            ahead_ns => QueueTime::Skew(milliseconds(ahead_ns)),
         })
     }
 }

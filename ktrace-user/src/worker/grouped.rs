@@ -161,6 +161,7 @@ impl Listener<'_> {
                 offset: Some(of.offset),
                 timestamp_ms: -1,
                 value_len: None,
+                key: None,
                 context: None,
                 transaction: None,
                 derived: identity::commit_trace_id(place),

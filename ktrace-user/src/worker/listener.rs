@@ -16,7 +16,7 @@ use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
-use crate::hop::{Context, Hop, Kind, Other, Passage, Topic, Verdict, Waiting, identity};
+use crate::hop::{Context, Hop, Key, Kind, Other, Passage, Topic, Verdict, Waiting, identity};
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
 const MAX_SOUGHT_HOPS: usize = 64 << 10;
@@ -37,6 +37,8 @@ pub(super) struct Told {
     pub sampling: Sampling,
     /// What the CPU limit leaves of that.
     pub within_cpu: Sampling,
+    /// Hops bear their records' keys.
+    pub keys: bool,
     pub own_losses: losses::Own,
     pub sink: Box<dyn FnMut(Hop) + Send>,
 }
@@ -264,6 +266,7 @@ impl Sink for Listener<'_> {
                 partition: partition.index,
                 offset,
                 timestamp_ms: record.timestamp_ms,
+                key: if self.told.keys { record.key.map(Key::new) } else { None },
                 value_len: record.value_len,
                 context: record.context.context.map(|context| Context {
                     format: context.format,

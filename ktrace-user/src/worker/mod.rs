@@ -81,6 +81,8 @@ pub struct WorkerOptions {
     pub recognised: bool,
     /// Addresses of clients that have an agent of their own: it shows them, so their connections are left out at the broker's end.
     pub agents: Vec<IpNet>,
+    /// Hops bear their records' keys.
+    pub keys: bool,
 }
 
 /// What a worker has seen, as the summary tells it.
@@ -221,6 +223,7 @@ impl Worker {
                 sought_hops: 0,
                 sampling: options.sampling,
                 within_cpu: options.sampling,
+                keys: options.keys,
                 own_losses: losses::Own::new(options.recognised),
                 sink,
             },

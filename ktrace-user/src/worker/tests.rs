@@ -290,6 +290,7 @@ fn what_is_not_sampled_is_not_made() {
 }
 
 mod groups;
+mod keys;
 mod limits;
 mod losses;
 mod sharing;

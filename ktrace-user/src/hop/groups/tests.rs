@@ -188,7 +188,8 @@ fn a_member_that_was_sent_away_comes_back_under_another_name() {
     assert_eq!(world.fetch(11, 0), "a/a1");
     assert!(world.tell(1, "a", "a1", MemberState::Stable, 25));
     world.joins(1, "a", "a9");
-    assert_eq!(world.fetch(11, 0), "?", "it was assigned nothing");
+    assert_eq!(world.fetch(11, 0), "a/a9", "asked when it had not taken note yet");
+    assert_eq!(world.fetch(11, 1), "?", "it was assigned nothing");
     world.assign(1, "a", "a9", &[0]);
     assert_eq!(world.fetch(11, 0), "a/a9");
     assert_eq!(world.groups.clients[&world.client].len(), 1);

@@ -1,0 +1,97 @@
+//! One message's way: hops with a key, and all hops of the traces that those belong to.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use ktrace_kafka::context::TraceId;
+
+use crate::hop::{Hop, Key};
+
+/// Traces followed at once; past it the oldest is forgotten.
+const MAX_TRACES: usize = 16 << 10;
+
+/// See the module. One for all workers: the hops of a trace come from connections of any of them.
+#[derive(Debug)]
+pub struct Follow {
+    /// As keys are shown, so that one which is no text is followed by its hex digits.
+    key: Box<str>,
+    traces: Mutex<Traces>,
+}
+
+#[derive(Debug, Default)]
+struct Traces {
+    known: HashSet<TraceId>,
+    order: VecDeque<TraceId>,
+    forgotten: u64,
+}
+
+impl Follow {
+    pub fn new(key: &str) -> Self {
+        Self { key: Key::new(key.as_bytes()).text().into(), traces: Mutex::default() }
+    }
+
+    /// Whether the hop is on the way; those that follow on its trace are, too.
+    pub fn keeps(&self, hop: &Hop) -> bool {
+        let trace = hop.passage.trace_id();
+        let has_key = hop.passage.key.as_ref().is_some_and(|key| *key.text() == *self.key);
+        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        if has_key {
+            traces.add(trace);
+        }
+        has_key || traces.known.contains(&trace)
+    }
+
+    /// How many traces were forgotten to make room.
+    pub fn forgotten(&self) -> u64 {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner).forgotten
+    }
+}
+
+impl Traces {
+    fn add(&mut self, trace: TraceId) {
+        if !self.known.insert(trace) {
+            return;
+        }
+        self.order.push_back(trace);
+        if self.order.len() > MAX_TRACES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+            self.forgotten += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::{identity, samples};
+
+    fn hop(key: Option<&[u8]>, offset: i64) -> Hop {
+        let mut hop = samples::sent();
+        hop.passage.key = key.map(Key::new);
+        hop.passage.derived = identity::derived_trace_id(0, offset, 0, None, None);
+        hop
+    }
+
+    #[test]
+    fn a_key_is_followed_through_its_traces() {
+        let follow = Follow::new("order-7");
+        assert!(!follow.keeps(&hop(Some(b"invoice-1"), 1)), "before the key was seen");
+        assert!(follow.keeps(&hop(Some(b"order-7"), 1)));
+        assert!(follow.keeps(&hop(Some(b"invoice-1"), 1)) && follow.keeps(&hop(None, 1)));
+        assert!(!follow.keeps(&hop(Some(b"order-77"), 2)) && !follow.keeps(&hop(None, 2)));
+        assert!(Follow::new("0x0007").keeps(&hop(Some(&[0, 7]), 1)));
+        let long = "k".repeat(10_000);
+        assert!(Follow::new(&long).keeps(&hop(Some(long.as_bytes()), 1)));
+    }
+
+    #[test]
+    fn the_oldest_trace_is_forgotten_and_counted() {
+        let follow = Follow::new("k");
+        (0..MAX_TRACES as i64).for_each(|at| assert!(follow.keeps(&hop(Some(b"k"), at))));
+        assert!(follow.keeps(&hop(None, 0)) && follow.forgotten() == 0);
+        assert!(follow.keeps(&hop(Some(b"k"), -1)));
+        assert!(!follow.keeps(&hop(None, 0)) && follow.keeps(&hop(None, 1)) && follow.forgotten() == 1);
+    }
+}

@@ -1,0 +1,75 @@
+//! Percentiles of the last seconds, in bounded memory.
+
+use hdrhistogram::Histogram;
+
+/// Significant digits: an error of less than a hundredth.
+const DIGITS: u8 = 2;
+/// What is longer counts as a day: so a histogram has 20 KB at most.
+const MOST_US: u64 = 24 * 3600 * 1_000_000;
+/// A histogram is added to for so many turns, and shown for as many more: of 5 to 10 seconds.
+const TURNS: u32 = 5;
+
+/// See the module.
+#[derive(Default)]
+pub struct Latency {
+    /// Added to; none where nothing was.
+    now: Option<Histogram<u32>>,
+    /// The one before.
+    before: Option<Histogram<u32>>,
+    turns: u32,
+}
+
+impl Latency {
+    pub fn add(&mut self, us: u64) {
+        if self.now.is_none() {
+            self.now = Histogram::new(DIGITS).ok();
+        }
+        if let Some(now) = &mut self.now {
+            // It grows up to the day.
+            let _ = now.record(us.min(MOST_US));
+        }
+    }
+
+    /// Median and 99th percentile.
+    pub fn turn(&mut self) -> Option<[u64; 2]> {
+        let shown = match (&self.now, &self.before) {
+            (Some(now), Some(before)) => {
+                let mut both = before.clone();
+                both.add(now).ok()?;
+                Some(percentiles(&both))
+            }
+            (Some(one), None) | (None, Some(one)) => Some(percentiles(one)),
+            (None, None) => None,
+        };
+        self.turns += 1;
+        if self.turns >= TURNS {
+            (self.turns, self.before) = (0, self.now.take());
+        }
+        shown
+    }
+}
+
+fn percentiles(of: &Histogram<u32>) -> [u64; 2] {
+    [0.5, 0.99].map(|share| of.value_at_quantile(share))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_last_seconds() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.turn(), None);
+        (1..=1000).for_each(|us| latency.add(us));
+        let [median, most] = latency.turn().unwrap();
+        assert!((495..=505).contains(&median) && (980..=1000).contains(&most), "{median} {most}");
+        (0..3 * TURNS).for_each(|_| latency.add(u64::MAX));
+        let [_, most] = latency.turn().unwrap();
+        assert!(most.abs_diff(MOST_US) < MOST_US / 100, "{most}");
+        for _ in 0..2 * TURNS {
+            latency.turn();
+        }
+        assert_eq!(latency.turn(), None);
+    }
+}

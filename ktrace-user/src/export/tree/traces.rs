@@ -1,0 +1,150 @@
+//! Hops gathered by trace, until a trace is quiet. Pure.
+
+use std::collections::{HashMap, VecDeque};
+
+use ktrace_kafka::context::TraceId;
+
+use crate::hop::Hop;
+
+/// A trace of which nothing was seen for so long is shown: a consumer that has to join its group first takes some seconds. At most
+/// twice as long, since a trace that goes on is looked at again behind all others.
+const QUIET_NS: u64 = 10_000_000_000;
+
+/// A clock that goes back by more than this was set: a capture file of an earlier time follows.
+const SET_BACK_NS: u64 = 60_000_000_000;
+
+/// Traces and spans held at once: some 100 MB. Past it the oldest trace is shown, as far as it goes.
+const MAX_TRACES: usize = 64 << 10;
+const MAX_SPANS: usize = 256 << 10;
+
+/// See the module.
+#[derive(Default)]
+pub struct Traces {
+    by_id: HashMap<TraceId, Trace>,
+    /// When each trace is to be looked at, the oldest first: when something of it was seen, as known then.
+    looks: VecDeque<(TraceId, u64)>,
+    spans: usize,
+    now_ns: u64,
+}
+
+struct Trace {
+    hops: Vec<Hop>,
+    last_ns: u64,
+}
+
+/// A trace that is shown.
+pub struct Shown {
+    pub id: TraceId,
+    pub hops: Vec<Hop>,
+    /// Room was needed, more may come of it.
+    pub cut: bool,
+}
+
+impl Traces {
+    /// A hop was seen; its time is the clock's.
+    pub fn add(&mut self, hop: Hop) {
+        self.advance(hop.passage.end_ns);
+        let (id, now_ns) = (hop.passage.trace_id(), self.now_ns);
+        let trace = self.by_id.entry(id).or_insert_with(|| {
+            self.looks.push_back((id, now_ns));
+            Trace { hops: Vec::new(), last_ns: now_ns }
+        });
+        trace.last_ns = now_ns;
+        trace.hops.push(hop);
+        self.spans += 1;
+    }
+
+    /// It is as late as this.
+    pub fn advance(&mut self, now_ns: u64) {
+        if now_ns > self.now_ns || self.now_ns - now_ns > SET_BACK_NS {
+            self.now_ns = now_ns;
+        }
+    }
+
+    /// The next trace that is to be shown: any where this is the `end`.
+    pub fn next(&mut self, end: bool) -> Option<Shown> {
+        loop {
+            let &(id, seen_ns) = self.looks.front()?;
+            let is_over = self.by_id.len() > MAX_TRACES || self.spans > MAX_SPANS;
+            let may_go = end || is_over;
+            // A clock that was set back makes all quiet that came before.
+            if !may_go && self.now_ns.abs_diff(seen_ns) < QUIET_NS {
+                return None;
+            }
+            self.looks.pop_front();
+            let Some(trace) = self.by_id.get(&id) else { continue };
+            let is_quiet = self.now_ns.abs_diff(trace.last_ns) >= QUIET_NS;
+            if !may_go && !is_quiet {
+                self.looks.push_back((id, trace.last_ns));
+                continue;
+            }
+            let Trace { hops, .. } = self.by_id.remove(&id)?;
+            self.spans -= hops.len();
+            return Some(Shown { id, hops, cut: !end && !is_quiet });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::{identity, samples};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn hop(trace: i64, second: u64) -> Hop {
+        let mut hop = samples::sent();
+        hop.passage.derived = identity::derived_trace_id(0, trace, 0, None, None);
+        hop.passage.end_ns = second * SECOND;
+        hop
+    }
+
+    /// How many spans each trace has that is to be shown now.
+    fn shown(traces: &mut Traces, end: bool) -> Vec<(usize, bool)> {
+        std::iter::from_fn(|| traces.next(end)).map(|shown| (shown.hops.len(), shown.cut)).collect()
+    }
+
+    #[test]
+    fn a_trace_is_shown_once_it_is_quiet_and_all_at_the_end() {
+        let mut traces = Traces::default();
+        for (trace, second) in [(1, 100), (2, 102), (2, 104), (1, 106), (1, 108)] {
+            traces.add(hop(trace, second));
+        }
+        assert_eq!(shown(&mut traces, false), []);
+        traces.advance(114 * SECOND);
+        assert_eq!(shown(&mut traces, false), [(2, false)]);
+        traces.advance(118 * SECOND);
+        assert_eq!(shown(&mut traces, false), [(3, false)]);
+        traces.add(hop(1, 119));
+        assert_eq!(shown(&mut traces, true), [(1, false)]);
+        assert_eq!((traces.spans, traces.by_id.len(), traces.looks.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_nothing() {
+        let mut traces = Traces::default();
+        traces.add(hop(1, 1000));
+        traces.add(hop(2, 992));
+        assert_eq!(shown(&mut traces, false), [], "late, but of the same time");
+        traces.add(hop(3, 100));
+        assert_eq!(shown(&mut traces, false), [(1, false), (1, false)]);
+        traces.advance(110 * SECOND);
+        assert_eq!(shown(&mut traces, false), [(1, false)]);
+    }
+
+    #[test]
+    fn too_many_are_cut_the_oldest_first() {
+        let mut traces = Traces::default();
+        for trace in 0..=MAX_TRACES as i64 {
+            traces.add(hop(trace, 100));
+        }
+        let first = traces.next(false).unwrap();
+        assert!(first.cut && first.id == hop(0, 0).passage.trace_id());
+        assert!(traces.next(false).is_none());
+        let mut traces = Traces::default();
+        for _ in 0..=MAX_SPANS {
+            traces.add(hop(1, 100));
+        }
+        assert_eq!(shown(&mut traces, false), [(MAX_SPANS + 1, true)]);
+    }
+}
