@@ -47,7 +47,7 @@ use transactions::{State, Transaction};
 pub use waiting::{Verdict, Waiting, shown};
 
 /// A topic, its name known or still to come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
     Named(Arc<TopicName>),
     /// Known by id alone (KIP-516).

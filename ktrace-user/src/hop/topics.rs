@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::numbered::Numbered;
 
 /// A topic's name, and the names of its spans.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct TopicName {
     pub name: Arc<str>,
     /// `send T`

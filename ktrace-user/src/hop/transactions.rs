@@ -1,12 +1,10 @@
-//! What became of transactions: who produced in which, and whether it was committed.
+//! What became of transactions, as their producers tell it (EndTxn) to whoever sees their hosts.
 //!
-//! A transaction's messages pass before its end is known. The producer tells the end itself (EndTxn), to whoever sees its host; in
-//! the log a marker behind the messages does, to whoever sees a consumer that reads uncommitted messages too.
+//! A transaction's messages pass before its end is known. To whoever sees only a consumer that reads uncommitted messages too, the
+//! marker that follows them in the log tells.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-
-use super::TopicName;
 
 /// What became of a transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +14,8 @@ pub enum State {
     Open,
     Committed,
     Aborted,
+    /// Its end was missed.
+    Unknown,
 }
 
 impl State {
@@ -30,6 +30,7 @@ impl State {
             Self::Open => "open",
             Self::Committed => "committed",
             Self::Aborted => "aborted",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -52,60 +53,36 @@ pub struct Transaction {
 /// Producers that are kept; past it they are learnt anew.
 const MAX_PRODUCERS: usize = 16 << 10;
 
-/// Ends of one producer that are kept, and markers of it in one partition.
-const MAX_ENDS: usize = 64;
+/// Ends of one producer that are kept. What waits for one waits for seconds.
+const MAX_ENDS: usize = 4096;
 
-/// Partitions of one producer with markers that are kept.
-const MAX_PARTITIONS: usize = 1024;
-
-/// The markers of one partition, by their offsets.
-type Markers = VecDeque<(i64, State)>;
-
+/// The ends of one producer.
 #[derive(Debug, Default)]
-struct Known {
+struct Ends {
     /// When the producer asked for it, and for what.
     ends: VecDeque<(u64, State)>,
-    /// Where the markers stand.
-    markers: HashMap<(Arc<str>, i32), Markers>,
+    /// Ends up to this time are not kept any more.
+    forgotten_ns: u64,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Transactions {
-    by_producer: HashMap<Producer, Known>,
+    by_producer: HashMap<Producer, Ends>,
 }
 
 impl Transactions {
-    /// The producer has ended its transaction.
+    /// The producer has ended its transaction; or, with [`State::Unknown`], may have.
     pub fn end(&mut self, producer: &Producer, asked_ns: u64, state: State) -> bool {
-        let ends = &mut self.known(producer).ends;
+        if self.by_producer.len() >= MAX_PRODUCERS && !self.by_producer.contains_key(producer) {
+            self.by_producer.clear();
+        }
+        let Ends { ends, forgotten_ns } = self.by_producer.entry(producer.clone()).or_default();
         ends.push_back((asked_ns, state));
-        if ends.len() > MAX_ENDS {
-            ends.pop_front();
-        }
-        true
-    }
-
-    /// A marker stands in the log.
-    pub fn marker(
-        &mut self,
-        producer: &Producer,
-        (topic, partition): (&TopicName, i32),
-        offset: i64,
-        state: State,
-    ) -> bool {
-        let markers = &mut self.known(producer).markers;
-        if markers.len() >= MAX_PARTITIONS {
-            markers.clear();
-        }
-        let markers = markers.entry((Arc::clone(&topic.name), partition)).or_default();
-        let at = markers.partition_point(|(known, _)| *known < offset);
-        if markers.get(at).is_some_and(|(known, _)| *known == offset) {
-            return false;
-        }
-        markers.insert(at, (offset, state));
-        if markers.len() > MAX_ENDS {
-            markers.pop_front();
+        if ends.len() > MAX_ENDS
+            && let Some((ns, _)) = ends.pop_front()
+        {
+            *forgotten_ns = ns;
         }
         true
     }
@@ -113,37 +90,17 @@ impl Transactions {
     /// What became of a message that was acknowledged at this time.
     #[must_use]
     pub fn of_sent(&self, producer: &Producer, acked_ns: u64) -> State {
-        let ends = self.by_producer.get(producer).map(|known| &known.ends);
-        let end = ends.and_then(|ends| ends.iter().find(|(asked_ns, _)| *asked_ns >= acked_ns));
-        end.map_or(State::Open, |(_, state)| *state)
-    }
-
-    /// What became of the message of this offset.
-    #[must_use]
-    pub fn of_logged(
-        &self,
-        producer: &Producer,
-        (topic, partition): (&TopicName, i32),
-        offset: i64,
-    ) -> State {
-        let known = self.by_producer.get(producer);
-        let markers = known.and_then(|known| known.markers.get(&(Arc::clone(&topic.name), partition)));
-        let marker =
-            markers.and_then(|markers| markers.get(markers.partition_point(|(marker, _)| *marker <= offset)));
-        marker.map_or(State::Open, |(_, state)| *state)
-    }
-
-    fn known(&mut self, producer: &Producer) -> &mut Known {
-        if self.by_producer.len() >= MAX_PRODUCERS && !self.by_producer.contains_key(producer) {
-            self.by_producer.clear();
+        let Some(Ends { ends, forgotten_ns }) = self.by_producer.get(producer) else { return State::Open };
+        if acked_ns <= *forgotten_ns {
+            return State::Unknown;
         }
-        self.by_producer.entry(producer.clone()).or_default()
+        let at = ends.partition_point(|(asked_ns, _)| *asked_ns < acked_ns);
+        ends.get(at).map_or(State::Open, |(_, state)| *state)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::topics::Topics;
     use super::*;
 
     #[test]
@@ -154,31 +111,19 @@ mod tests {
         transactions.end(&producer, 100, State::Committed);
         transactions.end(&producer, 200, State::Aborted);
         let of = |ns| transactions.of_sent(&producer, ns);
-        assert_eq!(
-            [of(50), of(100), of(150), of(201)],
-            [State::Committed, State::Committed, State::Aborted, State::Open]
-        );
+        let expected = [State::Committed, State::Committed, State::Aborted, State::Open];
+        assert_eq!([of(50), of(100), of(150), of(201)], expected);
         assert_eq!(transactions.of_sent(&other, 50), State::Open);
     }
 
     #[test]
-    fn the_next_marker_decides() {
+    fn what_is_forgotten_decides_nothing() {
         let mut transactions = Transactions::default();
         let producer = Producer { cluster: None, id: 7 };
-        let topic = Topics::default().named("orders");
-        assert!(transactions.marker(&producer, (&topic, 0), 9, State::Aborted));
-        assert!(transactions.marker(&producer, (&topic, 0), 3, State::Committed));
-        assert!(!transactions.marker(&producer, (&topic, 0), 9, State::Aborted));
-        let of = |partition, offset| transactions.of_logged(&producer, (&topic, partition), offset);
-        assert_eq!(
-            [of(0, 2), of(0, 4), of(0, 10), of(1, 2)],
-            [State::Committed, State::Aborted, State::Open, State::Open]
-        );
-        for offset in 0..1000 {
-            transactions.marker(&producer, (&topic, 0), offset, State::Committed);
-            transactions.end(&producer, 0, State::Committed);
+        for ns in 0..=MAX_ENDS as u64 + 1 {
+            transactions.end(&producer, 10 * ns, State::Committed);
         }
-        let known = &transactions.by_producer[&producer];
-        assert_eq!((known.ends.len(), known.markers.values().next().unwrap().len()), (MAX_ENDS, MAX_ENDS));
+        assert_eq!(transactions.of_sent(&producer, 10), State::Unknown);
+        assert_eq!(transactions.of_sent(&producer, 11), State::Committed);
     }
 }

@@ -93,6 +93,13 @@ impl Waiting {
         Some(hop)
     }
 
+    /// Tells the hops of a connection something.
+    pub fn tell(&mut self, connection: ConnectionId, mut tell: impl FnMut(&mut Hop)) {
+        for held in self.connections.get_mut(&connection).into_iter().flatten() {
+            tell(&mut held.hop);
+        }
+    }
+
     /// Gives the hops that need not wait any more, in order: all of them where `now_ns` is `None`.
     pub fn release(
         &mut self,

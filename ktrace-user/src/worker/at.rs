@@ -25,6 +25,8 @@ pub(super) struct At {
     pub reader: Reader,
     /// Put together when the first of the records is shown.
     pub parties: Option<Arc<Parties>>,
+    /// The batch at hand, where transactions are followed.
+    pub batch: Option<i64>,
     /// Of the batch at hand, if it is a part of one.
     pub transaction: Option<Arc<Transaction>>,
     /// What the group gets.
@@ -126,6 +128,7 @@ impl Listener<'_> {
             topic,
             reader,
             parties: None,
+            batch: None,
             transaction: None,
             run,
         });

@@ -23,6 +23,8 @@ const MAX_SOUGHT_HOPS: usize = 64 << 10;
 
 /// What the connections of a worker share.
 pub(super) struct Told {
+    /// The time of the event at hand.
+    pub now_ns: u64,
     pub shared: Arc<Shared>,
     /// Both ends of a connection may be seen.
     pub both: bool,
@@ -105,15 +107,11 @@ fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
     {
         hop.topic = Topic::Named(name);
     }
-    let Hop { topic, passage, .. } = hop;
-    if let (Some((transaction, state @ State::Open)), Topic::Named(topic)) = (&mut passage.transaction, topic)
+    let passage = &mut hop.passage;
+    if let (Some((transaction, state @ State::Open)), Kind::Produced { .. }) =
+        (&mut passage.transaction, &passage.kind)
     {
-        let producer = &transaction.producer;
-        *state = shared.transactions.look(|known| match (&passage.kind, passage.offset) {
-            (Kind::Produced { .. }, _) => known.of_sent(producer, passage.end_ns),
-            (_, Some(offset)) => known.of_logged(producer, (topic, passage.partition), offset),
-            (_, None) => State::Open,
-        });
+        *state = shared.transactions.look(|known| known.of_sent(&transaction.producer, passage.end_ns));
     }
     if let Kind::Produced { attempt, pending: Some(message), .. } = &passage.kind
         && shared.attempts.is_followed(**message, attempt.saturating_sub(1))
@@ -177,6 +175,7 @@ impl Sink for Listener<'_> {
 
     fn missed(&mut self, bytes: u64) {
         self.peer.missed.gap(bytes);
+        self.missed_ends();
     }
 
     fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
@@ -184,9 +183,9 @@ impl Sink for Listener<'_> {
             kafka::Event::Software { name, version } => self.peer.software(name, version),
             kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
             kafka::Event::Topic { id, name } => self.told.topics.learn(&self.told.shared.topics, id, name),
-            kafka::Event::TransactionEnd { .. }
-            | kafka::Event::Marker { .. }
-            | kafka::Event::Aborted { .. } => self.of_a_transaction(head, event),
+            kafka::Event::TransactionEnd { .. } | kafka::Event::Marker { .. } => {
+                self.of_a_transaction(head, event);
+            }
             _ => self.of_a_group(head, event),
         }
     }
@@ -201,6 +200,7 @@ impl Sink for Listener<'_> {
         if let Some(at) = &mut self.peer.at {
             at.pass(record.offset);
         }
+        self.reads(partition, batch);
         let offset = (record.offset >= 0).then_some(record.offset);
         let derive = || match offset {
             Some(offset) => identity::derived_trace_id(

@@ -214,6 +214,7 @@ impl Worker {
             connections: HashMap::new(),
             scratch: Scratch::new(limits, extractor),
             told: Told {
+                now_ns: 0,
                 shared: Arc::clone(shared),
                 both: options.sides == Sides::Both,
                 topics: Topics::default(),
@@ -341,6 +342,7 @@ impl Worker {
         }
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
+        self.told.now_ns = segment.time_ns;
         let direction = match segment.direction {
             Direction::ToBroker => kafka::Direction::ToBroker,
             Direction::ToClient => kafka::Direction::ToClient,

@@ -9,6 +9,7 @@ use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
 use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
+use crate::hop::transactions::Producer;
 use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
 
@@ -55,6 +56,10 @@ pub(super) struct Peer {
     parties: Option<(Reader, Arc<Parties>)>,
     /// Where the records at hand stand.
     pub at: Option<At>,
+    /// Behind what the connection has brought of partitions with transactions, where the client reads uncommitted messages too.
+    pub read_to: HashMap<(Topic, i32), i64>,
+    /// Who ends transactions on this connection.
+    pub producers: Vec<Producer>,
     /// What is missing of the connection.
     pub missed: Missed,
     /// Exchanges seen.
@@ -83,6 +88,8 @@ impl Peer {
             stand_in: None,
             parties: None,
             at: None,
+            read_to: HashMap::new(),
+            producers: vec![],
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),

@@ -295,3 +295,4 @@ mod limits;
 mod losses;
 mod sharing;
 mod sides;
+mod transactions;

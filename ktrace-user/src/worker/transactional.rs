@@ -13,6 +13,9 @@ use crate::hop::attempts::{Before, Message, may_follow};
 use crate::hop::transactions::{Producer, State, Transaction};
 use crate::hop::{Hop, Kind, Topic, identity, progress, shown};
 
+/// Partitions of one connection that are followed, and producers.
+const MAX_PARTITIONS: usize = 1024;
+
 /// An attempt to send a message.
 pub(super) struct Attempt {
     pub before: Before,
@@ -26,6 +29,9 @@ impl Listener<'_> {
         match *event {
             Event::TransactionEnd { transaction, committed, error: 0 } => {
                 let producer = self.producer(transaction.producer_id);
+                if self.peer.producers.len() < MAX_PARTITIONS && !self.peer.producers.contains(&producer) {
+                    self.peer.producers.push(producer.clone());
+                }
                 let state = State::ended(committed);
                 let asked_ns = head.request_start_ns;
                 self.told.shared.transactions.tell(|known| known.end(&producer, asked_ns, state));
@@ -38,13 +44,11 @@ impl Listener<'_> {
             Event::Marker { topic, partition, producer_id, offset, commits, .. } => {
                 self.marker((topic, partition), producer_id, offset, State::ended(commits));
             }
-            Event::Aborted { topic, partition, producer_id, last_offset: Some(offset), .. } => {
-                self.marker((topic, partition), producer_id, offset, State::Aborted);
-            }
             _ => {}
         }
     }
 
+    /// A marker decides the messages before it that this very connection brought: between them and it, it brought all.
     fn marker(
         &mut self,
         (topic, partition): (kafka::Topic<'_>, i32),
@@ -52,10 +56,87 @@ impl Listener<'_> {
         offset: i64,
         state: State,
     ) {
-        if let Topic::Named(topic) = self.told.topic(topic) {
-            let producer = self.producer(producer_id);
-            let at = (&*topic, partition);
-            self.told.shared.transactions.tell(|known| known.marker(&producer, at, offset, state));
+        let topic = self.told.topic(topic);
+        let state = if self.goes_on(&topic, partition, offset) { state } else { State::Unknown };
+        self.read_to(&topic, partition, offset.saturating_add(1));
+        if self.told.waiting.is_empty() {
+            return;
+        }
+        self.told.waiting.tell(self.id, |hop| {
+            let Hop { topic: of, passage, .. } = hop;
+            if let (Kind::Delivered { .. }, Some((transaction, known @ State::Open))) =
+                (&passage.kind, &mut passage.transaction)
+                && transaction.producer.id == producer_id
+                && passage.partition == partition
+                && passage.offset.is_some_and(|at| at < offset)
+                && *of == topic
+            {
+                *known = state;
+            }
+        });
+        self.told.release(Some(self.told.now_ns));
+    }
+
+    /// Whether nothing lies between what the connection has brought of a partition and this offset.
+    fn goes_on(&self, topic: &Topic, partition: i32, offset: i64) -> bool {
+        let place = (topic.clone(), partition);
+        self.peer.read_to.get(&place).is_some_and(|end| offset <= *end)
+    }
+
+    fn read_to(&mut self, topic: &Topic, partition: i32, offset: i64) {
+        if self.peer.read_to.len() >= MAX_PARTITIONS {
+            self.peer.read_to.clear();
+        }
+        let end = self.peer.read_to.entry((topic.clone(), partition)).or_insert(offset);
+        *end = offset.max(*end);
+    }
+
+    /// A consumer that reads uncommitted messages is here.
+    pub(super) fn reads(&mut self, partition: &kafka::Partition<'_>, batch: &Batch<'_>) {
+        let Operation::Fetch { fetch_offset, read_committed: false, .. } = partition.operation else {
+            return;
+        };
+        if self.peer.read_to.is_empty() && !batch.is_transactional() {
+            return;
+        }
+        let Some(at) = &mut self.peer.at else { return };
+        if at.batch.replace(batch.base_offset) == Some(batch.base_offset) {
+            return;
+        }
+        let topic = at.topic.clone();
+        let end = batch.base_offset.saturating_add(i64::from(batch.last_offset_delta)).saturating_add(1);
+        // It may have gone elsewhere.
+        if !self.goes_on(&topic, partition.index, fetch_offset) {
+            self.lost_sight(|hop| hop.topic == topic && hop.passage.partition == partition.index);
+            self.peer.read_to.insert((topic, partition.index), end);
+        } else {
+            self.read_to(&topic, partition.index, end);
+        }
+    }
+
+    /// What was to come on this connection may have been missed.
+    pub(super) fn lost_sight(&mut self, is_among: impl Fn(&Hop) -> bool) {
+        if self.told.waiting.is_empty() {
+            return;
+        }
+        self.told.waiting.tell(self.id, |hop| {
+            if matches!(hop.passage.transaction, Some((_, State::Open)))
+                && matches!(hop.passage.kind, Kind::Delivered { .. })
+                && is_among(hop)
+                && let Some((_, state)) = &mut hop.passage.transaction
+            {
+                *state = State::Unknown;
+            }
+        });
+    }
+
+    /// Bytes of the connection are missing: ends of transactions may be among them.
+    pub(super) fn missed_ends(&mut self) {
+        self.lost_sight(|_| true);
+        self.peer.read_to.clear();
+        for producer in &self.peer.producers {
+            let now_ns = self.told.now_ns;
+            self.told.shared.transactions.tell(|known| known.end(producer, now_ns, State::Unknown));
         }
     }
 
@@ -70,7 +151,8 @@ impl Listener<'_> {
         batch: &Batch<'_>,
         error: i16,
     ) -> Option<(Arc<Transaction>, State)> {
-        if !batch.is_transactional() || error != 0 {
+        // To members of share groups no markers come.
+        if !batch.is_transactional() || error != 0 || matches!(operation, Operation::ShareFetch { .. }) {
             return None;
         }
         let state = match operation {

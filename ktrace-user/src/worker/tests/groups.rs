@@ -15,16 +15,21 @@ fn assigned(id: i32, group: &str, member: &str) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Fetch v4 from an offset on, and the messages that it brings, each in a batch of its own.
-fn fetched(id: i32, from: i64, offsets: &[i64]) -> (Vec<u8>, Vec<u8>) {
+pub fn fetched(id: i32, from: i64, offsets: &[i64]) -> (Vec<u8>, Vec<u8>) {
+    let batches = offsets.iter().map(|offset| logged(*offset, batch(&[])));
+    fetched_batches(id, from, &batches.collect::<Vec<_>>().concat())
+}
+
+/// A batch as it stands in the log.
+pub fn logged(offset: i64, mut batch: Vec<u8>) -> Vec<u8> {
+    batch[..8].copy_from_slice(&offset.to_be_bytes());
+    batch
+}
+
+pub fn fetched_batches(id: i32, from: i64, records: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let partition = [&[0, 0, 0, 1, 0, 0, 0, 0][..], &from.to_be_bytes(), &[0, 1, 0, 0]].concat();
     let head = [[0xff; 4], [0; 4], [0; 4], [0, 1, 0, 0]].concat();
     let request = request(1, 4, id, &[&head, &[0], &[0, 0, 0, 1], &text("orders"), &partition]);
-    let mut records = vec![];
-    for offset in offsets {
-        let mut batch = batch(&[]);
-        batch[..8].copy_from_slice(&offset.to_be_bytes());
-        records.extend(batch);
-    }
     let answer = framed(&[
         &id.to_be_bytes(),
         &[0; 4],
@@ -35,7 +40,7 @@ fn fetched(id: i32, from: i64, offsets: &[i64]) -> (Vec<u8>, Vec<u8>) {
         &1000_i64.to_be_bytes(),
         &[0xff; 4],
         &(records.len() as u32).to_be_bytes(),
-        &records,
+        records,
     ]);
     (request, answer)
 }
@@ -51,18 +56,18 @@ fn committed(id: i32, group: &str, member: &str, offset: i64, error: u8) -> (Vec
 }
 
 /// A client that speaks on several connections; each is named by its port.
-struct Talk {
-    watched: Watched,
+pub struct Talk {
+    pub watched: Watched,
     at: HashMap<u16, (u32, u32)>,
     id: i32,
 }
 
 impl Talk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { watched: Watched::new(Sampling::default()), at: Default::default(), id: 0 }
     }
 
-    fn say(&mut self, port: u16, exchange: impl FnOnce(i32) -> (Vec<u8>, Vec<u8>)) {
+    pub fn say(&mut self, port: u16, exchange: impl FnOnce(i32) -> (Vec<u8>, Vec<u8>)) {
         self.id += 1;
         let (request, answer) = exchange(self.id);
         let place = self.at.entry(port).or_insert((100, 200));
@@ -72,7 +77,7 @@ impl Talk {
     }
 
     /// The spans so far, told in short.
-    fn told(&self) -> Vec<String> {
+    pub fn told(&self) -> Vec<String> {
         let told = |hop: &Hop| {
             let topic = shown(&hop.topic);
             let span = hop.span(&topic);
@@ -88,6 +93,8 @@ impl Talk {
                 ("ktrace.out_of_order", "behind="),
                 ("ktrace.commit.messages", "messages="),
                 ("ktrace.commit.goes_back", "back="),
+                ("ktrace.transaction.state", "in="),
+                ("ktrace.attempts", "attempts="),
                 ("error.type", "error="),
             ];
             let words: String = words.iter().filter_map(|(name, short)| word(name, short)).collect();

@@ -1,0 +1,84 @@
+//! Transactions: what became of messages, as markers and producers tell.
+
+use super::groups::{Talk, fetched_batches, logged};
+use super::*;
+
+/// A batch of the producer 5, transactional.
+fn transactional() -> Vec<u8> {
+    let mut batch = batch(&[]);
+    batch[22] |= 0x10;
+    batch[43..51].copy_from_slice(&5_i64.to_be_bytes());
+    batch
+}
+
+/// The marker that ends its transaction: a control batch whose key is (version 0, type 1 or 0).
+fn marker(commits: bool) -> Vec<u8> {
+    let mut batch = transactional();
+    batch[22] |= 0x20;
+    // Length, attributes, time, offset, key, no value, no headers.
+    batch.truncate(61);
+    batch.extend([20, 0, 0, 0, 8, 0, 0, 0, u8::from(commits), 1, 0]);
+    let len = batch.len() as u32 - 12;
+    batch[8..12].copy_from_slice(&len.to_be_bytes());
+    batch
+}
+
+/// EndTxn v0.
+fn ended(id: i32, committed: bool) -> (Vec<u8>, Vec<u8>) {
+    let body = [&text("txn")[..], &5_i64.to_be_bytes(), &[0, 0], &[u8::from(committed)]].concat();
+    let request = framed(&[&[0, 26, 0, 0], &id.to_be_bytes(), &text("me"), &body]);
+    (request, framed(&[&id.to_be_bytes(), &[0, 0, 0, 0], &[0, 0]]))
+}
+
+fn sent(id: i32, offset: i64) -> (Vec<u8>, Vec<u8>) {
+    let (plain, marked) = (batch(&[]), transactional());
+    let mut request = produce(id, "orders", &[]);
+    let at = request.len() - plain.len();
+    request[at..].copy_from_slice(&marked);
+    (request, produced(id, "orders", offset))
+}
+
+#[test]
+fn each_message_waits_for_its_own_marker() {
+    let mut talk = Talk::new();
+    // Far more in one answer than anybody would keep.
+    let count = 10_000;
+    let batches = (0..count).flat_map(|number| {
+        [logged(number * 2, transactional()), logged(number * 2 + 1, marker(number % 3 == 0))]
+    });
+    let batches: Vec<_> = batches.collect();
+    talk.say(11, |id| fetched_batches(id, 0, &batches[..2000].concat()));
+    talk.say(11, |id| fetched_batches(id, 2000, &batches[2000..].concat()));
+    let expected: Vec<_> = (0..count)
+        .map(|number| {
+            format!("poll @{} in={}", number * 2, if number % 3 == 0 { "committed" } else { "aborted" })
+        })
+        .collect();
+    assert_eq!(talk.told(), expected);
+}
+
+#[test]
+fn a_marker_that_was_passed_over_decides_nothing() {
+    let mut talk = Talk::new();
+    talk.say(11, |id| fetched_batches(id, 0, &logged(0, transactional())));
+    // The consumer goes on elsewhere: the marker of the first lies between.
+    let elsewhere = [logged(50, transactional()), logged(51, marker(true))].concat();
+    talk.say(11, |id| fetched_batches(id, 50, &elsewhere));
+    assert_eq!(talk.told(), ["poll @0 in=unknown", "poll @50 in=committed"]);
+    // Nobody tells.
+    talk.say(11, |id| fetched_batches(id, 52, &logged(52, transactional())));
+    assert_eq!(talk.told().len(), 2);
+    talk.watched.wait(11_000_000_000);
+    assert_eq!(talk.told()[2], "poll @52 in=open");
+}
+
+#[test]
+fn a_producer_tells_itself() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 7));
+    assert!(talk.told().is_empty());
+    talk.say(2, |id| ended(id, false));
+    talk.say(1, |id| sent(id, 9));
+    talk.say(2, |id| ended(id, true));
+    assert_eq!(talk.told(), ["send @7 in=aborted", "send @9 in=committed"]);
+}
