@@ -69,7 +69,7 @@ impl Broker {
         let kafka = tools::kafka(settings.version)?;
         cache::step("java", |java| {
             java.args(QUICK_START).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
-            java.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&config)
+            java.args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"]).arg(&config)
         })?;
         let mut java = if settings.outlives {
             let mut java = Command::new("java");
@@ -107,6 +107,13 @@ impl Broker {
         cache::step(tools::python()?, |python| {
             python.arg(source()).arg(self.bootstrap()).arg(partitions.to_string()).args(names)
         })
+    }
+
+    /// Killed, and started anew with what it had written.
+    pub fn killed_and_started(mut self, dir: &Path, settings: &Settings) -> Result<Self> {
+        self.process.kill()?;
+        drop(self);
+        Self::start(dir, settings)
     }
 
     #[must_use]

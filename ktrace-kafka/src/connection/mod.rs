@@ -350,12 +350,8 @@ impl Connection {
         if holds || *missed_responses {
             return;
         }
-        let is_told = |pending: &Pending| {
-            pending.api_key == key::PRODUCE
-                && !pending.broken
-                && !pending.perhaps_silent
-                && pending.misses == 0
-        };
+        let is_told =
+            |pending: &Pending| pending.api_key == key::PRODUCE && !pending.broken && !pending.perhaps_silent;
         for one in std::mem::take(pending) {
             if is_told(&one) {
                 *pending_bytes = pending_bytes.saturating_sub(one.held_bytes());

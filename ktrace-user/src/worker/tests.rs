@@ -289,6 +289,7 @@ fn what_is_not_sampled_is_not_made() {
     assert_eq!(watched.worker.finish().records, 1);
 }
 
+mod attempts;
 mod groups;
 mod keys;
 mod limits;

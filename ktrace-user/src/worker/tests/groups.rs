@@ -58,7 +58,7 @@ fn committed(id: i32, group: &str, member: &str, offset: i64, error: u8) -> (Vec
 /// A client that speaks on several connections; each is named by its port.
 pub struct Talk {
     pub watched: Watched,
-    at: HashMap<u16, (u32, u32)>,
+    pub at: HashMap<u16, (u32, u32)>,
     id: i32,
 }
 

@@ -1,0 +1,73 @@
+//! A broker that stops to answer, and one that is killed and comes back: what a producer sends again is one message, with its
+//! attempts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::agent::Agent;
+use harness::broker::{Broker, Settings};
+use harness::clients::{Library, Produce};
+use harness::need::{self, Need};
+use harness::ports;
+use harness::scratch::Scratch;
+use harness::truth::Truth;
+use rustix::process::{Pid, Signal, kill_process};
+
+#[test]
+fn what_is_sent_again_is_one_message() -> Result<()> {
+    if !need::met("retries", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let [port] = ports::free()?;
+    let settings = Settings { port, ..Settings::default() };
+    let broker = Broker::start(dir, &settings)?;
+    let bootstrap = broker.bootstrap();
+    broker.create_topics(3, &["orders"])?;
+    let agent = Agent::observe(dir, "agent", port, &[])?;
+    // With `all` the producer is idempotent: its sequence numbers name the messages.
+    let start = |acks, service| {
+        let produce = Produce::new(Library::Python, &bootstrap, "orders", service);
+        let produce = Produce { count: 1500, interval_ms: 10, acks, ..produce };
+        produce.start_with(dir, &["--set", "socket.timeout.ms=1500"])
+    };
+    let producers = [start("all", "idempotent")?, start("1", "plain")?];
+    std::thread::sleep(Duration::from_secs(4));
+    let pid = Pid::from_raw(i32::try_from(broker.pid())?);
+    let signal = |signal| pid.map_or(Ok(()), |pid| kill_process(pid, signal));
+    signal(Signal::STOP)?;
+    std::thread::sleep(Duration::from_secs(4));
+    signal(Signal::CONT)?;
+    std::thread::sleep(Duration::from_secs(3));
+    let broker = broker.killed_and_started(dir, &settings)?;
+    let mut truth = Truth::default();
+    for producer in producers {
+        producer.finish(Duration::from_secs(120), &mut truth)?;
+    }
+    truth.resolve();
+    drop(broker);
+    let ended = agent.stop()?;
+
+    let mut sends: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for span in ended.spans.iter().filter(|span| span.operation() == "send") {
+        sends.entry(span.place()).or_default().push(span);
+    }
+    let failed = sends.remove(&None).unwrap_or_default();
+    let acked: BTreeSet<_> = truth.sent.iter().filter_map(|line| line.place()).collect();
+    let told: BTreeSet<_> = sends.keys().flatten().cloned().collect();
+    let again = sends.values().flatten().filter(|span| span.attributes.contains_key("ktrace.attempts")).count();
+    eprintln!(
+        "{} acknowledged, {} told, {again} of them sent again, {} failed; lost {}",
+        acked.len(),
+        told.len(),
+        failed.len(),
+        ended.summary["lost"]
+    );
+    ensure!(told == acked, "not told: {:?}", acked.difference(&told).take(5).collect::<Vec<_>>());
+    ensure!(sends.values().all(|spans| spans.len() == 1), "told twice");
+    ensure!(failed.is_empty(), "{:?}", failed.first());
+    ensure!(again > 0, "nothing was sent again");
+    Ok(())
+}
