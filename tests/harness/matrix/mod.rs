@@ -2,6 +2,7 @@
 //! while one agent looks on. What the clients logged is the truth.
 
 mod clients;
+mod log;
 mod page;
 mod run;
 
@@ -14,6 +15,7 @@ use crate::tools::{KAFKA_OLD_VERSION, KAFKA_VERSION};
 
 pub const BROKERS: [&str; 2] = [KAFKA_OLD_VERSION, KAFKA_VERSION];
 
+/// By their number in a batch's attributes.
 pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
 /// How a producer writes.

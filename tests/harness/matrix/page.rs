@@ -44,14 +44,17 @@ impl Page {
     pub fn write(&self, runs: &[Run]) -> Result<()> {
         let (from, old) = self.part()?;
         let mut text = self.text.clone();
-        text.replace_range(from..from + old.len(), &render(runs)?);
+        text.replace_range(from..from + old.len(), &render(runs, version)?);
         Ok(fs::write(&self.file, text)?)
     }
 
     /// An error if it does not say what these whole runs saw.
     pub fn says(&self, runs: &[Run]) -> Result<()> {
         let (_, part) = self.part()?;
-        ensure!(part == render(runs)?, "{PAGE} says otherwise; `cargo xtask compatibility` writes it anew");
+        ensure!(
+            part == render(runs, version)?,
+            "{PAGE} says otherwise; `cargo xtask compatibility` writes it anew"
+        );
         Ok(())
     }
 
@@ -88,7 +91,7 @@ impl Page {
     }
 }
 
-fn render(runs: &[Run]) -> Result<String> {
+fn render(runs: &[Run], version: impl Fn(Library) -> Result<String>) -> Result<String> {
     let mut text = String::new();
     for run in runs {
         let report = &run.report;
@@ -136,4 +139,54 @@ fn figures(run: &Run, side: Side, library: Library, codec: &str) -> String {
         Some(Recall { found, expected }) => format!("{found}/{expected}"),
     };
     Mode::ALL.map(one).join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{BEGIN, END, Page, render};
+    use crate::check::{Recall, Report};
+    use crate::matrix::run::Figures;
+    use crate::matrix::{BROKERS, CODECS, Form, LIBRARIES, Mode, Run};
+
+    /// All seen.
+    fn run(broker: &'static str) -> Run {
+        let mut figures = Figures::new();
+        for library in LIBRARIES {
+            for (codec, mode) in CODECS.into_iter().flat_map(|codec| Mode::ALL.map(|mode| (codec, mode))) {
+                figures.insert((library.name(), codec, mode), Recall { found: 20, expected: 20 });
+            }
+        }
+        let all = Recall { found: 3600, expected: 3600 };
+        let report = Report { sent: all, received: all, ..Report::default() };
+        Run { broker, report, sent: figures.clone(), received: figures, summary: Value::Null, lost: 0 }
+    }
+
+    fn page(runs: &[Run]) -> Page {
+        let part = render(runs, |_| Ok("1.0".into())).expect("it is rendered");
+        Page { file: "/nonexistent".into(), text: format!("by hand\n{BEGIN}{part}{END}by hand") }
+    }
+
+    #[test]
+    fn a_page_has_what_was_written() {
+        page(&BROKERS.map(run)).has(Form::Whole).expect("all cells are there");
+        assert!(page(&[run(BROKERS[0])]).has(Form::Whole).is_err(), "a broker is missing");
+    }
+
+    #[test]
+    fn a_fault_or_a_hole_is_told() {
+        let key = (LIBRARIES[11].name(), CODECS[4], Mode::Transactional);
+        for received in [false, true] {
+            for faulty in [Some(Recall { found: 19, expected: 20 }), None] {
+                let mut runs = BROKERS.map(run);
+                let figures = if received { &mut runs[1].received } else { &mut runs[1].sent };
+                match faulty {
+                    Some(figure) => figures.insert(key, figure),
+                    None => figures.remove(&key),
+                };
+                assert!(page(&runs).has(Form::Whole).is_err(), "{received} {faulty:?}");
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::{CODECS, Cell, Form, LIBRARIES, Mode};
+use super::{CODECS, Cell, Form, LIBRARIES, Mode, log};
 use crate::agent::Agent;
 use crate::broker::{Broker, Settings};
 use crate::check::{Recall, Report, check};
@@ -19,6 +19,8 @@ use crate::truth::{Line, Place, Truth};
 
 /// Messages of a cell: five transactions of four.
 const COUNT: u32 = 20;
+
+pub(super) const PARTITIONS: u32 = 2;
 
 /// Clients that run at once.
 const AT_ONCE: usize = 3;
@@ -54,13 +56,14 @@ pub fn run(broker: &'static str, form: Form) -> Result<Run> {
     let cells = form.cells();
     let topics: Vec<String> = cells.iter().map(|cell| cell.topic()).collect();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-    server.create_topics(2, &topics)?;
+    server.create_topics(PARTITIONS, &topics)?;
     let agent = Agent::observe(dir, "observe", port, &[])?;
 
     let since = Instant::now();
     let mut truth = Truth::default();
     produce(dir, &server.bootstrap(), &cells, &mut truth)?;
     let produced = since.elapsed();
+    cells.iter().try_for_each(|cell| log::is_as_told(&dir.join("broker"), *cell))?;
     consume(dir, &server.bootstrap(), &topics, form, &mut truth)?;
     truth.resolve();
     eprintln!(
@@ -253,7 +256,7 @@ impl Run {
     }
 }
 
-/// Of a connection.
+/// Of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Sent,
