@@ -2,7 +2,8 @@
 //! mode and codec; `docs/compatibility.md` shows what the whole of it came to.
 
 use anyhow::Result;
-use harness::matrix::{BROKERS, Form, NOT_OFFERED, Page, run};
+use harness::clients::Library;
+use harness::matrix::{BROKERS, Form, NEVER_ABORT, NOT_OFFERED, Page, run};
 use harness::need::{self, Need};
 
 #[test]
@@ -35,6 +36,7 @@ fn every_client_with_every_codec_in_every_mode() -> Result<()> {
 #[test]
 fn clients_offer_all_but() {
     assert_eq!(NOT_OFFERED, []);
+    assert_eq!(NEVER_ABORT, [Library::Kcat]);
 }
 
 #[test]

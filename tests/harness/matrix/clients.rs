@@ -27,6 +27,9 @@ pub const LIBRARIES: [Library; 12] = [
 /// Cells that a client cannot do, and why.
 pub const NOT_OFFERED: &[(Cell, &str)] = &[];
 
+/// Clients whose transactions can only be committed.
+pub const NEVER_ABORT: &[Library] = &[Library::Kcat];
+
 /// As on the page.
 pub(super) const fn title(library: Library) -> &'static str {
     match library {

@@ -65,3 +65,42 @@ impl Batch {
         self.attributes & 0x20 != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Cell, Mode, is_as_told};
+    use crate::clients::Library;
+    use crate::scratch::Scratch;
+
+    fn batch(attributes: u16, producer_id: i64) -> Vec<u8> {
+        let mut bytes = vec![0; 61];
+        bytes[8..12].copy_from_slice(&49_u32.to_be_bytes());
+        bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
+        bytes[43..51].copy_from_slice(&producer_id.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_log_that_is_otherwise_is_told() -> anyhow::Result<()> {
+        let cell = Cell { library: Library::Java, codec: "lz4", mode: Mode::Transactional };
+        let told = |batches: &[Vec<u8>]| -> anyhow::Result<bool> {
+            let scratch = Scratch::new()?;
+            for (partition, bytes) in [(0, batches.concat()), (1, Vec::new())] {
+                let dir = scratch.join(&format!("data/{}-{partition}", cell.topic()));
+                fs::create_dir_all(&dir)?;
+                fs::write(dir.join("00000000000000000000.log"), bytes)?;
+            }
+            Ok(is_as_told(scratch.path(), cell).is_err())
+        };
+        assert!(!told(&[batch(0x13, 7), batch(0x30, 7), batch(0x10, 7)])?);
+        assert!(told(&[])?, "nothing");
+        assert!(told(&[batch(0x10, 7)])?, "not compressed");
+        assert!(told(&[batch(0x13, 7), batch(0x12, 7)])?, "another codec");
+        assert!(told(&[batch(0x13, 7), batch(0x03, 7)])?, "idempotent");
+        assert!(told(&[batch(0x13, 7), batch(0x03, -1)])?, "plain");
+        assert!(told(&[batch(0x13, 7)[..60].to_vec()])?, "cut off");
+        Ok(())
+    }
+}

@@ -6,7 +6,7 @@ mod log;
 mod page;
 mod run;
 
-pub use clients::{LIBRARIES, NOT_OFFERED};
+pub use clients::{LIBRARIES, NEVER_ABORT, NOT_OFFERED};
 pub use page::{PAGE, Page};
 pub use run::{Run, run};
 

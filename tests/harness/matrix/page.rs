@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::clients::{title, version};
 use super::run::Side;
-use super::{BROKERS, CODECS, Form, LIBRARIES, Mode, NOT_OFFERED, Run};
+use super::{BROKERS, CODECS, Form, LIBRARIES, Mode, NEVER_ABORT, NOT_OFFERED, Run};
 use crate::check::Recall;
 use crate::clients::Library;
 
@@ -127,7 +127,8 @@ fn render(runs: &[Run], version: impl Fn(Library) -> Result<String>) -> Result<S
     for (cell, why) in NOT_OFFERED {
         writeln!(text, "- {}, {}, {}: {why}", title(cell.library), cell.codec, cell.mode.name())?;
     }
-    text.push('\n');
+    let never_abort: Vec<&str> = NEVER_ABORT.iter().map(|library| title(*library)).collect();
+    writeln!(text, "\nTransactions that are aborted are not offered by: {}.\n", never_abort.join(", "))?;
     Ok(text)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::{CODECS, Cell, Form, LIBRARIES, Mode, log};
+use super::{CODECS, Cell, Form, LIBRARIES, Mode, NEVER_ABORT, log};
 use crate::agent::Agent;
 use crate::broker::{Broker, Settings};
 use crate::check::{Recall, Report, check};
@@ -19,6 +19,9 @@ use crate::truth::{Line, Place, Truth};
 
 /// Messages of a cell: five transactions of four.
 const COUNT: u32 = 20;
+
+/// Of those, the messages of the second and the fourth.
+const ABORTED: usize = 8;
 
 pub(super) const PARTITIONS: u32 = 2;
 
@@ -73,12 +76,13 @@ pub fn run(broker: &'static str, form: Form) -> Result<Run> {
         truth.received.len(),
         (since.elapsed() - produced).as_secs_f32()
     );
-    holds(&truth, cells.len(), form)?;
+    holds(&truth, &cells, form)?;
 
     agent.wait_for_hops(truth.sent.len() + truth.received.len())?;
     let ended = agent.stop()?;
     ensure!(ended.status.success(), "ktrace ended with {}: {}", ended.status, ended.stderr);
-    let report = check(&truth, &ended.spans);
+    let mut report = check(&truth, &ended.spans);
+    report.wrong.extend(faults(&cells, &ended.spans));
     let (sent, received) = figures(&cells, &truth, &ended.spans);
     let lost = ended.lost();
     Ok(Run { broker, report, sent, received, summary: ended.summary, lost })
@@ -158,13 +162,19 @@ fn finish(clients: Vec<Client>, truth: &mut Truth) -> Result<()> {
 }
 
 /// The clients' logs are a truth: every reader got what it should, once and as it was sent.
-fn holds(truth: &Truth, cells: usize, form: Form) -> Result<()> {
+fn holds(truth: &Truth, cells: &[Cell], form: Form) -> Result<()> {
     ensure!(truth.errors.is_empty(), "clients saw errors: {:?}", truth.errors);
-    ensure!(truth.sent.len() == cells * COUNT as usize, "{} were sent", truth.sent.len());
+    ensure!(truth.sent.len() == cells.len() * COUNT as usize, "{} were sent", truth.sent.len());
     // kcat's output cannot tell bytes that are no text; otelsarama puts its own span into what it hands over
     let headers = |line: &Line| !line.service.starts_with("kcat") && !line.service.starts_with("sarama-otel");
     let wrong = truth.disagreements_where(headers);
     ensure!(wrong.is_empty(), "{} disagreements, the first: {}", wrong.len(), wrong[0]);
+    for cell in cells {
+        let topic = cell.topic();
+        let aborted = truth.sent.iter().filter(|line| line.topic == topic && line.aborted).count();
+        let should = cell.mode == Mode::Transactional && !NEVER_ABORT.contains(&cell.library);
+        ensure!(aborted == if should { ABORTED } else { 0 }, "{aborted} of {cell:?} were aborted");
+    }
     for library in LIBRARIES {
         for only_committed in form.readings(library) {
             let service = reader(library, only_committed);
@@ -188,6 +198,24 @@ fn holds(truth: &Truth, cells: usize, form: Form) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What is known of these spans beside what any check knows: all went well, acks are the mode's, each reader has a group.
+fn faults(cells: &[Cell], spans: &[Span]) -> Vec<String> {
+    let acks: HashMap<String, &str> =
+        cells.iter().map(|cell| (cell.topic(), if cell.mode == Mode::Plain { "1" } else { "all" })).collect();
+    let of_send = |span: &Span| span.text("ktrace.acks") == span.topic().and_then(|t| acks.get(t).copied());
+    let of_poll = |span: &Span| span.text("messaging.consumer.group.name") == Some(span.service());
+    let is_right = |span: &&Span| {
+        let known = match span.operation() {
+            "send" => of_send(span),
+            "poll" => of_poll(span),
+            _ => true,
+        };
+        known && span.status == "unset"
+    };
+    let wrong = spans.iter().filter(|span| !is_right(span));
+    wrong.map(|span| format!("status, acks or group: {span:?}")).collect()
 }
 
 /// What of each cell was seen and true, sent and received.
