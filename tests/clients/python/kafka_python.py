@@ -81,6 +81,8 @@ def consume():
         group_id=given.group,
         auto_offset_reset="earliest",
         isolation_level=given.isolation_level,
+        # its default is 1 MB, less than it asks for in a fetch, so that it would drop the connection and ask again for ever
+        receive_message_max_bytes=100_000_000,
     )
     seen = 0
     while seen < given.expect:
