@@ -12,6 +12,7 @@ pub mod crowd;
 pub mod jaeger;
 pub mod kernel_objects;
 pub mod lossy;
+pub mod matrix;
 pub mod namespace;
 pub mod need;
 pub mod ports;

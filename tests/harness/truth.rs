@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub enum Event {
     Sent,
     Received,
+    /// What this client sent since the last such line was a transaction; the line has no message.
+    Committed,
+    Aborted,
     /// The client's library reported a failure; the line has no message.
     Error,
 }
@@ -54,6 +57,9 @@ pub struct Line {
     pub headers: Vec<(String, Option<HeaderValue>)>,
     #[serde(default)]
     pub error: Option<String>,
+    /// Sent in a transaction that was aborted.
+    #[serde(skip)]
+    pub aborted: bool,
 }
 
 impl Line {
@@ -87,8 +93,17 @@ impl Truth {
     /// Adds a client's log.
     pub fn read(&mut self, log: &Path) -> Result<()> {
         let text = fs::read_to_string(log).with_context(|| format!("no truth in {}", log.display()))?;
+        let mut transaction = self.sent.len();
         for line in text.lines() {
-            self.add(serde_json::from_str(line).with_context(|| format!("not a truth line: {line}"))?);
+            let line: Line =
+                serde_json::from_str(line).with_context(|| format!("not a truth line: {line}"))?;
+            if matches!(line.event, Event::Committed | Event::Aborted) {
+                let aborted = line.event == Event::Aborted;
+                self.sent[transaction..].iter_mut().for_each(|sent| sent.aborted = aborted);
+                transaction = self.sent.len();
+            } else {
+                self.add(line);
+            }
         }
         Ok(())
     }
@@ -98,6 +113,8 @@ impl Truth {
             Event::Sent => self.sent.push(line),
             Event::Received => self.received.push(line),
             Event::Error => self.errors.push(line),
+            // told by `read`, which knows whose it is
+            Event::Committed | Event::Aborted => {}
         }
     }
 
@@ -121,6 +138,12 @@ impl Truth {
     /// A consumer may read only some topics.
     #[must_use]
     pub fn disagreements(&self) -> Vec<String> {
+        self.disagreements_where(|_| true)
+    }
+
+    /// The same, with headers compared only on deliveries where `headers` says so: not every library tells them as they came.
+    #[must_use]
+    pub fn disagreements_where(&self, headers: impl Fn(&Line) -> bool) -> Vec<String> {
         let sent: HashMap<Place, &Line> =
             self.sent.iter().filter_map(|line| Some((line.place()?, line))).collect();
         let mut wrong: Vec<String> = self
@@ -134,7 +157,8 @@ impl Truth {
                 wrong.push(format!("received but never sent: {line:?}"));
                 continue;
             };
-            if (&origin.key, origin.value_len, &origin.headers) != (&line.key, line.value_len, &line.headers)
+            if (&origin.key, origin.value_len) != (&line.key, line.value_len)
+                || (headers(line) && origin.headers != line.headers)
             {
                 wrong.push(format!("sent {origin:?}\n  but received {line:?}"));
             }
@@ -148,5 +172,28 @@ impl Line {
     #[must_use]
     pub fn place(&self) -> Option<Place> {
         Some(Place { topic: self.topic.clone(), partition: self.partition?, offset: self.offset? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Truth;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_transaction_is_what_one_client_sent_since_the_last_one() -> anyhow::Result<()> {
+        let scratch = Scratch::new()?;
+        let mut truth = Truth::default();
+        for (client, ends) in [("a", ["committed", "aborted"]), ("b", ["aborted", "committed"])] {
+            let log = scratch.join(client);
+            let line =
+                |event: &str| format!(r#"{{"event":"{event}","client":"{client}","service":"{client}"}}"#);
+            let lines: Vec<String> = ends.iter().flat_map(|end| [line("sent"), line(end)]).collect();
+            std::fs::write(&log, [lines.join("\n"), line("sent")].join("\n"))?;
+            truth.read(&log)?;
+        }
+        let aborted: Vec<bool> = truth.sent.iter().map(|line| line.aborted).collect();
+        assert_eq!(aborted, [false, true, false, true, false, false]);
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod apt;
 mod arch;
 mod bench;
 mod bench_replay;
+mod compatibility;
 mod demo;
 mod goldens;
 mod setup;
@@ -38,6 +39,8 @@ enum Verb {
         /// Such as `4.3.0/java`; all if none is given
         names: Vec<String>,
     },
+    /// Run every client with every codec in every mode on each broker, and write into docs/compatibility.md what was seen
+    Compatibility,
     /// Boot Debian's kernels in emulation, and test on each that every byte is captured
     Vm(vm::Options),
 }
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
         Verb::Bench(what) => bench::bench(&what),
         Verb::BenchReplay => bench_replay::bench(),
         Verb::RecordGoldens { names } => goldens::record(&names),
+        Verb::Compatibility => compatibility::write(),
         Verb::Vm(options) => vm::vm(&options),
     }
 }

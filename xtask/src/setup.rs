@@ -17,6 +17,10 @@ pub fn setup(purpose: Purpose) -> Result<()> {
     tools::java_agent()?;
     tools::python()?;
     if purpose == Purpose::Test {
+        tools::kafka(tools::KAFKA_OLD_VERSION)?;
+        tools::sarama()?;
+        tools::kafkajs()?;
+        tools::rdkafka()?;
         tools::collector()?;
         tools::jaeger()?;
     }

@@ -1,6 +1,7 @@
 // sarama: `sarama produce|consume OPTIONS`, with the options of the other clients; `sarama crowd` is many of both.
 //
-// With -edges true, of four messages in turn one has no key, one empty key and value, one no value.
+// With -edges true, of four messages in turn one has no key, one empty key and value, one no value. With -instrumented true
+// it is used through otelsarama.
 package main
 
 import (
@@ -15,6 +16,10 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/dnwe/otelsarama"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/trace"
 )
 
 var (
@@ -36,6 +41,10 @@ var (
 	producers   = flag.Int("producers", 1, "of a crowd")
 	consumers   = flag.Int("consumers", 1, "of a crowd")
 	partitions  = flag.Int("partitions", 1, "of the crowd's topic")
+	cells       = flag.String("cells", "", "of a producer: TOPIC:CODEC:MODE, with commas")
+	transaction = flag.Int("transaction", 4, "messages")
+	isolation   = flag.String("isolation-level", "read_uncommitted", "")
+	instrument  = flag.String("instrumented", "false", "true or false")
 	protocol    = flag.String("protocol", "3.6.0", "the version whose protocol is spoken")
 )
 
@@ -51,6 +60,11 @@ func main() {
 	if !version.IsAtLeast(sarama.V0_10_0_0) {
 		config.ApiVersionsRequest = false
 	}
+	if *instrument == "true" {
+		// spans of its own go nowhere: it is there for what it puts into headers
+		otel.SetTracerProvider(trace.NewTracerProvider())
+		otel.SetTextMapPropagator(propagation.TraceContext{})
+	}
 	switch verb {
 	case "produce":
 		produce(config, newTruth(*truthFile))
@@ -63,45 +77,10 @@ func main() {
 	}
 }
 
-func produce(config *sarama.Config, truth *truth) {
-	check(config.Producer.Compression.UnmarshalText([]byte(*codec)))
-	config.Producer.RequiredAcks = map[string]sarama.RequiredAcks{"all": -1, "1": 1, "0": 0}[*acks]
-	config.Producer.Idempotent = *idempotence == "true" && config.Version.IsAtLeast(sarama.V0_11_0_0)
-	config.Producer.Return.Successes = true
-	config.Producer.Flush.Frequency = 100 * time.Millisecond
-	config.Net.MaxOpenRequests = 1
-	producer, err := sarama.NewAsyncProducer(strings.Split(*bootstrap, ","), config)
-	check(err)
-	go func() {
-		for i := range *count {
-			producer.Input() <- message(i)
-			time.Sleep(time.Duration(*interval) * time.Millisecond)
-		}
-	}()
-	for range *count {
-		select {
-		case sent := <-producer.Successes():
-			at := sent.Timestamp.UnixMilli()
-			one := line{Event: "sent", Topic: sent.Topic, Partition: sent.Partition, Offset: sent.Offset, Headers: [][2]any{}}
-			if config.Version.IsAtLeast(sarama.V0_10_0_0) {
-				one.Timestamp = &at
-			}
-			one.Key, one.ValueLen = text(encoded(sent.Key)), length(encoded(sent.Value))
-			for i := range sent.Headers {
-				one.Headers = append(one.Headers, pairs([]*sarama.RecordHeader{&sent.Headers[i]})...)
-			}
-			truth.write(one)
-		case failed := <-producer.Errors():
-			check(failed)
-		}
-	}
-	check(producer.Close())
-}
-
-func message(number int) *sarama.ProducerMessage {
+func message(topic string, number int) *sarama.ProducerMessage {
 	value := strings.Repeat("item-0 ", *payload/7+1)[:*payload]
 	one := &sarama.ProducerMessage{
-		Topic:     *topic,
+		Topic:     topic,
 		Key:       sarama.StringEncoder(fmt.Sprintf("%s-%d", *clientID, number)),
 		Value:     sarama.StringEncoder(value),
 		Headers:   headers(number),
@@ -140,6 +119,9 @@ func headers(number int) []sarama.RecordHeader {
 
 func consume(config *sarama.Config, truth *truth) {
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
+	if *isolation == "read_committed" {
+		config.Consumer.IsolationLevel = sarama.ReadCommitted
+	}
 	client, err := sarama.NewConsumerGroup(strings.Split(*bootstrap, ","), *group, config)
 	check(err)
 	enough, stop := context.WithCancel(context.Background())
@@ -150,8 +132,12 @@ func consume(config *sarama.Config, truth *truth) {
 		}
 		stop()
 	}()
+	var handler sarama.ConsumerGroupHandler = reader
+	if *instrument == "true" {
+		handler = otelsarama.WrapConsumerGroupHandler(handler)
+	}
 	for enough.Err() == nil {
-		check(client.Consume(enough, strings.Split(*topic, ","), reader))
+		check(client.Consume(enough, strings.Split(*topic, ","), handler))
 	}
 	check(client.Close())
 }

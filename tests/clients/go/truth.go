@@ -47,6 +47,9 @@ func (t *truth) write(one line) {
 	if one.ClientID == "" {
 		one.ClientID = *clientID
 	}
+	if one.Headers == nil {
+		one.Headers = [][2]any{}
+	}
 	check(t.encoder.Encode(one))
 }
 

@@ -45,6 +45,11 @@ final class Truth implements AutoCloseable {
         file.println(line.append("]}"));
     }
 
+    /** What was sent since the last such line was one transaction. */
+    synchronized void transactionEnds(boolean committed) {
+        file.println("{\"event\":" + text(committed ? "committed" : "aborted") + "," + who + "}");
+    }
+
     synchronized void error(Exception error) {
         file.println("{\"event\":\"error\"," + who + ",\"error\":" + text(error.toString()) + "}");
         file.flush();

@@ -2,8 +2,8 @@
 // OpenTelemetry Java agent those are the agent's too, as it adds them to the record inside send().
 //
 // With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With
-// `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. SIGTERM ends it
-// early: what was sent till then is logged.
+// `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. With `--cells` it
+// does so for one topic after the other. SIGTERM ends it early: what was sent till then is logged.
 
 import java.util.Properties;
 import java.util.Random;
@@ -13,33 +13,35 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.serialization.StringSerializer;
 
 public final class TruthProducer {
-    private TruthProducer() {}
+    private final Options options;
+    private final Truth truth;
+    private final Random random = new Random();
+    private final AtomicBoolean stopped = new AtomicBoolean();
+    private volatile boolean failed;
+
+    private TruthProducer(Options options, Truth truth) {
+        this.options = options;
+        this.truth = truth;
+    }
 
     public static void main(String[] arguments) throws Exception {
         Options options = new Options(arguments);
-        Properties properties = new Properties();
-        properties.put("bootstrap.servers", options.get("bootstrap"));
-        properties.put("client.id", options.get("client-id"));
-        properties.put("compression.type", options.get("codec", "none"));
-        properties.put("acks", options.get("acks", "all"));
-        properties.put("enable.idempotence", options.get("idempotence", "true"));
-        properties.put("linger.ms", options.get("linger-ms", "5"));
-        properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
-        String transactionalId = options.get("transactional-id", null);
-        if (transactionalId != null) {
-            properties.put("transactional.id", transactionalId);
+        boolean failed;
+        try (Truth truth = new Truth(options)) {
+            TruthProducer all = new TruthProducer(options, truth);
+            all.stopOnSignal(Thread.currentThread());
+            for (Cell cell : Cell.of(options)) {
+                all.produce(cell);
+            }
+            // SIGTERM has its own way to end
+            failed = all.failed && !all.stopped.get();
         }
-        long transaction = options.number("transaction", 4);
-        boolean edges = options.get("edges", "false").equals("true");
-        String topic = options.get("topic");
-        String style = options.get("header-style", "none");
-        String keyPrefix = options.get("key-prefix", options.get("client-id"));
-        String value = payload((int) options.number("payload", 100));
-        long interval = options.number("interval-ms", 0);
-        Random random = new Random();
-        boolean[] failed = {false};
-        AtomicBoolean stopped = new AtomicBoolean();
-        Thread main = Thread.currentThread();
+        if (failed) {
+            System.exit(1);
+        }
+    }
+
+    private void stopOnSignal(Thread main) {
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             stopped.set(true);
             try {
@@ -48,47 +50,68 @@ public final class TruthProducer {
                 Thread.currentThread().interrupt();
             }
         }));
-        try (Truth truth = new Truth(options)) {
-            try (var producer = new KafkaProducer<>(properties, new StringSerializer(), new StringSerializer())) {
-                if (transactionalId != null) {
-                    producer.initTransactions();
+    }
+
+    private void produce(Cell cell) throws Exception {
+        boolean transactional = cell.transactionalId() != null;
+        long transaction = options.number("transaction", 4);
+        boolean edges = options.get("edges", "false").equals("true");
+        String style = options.get("header-style", "none");
+        String keyPrefix = options.get("key-prefix", options.get("client-id"));
+        String value = payload((int) options.number("payload", 100));
+        long interval = options.number("interval-ms", 0);
+        try (var producer = new KafkaProducer<>(properties(cell), new StringSerializer(), new StringSerializer())) {
+            if (transactional) {
+                producer.initTransactions();
+            }
+            for (long i = 0; i < options.number("count", 1) && !stopped.get(); i++) {
+                if (transactional && i % transaction == 0) {
+                    producer.beginTransaction();
                 }
-                for (long i = 0; i < options.number("count", 1) && !stopped.get(); i++) {
-                    if (transactionalId != null && i % transaction == 0) {
-                        producer.beginTransaction();
+                long kind = edges ? i % 4 : 0;
+                String key = kind == 1 ? null : kind == 2 ? "" : keyPrefix + "-" + i;
+                var record = new ProducerRecord<>(cell.topic(), key, kind == 2 ? "" : kind == 3 ? null : value);
+                HeaderStyle.write(style, record.headers(), random, i);
+                producer.send(record, (metadata, error) -> {
+                    if (error != null) {
+                        failed = true;
+                        truth.error(error);
+                        return;
                     }
-                    long kind = edges ? i % 4 : 0;
-                    String key = kind == 1 ? null : kind == 2 ? "" : keyPrefix + "-" + i;
-                    var record = new ProducerRecord<>(topic, key, kind == 2 ? "" : kind == 3 ? null : value);
-                    HeaderStyle.write(style, record.headers(), random, i);
-                    producer.send(record, (metadata, error) -> {
-                        if (error != null) {
-                            failed[0] = true;
-                            truth.error(error);
-                            return;
-                        }
-                        truth.message("sent", null, metadata.topic(), metadata.partition(),
-                                metadata.hasOffset() ? metadata.offset() : -1, metadata.timestamp(), record.key(),
-                                metadata.serializedValueSize(), record.headers());
-                    });
-                    if (transactionalId != null && i % transaction == transaction - 1) {
-                        producer.flush();
-                        if (i / transaction % 2 == 0) {
-                            producer.commitTransaction();
-                        } else {
-                            producer.abortTransaction();
-                        }
+                    truth.message("sent", null, metadata.topic(), metadata.partition(),
+                            metadata.hasOffset() ? metadata.offset() : -1, metadata.timestamp(), record.key(),
+                            metadata.serializedValueSize(), record.headers());
+                });
+                if (transactional && i % transaction == transaction - 1) {
+                    producer.flush();
+                    boolean commit = i / transaction % 2 == 0;
+                    if (commit) {
+                        producer.commitTransaction();
+                    } else {
+                        producer.abortTransaction();
                     }
-                    if (interval > 0) {
-                        Thread.sleep(interval);
-                    }
+                    truth.transactionEnds(commit);
+                }
+                if (interval > 0) {
+                    Thread.sleep(interval);
                 }
             }
         }
-        // SIGTERM has its own way to end
-        if (failed[0] && !stopped.get()) {
-            System.exit(1);
+    }
+
+    private Properties properties(Cell cell) {
+        Properties properties = new Properties();
+        properties.put("bootstrap.servers", options.get("bootstrap"));
+        properties.put("client.id", options.get("client-id"));
+        properties.put("compression.type", cell.codec());
+        properties.put("acks", cell.acks());
+        properties.put("enable.idempotence", cell.idempotence());
+        properties.put("linger.ms", options.get("linger-ms", "5"));
+        properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
+        if (cell.transactionalId() != null) {
+            properties.put("transactional.id", cell.transactionalId());
         }
+        return properties;
     }
 
     /** Compressible, but not all the same byte. */

@@ -1,17 +1,20 @@
 // kafkajs: `client.js produce|consume OPTIONS`, with the options of the other clients.
 //
-// With --edges true, of four messages in turn one has no key, one empty key and value, one no value.
+// With --edges true, of four messages in turn one has no key, one empty key and value, one no value. With --cells it
+// produces to one topic after the other, as the other clients do.
 'use strict';
 
 const fs = require('node:fs');
 const { randomBytes } = require('node:crypto');
-const { CompressionCodecs, CompressionTypes, Kafka, logLevel } = require('kafkajs');
-
-CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
 
 const [verb, ...rest] = process.argv.slice(2);
 const options = {};
 for (let i = 0; i + 1 < rest.length; i += 2) options[rest[i].replace(/^--/, '')] = rest[i + 1];
+
+// before kafkajs is loaded
+if (options.instrumented === 'true') require('./instrumented.js');
+const { Kafka, logLevel } = require('kafkajs');
+const codecs = require('./codecs.js');
 
 const kafka = new Kafka({
   brokers: options.bootstrap.split(','),
@@ -25,8 +28,9 @@ function tell(line) {
   fs.writeSync(truth, `${JSON.stringify({ ...who, ...line })}\n`);
 }
 
-/** Text, or {"base64": …} where it is none. */
+/** Text, or {"base64": …} where it is none, or null. */
 function headerValue(raw) {
+  if (raw === null) return null;
   const bytes = Buffer.from(raw);
   const text = bytes.toString();
   return Buffer.from(text).equals(bytes) ? text : { base64: bytes.toString('base64') };
@@ -70,32 +74,60 @@ function message(number) {
   return { key: k, value: v, headers: headers(number), partition: 0, timestamp: String(Date.now() + number) };
 }
 
-async function produce() {
-  const producer = kafka.producer({ idempotent: options.idempotence === 'true', maxInFlightRequests: 1 });
-  await producer.connect();
-  const messages = Array.from({ length: Number(options.count) }, (_, number) => message(number));
-  const names = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy };
-  const [at] = await producer.send({
-    topic: options.topic,
-    acks: { all: -1, 1: 1, 0: 0 }[options.acks],
-    compression: names[options.codec],
-    messages,
+function cells() {
+  const { topic, codec, acks, idempotence } = options;
+  if (!options.cells) return [{ topic, codec, acks, idempotent: idempotence === 'true' }];
+  return options.cells.split(',').map((cell) => {
+    const [topic, codec, mode] = cell.split(':');
+    const plain = mode === 'plain';
+    return { topic, codec, acks: plain ? '1' : 'all', idempotent: !plain, transactional: mode === 'transactional' };
   });
-  messages.forEach((one, number) => tell({
-    event: 'sent',
-    topic: options.topic,
-    partition: 0,
-    offset: Number(at.baseOffset) + number,
-    timestamp: Number(one.timestamp),
-    key: one.key,
-    value_len: one.value?.length ?? null,
-    headers: pairs(one.headers),
-  }));
+}
+
+async function produce() {
+  await codecs.ready;
+  for (const cell of cells()) await produceCell(cell);
+}
+
+/** In a cell that is transactional, every second transaction of `--transaction` messages is aborted. */
+async function produceCell({ topic, codec, acks, idempotent, transactional }) {
+  const producer = kafka.producer({
+    idempotent,
+    maxInFlightRequests: 1,
+    transactionalId: transactional ? topic : undefined,
+  });
+  await producer.connect();
+  const all = Array.from({ length: Number(options.count) }, (_, number) => message(number));
+  const send = async (by, messages) => {
+    const request = { topic, acks: { all: -1, 1: 1, 0: 0 }[acks], compression: codecs.types[codec], messages };
+    const [at] = await by.send(request);
+    messages.forEach((one, number) => tell({
+      event: 'sent',
+      topic,
+      partition: 0,
+      offset: Number(at.baseOffset) + number,
+      timestamp: Number(one.timestamp),
+      key: one.key,
+      value_len: one.value?.length ?? null,
+      headers: pairs(one.headers),
+    }));
+  };
+  if (!transactional) await send(producer, all);
+  const size = Number(options.transaction ?? 4);
+  for (let from = 0; transactional && from < all.length; from += size) {
+    const transaction = await producer.transaction();
+    await send(transaction, all.slice(from, from + size));
+    const commit = (from / size) % 2 === 0;
+    await (commit ? transaction.commit() : transaction.abort());
+    tell({ event: commit ? 'committed' : 'aborted' });
+  }
   await producer.disconnect();
 }
 
 async function consume() {
-  const consumer = kafka.consumer({ groupId: options.group, maxWaitTimeInMs: 500 });
+  await codecs.ready;
+  const readUncommitted = options['isolation-level'] === 'read_uncommitted';
+  const consumer = kafka.consumer({ groupId: options.group, maxWaitTimeInMs: 500, readUncommitted });
   await consumer.connect();
   await consumer.subscribe({ topics: options.topic.split(','), fromBeginning: true });
   let seen = 0;
@@ -123,5 +155,5 @@ async function consume() {
 
 ({ produce, consume })[verb]().catch((error) => {
   console.error(error);
-  process.exitCode = 1;
+  process.exit(1);
 });

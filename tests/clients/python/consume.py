@@ -4,20 +4,26 @@ import signal
 import sys
 import time
 
-from confluent_kafka import Consumer
+import confluent_kafka
 
+import instrumented
 import options
 from truth import Truth
 
 
 def main():
-    given = options.parse("group", expect=sys.maxsize, idle_ms=60_000, set="")
+    given = options.parse(
+        "group", expect=sys.maxsize, idle_ms=60_000, set="", isolation_level="read_committed", instrumented="false"
+    )
+    if given.instrumented == "true":
+        instrumented.confluent_kafka()
     truth = Truth(given)
-    consumer = Consumer({
+    consumer = confluent_kafka.Consumer({
         "bootstrap.servers": given.bootstrap,
         "client.id": given.client_id,
         "group.id": given.group,
         "auto.offset.reset": "earliest",
+        "isolation.level": given.isolation_level,
         **options.settings(given.set),
     })
     stopped = False

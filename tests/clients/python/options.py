@@ -13,6 +13,18 @@ def parse(*names, **defaults):
     return parser.parse_args()
 
 
+def cells(given):
+    """Topic, codec, acks, idempotence and transactional id of all of `--cells TOPIC:CODEC:MODE,…`, where the mode is
+    `plain` (acks=1), `idempotent` or `transactional`, with the topic as transactional id; without, what is given alone."""
+    if not given.cells:
+        return [(given.topic, given.codec, given.acks, given.idempotence, None)]
+    modes = {"plain": ("1", "false"), "idempotent": ("all", "true"), "transactional": ("all", "true")}
+    parts = [cell.split(":") for cell in given.cells.split(",")]
+    return [
+        (topic, codec, *modes[mode], topic if mode == "transactional" else None) for topic, codec, mode in parts
+    ]
+
+
 def payload(length):
     return "".join(f"item-{i} " for i in range(length // 6 + 1))[:length]
 

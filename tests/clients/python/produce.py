@@ -1,59 +1,94 @@
 # Produces messages and logs each as the broker acknowledged it. With --edges true, of four messages in turn one has no
-# key, one empty key and value, one no value. --set NAME=VALUE gives the library a setting.
+# key, one empty key and value, one no value. --set NAME=VALUE gives the library a setting. With --cells it does so for one
+# topic after the other, transactions of --transaction messages where they are transactional; every second one is aborted.
+# --instrumented true: with OpenTelemetry's instrumentation, which puts a traceparent into every message.
 import sys
 import time
 
-from confluent_kafka import Producer
+import confluent_kafka
 
 import header_style
+import instrumented
 import options
 from truth import Truth
+
+
+class Cell:
+    def __init__(self, given, truth, cell):
+        self.given, self.truth, self.failed = given, truth, False
+        self.topic, codec, acks, idempotence, self.transactional = cell
+        settings = {
+            "bootstrap.servers": given.bootstrap,
+            "client.id": given.client_id,
+            "compression.type": codec,
+            "acks": acks,
+            "enable.idempotence": idempotence,
+            "linger.ms": given.linger_ms,
+            **options.settings(given.set),
+        }
+        if self.transactional:
+            settings["transactional.id"] = self.transactional
+        # looked up here, as the instrumentation puts another class in its place
+        self.producer = confluent_kafka.Producer(settings)
+
+    def run(self):
+        if self.transactional:
+            self.producer.init_transactions(30)
+        value = options.payload(self.given.payload)
+        for i in range(self.given.count):
+            if self.transactional and i % self.given.transaction == 0:
+                self.producer.begin_transaction()
+            self.send(i, value)
+            if self.transactional and i % self.given.transaction == self.given.transaction - 1:
+                self.end_transaction(i // self.given.transaction % 2 == 0)
+            if self.given.interval_ms:
+                time.sleep(self.given.interval_ms / 1000)
+        left = self.producer.flush(60)
+        return not left and not self.failed
+
+    def send(self, i, value):
+        headers = header_style.write(self.given.header_style, i)
+        prefix = self.given.key_prefix or self.given.client_id
+        key, body = options.shape(self.given.edges, i, f"{prefix}-{i}", value)
+        while True:
+            try:
+                log = self.log(key, body, headers)
+                self.producer.produce(self.topic, body, key, headers=headers, on_delivery=log)
+                break
+            except BufferError:
+                self.producer.poll(0.1)
+        self.producer.poll(0)
+
+    def log(self, key, value, headers):
+        def delivered(error, message):
+            if error:
+                self.failed = True
+                self.truth.error(error)
+            else:
+                self.truth.message("sent", message, headers, key, len(value) if value is not None else None)
+
+        return delivered
+
+    def end_transaction(self, commit):
+        # all is delivered and logged before it ends
+        self.producer.flush(60)
+        if commit:
+            self.producer.commit_transaction(30)
+        else:
+            self.producer.abort_transaction(30)
+        self.truth.transaction_ends(commit)
 
 
 def main():
     given = options.parse(
         count=1, codec="none", acks="all", idempotence="true", payload=100, header_style="none", linger_ms=5,
-        key_prefix=None, interval_ms=0, edges="false", set="",
+        key_prefix=None, interval_ms=0, edges="false", set="", cells="", transaction=4, instrumented="false",
     )  # fmt: skip
+    if given.instrumented == "true":
+        instrumented.confluent_kafka()
     truth = Truth(given)
-    failed = False
-    producer = Producer({
-        "bootstrap.servers": given.bootstrap,
-        "client.id": given.client_id,
-        "compression.type": given.codec,
-        "acks": given.acks,
-        "enable.idempotence": given.idempotence,
-        "linger.ms": given.linger_ms,
-        **options.settings(given.set),
-    })
-    prefix = given.key_prefix or given.client_id
-    value = options.payload(given.payload)
-
-    def log(key, value, headers):
-        def delivered(error, message):
-            nonlocal failed
-            if error:
-                failed = True
-                truth.error(error)
-            else:
-                truth.message("sent", message, headers, key, len(value) if value is not None else None)
-
-        return delivered
-
-    for i in range(given.count):
-        headers = header_style.write(given.header_style, i)
-        key, body = options.shape(given.edges, i, f"{prefix}-{i}", value)
-        while True:
-            try:
-                producer.produce(given.topic, body, key, headers=headers, on_delivery=log(key, body, headers))
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-        if given.interval_ms:
-            time.sleep(given.interval_ms / 1000)
-    left = producer.flush(60)
-    sys.exit(1 if failed or left else 0)
+    well = [Cell(given, truth, cell).run() for cell in options.cells(given)]
+    sys.exit(0 if all(well) else 1)
 
 
 main()

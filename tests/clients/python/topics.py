@@ -1,22 +1,33 @@
-# Creates topics: `topics.py BOOTSTRAP PARTITIONS TOPIC…`, and returns when their partitions have leaders.
+# Creates topics: `topics.py BOOTSTRAP PARTITIONS TOPIC…`, and returns when their partitions have leaders that know it: a broker
+# tells of itself as leader before it is.
 import sys
 import time
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 bootstrap, partitions, *names = sys.argv[1:]
 admin = AdminClient({"bootstrap.servers": bootstrap})
 for created in admin.create_topics([NewTopic(name, int(partitions), 1) for name in names]).values():
     created.result(30)
 
+
+def serves():
+    known = admin.list_topics(timeout=10).topics
+    if any(name not in known or len(known[name].partitions) != int(partitions) for name in names):
+        return False
+    wanted = {TopicPartition(name, number): OffsetSpec.latest() for name in names for number in range(int(partitions))}
+    try:
+        for told in admin.list_offsets(wanted, request_timeout=10).values():
+            told.result(10)
+    except KafkaException:
+        return False
+    return True
+
+
 deadline = time.monotonic() + 30
 while time.monotonic() < deadline:
-    known = admin.list_topics(timeout=10).topics
-    if all(
-        name in known and len(known[name].partitions) == int(partitions)
-        and all(one.leader >= 0 for one in known[name].partitions.values())
-        for name in names
-    ):  # fmt: skip
+    if serves():
         sys.exit(0)
     time.sleep(0.1)
 sys.exit("topics have no leaders after 30 s")

@@ -37,6 +37,10 @@ class Truth:
             headers=[[name, header_value(value)] for name, value in headers or []],
         )
 
+    def transaction_ends(self, committed):
+        """What was sent since the last such line was one transaction."""
+        self.write(event="committed" if committed else "aborted")
+
     def error(self, error):
         self.write(event="error", error=str(error))
         self.file.flush()

@@ -25,7 +25,9 @@ impl Output {
         match self {
             Self::Sent(lines) => lines.iter().for_each(|line| truth.add(line.clone())),
             Self::Received(file, pattern) => {
-                let text = fs::read_to_string(file).with_context(|| format!("no {}", file.display()))?;
+                let output = fs::read(file).with_context(|| format!("no {}", file.display()))?;
+                // it writes headers that are no UTF-8 as they are
+                let text = String::from_utf8_lossy(&output);
                 for line in text.lines() {
                     let message: Message =
                         serde_json::from_str(line).with_context(|| format!("kcat said {line}"))?;
@@ -99,6 +101,7 @@ fn blank(event: Event, service: &str) -> Line {
         value_len: None,
         headers: Vec::new(),
         error: None,
+        aborted: false,
     }
 }
 

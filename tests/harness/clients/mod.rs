@@ -4,6 +4,7 @@ mod java;
 mod kafkajs;
 mod kcat;
 mod python;
+mod rdkafka;
 mod sarama;
 
 use std::path::{Path, PathBuf};
@@ -25,14 +26,22 @@ pub enum Library {
     JavaOld,
     /// confluent-kafka.
     Python,
+    /// The same with OpenTelemetry's instrumentation, which puts a `traceparent` into every message; so with the others.
+    PythonInstrumented,
     KafkaPython,
+    KafkaPythonInstrumented,
     Sarama,
+    /// With otelsarama.
+    SaramaInstrumented,
     Kafkajs,
+    KafkajsInstrumented,
     Kcat,
+    /// The Rust crate.
+    Rdkafka,
 }
 
 impl Library {
-    /// As in the truth lines.
+    /// Short, and different for each.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,11 +49,29 @@ impl Library {
             Self::JavaAgent => "java-agent",
             Self::JavaOld => "java-old",
             Self::Python => "python",
+            Self::PythonInstrumented => "python-otel",
             Self::KafkaPython => "kafka-python",
+            Self::KafkaPythonInstrumented => "kafka-python-otel",
             Self::Sarama => "sarama",
+            Self::SaramaInstrumented => "sarama-otel",
             Self::Kafkajs => "kafkajs",
+            Self::KafkajsInstrumented => "kafkajs-otel",
             Self::Kcat => "kcat",
+            Self::Rdkafka => "rdkafka",
         }
+    }
+
+    /// Whether its instrumentation puts a `traceparent` into every message.
+    #[must_use]
+    pub const fn is_instrumented(self) -> bool {
+        matches!(
+            self,
+            Self::JavaAgent
+                | Self::PythonInstrumented
+                | Self::KafkaPythonInstrumented
+                | Self::SaramaInstrumented
+                | Self::KafkajsInstrumented
+        )
     }
 }
 
@@ -59,7 +86,7 @@ pub struct Produce<'a> {
     pub count: u32,
     pub codec: &'a str,
     /// `none`, `traceparent`, `b3`, `b3-multi`, `trace_id`, `traceId`, `trace-id`; `edges` for what is unusual in headers.
-    /// Go and Node know only the first two and `edges`, kcat does not know that one.
+    /// Go, Node and Rust know only the first two and `edges`, kcat does not know that one.
     pub header_style: &'a str,
     pub payload: u32,
     /// `all`, `1` or `0`.
@@ -94,10 +121,14 @@ impl<'a> Produce<'a> {
     pub fn start_with(&self, dir: &Path, extra: &[&str]) -> Result<Client> {
         match self.library {
             Library::Java | Library::JavaAgent | Library::JavaOld => java::produce(self, dir, extra),
-            Library::Python | Library::KafkaPython => python::produce(self, dir, extra),
-            Library::Sarama => sarama::produce(self, dir, extra),
-            Library::Kafkajs => kafkajs::produce(self, dir, extra),
+            Library::Python
+            | Library::PythonInstrumented
+            | Library::KafkaPython
+            | Library::KafkaPythonInstrumented => python::produce(self, dir, extra),
+            Library::Sarama | Library::SaramaInstrumented => sarama::produce(self, dir, extra),
+            Library::Kafkajs | Library::KafkajsInstrumented => kafkajs::produce(self, dir, extra),
             Library::Kcat => kcat::produce(self, dir, extra),
+            Library::Rdkafka => rdkafka::produce(self, dir, extra),
         }
     }
 
@@ -151,10 +182,14 @@ impl Consume<'_> {
     pub fn start_with(&self, dir: &Path, extra: &[&str]) -> Result<Client> {
         match self.library {
             Library::Java | Library::JavaAgent | Library::JavaOld => java::consume(self, dir, extra),
-            Library::Python | Library::KafkaPython => python::consume(self, dir, extra),
-            Library::Sarama => sarama::consume(self, dir, extra),
-            Library::Kafkajs => kafkajs::consume(self, dir, extra),
+            Library::Python
+            | Library::PythonInstrumented
+            | Library::KafkaPython
+            | Library::KafkaPythonInstrumented => python::consume(self, dir, extra),
+            Library::Sarama | Library::SaramaInstrumented => sarama::consume(self, dir, extra),
+            Library::Kafkajs | Library::KafkajsInstrumented => kafkajs::consume(self, dir, extra),
             Library::Kcat => kcat::consume(self, dir, extra),
+            Library::Rdkafka => rdkafka::consume(self, dir, extra),
         }
     }
 

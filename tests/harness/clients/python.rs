@@ -23,10 +23,13 @@ fn python(library: Library, verb: &str) -> Result<Command> {
     let mut command: Command = process::command(tools::python()?);
     // no bytecode beside the sources
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    if library == Library::KafkaPython {
+    if matches!(library, Library::KafkaPython | Library::KafkaPythonInstrumented) {
         command.arg(scripts.join("kafka_python.py")).arg(verb);
     } else {
         command.arg(scripts.join(format!("{verb}.py")));
+    }
+    if library.is_instrumented() {
+        command.args(["--instrumented", "true"]);
     }
     Ok(command)
 }

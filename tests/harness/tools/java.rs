@@ -9,6 +9,7 @@ use crate::{cache, tools};
 /// The directory of the clients' classes.
 pub fn clients() -> Result<PathBuf> {
     let recipe = [
+        include_str!("../../clients/java/Cell.java"),
         include_str!("../../clients/java/HeaderStyle.java"),
         include_str!("../../clients/java/Options.java"),
         include_str!("../../clients/java/ProduceLatency.java"),

@@ -11,6 +11,8 @@ use crate::cache;
 pub fn kafkajs() -> Result<PathBuf> {
     let files = [
         ("client.js", include_str!("../../clients/node/client.js")),
+        ("codecs.js", include_str!("../../clients/node/codecs.js")),
+        ("instrumented.js", include_str!("../../clients/node/instrumented.js")),
         ("package.json", include_str!("../../clients/node/package.json")),
         ("package-lock.json", include_str!("../../clients/node/package-lock.json")),
     ];

@@ -6,6 +6,7 @@ mod java;
 mod kafka;
 mod kafkajs;
 mod python;
+mod rdkafka;
 mod sarama;
 
 pub use collector::collector;
@@ -14,6 +15,7 @@ pub use java::{agent as java_agent, clients as java_clients};
 pub use kafka::{KAFKA_OLD_VERSION, KAFKA_VERSION, kafka};
 pub use kafkajs::kafkajs;
 pub use python::python;
+pub use rdkafka::rdkafka;
 pub use sarama::sarama;
 
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ pub fn sarama() -> Result<PathBuf> {
     let recipe = [
         include_str!("../../clients/go/crowd.go"),
         include_str!("../../clients/go/main.go"),
+        include_str!("../../clients/go/produce.go"),
         include_str!("../../clients/go/truth.go"),
         include_str!("../../clients/go/go.mod"),
         include_str!("../../clients/go/go.sum"),

@@ -1,0 +1,23 @@
+//! The matrix of clients, codecs, brokers and modes, run as a whole, into `docs/compatibility.md`.
+
+use anyhow::{Result, ensure};
+use harness::matrix::{self, BROKERS, Form, PAGE, Page};
+use harness::need::{self, Need};
+
+pub fn write() -> Result<()> {
+    ensure!(
+        need::met("the matrix", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("kcat")]),
+        "nothing was written"
+    );
+    let page = Page::read()?;
+    let mut runs = Vec::new();
+    for broker in BROKERS {
+        let run = matrix::run(broker, Form::Whole)?;
+        println!("Kafka {broker}: {}", run.report);
+        run.is_perfect()?;
+        runs.push(run);
+    }
+    page.write(&runs)?;
+    println!("{PAGE} is written");
+    Ok(())
+}
