@@ -57,7 +57,8 @@ fn what_is_sent_again_is_one_message() -> Result<()> {
     let failed = sends.remove(&None).unwrap_or_default();
     let acked: BTreeSet<_> = truth.sent.iter().filter_map(|line| line.place()).collect();
     let told: BTreeSet<_> = sends.keys().flatten().cloned().collect();
-    let again = sends.values().flatten().filter(|span| span.attributes.contains_key("ktrace.attempts")).count();
+    let again =
+        sends.values().flatten().filter(|span| span.attributes.contains_key("ktrace.attempts")).count();
     eprintln!(
         "{} acknowledged, {} told, {again} of them sent again, {} failed; lost {}",
         acked.len(),

@@ -32,9 +32,10 @@ impl Message {
         Self(state.digest128())
     }
 
-    /// Of any other: what is known of it. `derived` is its derived trace id without an offset.
+    /// Of any other: what is known of it, and which of those alike in its request it is. `derived` is its derived trace id
+    /// without an offset.
     #[must_use]
-    pub fn alike(derived: [u8; 16], context: Option<[u8; 16]>, client: &str, topic: &str) -> Self {
+    pub fn alike(derived: [u8; 16], context: Option<[u8; 16]>, client: &str, topic: &str, nth: u32) -> Self {
         let mut state = Xxh3Default::new();
         state.update(b"like");
         state.update(&derived);
@@ -42,6 +43,7 @@ impl Message {
         state.update(&(client.len() as u64).to_be_bytes());
         state.update(client.as_bytes());
         state.update(topic.as_bytes());
+        state.update(&nth.to_be_bytes());
         Self(state.digest128())
     }
 }

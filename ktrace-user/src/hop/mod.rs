@@ -196,7 +196,13 @@ impl Hop {
     pub fn waits(&self) -> bool {
         matches!(self.topic, Topic::Id(_))
             || matches!(self.passage.transaction, Some((_, State::Open)))
-            || matches!(self.passage.kind, Kind::Produced { pending: Some(_), .. })
+            || self.may_be_sent_again()
+    }
+
+    /// Whether its producer has failed to send it, and may try again.
+    #[must_use]
+    pub fn may_be_sent_again(&self) -> bool {
+        matches!(self.passage.kind, Kind::Produced { pending: Some(_), .. })
     }
 
     /// The consumer group that got the message, or has committed it.

@@ -133,7 +133,7 @@ impl Passage {
             add("ktrace.side", "broker".into());
         }
         match &self.kind {
-            Kind::Produced { acks, attempt, .. } => {
+            Kind::Produced { acks, attempt, pending } => {
                 let acks = match acks {
                     0 => "0",
                     1 => "1",
@@ -143,6 +143,7 @@ impl Passage {
                 let became = match (self.error, acks) {
                     (0, "0") => "unacknowledged",
                     (0, _) => "acked",
+                    _ if pending.is_some() => "retriable",
                     _ => "failed",
                 };
                 add("ktrace.status", became.into());

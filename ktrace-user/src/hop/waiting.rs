@@ -1,7 +1,8 @@
 //! Hops that cannot be shown yet wait here, for a bounded time: for their topic's name, for the end of their transaction, for
 //! another attempt to send them.
 //!
-//! What comes later on the same connection waits behind them, so that a connection's spans stay in order.
+//! What comes later on the same connection waits behind them, so that a connection's spans stay in order; but for what is sent
+//! again: a broker may be away for long, and what others send meanwhile is not to wait for it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,6 +13,10 @@ use crate::capture::ConnectionId;
 
 /// How long is waited.
 const PATIENCE_NS: u64 = 10_000_000_000;
+
+/// How long for another attempt. Brokers are started anew in less, most often; and who looks for errors does not look for them
+/// minutes later.
+const ATTEMPT_NS: u64 = 30_000_000_000;
 
 /// Hops that wait at once; past it the oldest of the connection goes out as it is.
 const MAX_HOPS: usize = 128 << 10;
@@ -37,6 +42,8 @@ struct Held {
 pub struct Waiting {
     /// In order, so that a capture file is told the same each time.
     connections: BTreeMap<ConnectionId, VecDeque<Held>>,
+    /// Failed attempts, in the order in which they came.
+    attempts: VecDeque<Held>,
     len: usize,
     /// Topics that are waited for, and by how many.
     topics: HashMap<u128, usize>,
@@ -70,6 +77,7 @@ impl Waiting {
     /// Takes a hop of this connection, and gives the one that may go: this one if it need not wait, or the oldest if too many wait.
     pub fn pass(&mut self, connection: ConnectionId, now_ns: u64, hop: Hop) -> Option<Hop> {
         let waits = hop.waits();
+        let is_attempt = hop.may_be_sent_again();
         if !waits && (self.len == 0 || !self.connections.contains_key(&connection)) {
             return Some(hop);
         }
@@ -81,7 +89,10 @@ impl Waiting {
             let count = self.topics.entry(id).or_default();
             *count = count.saturating_add(1);
         }
-        let queue = self.connections.entry(connection).or_default();
+        let queue = match is_attempt {
+            true => &mut self.attempts,
+            false => self.connections.entry(connection).or_default(),
+        };
         queue.push_back(Held { since_ns: now_ns, hop, id });
         self.len = self.len.saturating_add(1);
         if self.len <= MAX_HOPS {
@@ -109,6 +120,18 @@ impl Waiting {
     ) {
         if self.is_empty() {
             return;
+        }
+        for mut held in std::mem::take(&mut self.attempts) {
+            let over = now_ns.is_none_or(|now| now.saturating_sub(held.since_ns) > ATTEMPT_NS);
+            match judge(&mut held.hop) {
+                Verdict::Drop => drop(self.let_go(held)),
+                _ if over => {
+                    let hop = self.let_go(held);
+                    self.note(&hop);
+                    give(hop);
+                }
+                _ => self.attempts.push_back(held),
+            }
         }
         let mut connections = std::mem::take(&mut self.connections);
         connections.retain(|_, queue| {
@@ -161,7 +184,7 @@ pub fn shown(topic: &Topic) -> Arc<TopicName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hop::samples;
+    use crate::hop::{Kind, samples};
 
     fn hop(topic: Topic, offset: i64) -> Hop {
         let mut hop = Hop { topic, ..samples::sent() };
@@ -203,6 +226,20 @@ mod tests {
         assert_eq!(released(&mut waiting, &[], Some(5)), []);
         assert_eq!(released(&mut waiting, &[7], Some(5)), [(2, true), (3, true)]);
         assert_eq!((waiting.unnamed(), waiting.len(), waiting.topics().count()), (0, 0, 0));
+    }
+
+    #[test]
+    fn nobody_waits_for_what_is_sent_again() {
+        let mut waiting = Waiting::default();
+        let mut failed = samples::sent();
+        failed.passage.offset = Some(1);
+        let message = crate::hop::attempts::Message::numbered(1, 2, 3, "orders", 0);
+        failed.passage.kind = Kind::Produced { acks: -1, attempt: 1, pending: Some(message.into()) };
+        assert!(waiting.pass(ConnectionId(1), 0, failed).is_none());
+        assert!(waiting.pass(ConnectionId(1), 0, hop(samples::sent().topic, 2)).is_some());
+        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS)), []);
+        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS + 1)), [(1, true)]);
+        assert!(waiting.is_empty());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Where the records at hand stand: one partition of one exchange, and what all of them share.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Head, Operation, Partition};
 
 use super::listener::Listener;
+use crate::hop::attempts::Message;
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::transactions::Transaction;
@@ -29,6 +31,8 @@ pub(super) struct At {
     pub batch: Option<i64>,
     /// Of the batch at hand, if it is a part of one.
     pub transaction: Option<Arc<Transaction>>,
+    /// How many there are of each that may be one that was sent before.
+    alike: HashMap<Message, u32>,
     /// What the group gets.
     run: Option<Run>,
 }
@@ -75,6 +79,14 @@ impl At {
             run.before = progress::lock(&run.progress).before(offset);
         }
         run.next = offset.saturating_add(1);
+    }
+
+    /// How many like this were here before it.
+    pub fn nth(&mut self, message: Message) -> u32 {
+        let count = self.alike.entry(message).or_default();
+        let before = *count;
+        *count = count.saturating_add(1);
+        before
     }
 
     /// Which delivery to its group that of the record at hand is, and whether it comes after later ones.
@@ -130,6 +142,7 @@ impl Listener<'_> {
             parties: None,
             batch: None,
             transaction: None,
+            alike: HashMap::new(),
             run,
         });
     }

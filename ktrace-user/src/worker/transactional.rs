@@ -180,13 +180,14 @@ impl Listener<'_> {
 
     /// Which attempt to send a message this is.
     pub(super) fn attempt(
-        &self,
+        &mut self,
         head: &Head<'_>,
         (partition, error): (i32, i16),
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) -> Attempt {
-        let attempts = &self.told.shared.attempts;
+        let shared = Arc::clone(&self.told.shared);
+        let attempts = &shared.attempts;
         if error == 0 && attempts.is_empty() {
             return Attempt { before: Before::default(), pending: None };
         }
@@ -196,16 +197,15 @@ impl Listener<'_> {
             let sequence = batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX;
             Message::numbered(batch.producer_id, batch.producer_epoch, sequence, topic, partition)
         } else {
-            let place = i64::from(record.offset_delta);
-            let derived = identity::derived_trace_id(
-                partition,
-                place,
-                record.timestamp_ms,
-                record.key,
-                record.value_len,
-            );
+            // Without an offset; a batch may be put together anew.
+            let derived =
+                identity::derived_trace_id(partition, -1, record.timestamp_ms, record.key, record.value_len);
             let context = record.context.context.map(|context| context.trace_id.to_bytes());
-            Message::alike(derived.to_bytes(), context, head.client_id.unwrap_or_default(), topic)
+            let alike = |nth| {
+                Message::alike(derived.to_bytes(), context, head.client_id.unwrap_or_default(), topic, nth)
+            };
+            let nth = self.peer.at.as_mut().map_or(0, |at| at.nth(alike(0)));
+            alike(nth)
         };
         if error == 0 {
             return Attempt { before: attempts.sent(message), pending: None };

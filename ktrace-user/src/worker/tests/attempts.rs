@@ -12,7 +12,7 @@ fn refused(id: i32) -> Vec<u8> {
 }
 
 /// Told after this long where no other attempt came.
-const PATIENCE_NS: u64 = 11_000_000_000;
+const PATIENCE_NS: u64 = 31_000_000_000;
 
 #[test]
 fn attempts_that_fail_are_one_message_with_the_one_that_succeeds() {
