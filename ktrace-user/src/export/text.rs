@@ -154,7 +154,26 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
         _ => [took(), group(), None],
     };
     let key = text(span, "messaging.kafka.message.key").map(|key| format!("key={key}"));
-    words.into_iter().chain([key]).flatten().collect()
+    words.into_iter().chain(unusual(span)).chain([key]).flatten().collect()
+}
+
+/// What most spans have not.
+fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
+    let number = |name: &str, short: &str| match get(span, name) {
+        Some(Value::Int(number)) => Some(format!("{short}={number}")),
+        _ => None,
+    };
+    let skew = match get(span, "ktrace.clock_skew_ms") {
+        Some(Value::Double(skew)) => Some(format!("skew={}", milliseconds(*skew))),
+        _ => None,
+    };
+    [
+        number("ktrace.attempts", "attempts"),
+        number("ktrace.delivery.count", "delivery"),
+        number("ktrace.commit.messages", "messages"),
+        skew,
+        text(span, "ktrace.transaction.state").map(|state| format!("txn={state}")),
+    ]
 }
 
 /// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.
@@ -206,6 +225,18 @@ mod tests {
                 "12:00:01.234 orders-api  → orders[2]        send    trace=~4bf92f3577b34da6 3.1ms acks=all NOT_ENOUGH_REPLICAS",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_unusual_is_told() {
+        let mut span = samples::poll();
+        span.attributes.push(("ktrace.delivery.count", Value::Int(2)));
+        span.attributes.push(("ktrace.transaction.state", "aborted".into()));
+        span.attributes.push(("ktrace.clock_skew_ms", Value::Double(3.25)));
+        assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 skew=3.2ms txn=aborted"));
+        let mut span = samples::commit();
+        span.attributes.push(("ktrace.commit.messages", Value::Int(17)));
+        assert!(lines(&[span], false)[0].ends_with(" group=billing messages=17"));
     }
 
     #[test]
