@@ -86,6 +86,16 @@ fn a_trace_is_found_by_its_id_and_a_slow_message_by_its_time() {
 }
 
 #[test]
+fn what_is_slow_and_what_its_parent_wants_is_kept_whatever_the_share() {
+    let slow = spans("4.3.0/java", &["--sample", "0", "--sample-slow", "1s"]);
+    assert_eq!(slow.len(), 8);
+    assert!(slow.iter().all(|span| span["name"] == "poll orders"));
+    let of_parents = spans("4.3.0/java", &["--sample", "0", "--sample-parent"]);
+    assert!(!of_parents.is_empty());
+    assert!(of_parents.iter().all(|span| span["attributes"]["ktrace.derived"].is_null()), "{of_parents:?}");
+}
+
+#[test]
 fn a_key_is_followed_into_its_traces() {
     let (all, followed) = (spans("4.3.0/java", &[]), spans("4.3.0/java", &["--follow-key", "out-0-4"]));
     let places: BTreeSet<_> = followed.iter().map(|span| span["trace_id"].to_string()).collect();

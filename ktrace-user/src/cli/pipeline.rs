@@ -14,7 +14,7 @@ use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
 use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{PortSet, RING_BYTES};
 use crate::export::{OtlpOptions, Output, Sink, WhenFull, print, tree};
-use crate::hop::sampling::Sampling;
+use crate::hop::sampling::{Exceptions, Sampling};
 use crate::summary::Summary;
 use crate::worker::{Shared, Sides, WorkerOptions, budget};
 
@@ -57,6 +57,14 @@ pub struct Pipeline {
     /// Share of traces kept, 0 to 1, decided by trace id, so that all hosts keep the same
     #[arg(long, value_name = "RATIO", env = "KTRACE_SAMPLE", default_value = "1", value_parser = ratio)]
     pub sample: f64,
+    /// Keep what took longer, such as 500ms, and what has failed, whatever --sample says: sending, or from the record's
+    /// timestamp to its delivery
+    #[arg(long, value_name = "DURATION", env = "KTRACE_SAMPLE_SLOW", value_parser = duration)]
+    pub sample_slow: Option<Duration>,
+    /// Keep a message or not as the sampling flag in its trace context says, where it has one
+    #[arg(long, env = "KTRACE_SAMPLE_PARENT", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub sample_parent: bool,
     /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
     #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
     pub context: Vec<String>,
@@ -156,6 +164,10 @@ impl Pipeline {
         WorkerOptions {
             context: self.context.clone(),
             sampling,
+            exceptions: Exceptions {
+                parents: self.sample_parent,
+                slow_ns: self.sample_slow.map(|least| least.as_nanos().try_into().unwrap_or(u64::MAX)),
+            },
             recognised,
             keys,
             ..WorkerOptions::default()

@@ -54,9 +54,47 @@ impl Sampling {
     }
 }
 
+/// What is kept whatever the share says, and what is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exceptions {
+    /// The flag in the message's trace context decides, where it has one.
+    pub parents: bool,
+    /// What took so long, and what has failed, is kept.
+    pub slow_ns: Option<u64>,
+}
+
+impl Exceptions {
+    /// `None` where the trace id decides. Flags are W3C's; `took_ns` is how long the message was sent, or has waited.
+    #[must_use]
+    pub fn decide(self, flags: Option<u8>, took_ns: Option<u64>, has_failed: bool) -> Option<bool> {
+        if let Some(slow_ns) = self.slow_ns
+            && (has_failed || took_ns.is_some_and(|took| took >= slow_ns))
+        {
+            return Some(true);
+        }
+        flags.filter(|_| self.parents).map(|flags| flags & 1 == 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exceptions_go_before_the_share() {
+        let of = |parents, slow_ns| Exceptions { parents, slow_ns };
+        assert_eq!(of(false, None).decide(Some(1), Some(9), true), None);
+        let parents = of(true, None);
+        assert_eq!(
+            [Some(1), Some(0), None].map(|flags| parents.decide(flags, Some(9), true)),
+            [Some(true), Some(false), None]
+        );
+        let slow = of(true, Some(5));
+        assert_eq!(slow.decide(Some(0), Some(5), false), Some(true));
+        assert_eq!(slow.decide(Some(0), Some(4), true), Some(true));
+        assert_eq!(slow.decide(Some(0), Some(4), false), Some(false));
+        assert_eq!(slow.decide(None, None, false), None);
+    }
 
     #[test]
     fn the_last_seven_bytes_alone_decide() {

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use super::transactional::Attempt;
 use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
-use crate::hop::sampling::Sampling;
+use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, Topic, Verdict, Waiting, identity};
@@ -37,6 +37,7 @@ pub(super) struct Told {
     pub sought_hops: usize,
     /// What the user wants.
     pub sampling: Sampling,
+    pub exceptions: Exceptions,
     /// What the CPU limit leaves of that.
     pub within_cpu: Sampling,
     /// Hops bear their records' keys.
@@ -82,11 +83,39 @@ impl Told {
 
     /// Whether a trace is shown.
     pub fn keeps(&mut self, trace_id: TraceId) -> bool {
-        let keeps = self.within_cpu.keeps(trace_id);
-        if !keeps && self.sampling.keeps(trace_id) {
+        self.sampling.keeps(trace_id) && self.has_time_for(trace_id)
+    }
+
+    /// Whether the CPU limit leaves time for it.
+    fn has_time_for(&mut self, trace_id: TraceId) -> bool {
+        let has = self.within_cpu.keeps(trace_id);
+        if !has {
             self.own_losses.cpu_limit = self.own_losses.cpu_limit.saturating_add(1);
         }
-        keeps
+        has
+    }
+
+    /// Whether a message is shown.
+    fn keeps_message(
+        &mut self,
+        trace_id: TraceId,
+        head: &Head<'_>,
+        partition: &Partition<'_>,
+        record: &Record<'_>,
+    ) -> bool {
+        let wanted = if self.exceptions == Exceptions::default() {
+            None
+        } else {
+            let end_ns = head.response.map_or(head.request_end_ns, |response| response.end_ns);
+            let since_ns = match partition.operation {
+                Operation::Produce { .. } => Some(head.request_start_ns),
+                _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
+            };
+            let took_ns = since_ns.map(|since| end_ns.saturating_sub(since));
+            let flags = record.context.context.and_then(|context| context.flags);
+            self.exceptions.decide(flags, took_ns, partition.error != 0)
+        };
+        wanted.unwrap_or_else(|| self.sampling.keeps(trace_id)) && self.has_time_for(trace_id)
     }
 
     /// A topic as it is known by now.
@@ -228,7 +257,7 @@ impl Sink for Listener<'_> {
                 (derived, Some(derived))
             }
         };
-        if !self.told.keeps(trace_id) {
+        if !self.told.keeps_message(trace_id, head, partition, record) {
             return;
         }
         let transaction = self.transaction(partition.operation, batch, partition.error);

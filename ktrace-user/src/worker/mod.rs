@@ -31,7 +31,7 @@ use ktrace_kafka::counters::Lost;
 use ktrace_kafka::{Push, Scratch};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
-use crate::hop::sampling::Sampling;
+use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
 use crate::hop::{Hop, Waiting};
@@ -75,6 +75,7 @@ pub struct WorkerOptions {
     pub context: Vec<String>,
     /// Which traces are shown.
     pub sampling: Sampling,
+    pub exceptions: Exceptions,
     pub sides: Sides,
     /// The source has taken connections for Kafka by their first bytes and not by their ports: what turns out to be something else is given
     /// up soon.
@@ -223,7 +224,8 @@ impl Worker {
                 waiting: Waiting::default(),
                 sought_hops: 0,
                 sampling: options.sampling,
-                within_cpu: options.sampling,
+                exceptions: options.exceptions,
+                within_cpu: Sampling::default(),
                 keys: options.keys,
                 own_losses: losses::Own::new(options.recognised),
                 sink,
@@ -514,7 +516,7 @@ impl Worker {
         }
         self.told.release(Some(now_ns));
         let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
-        self.told.within_cpu = self.told.sampling.and(cpu);
+        self.told.within_cpu = cpu;
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
         self.weigh_all(true);
