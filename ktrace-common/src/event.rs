@@ -88,7 +88,7 @@ pub struct SegmentHeader {
 pub struct Owner {
     /// [`Kind::Owner`].
     pub kind: u8,
-    /// The ring that the socket's segments go to.
+    /// The ring that the socket's segments go to, or [`Owner::ANY_RING`].
     pub ring: u8,
     /// Zero.
     pub reserved: [u8; 2],
@@ -104,6 +104,11 @@ pub struct Owner {
     pub netns_cookie: u64,
     /// The thread's name, ended by a zero byte.
     pub comm: [u8; 16],
+}
+
+impl Owner {
+    /// The ring is not known yet.
+    pub const ANY_RING: u8 = u8::MAX;
 }
 
 /// The process has closed a socket that was captured.

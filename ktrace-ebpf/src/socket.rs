@@ -148,6 +148,8 @@ pub fn connecting(ctx: &SockAddrContext) {
         // SAFETY: the map keeps the state as long as the socket lives, and nothing else in this program refers to it.
         unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() }
     ) else {
+        // No memory for a moment, or a lock that another CPU holds. What cannot be kept with the socket is told at once.
+        tell_at_once(ctx);
         return;
     };
     socket.looks = 0;
@@ -167,6 +169,35 @@ pub fn connecting(ctx: &SockAddrContext) {
             generated::bpf_get_current_comm(comm.cast(), 16);
         }
     }
+}
+
+/// The owner of a socket that is perhaps never captured, and whose ring is not known yet: that depends on its own port.
+#[inline(always)]
+fn tell_at_once(ctx: &SockAddrContext) {
+    let pid = ctx.tgid();
+    // SAFETY: the helper takes the program's own context.
+    let netns_cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    if !wants(pid, netns_cookie) {
+        return;
+    }
+    let Some(mut entry) = OWNERS.reserve::<Owner>(0) else {
+        count(Counter::OwnerLost, 0);
+        return;
+    };
+    let owner = entry.as_mut_ptr();
+    // SAFETY: as in `take`; the helpers take no arguments, or the program's own context.
+    unsafe {
+        owner.cast::<u32>().write(u32::from_ne_bytes([Kind::Owner as u8, Owner::ANY_RING, 0, 0]));
+        (&raw mut (*owner).pid).write(pid);
+        (&raw mut (*owner).cookie).write(generated::bpf_get_socket_cookie(ctx.as_ptr()));
+        (&raw mut (*owner).time_ns).write(bpf_ktime_get_ns());
+        (&raw mut (*owner).cgroup_id).write(bpf_get_current_cgroup_id());
+        (&raw mut (*owner).netns_cookie).write(netns_cookie);
+        let comm = (&raw mut (*owner).comm).cast::<u64>();
+        comm.write_volatile(0);
+        comm.add(1).write_volatile(0);
+    }
+    entry.submit(0);
 }
 
 /// The socket is captured from now on: its owner is told, if it is known.

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use ktrace_common::Owner;
 
 use super::ring::{Record, decode};
 use super::sleeper::{Alarm, Sleeper};
@@ -98,7 +99,12 @@ fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, senders: &[SyncSende
         let process = table.lock().unwrap_or_else(PoisonError::into_inner).get(owner.pid, &comm);
         // A full queue costs only the word of it: the socket is then looked for as those of before the agent are. Nobody receives once the
         // capture has ended.
-        if let Some(sender) = senders.get(usize::from(owner.ring)) {
+        let told = match usize::from(owner.ring) {
+            ring if owner.ring != Owner::ANY_RING => senders.get(ring..=ring).unwrap_or_default(),
+            _ => senders,
+        };
+        for sender in told {
+            let process = Arc::clone(&process);
             drop(sender.try_send(Owned { cookie: owner.cookie, process, time_ns: owner.time_ns }));
         }
     }
