@@ -507,17 +507,22 @@ fn many_connections_at_once_all_have_their_owner() {
     let capture = Capture::start(options(ports));
     let (threads, each) = (8_usize, 250_usize);
     let clients: Vec<_> = (0..threads)
-        .map(|_| thread::spawn(move || {
-            for _ in 0..each {
-                exchange(server, b"hello", 5);
-            }
-        }))
+        .map(|_| {
+            thread::spawn(move || {
+                for _ in 0..each {
+                    exchange(server, b"hello", 5);
+                }
+            })
+        })
         .collect();
     clients.into_iter().for_each(|client| client.join().unwrap());
-    capture.wait_until("all are seen", |seen| seen.values().filter(|seen| seen.closed).count() >= threads * each);
+    capture.wait_until("all are seen", |seen| {
+        seen.values().filter(|seen| seen.closed).count() >= threads * each
+    });
     thread::sleep(Duration::from_millis(200));
     let (seen, counters) = capture.stop();
     let me = Some(std::process::id());
-    let without: Vec<_> = seen.values().filter(|seen| !seen.ends.iter().any(|(_, owner)| *owner == me)).collect();
+    let without: Vec<_> =
+        seen.values().filter(|seen| !seen.ends.iter().any(|(_, owner)| *owner == me)).collect();
     assert!(without.is_empty(), "{} of {} without their process: {counters:?}", without.len(), seen.len());
 }

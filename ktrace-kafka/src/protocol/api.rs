@@ -46,6 +46,7 @@ pub mod key {
     pub const FETCH: i16 = 1;
     pub const SASL_HANDSHAKE: i16 = 17;
     pub const API_VERSIONS: i16 = 18;
+    pub const INIT_PRODUCER_ID: i16 = 22;
     pub const SASL_AUTHENTICATE: i16 = 36;
 }
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ktrace_kafka::protocol::error;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::transactions::Producer;
+
 /// A message that may be sent again, the same in every attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Message(u128);
@@ -16,7 +18,7 @@ impl Message {
     /// Of an idempotent producer: its sequence number in a partition names a message.
     #[must_use]
     pub fn numbered(
-        producer_id: i64,
+        producer: &Producer,
         producer_epoch: i16,
         sequence: i32,
         topic: &str,
@@ -24,7 +26,10 @@ impl Message {
     ) -> Self {
         let mut state = Xxh3Default::new();
         state.update(b"seq.");
-        state.update(&producer_id.to_be_bytes());
+        let cluster = producer.cluster.as_deref().unwrap_or_default();
+        state.update(&(cluster.len() as u64).to_be_bytes());
+        state.update(cluster.as_bytes());
+        state.update(&producer.id.to_be_bytes());
         state.update(&producer_epoch.to_be_bytes());
         state.update(&sequence.to_be_bytes());
         state.update(&partition.to_be_bytes());
@@ -139,12 +144,9 @@ impl Attempts {
     pub fn failed(&self, message: Message, start_ns: u64, now_ns: u64) -> Before {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let Failed { by_message, order } = &mut *failed;
-        while let Some((oldest, since_ns)) = order.front().copied()
-            && (order.len() >= MAX_MESSAGES || now_ns.saturating_sub(since_ns) > PATIENCE_NS)
-        {
-            order.pop_front();
-            by_message.remove(&oldest);
-        }
+        forget(by_message, order, |len, since_ns| {
+            len >= MAX_MESSAGES || now_ns.saturating_sub(since_ns) > PATIENCE_NS
+        });
         let known = by_message.entry(message).or_insert_with(|| {
             order.push_back((message, now_ns));
             Known { before: Before { attempts: 0, start_ns }, followed: 0 }
@@ -157,6 +159,17 @@ impl Attempts {
         before
     }
 
+    /// Forgets those that nobody sends again.
+    pub fn expire(&self, now_ns: u64) {
+        if self.is_empty() {
+            return;
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Failed { by_message, order } = &mut *failed;
+        forget(by_message, order, |_, since_ns| now_ns.saturating_sub(since_ns) > PATIENCE_NS);
+        self.len.store(by_message.len(), Ordering::Release);
+    }
+
     /// Whether another attempt has followed the one before which there were so many.
     #[must_use]
     pub fn is_followed(&self, message: Message, before: u32) -> bool {
@@ -165,14 +178,31 @@ impl Attempts {
     }
 }
 
+fn forget(
+    by_message: &mut HashMap<Message, Known>,
+    order: &mut VecDeque<(Message, u64)>,
+    is_over: impl Fn(usize, u64) -> bool,
+) {
+    while let Some((oldest, since_ns)) = order.front().copied()
+        && is_over(order.len(), since_ns)
+    {
+        order.pop_front();
+        by_message.remove(&oldest);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    fn numbered(sequence: i32) -> Message {
+        Message::numbered(&Producer { cluster: None, id: 1 }, 0, sequence, "orders", 2)
+    }
+
     use super::*;
 
     #[test]
     fn attempts_are_counted_until_one_succeeds() {
         let attempts = Attempts::default();
-        let message = Message::numbered(1, 0, 5, "orders", 2);
+        let message = numbered(5);
         assert!(attempts.is_empty());
         assert_eq!(attempts.sent(message), Before::default());
         assert_eq!(attempts.failed(message, 10, 20), Before { attempts: 0, start_ns: 10 });
@@ -181,9 +211,10 @@ mod tests {
         assert!(attempts.is_followed(message, 0) && !attempts.is_followed(message, 1));
         assert_eq!(attempts.sent(message), Before { attempts: 2, start_ns: 10 });
         assert!(attempts.is_followed(message, 1));
-        assert_ne!(message, Message::numbered(1, 0, 6, "orders", 2));
+        assert_ne!(message, numbered(6));
         // Given up in the end.
-        attempts.failed(Message::numbered(1, 0, 6, "orders", 2), 0, 21 + PATIENCE_NS);
+        attempts.expire(21 + PATIENCE_NS);
+        assert!(attempts.is_empty());
         assert_eq!(attempts.sent(message), Before::default());
     }
 
@@ -191,10 +222,10 @@ mod tests {
     fn messages_are_bounded() {
         let attempts = Attempts::default();
         for sequence in 0..=MAX_MESSAGES as i32 {
-            attempts.failed(Message::numbered(1, 0, sequence, "orders", 2), 0, 0);
+            attempts.failed(numbered(sequence), 0, 0);
         }
         assert_eq!(attempts.len.load(Ordering::Relaxed), MAX_MESSAGES);
-        assert_eq!(attempts.sent(Message::numbered(1, 0, 0, "orders", 2)), Before::default());
+        assert_eq!(attempts.sent(numbered(0)), Before::default());
     }
 
     #[test]

@@ -16,7 +16,7 @@ const MAX_OPEN: usize = 512;
 /// Of all partitions together; past it one of each.
 const MAX_OPEN_IN_ALL: usize = 256 << 10;
 
-/// Partitions, each with a group, that are kept.
+/// Partitions, each with a group, that are kept; past it half of them are forgotten.
 const MAX_PARTITIONS: usize = 64 << 10;
 
 /// A partition as a group reads it.
@@ -77,6 +77,8 @@ pub struct Progress {
     /// In order, apart from each other.
     stretches: VecDeque<Stretch>,
     committed: Option<i64>,
+    /// The log was shorter than what was delivered of it.
+    was_shorter: bool,
     open: VecDeque<Open>,
 }
 
@@ -124,11 +126,14 @@ impl Progress {
         self.stretches = all;
     }
 
-    /// The log ends before what was delivered of it: it is another one, under the old name.
+    /// The log ends before what was delivered of it: it is another one, under the old name. Once may be a broker that has just
+    /// become the leader and does not know yet how far the log goes.
     pub fn log_ends(&mut self, high_watermark: i64) {
-        if self.stretches.back().is_some_and(|last| high_watermark < last.offsets.end) {
-            *self = Self::default();
+        let is_shorter = self.stretches.back().is_some_and(|last| high_watermark < last.offsets.end);
+        if is_shorter && self.was_shorter {
+            (self.stretches, self.committed) = (VecDeque::new(), None);
         }
+        self.was_shorter = is_shorter && !self.was_shorter;
     }
 
     /// The group has committed.
@@ -186,17 +191,21 @@ pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 }
 
 impl AllProgress {
-    /// That of a group in a partition; `None` if there are too many to be kept.
-    pub fn of(&self, place: Place) -> Option<Shared> {
+    /// That of a group in a partition.
+    pub fn of(&self, place: Place) -> Shared {
         let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
         if by_place.len() >= MAX_PARTITIONS && !by_place.contains_key(&place) {
-            // Those that nobody reads at the moment.
-            by_place.retain(|_, progress| Arc::strong_count(progress) > 1);
-            if by_place.len() >= MAX_PARTITIONS {
-                return None;
-            }
+            // Any half of them.
+            let mut odd = false;
+            by_place.retain(|_, progress| {
+                odd = !odd;
+                if odd {
+                    self.weigh(lock(progress).open.len(), 0);
+                }
+                !odd
+            });
         }
-        Some(Arc::clone(by_place.entry(place).or_default()))
+        Arc::clone(by_place.entry(place).or_default())
     }
 
     /// These messages were delivered and are to be committed; a part is forgotten where there are too many.
@@ -296,6 +305,10 @@ mod tests {
         progress.log_ends(100);
         assert_eq!(progress.before(5).times, 1);
         progress.log_ends(99);
+        progress.log_ends(100);
+        progress.log_ends(99);
+        assert_eq!(progress.before(5).times, 1, "once is not enough");
+        progress.log_ends(99);
         assert_eq!(progress.before(5).times, 0);
     }
 
@@ -308,8 +321,8 @@ mod tests {
     fn a_commit_covers_what_no_other_has() {
         let all = AllProgress::default();
         let place = Place { cluster: None, group: "g".into(), topic: "t".into(), partition: 0 };
-        let progress = all.of(place.clone()).unwrap();
-        assert!(Arc::ptr_eq(&progress, &all.of(place).unwrap()));
+        let progress = all.of(place.clone());
+        assert!(Arc::ptr_eq(&progress, &all.of(place)));
         let mut progress = lock(&progress);
         progress.deliver(0..10);
         all.wait(&mut progress, &mut (0..10).map(open).collect());

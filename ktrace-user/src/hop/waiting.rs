@@ -18,6 +18,9 @@ const PATIENCE_NS: u64 = 10_000_000_000;
 /// minutes later.
 const ATTEMPT_NS: u64 = 30_000_000_000;
 
+/// How often failed attempts are looked through.
+const LOOK_NS: u64 = 50_000_000;
+
 /// Hops that wait at once; past it the oldest of the connection goes out as it is.
 const MAX_HOPS: usize = 128 << 10;
 
@@ -44,6 +47,8 @@ pub struct Waiting {
     connections: BTreeMap<ConnectionId, VecDeque<Held>>,
     /// Failed attempts, in the order in which they came.
     attempts: VecDeque<Held>,
+    /// When they were looked through.
+    looked_ns: u64,
     len: usize,
     /// Topics that are waited for, and by how many.
     topics: HashMap<u128, usize>,
@@ -121,7 +126,14 @@ impl Waiting {
         if self.is_empty() {
             return;
         }
-        for mut held in std::mem::take(&mut self.attempts) {
+        // There may be many, and news of them with every record: not for each of these.
+        let due =
+            now_ns.is_none_or(|now| now < self.looked_ns || now.saturating_sub(self.looked_ns) >= LOOK_NS);
+        let attempts = if due { std::mem::take(&mut self.attempts) } else { VecDeque::new() };
+        if due {
+            self.looked_ns = now_ns.unwrap_or(0);
+        }
+        for mut held in attempts {
             let over = now_ns.is_none_or(|now| now.saturating_sub(held.since_ns) > ATTEMPT_NS);
             match judge(&mut held.hop) {
                 Verdict::Drop => drop(self.let_go(held)),
@@ -233,12 +245,13 @@ mod tests {
         let mut waiting = Waiting::default();
         let mut failed = samples::sent();
         failed.passage.offset = Some(1);
-        let message = crate::hop::attempts::Message::numbered(1, 2, 3, "orders", 0);
+        let producer = crate::hop::transactions::Producer { cluster: None, id: 1 };
+        let message = crate::hop::attempts::Message::numbered(&producer, 2, 3, "orders", 0);
         failed.passage.kind = Kind::Produced { acks: -1, attempt: 1, pending: Some(message.into()) };
         assert!(waiting.pass(ConnectionId(1), 0, failed).is_none());
         assert!(waiting.pass(ConnectionId(1), 0, hop(samples::sent().topic, 2)).is_some());
         assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS)), []);
-        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS + 1)), [(1, true)]);
+        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS + LOOK_NS)), [(1, true)]);
         assert!(waiting.is_empty());
     }
 

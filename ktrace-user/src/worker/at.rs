@@ -181,7 +181,7 @@ impl Listener<'_> {
             Topic::Named(topic) => Arc::clone(&topic.name),
             Topic::Id(_) => Arc::clone(&shown(topic).name),
         };
-        self.told.shared.progress.of(Place { cluster, group, topic, partition })
+        Some(self.told.shared.progress.of(Place { cluster, group, topic, partition }))
     }
 
     /// Who takes part, for the records at hand.
@@ -205,6 +205,7 @@ impl Listener<'_> {
 
     /// No more records come for now: what is known of them is told to all.
     pub(super) fn settle(&mut self) {
+        self.apply_markers();
         let Some(At { run: Some(mut run), .. }) = self.peer.at.take() else { return };
         run.note();
         if !run.open.is_empty() {

@@ -171,7 +171,9 @@ impl Listener<'_> {
                 end_ns: response.end_ns,
             },
         };
-        if let Some(transaction) = transaction {
+        // The other end of the connection tells of it, or it is given up soon.
+        let superfluous = self.peer.search.is_superfluous();
+        if let Some(transaction) = transaction.filter(|_| !superfluous) {
             let producer = transaction.producer.clone();
             hop.passage.transaction = Some((transaction.into(), State::Open));
             let commit = self.told.shared.commits.wait(&producer, PendingCommit { hop, progress });

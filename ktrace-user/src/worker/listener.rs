@@ -212,7 +212,11 @@ impl Sink for Listener<'_> {
             kafka::Event::Software { name, version } => self.peer.software(name, version),
             kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
             kafka::Event::Topic { id, name } => self.told.topics.learn(&self.told.shared.topics, id, name),
-            kafka::Event::TransactionEnd { .. } | kafka::Event::Marker { .. } => {
+            kafka::Event::TransactionEnd { .. }
+            | kafka::Event::Marker { .. }
+            | kafka::Event::Producer { .. }
+            | kafka::Event::TransactionPartition { .. }
+            | kafka::Event::TransactionGroup { .. } => {
                 self.of_a_transaction(head, event);
             }
             _ => self.of_a_group(head, event),

@@ -443,6 +443,7 @@ impl Worker {
                 kafka.give_up_holes(scratch, &mut listener);
                 listener.settle();
                 kafka.shed(scratch);
+                listener.missed_ends();
             });
             connection.peer.missed.messages();
         }
@@ -519,6 +520,7 @@ impl Worker {
         self.told.within_cpu = cpu;
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
+        self.told.shared.attempts.expire(now_ns);
         self.weigh_all(true);
         self.told.tell_losses(&self.scratch.counters);
     }

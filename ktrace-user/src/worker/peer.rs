@@ -9,7 +9,7 @@ use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
 use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
-use crate::hop::transactions::Producer;
+use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
 
@@ -58,6 +58,8 @@ pub(super) struct Peer {
     pub at: Option<At>,
     /// Behind what the connection has brought of partitions with transactions, where the client reads uncommitted messages too.
     pub read_to: HashMap<(Topic, i32), i64>,
+    /// Markers that the exchanges at hand have brought, by partition and producer.
+    pub markers: HashMap<(Topic, i32, i64), Vec<(i64, State)>>,
     /// Who ends transactions on this connection.
     pub producers: Vec<Producer>,
     /// What is missing of the connection.
@@ -89,6 +91,7 @@ impl Peer {
             parties: None,
             at: None,
             read_to: HashMap::new(),
+            markers: HashMap::new(),
             producers: vec![],
             missed: Missed::default(),
             exchanges: 0,
@@ -210,7 +213,7 @@ impl Peer {
             return;
         }
         let id = Arc::from(id);
-        shared.clusters.tell(|clusters| clusters.learn(self.ends.broker, &id));
+        shared.clusters.tell(|clusters| clusters.learn(self.ends.broker, &self.speaker, &id));
         (self.cluster_id, self.parties) = (Some(id), None);
     }
 
@@ -254,7 +257,7 @@ impl Peer {
         let number = shared.clusters.number();
         if self.cluster_unknown != Some(number) {
             self.cluster_unknown = Some(number);
-            self.cluster_id = shared.clusters.look(|clusters| clusters.of(self.ends.broker));
+            self.cluster_id = shared.clusters.look(|clusters| clusters.of(self.ends.broker, &self.speaker));
             if self.cluster_id.is_some() {
                 self.parties = None;
             }

@@ -7,8 +7,8 @@ use crate::hop::transactions::Producer;
 use crate::hop::{Hop, progress};
 
 /// Producers with such offsets, and offsets of one of them; past it they are told as they are.
-const MAX_PRODUCERS: usize = 16 << 10;
-const MAX_COMMITS: usize = 4096;
+const MAX_PRODUCERS: usize = 1024;
+const MAX_COMMITS: usize = 256;
 
 /// A transaction that has not ended after this is not waited for: Kafka aborts it after a minute by default
 /// (`transaction.timeout.ms`).
@@ -53,7 +53,7 @@ impl PendingCommits {
         let mut over = Vec::new();
         by_producer.retain(|_, commits| {
             let is_over = now_ns.is_none_or(|now| {
-                commits.last().is_none_or(|last| now.saturating_sub(last.hop.passage.end_ns) > PATIENCE_NS)
+                commits.first().is_none_or(|first| now.saturating_sub(first.hop.passage.end_ns) > PATIENCE_NS)
             });
             if is_over {
                 over.append(commits);

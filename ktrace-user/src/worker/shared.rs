@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::pending_commits::PendingCommits;
 use super::twins::Twins;
 use crate::hop::attempts::Attempts;
-use crate::hop::groups::Groups;
+use crate::hop::groups::{Client, Groups};
 use crate::hop::numbered::Numbered;
 use crate::hop::progress::AllProgress;
 use crate::hop::sampling::Sampling;
@@ -90,26 +90,38 @@ pub(super) fn count(services: &mut BTreeMap<String, u64>, service: &str) {
     *count = count.saturating_add(1);
 }
 
-/// The cluster of each broker.
+/// The cluster of each broker, and of each client: it asks one broker, and reads from others of the same cluster.
 #[derive(Default)]
 pub(super) struct Clusters {
     by_broker: HashMap<SocketAddr, Arc<str>>,
+    /// `None` for clients of several.
+    by_client: HashMap<Client, Option<Arc<str>>>,
 }
 
 impl Clusters {
-    pub(super) fn of(&self, broker: SocketAddr) -> Option<Arc<str>> {
-        self.by_broker.get(&broker).cloned()
+    pub(super) fn of(&self, broker: SocketAddr, client: &Client) -> Option<Arc<str>> {
+        let of_client = || self.by_client.get(client).cloned().flatten();
+        self.by_broker.get(&broker).cloned().or_else(of_client)
     }
 
-    /// Metadata told a broker's cluster. Returns whether that is news.
-    pub(super) fn learn(&mut self, broker: SocketAddr, id: &Arc<str>) -> bool {
-        if self.by_broker.get(&broker).is_some_and(|known| known == id) {
+    /// Metadata told a client its broker's cluster. Returns whether that is news.
+    pub(super) fn learn(&mut self, broker: SocketAddr, client: &Client, id: &Arc<str>) -> bool {
+        let of_client = self.by_client.get(client);
+        let is_known = self.by_broker.get(&broker).is_some_and(|known| known == id);
+        if is_known && of_client.is_some_and(|known| known.as_ref().is_none_or(|known| known == id)) {
             return false;
         }
         if self.by_broker.len() >= MAX_BROKERS {
             self.by_broker.clear();
         }
+        if self.by_client.len() >= MAX_BROKERS {
+            self.by_client.clear();
+        }
         self.by_broker.insert(broker, Arc::clone(id));
+        let known = self.by_client.entry(client.clone()).or_insert_with(|| Some(Arc::clone(id)));
+        if known.as_ref() != Some(id) {
+            *known = None;
+        }
         true
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ktrace_kafka as kafka;
+use ktrace_kafka::protocol::api;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Event, Head, Operation};
 
@@ -29,22 +30,54 @@ impl Listener<'_> {
         match *event {
             Event::TransactionEnd { transaction, committed, error: 0 } => {
                 let producer = self.producer(transaction.producer_id);
-                if self.peer.producers.len() < MAX_PARTITIONS && !self.peer.producers.contains(&producer) {
-                    self.peer.producers.push(producer.clone());
-                }
+                self.coordinates(&producer);
                 let state = State::ended(committed);
                 let asked_ns = head.request_start_ns;
                 self.told.shared.transactions.tell(|known| known.end(&producer, asked_ns, state));
-                for commit in self.told.shared.commits.take(&producer) {
-                    if let Some(hop) = self.told.ended(commit, state) {
-                        self.pass(hop);
-                    }
-                }
+                self.end_commits(&producer, state);
+            }
+            // It begins anew: whatever it had begun is aborted, or was ended elsewhere.
+            Event::Producer { transactional_id: Some(_), producer_id, error: 0, .. }
+                if head.api_key == api::key::INIT_PRODUCER_ID =>
+            {
+                let producer = self.producer(producer_id);
+                self.coordinates(&producer);
+                self.may_have_ended(&producer, head.request_start_ns);
+            }
+            Event::TransactionPartition { transaction, error: 0, .. }
+            | Event::TransactionGroup { transaction, error: 0, .. } => {
+                let producer = self.producer(transaction.producer_id);
+                self.coordinates(&producer);
             }
             Event::Marker { topic, partition, producer_id, offset, commits, .. } => {
                 self.marker((topic, partition), producer_id, offset, State::ended(commits));
             }
             _ => {}
+        }
+    }
+
+    /// A producer speaks of its transactions on this connection.
+    fn coordinates(&mut self, producer: &Producer) {
+        if self.peer.producers.len() < MAX_PARTITIONS && !self.peer.producers.contains(producer) {
+            self.peer.producers.push(producer.clone());
+        }
+    }
+
+    fn may_have_ended(&mut self, producer: &Producer, now_ns: u64) {
+        self.told.shared.transactions.tell(|known| known.end(producer, now_ns, State::Unknown));
+        self.end_commits(producer, State::Unknown);
+    }
+
+    /// The offsets that it has committed count, or not.
+    fn end_commits(&mut self, producer: &Producer, state: State) {
+        // The other end of the connection tells of them.
+        if self.peer.search.is_superfluous() {
+            return;
+        }
+        for commit in self.told.shared.commits.take(producer) {
+            if let Some(hop) = self.told.ended(commit, state) {
+                self.pass(hop);
+            }
         }
     }
 
@@ -59,28 +92,37 @@ impl Listener<'_> {
         let topic = self.told.topic(topic);
         let state = if self.goes_on(&topic, partition, offset) { state } else { State::Unknown };
         self.read_to(&topic, partition, offset.saturating_add(1));
-        if self.told.waiting.is_empty() {
+        self.peer.markers.entry((topic, partition, producer_id)).or_default().push((offset, state));
+    }
+
+    /// What the markers of the exchanges at hand decide.
+    pub(super) fn apply_markers(&mut self) {
+        if self.peer.markers.is_empty() {
             return;
         }
-        self.told.waiting.tell(self.id, |hop| {
-            let Hop { topic: of, passage, .. } = hop;
-            if let (Kind::Delivered { .. }, Some((transaction, known @ State::Open))) =
-                (&passage.kind, &mut passage.transaction)
-                && transaction.producer.id == producer_id
-                && passage.partition == partition
-                && passage.offset.is_some_and(|at| at < offset)
-                && *of == topic
+        let markers = std::mem::take(&mut self.peer.markers);
+        let decide = |hop: &mut Hop| {
+            let Hop { topic, passage, .. } = hop;
+            if let (Kind::Delivered { .. }, Some((transaction, known @ State::Open)), Some(offset)) =
+                (&passage.kind, &mut passage.transaction, passage.offset)
+                && let Some(markers) =
+                    markers.get(&(topic.clone(), passage.partition, transaction.producer.id))
+                && let Some((_, state)) = markers.get(markers.partition_point(|(at, _)| *at <= offset))
             {
-                *known = state;
+                *known = *state;
             }
-        });
-        self.told.release(Some(self.told.now_ns));
+        };
+        self.peer.search.tell(decide);
+        if !self.told.waiting.is_empty() {
+            self.told.waiting.tell(self.id, decide);
+            self.told.release(Some(self.told.now_ns));
+        }
     }
 
     /// Whether nothing lies between what the connection has brought of a partition and this offset.
     fn goes_on(&self, topic: &Topic, partition: i32, offset: i64) -> bool {
         let place = (topic.clone(), partition);
-        self.peer.read_to.get(&place).is_some_and(|end| offset <= *end)
+        offset >= 0 && self.peer.read_to.get(&place).is_some_and(|end| offset <= *end)
     }
 
     fn read_to(&mut self, topic: &Topic, partition: i32, offset: i64) {
@@ -116,10 +158,8 @@ impl Listener<'_> {
 
     /// What was to come on this connection may have been missed.
     pub(super) fn lost_sight(&mut self, is_among: impl Fn(&Hop) -> bool) {
-        if self.told.waiting.is_empty() {
-            return;
-        }
-        self.told.waiting.tell(self.id, |hop| {
+        self.apply_markers();
+        let lose = |hop: &mut Hop| {
             if matches!(hop.passage.transaction, Some((_, State::Open)))
                 && matches!(hop.passage.kind, Kind::Delivered { .. })
                 && is_among(hop)
@@ -127,17 +167,20 @@ impl Listener<'_> {
             {
                 *state = State::Unknown;
             }
-        });
+        };
+        self.peer.search.tell(lose);
+        self.told.waiting.tell(self.id, lose);
     }
 
     /// Bytes of the connection are missing: ends of transactions may be among them.
     pub(super) fn missed_ends(&mut self) {
         self.lost_sight(|_| true);
         self.peer.read_to.clear();
-        for producer in &self.peer.producers {
-            let now_ns = self.told.now_ns;
-            self.told.shared.transactions.tell(|known| known.end(producer, now_ns, State::Unknown));
+        let producers = std::mem::take(&mut self.peer.producers);
+        for producer in &producers {
+            self.may_have_ended(producer, self.told.now_ns);
         }
+        self.peer.producers = producers;
     }
 
     pub(super) fn producer(&mut self, id: i64) -> Producer {
@@ -186,6 +229,10 @@ impl Listener<'_> {
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) -> Attempt {
+        // Else the other end of the connection tells of it too.
+        if self.peer.search.is_superfluous() {
+            return Attempt { before: Before::default(), pending: None };
+        }
         let shared = Arc::clone(&self.told.shared);
         let attempts = &shared.attempts;
         if error == 0 && attempts.is_empty() {
@@ -195,7 +242,8 @@ impl Listener<'_> {
         let topic = topic.as_ref().map_or("", |topic| &*topic.name);
         let message = if batch.producer_id >= 0 && batch.base_sequence >= 0 {
             let sequence = batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX;
-            Message::numbered(batch.producer_id, batch.producer_epoch, sequence, topic, partition)
+            let producer = self.producer(batch.producer_id);
+            Message::numbered(&producer, batch.producer_epoch, sequence, topic, partition)
         } else {
             // Without an offset; a batch may be put together anew.
             let derived =

@@ -135,6 +135,13 @@ impl Search {
         }
     }
 
+    /// Tells the hops that are held something.
+    pub(super) fn tell(&mut self, tell: impl FnMut(&mut Hop)) {
+        if let State::Sought { held, .. } = &mut self.state {
+            held.iter_mut().for_each(tell);
+        }
+    }
+
     /// Holds a hop while the other end is sought; gives it back if it need not be held.
     pub(super) fn hold(&mut self, hop: Hop, now_ns: u64) -> Option<Hop> {
         let State::Sought { since_ns, held } = &mut self.state else { return Some(hop) };

@@ -118,6 +118,15 @@ impl Instance {
         self.speaks_on.is_none() && self.reads_on.is_empty() && (self.is_lost || self.member.id.is_empty())
     }
 
+    /// Its assignment was heard.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    pub fn silent_since(&self) -> Option<u64> {
+        self.silent_since
+    }
+
     pub fn is_silent_since(&self, ns: u64) -> bool {
         self.silent_since.is_some_and(|since| since < ns)
     }

@@ -205,15 +205,14 @@ impl Groups {
         instance.comes(heard.line.connection, false) | instance.is_seen_to_read(at)
     }
 
-    /// Where a group stands in a partition: whoever asks reads it from there on.
+    /// Where a group stands in a partition, as a member asked. Others may ask too, who read it for nobody or not at all.
     pub fn position(&mut self, heard: Heard<'_>, group: &str, at: At<'_>, offset: i64) -> bool {
-        let news = self.reads(heard, group, "", at);
         for instance in self.clients.get_mut(heard.client).into_iter().flatten() {
             if *instance.member.group == *group && instance.speaks_on == Some(heard.line.connection) {
                 instance.position(at, offset, heard.now_ns);
             }
         }
-        news
+        false
     }
 
     /// For whom a connection fetches from a partition. The second tells whether that is news for others.
@@ -247,6 +246,10 @@ impl Groups {
             Found::One(place) => {
                 let alone = list.len() == 1;
                 let Some(instance) = list.get_mut(place) else { return (Reader::Unknown, false) };
+                // From what was heard by the way, as by an agent that came later, nothing is concluded for good.
+                if !instance.is_whole() {
+                    return (of(instance), false);
+                }
                 instance.reads(line);
                 self.connections.insert(line.connection, client.clone());
                 (of(instance), !alone)
@@ -313,7 +316,10 @@ impl Groups {
             None => {
                 list.retain(|one| !one.is_silent_since(heard.now_ns.saturating_sub(GONE_NS)));
                 if list.len() >= MAX_INSTANCES {
-                    list.remove(0);
+                    let silent =
+                        (0..).zip(&*list).min_by_key(|(_, one)| one.silent_since().unwrap_or(u64::MAX));
+                    let place = silent.map_or(0, |(place, _)| place);
+                    list.remove(place);
                 }
                 self.count = self.count.saturating_add(1);
                 list.push(Instance::new(self.count, group, member));

@@ -82,3 +82,35 @@ fn a_producer_tells_itself() {
     talk.say(2, |id| ended(id, true));
     assert_eq!(talk.told(), ["send @7 in=aborted", "send @9 in=committed"]);
 }
+
+/// InitProducerId v0: a producer of this transactional id begins anew, with the same producer id.
+fn begins_anew(id: i32) -> (Vec<u8>, Vec<u8>) {
+    let request =
+        framed(&[&[0, 22, 0, 0], &id.to_be_bytes(), &text("me"), &text("txn"), &[0, 0, 0xea, 0x60]]);
+    (request, framed(&[&id.to_be_bytes(), &[0; 4], &[0, 0], &5_i64.to_be_bytes(), &[0, 1]]))
+}
+
+#[test]
+fn a_transaction_that_was_left_is_not_the_next() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 7));
+    talk.say(2, begins_anew);
+    assert_eq!(talk.told(), ["send @7 in=unknown"]);
+    talk.say(1, |id| sent(id, 9));
+    talk.say(2, |id| ended(id, true));
+    assert_eq!(talk.told()[1], "send @9 in=committed");
+}
+
+#[test]
+fn an_end_that_may_have_been_missed_decides_nothing() {
+    let mut talk = Talk::new();
+    talk.say(2, begins_anew);
+    talk.say(1, |id| sent(id, 7));
+    // Something of the coordinator's connection is missing.
+    let (client, broker) = talk.at[&2];
+    talk.at.insert(2, (client + 60, broker + 20));
+    talk.say(2, |id| ended(id, true));
+    talk.watched.wait(11_000_000_000);
+    talk.watched.wait(11_000_000_000);
+    assert_eq!(talk.told(), ["send @7 in=unknown"]);
+}
