@@ -11,7 +11,7 @@ use ktrace_kafka::context::{SpanId, TraceId};
 const MAX_STRETCHES: usize = 64;
 
 /// Delivered messages of one partition that are remembered until they are committed.
-const MAX_OPEN: usize = 512;
+pub const MAX_OPEN: usize = 512;
 
 /// Of all partitions together; past it one of each.
 const MAX_OPEN_IN_ALL: usize = 256 << 10;

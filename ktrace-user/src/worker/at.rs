@@ -199,6 +199,10 @@ impl Listener<'_> {
         let Some(Run { open, .. }) = self.peer.at.as_mut().and_then(|at| at.run.as_mut()) else { return };
         if let (Some(offset), Topic::Named(topic)) = (hop.passage.offset, &hop.topic) {
             let span_id = hop.passage.span_id(&hop.parties, topic);
+            // The newest are kept in the end.
+            if open.len() >= 2 * progress::MAX_OPEN {
+                open.drain(..progress::MAX_OPEN);
+            }
             open.push(Open { offset, trace_id: hop.passage.trace_id(), span_id });
         }
     }
