@@ -77,6 +77,7 @@ pub struct Progress {
     /// In order, apart from each other.
     stretches: VecDeque<Stretch>,
     committed: Option<i64>,
+    topic_id: Option<u128>,
     /// The log was shorter than what was delivered of it.
     was_shorter: bool,
     open: VecDeque<Open>,
@@ -131,9 +132,20 @@ impl Progress {
     pub fn log_ends(&mut self, high_watermark: i64) {
         let is_shorter = self.stretches.back().is_some_and(|last| high_watermark < last.offsets.end);
         if is_shorter && self.was_shorter {
-            (self.stretches, self.committed) = (VecDeque::new(), None);
+            self.begin_anew();
         }
         self.was_shorter = is_shorter && !self.was_shorter;
+    }
+
+    /// The log is that of the topic with this id: where it had another, it is a new one under the old name.
+    pub fn log_is(&mut self, id: u128) {
+        if self.topic_id.replace(id).is_some_and(|known| known != id) {
+            self.begin_anew();
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        (self.stretches, self.committed, self.was_shorter) = (VecDeque::new(), None, false);
     }
 
     /// The group has committed.
@@ -309,6 +321,17 @@ mod tests {
         progress.log_ends(99);
         assert_eq!(progress.before(5).times, 1, "once is not enough");
         progress.log_ends(99);
+        assert_eq!(progress.before(5).times, 0);
+    }
+
+    #[test]
+    fn a_topic_of_another_id_is_another() {
+        let mut progress = Progress::default();
+        progress.log_is(1);
+        progress.deliver(0..100);
+        progress.log_is(1);
+        assert_eq!(progress.before(5).times, 1);
+        progress.log_is(2);
         assert_eq!(progress.before(5).times, 0);
     }
 

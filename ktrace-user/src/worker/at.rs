@@ -128,7 +128,7 @@ impl Listener<'_> {
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
                 let asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
                 let reader = self.peer.reader(self.id, &topic, asked, &self.told.shared);
-                let run = self.run(&reader, &topic, partition.index, (fetch_offset, high_watermark));
+                let run = self.run(&reader, (&topic, id), partition.index, (fetch_offset, high_watermark));
                 (reader, run)
             }
         };
@@ -150,14 +150,16 @@ impl Listener<'_> {
     fn run(
         &mut self,
         reader: &Reader,
-        topic: &Topic,
+        (topic, id): (&Topic, Option<u128>),
         partition: i32,
         (fetch_offset, high_watermark): (i64, i64),
     ) -> Option<Run> {
         let progress = self.progress(reader, topic, partition)?;
         let mut known = progress::lock(&progress);
-        if high_watermark >= 0 {
-            known.log_ends(high_watermark);
+        match id {
+            Some(id) => known.log_is(id),
+            None if high_watermark >= 0 => known.log_ends(high_watermark),
+            None => {}
         }
         let from = if fetch_offset < 0 { i64::MAX } else { fetch_offset };
         // Nothing is known before the first record comes.

@@ -1,4 +1,4 @@
-# Creates topics: `topics.py BOOTSTRAP PARTITIONS TOPIC…`, and returns when their partitions have leaders that know it: a broker
+# Creates topics, and deletes those of these names before: `topics.py BOOTSTRAP PARTITIONS TOPIC…`. It returns when their partitions have leaders that know it: a broker
 # tells of itself as leader before it is.
 import sys
 import time
@@ -8,6 +8,9 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 bootstrap, partitions, *names = sys.argv[1:]
 admin = AdminClient({"bootstrap.servers": bootstrap})
+known = [name for name in names if name in admin.list_topics(timeout=10).topics]
+for deleted in admin.delete_topics(known, operation_timeout=30).values() if known else []:
+    deleted.result(30)
 for created in admin.create_topics([NewTopic(name, int(partitions), 1) for name in names]).values():
     created.result(30)
 
