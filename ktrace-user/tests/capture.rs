@@ -526,3 +526,32 @@ fn many_connections_at_once_all_have_their_owner() {
         seen.values().filter(|seen| !seen.ends.iter().any(|(_, owner)| *owner == me)).collect();
     assert!(without.is_empty(), "{} of {} without their process: {counters:?}", without.len(), seen.len());
 }
+
+/// A defect in one worker must not leave an agent that neither works nor ends.
+#[test]
+fn a_sink_that_panics_ends_the_capture() {
+    needs_root!();
+    let _alone = alone();
+    let (server, ports) = echo("127.0.0.1:0");
+    let objects = kernel_objects();
+    let mut live = Live::open(LiveOptions { rings: 2, ..options(ports) }).unwrap();
+    let ended = thread::spawn(move || {
+        let stop = AtomicBool::new(false);
+        let sinks = (0..2).map(|_| {
+            |event: Event<'_>| {
+                if let Event::Segment(_) = event {
+                    panic!("as a defect would");
+                }
+            }
+        });
+        live.run_each(&stop, sinks.collect())
+    });
+    exchange(server, b"hello", 5);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ended.is_finished() {
+        assert!(Instant::now() < deadline, "it goes on");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(ended.join().is_err());
+    wait_for(&objects);
+}

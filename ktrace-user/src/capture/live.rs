@@ -1,6 +1,7 @@
 //! The kernel as a source: programs attached, the ring read, owners found.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -239,11 +240,13 @@ impl Live {
                 .map(|(reader, mut sink)| {
                     let (watched, detached) = (&watched, &detached);
                     scope.spawn(move || {
-                        let seen = reader.watch(stop, &mut sink);
+                        // Nothing is used of a reader or a sink that has panicked.
+                        let seen = catch_unwind(AssertUnwindSafe(|| reader.watch(stop, &mut sink)));
                         // One that fails ends all: its connections would be missing.
                         stop.store(true, Ordering::Relaxed);
                         watched.wait();
                         detached.wait();
+                        let seen = seen.unwrap_or_else(|panic| resume_unwind(panic));
                         reader.rest(&mut sink);
                         seen
                     })
@@ -255,7 +258,7 @@ impl Live {
             detached.wait();
             threads.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(seen) => seen,
-                Err(panic) => std::panic::resume_unwind(panic),
+                Err(panic) => resume_unwind(panic),
             })
         });
         self.resolver.finish();
