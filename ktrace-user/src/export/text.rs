@@ -158,7 +158,7 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
 }
 
 /// What most spans have not.
-fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
+pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use anstyle::Style;
 use ktrace_kafka::context::{SpanId, TraceId};
 
-use super::super::text::{FAILED, FAINT, SERVICE, arrow, get, milliseconds, paint, printable, target, text};
+use super::super::text::{
+    FAILED, FAINT, SERVICE, arrow, get, milliseconds, paint, printable, target, text, unusual,
+};
 use super::super::{Span, Value};
 
 /// What is deeper stands below the last of these: who writes headers decides how deep a tree is.
@@ -139,11 +141,8 @@ impl Line {
             _ => None,
         };
         let named = |name, label: &str| text(span, name).map(|value| format!("{label}={}", printable(value)));
-        let more = [
-            queue,
-            named("messaging.consumer.group.name", "group"),
-            named("messaging.kafka.message.key", "key"),
-        ];
+        let more = [queue, named("messaging.consumer.group.name", "group")];
+        let key = named("messaging.kafka.message.key", "key");
         Some(Self {
             branch: format!("{}{}", node.lead, if node.is_last { "└─ " } else { "├─ " }),
             service: printable(span.resource.service_name()),
@@ -151,7 +150,7 @@ impl Line {
             what: printable(&format!("{operation} {}", target(span))),
             at: format!("+{}", shown(span.start_ns.saturating_sub(begin_ns))),
             took: format!("took={}", shown(span.end_ns.saturating_sub(span.start_ns))),
-            more: more.into_iter().flatten().collect(),
+            more: more.into_iter().chain(unusual(span)).chain([key]).flatten().collect(),
             error: text(span, "error.type").map(printable),
         })
     }
