@@ -203,8 +203,9 @@ pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 }
 
 impl AllProgress {
-    /// That of a group in a partition.
-    pub fn of(&self, place: Place) -> Shared {
+    /// That of a group in a partition, and how many others were forgotten to make room for it.
+    pub fn of(&self, place: Place) -> (Shared, u64) {
+        let mut forgotten = 0_u64;
         let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
         if by_place.len() >= MAX_PARTITIONS && !by_place.contains_key(&place) {
             // Any half of them.
@@ -213,11 +214,12 @@ impl AllProgress {
                 odd = !odd;
                 if odd {
                     self.weigh(lock(progress).open.len(), 0);
+                    forgotten = forgotten.saturating_add(1);
                 }
                 !odd
             });
         }
-        Arc::clone(by_place.entry(place).or_default())
+        (Arc::clone(by_place.entry(place).or_default()), forgotten)
     }
 
     /// These messages were delivered and are to be committed; a part is forgotten where there are too many.
@@ -341,11 +343,22 @@ mod tests {
     }
 
     #[test]
+    fn places_are_bounded_and_what_is_forgotten_is_told() {
+        let all = AllProgress::default();
+        let place = |partition| Place { cluster: None, group: "g".into(), topic: "t".into(), partition };
+        let (first, _) = all.of(place(0));
+        all.wait(&mut lock(&first), &mut vec![open(1)]);
+        let forgotten: u64 = (0..=MAX_PARTITIONS as i32).map(|partition| all.of(place(partition)).1).sum();
+        assert_eq!(forgotten, MAX_PARTITIONS as u64 / 2);
+        assert!(all.by_place.lock().unwrap().len() <= MAX_PARTITIONS);
+    }
+
+    #[test]
     fn a_commit_covers_what_no_other_has() {
         let all = AllProgress::default();
         let place = Place { cluster: None, group: "g".into(), topic: "t".into(), partition: 0 };
-        let progress = all.of(place.clone());
-        assert!(Arc::ptr_eq(&progress, &all.of(place)));
+        let (progress, _) = all.of(place.clone());
+        assert!(Arc::ptr_eq(&progress, &all.of(place).0));
         let mut progress = lock(&progress);
         progress.deliver(0..10);
         all.wait(&mut progress, &mut (0..10).map(open).collect());

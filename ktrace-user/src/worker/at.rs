@@ -183,7 +183,10 @@ impl Listener<'_> {
             Topic::Named(topic) => Arc::clone(&topic.name),
             Topic::Id(_) => Arc::clone(&shown(topic).name),
         };
-        Some(self.told.shared.progress.of(Place { cluster, group, topic, partition }))
+        let (progress, forgotten) = self.told.shared.progress.of(Place { cluster, group, topic, partition });
+        let count = &mut self.told.own_losses.progress_forgotten;
+        *count = count.saturating_add(forgotten);
+        Some(progress)
     }
 
     /// Who takes part, for the records at hand.

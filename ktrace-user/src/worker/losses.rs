@@ -20,7 +20,14 @@ const TOLD_AT_ONCE: [&str; 6] =
     ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 5] = ["gap_bytes", "skipped_bytes", "topic_unnamed", "connection_forgotten", "cpu_limit"];
+const MORE: [&str; 6] = [
+    "gap_bytes",
+    "skipped_bytes",
+    "topic_unnamed",
+    "connection_forgotten",
+    "cpu_limit",
+    "progress_forgotten",
+];
 
 /// How many reasons there are.
 const REASONS: usize = Lost::ALL.len() + MORE.len();
@@ -44,6 +51,8 @@ pub(super) struct Own {
     pub forgotten: u64,
     /// Messages skipped because of the CPU limit.
     pub cpu_limit: u64,
+    /// Partitions of groups whose deliveries are counted anew.
+    pub progress_forgotten: u64,
     told: [u64; REASONS],
 }
 
@@ -59,7 +68,14 @@ impl Own {
             Lost::NotKafka if recognised => 0,
             _ => count,
         });
-        let more = [counters.gap_bytes, counters.skipped_bytes, unnamed, self.forgotten, self.cpu_limit];
+        let more = [
+            counters.gap_bytes,
+            counters.skipped_bytes,
+            unnamed,
+            self.forgotten,
+            self.cpu_limit,
+            self.progress_forgotten,
+        ];
         reasons().zip(lost.chain(more))
     }
 
