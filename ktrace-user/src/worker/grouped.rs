@@ -9,7 +9,7 @@ use super::pending_commits::PendingCommit;
 use crate::hop::groups::{self, Groups, Heard, Member, Reader};
 use crate::hop::progress::Covered;
 use crate::hop::transactions::{State, Transaction};
-use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity, progress};
+use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity};
 
 /// A commit of one partition, as an exchange tells it.
 struct Committed<'a> {
@@ -177,27 +177,11 @@ impl Listener<'_> {
             let producer = transaction.producer.clone();
             hop.passage.transaction = Some((transaction.into(), State::Open));
             let commit = self.told.shared.commits.wait(&producer, PendingCommit { hop, progress });
-            if let Some(hop) = commit.and_then(|commit| self.told.ended(commit, State::Open)) {
-                self.pass(hop);
+            if let Some(commit) = commit {
+                self.settle_commit(commit, Some(State::Open));
             }
             return;
         }
-        let covered = progress.map_or_else(Covered::default, |of_group| {
-            self.told.shared.progress.commit(&mut progress::lock(&of_group), of.offset)
-        });
-        // Who commits by the clock does so again and again.
-        if covered.is_known && covered.messages == 0 {
-            return;
-        }
-        if let Some(last) = covered.shown.first() {
-            hop.passage.derived = last.trace_id;
-        }
-        if let Kind::Committed(commit) = &mut hop.passage.kind {
-            commit.covered = covered;
-        }
-        if !self.told.keeps(hop.passage.derived) {
-            return;
-        }
-        self.pass(hop);
+        self.settle_commit(PendingCommit { hop, progress }, None);
     }
 }

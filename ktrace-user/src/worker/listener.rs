@@ -9,6 +9,7 @@ use ktrace_kafka::{Head, Operation, Partition, Sink};
 
 use super::losses;
 use super::peer::{Peer, StandIns};
+use super::pending_commits::LateCommits;
 use super::shared::Shared;
 use super::transactional::Attempt;
 use super::twins::Place;
@@ -33,6 +34,8 @@ pub(super) struct Told {
     pub numbers: [u64; 3],
     pub stand_ins: StandIns,
     pub waiting: Waiting,
+    /// Commits that wait for what other workers read.
+    pub late: LateCommits,
     /// Hops held while the other ends of their connections are sought.
     pub sought_hops: usize,
     /// What the user wants.
@@ -72,7 +75,7 @@ impl Told {
         self.own_losses.tell(&self.shared.losses, counters, self.waiting.unnamed());
     }
 
-    fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
+    pub fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
         if hop.waits() && judge(&mut hop, &mut self.topics, &self.shared) == Verdict::Drop {
             return;
         }

@@ -40,6 +40,7 @@ use listener::{Listener, Told};
 pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use memory::budget;
 use peer::{Peer, StandIns};
+use pending_commits::LateCommits;
 pub use shared::Shared;
 pub use throttle::Throttle;
 use twins::Search;
@@ -222,6 +223,7 @@ impl Worker {
                 numbers: [0; 3],
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
+                late: LateCommits::default(),
                 sought_hops: 0,
                 sampling: options.sampling,
                 exceptions: options.exceptions,
@@ -269,8 +271,9 @@ impl Worker {
         for id in ids {
             self.forget(id);
         }
-        self.told.release(None);
         self.give_up_commits(None);
+        self.told.give_late(None);
+        self.told.release(None);
         self.held_told.tell(&self.told.shared.memory, 0, true);
         self.told.tell_losses(&self.scratch.counters);
         let Self { mut totals, scratch: Scratch { counters, .. }, told, .. } = self;
@@ -515,6 +518,7 @@ impl Worker {
                 Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
             }
         }
+        self.told.give_late(Some(now_ns));
         self.told.release(Some(now_ns));
         let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
         self.told.within_cpu = cpu;
@@ -545,7 +549,7 @@ impl Worker {
     /// Commits whose transactions take too long are told as they are.
     fn give_up_commits(&mut self, now_ns: Option<u64>) {
         for commit in self.told.shared.commits.over(now_ns) {
-            if let Some(hop) = self.told.ended(commit, State::Open) {
+            if let Some(hop) = self.told.settled(commit, Some(State::Open)) {
                 (self.told.sink)(hop);
             }
         }

@@ -1,14 +1,24 @@
-//! Offsets that a transaction commits: they count when it does.
+//! Commits that cannot be told yet: in a transaction they count when it ends; and with several rings, what they cover may lie in one
+//! that is read a little later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use crate::hop::transactions::Producer;
-use crate::hop::{Hop, progress};
+use super::listener::{Listener, Told};
+use crate::capture::ConnectionId;
+use crate::hop::transactions::{Producer, State};
+use crate::hop::{Hop, Kind, progress};
 
 /// Producers with such offsets, and offsets of one of them; past it they are told as they are.
 const MAX_PRODUCERS: usize = 1024;
 const MAX_COMMITS: usize = 256;
+
+/// Rings are read so much apart at most: a reader that finds nothing sleeps for 0.1 s.
+const LATE_NS: u64 = 250_000_000;
+
+/// Commits of a worker that wait for that; past it the oldest does not.
+const MAX_LATE: usize = 64 << 10;
 
 /// A transaction that has not ended after this is not waited for: Kafka aborts it after a minute by default
 /// (`transaction.timeout.ms`).
@@ -62,5 +72,71 @@ impl PendingCommits {
         });
         over.sort_by_key(|commit| commit.hop.passage.end_ns);
         over
+    }
+}
+
+/// Commits of one worker that wait for what other workers read, in order.
+#[derive(Default)]
+pub(super) struct LateCommits {
+    queue: VecDeque<(ConnectionId, u64, PendingCommit, Option<State>)>,
+}
+
+impl Listener<'_> {
+    /// Tells of a commit, and what has become of its transaction if it is a part of one.
+    pub(super) fn settle_commit(&mut self, commit: PendingCommit, state: Option<State>) {
+        let is_alone = self.told.shared.workers.load(Ordering::Relaxed) <= 1;
+        if is_alone || self.peer.search.is_superfluous() {
+            if let Some(hop) = self.told.settled(commit, state) {
+                self.pass(hop);
+            }
+            return;
+        }
+        let due_ns = self.told.now_ns.saturating_add(LATE_NS);
+        self.told.late.queue.push_back((self.id, due_ns, commit, state));
+        if self.told.late.queue.len() > MAX_LATE {
+            self.told.give_first_late();
+        }
+    }
+}
+
+impl Told {
+    /// Tells of the commits that have waited long enough, or of all.
+    pub(super) fn give_late(&mut self, now_ns: Option<u64>) {
+        while let Some((_, due_ns, ..)) = self.late.queue.front()
+            && now_ns.is_none_or(|now| *due_ns <= now)
+        {
+            self.give_first_late();
+        }
+    }
+
+    fn give_first_late(&mut self) {
+        if let Some((id, _, commit, state)) = self.late.queue.pop_front()
+            && let Some(hop) = self.settled(commit, state)
+        {
+            self.pass(id, hop);
+        }
+    }
+
+    /// A commit that counts, or that does not as its transaction was not committed; if it is shown.
+    pub(super) fn settled(&mut self, commit: PendingCommit, state: Option<State>) -> Option<Hop> {
+        let PendingCommit { mut hop, progress } = commit;
+        if let (Some((_, known)), Some(state)) = (&mut hop.passage.transaction, state) {
+            *known = state;
+        }
+        let counts = state.is_none_or(|state| state == State::Committed);
+        if let (Kind::Committed(commit), Some(of_group), true, Some(offset)) =
+            (&mut hop.passage.kind, progress, counts, hop.passage.offset)
+        {
+            let covered = self.shared.progress.commit(&mut progress::lock(&of_group), offset);
+            // Who commits by the clock does so again and again.
+            if state.is_none() && covered.is_known && covered.messages == 0 {
+                return None;
+            }
+            if let Some(last) = covered.shown.first() {
+                hop.passage.derived = last.trace_id;
+            }
+            commit.covered = covered;
+        }
+        self.keeps(hop.passage.derived).then_some(hop)
     }
 }

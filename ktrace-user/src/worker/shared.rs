@@ -150,3 +150,26 @@ impl Brokers {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::groups::Speaker;
+
+    #[test]
+    fn a_client_reads_from_other_brokers_of_its_cluster() {
+        let (one, two): (SocketAddr, SocketAddr) =
+            (([10, 0, 0, 1], 9092).into(), ([10, 0, 0, 2], 9092).into());
+        let client = |pid| Client { speaker: Speaker::Process(pid), id: None };
+        let mut clusters = Clusters::default();
+        assert!(clusters.learn(one, &client(1), &"a".into()));
+        assert!(!clusters.learn(one, &client(1), &"a".into()));
+        assert_eq!(clusters.of(two, &client(1)).as_deref(), Some("a"));
+        assert_eq!(clusters.of(two, &client(2)), None);
+        // Of two clusters: a broker that has not told is of neither.
+        assert!(clusters.learn(two, &client(1), &"b".into()));
+        assert_eq!(clusters.of(one, &client(1)).as_deref(), Some("a"));
+        assert_eq!(clusters.of(([10, 0, 0, 3], 9092).into(), &client(1)), None);
+        assert!(!clusters.learn(two, &client(1), &"b".into()));
+    }
+}

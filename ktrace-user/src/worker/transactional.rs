@@ -8,11 +8,10 @@ use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Event, Head, Operation};
 
 use super::at::MAX_ID_BYTES;
-use super::listener::{Listener, Told};
-use super::pending_commits::PendingCommit;
+use super::listener::Listener;
 use crate::hop::attempts::{Before, Message, may_follow};
 use crate::hop::transactions::{Producer, State, Transaction};
-use crate::hop::{Hop, Kind, Topic, identity, progress, shown};
+use crate::hop::{Hop, Kind, Topic, identity, shown};
 
 /// Partitions of one connection that are followed, and producers.
 const MAX_PARTITIONS: usize = 1024;
@@ -75,9 +74,7 @@ impl Listener<'_> {
             return;
         }
         for commit in self.told.shared.commits.take(producer) {
-            if let Some(hop) = self.told.ended(commit, state) {
-                self.pass(hop);
-            }
+            self.settle_commit(commit, Some(state));
         }
     }
 
@@ -261,25 +258,5 @@ impl Listener<'_> {
         let end_ns = head.response.map_or(head.request_end_ns, |response| response.end_ns);
         let before = attempts.failed(message, head.request_start_ns, end_ns);
         Attempt { before, pending: may_follow(error).then(|| message.into()) }
-    }
-}
-
-impl Told {
-    /// A commit whose transaction has ended, if it is shown.
-    pub(super) fn ended(&mut self, commit: PendingCommit, state: State) -> Option<Hop> {
-        let PendingCommit { mut hop, progress } = commit;
-        if let Some((_, known)) = &mut hop.passage.transaction {
-            *known = state;
-        }
-        if let (Kind::Committed(commit), Some(of_group), State::Committed, Some(offset)) =
-            (&mut hop.passage.kind, progress, state, hop.passage.offset)
-        {
-            let covered = self.shared.progress.commit(&mut progress::lock(&of_group), offset);
-            if let Some(last) = covered.shown.first() {
-                hop.passage.derived = last.trace_id;
-            }
-            commit.covered = covered;
-        }
-        self.keeps(hop.passage.derived).then_some(hop)
     }
 }

@@ -64,7 +64,13 @@ pub struct Talk {
 
 impl Talk {
     pub fn new() -> Self {
-        Self { watched: Watched::new(Sampling::default()), at: Default::default(), id: 0 }
+        Self::with(&Arc::default())
+    }
+
+    /// One of several workers.
+    fn with(shared: &Arc<Shared>) -> Self {
+        let watched = Watched::with(WorkerOptions::default(), shared);
+        Self { watched, at: HashMap::default(), id: 0 }
     }
 
     pub fn say(&mut self, port: u16, exchange: impl FnOnce(i32) -> (Vec<u8>, Vec<u8>)) {
@@ -174,4 +180,23 @@ fn a_connection_that_ends_makes_room_for_the_next() {
         talk.told(),
         ["poll @0 group=g member=m1", "poll @0 group=h member=n1", "poll @1", "poll @1 group=g member=m1"]
     );
+}
+
+/// Of two rings the one with the commit is read first.
+#[test]
+fn a_commit_that_is_read_before_what_it_covers_waits_a_little() {
+    let shared = Arc::default();
+    let (mut fetches, mut commits) = (Talk::with(&shared), Talk::with(&shared));
+    commits.say(1, |id| assigned(id, "g", "m1"));
+    commits.say(1, |id| committed(id, "g", "m1", 2, 0));
+    fetches.watched.now_ns = commits.watched.now_ns;
+    fetches.say(11, |id| fetched(id, 0, &[0, 1]));
+    assert!(commits.told().is_empty());
+    commits.watched.wait(300_000_000);
+    assert_eq!(commits.told(), ["commit @2 group=g member=m1 messages=2"]);
+    commits.say(1, |id| committed(id, "g", "m1", 2, 0));
+    commits.say(1, |id| committed(id, "g", "m1", 1, 0));
+    let told = Arc::clone(&commits.watched.hops);
+    let _ = commits.watched.worker.finish();
+    assert_eq!(told.lock().unwrap().len(), 2, "what waits is told at the end");
 }
