@@ -166,12 +166,6 @@ impl Progress {
         covered.shown = self.open.drain(..count).rev().take(MAX_SHOWN).collect();
         covered
     }
-
-    /// How many delivered messages wait for their commit.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.len()
-    }
 }
 
 /// Adds offsets at the end; those that were delivered as often as the ones before them are one with them.
@@ -366,12 +360,12 @@ mod tests {
         assert_eq!((covered.messages, covered.is_known), (4, false));
         assert_eq!(covered.shown, [open(3), open(2), open(1), open(0)]);
         let covered = all.commit(&mut progress, 6);
-        assert_eq!((covered.messages, covered.shown.len(), progress.open()), (2, 2, 4));
+        assert_eq!((covered.messages, covered.shown.len(), progress.open.len()), (2, 2, 4));
         assert!(all.commit(&mut progress, 5).goes_back);
         assert_eq!(all.commit(&mut progress, 6), Covered { messages: 1, ..Covered::default() });
         assert_eq!(all.commit(&mut progress, 6), Covered { is_known: true, ..Covered::default() });
         assert_eq!(all.open.load(Ordering::Relaxed), 4);
         all.wait(&mut progress, &mut (0..100).cycle().take(2 * MAX_OPEN).map(open).collect());
-        assert_eq!((progress.open(), all.open.load(Ordering::Relaxed)), (MAX_OPEN, MAX_OPEN));
+        assert_eq!((progress.open.len(), all.open.load(Ordering::Relaxed)), (MAX_OPEN, MAX_OPEN));
     }
 }

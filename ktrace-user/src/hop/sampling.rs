@@ -28,12 +28,6 @@ impl Sampling {
         Self { threshold: ((1.0 - ratio) * RANDOMNESS as f64) as u64 }
     }
 
-    /// Of those that this one keeps, the ones that `other` keeps too.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self { threshold: self.threshold.max(other.threshold) }
-    }
-
     /// Trace ids whose random part is at least this are kept.
     #[must_use]
     pub fn threshold(self) -> u64 {

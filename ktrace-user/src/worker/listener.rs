@@ -41,7 +41,7 @@ pub(super) struct Told {
     /// What the user wants.
     pub sampling: Sampling,
     pub exceptions: Exceptions,
-    /// What the CPU limit leaves of that.
+    /// What the CPU limit leaves time for.
     pub within_cpu: Sampling,
     /// Hops bear their records' keys.
     pub keys: bool,

@@ -127,10 +127,6 @@ impl Instance {
         self.silent_since
     }
 
-    pub fn is_silent_since(&self, ns: u64) -> bool {
-        self.silent_since.is_some_and(|since| since < ns)
-    }
-
     /// It speaks. Who joins reads nothing before it is told what.
     pub fn comes(&mut self, on: ConnectionId, joins: bool) -> bool {
         let news = self.speaks_on != Some(on) || self.is_lost || (joins && !self.is_whole);

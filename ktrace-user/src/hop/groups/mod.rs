@@ -189,8 +189,7 @@ impl Groups {
         instance.unknown()
     }
 
-    /// An offset is committed, or asked for, for a group: who does so reads the partition. `member` is empty for who takes
-    /// partitions by itself.
+    /// An offset is committed for a group: who does so reads the partition. `member` is empty for who takes partitions by itself.
     pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
         if member.is_empty() {
             let known = self.clients.get(heard.client).into_iter().flatten();
@@ -314,7 +313,8 @@ impl Groups {
         let place = match place {
             Some(place) => place,
             None => {
-                list.retain(|one| !one.is_silent_since(heard.now_ns.saturating_sub(GONE_NS)));
+                let gone_ns = heard.now_ns.saturating_sub(GONE_NS);
+                list.retain(|one| one.silent_since().is_none_or(|since| since >= gone_ns));
                 if list.len() >= MAX_INSTANCES {
                     let silent =
                         (0..).zip(&*list).min_by_key(|(_, one)| one.silent_since().unwrap_or(u64::MAX));

@@ -1,3 +1,5 @@
+//! Members of one client, told apart.
+
 use kafka::{GroupProtocol, MemberState};
 
 use super::*;
