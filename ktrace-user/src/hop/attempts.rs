@@ -1,13 +1,12 @@
 //! Messages that a producer sends more than once: until one attempt succeeds, the failed ones are no messages of their own.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ktrace_kafka::protocol::error;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::numbered::Numbered;
 use super::transactions::Producer;
 
 /// A message that may be sent again, the same in every attempt.
@@ -85,10 +84,9 @@ struct Failed {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    failed: Mutex<Failed>,
+    failed: Numbered<Failed>,
     /// How many there are, for who need not lock to know that there are none.
     len: AtomicUsize,
-    changes: AtomicU64,
 }
 
 /// Whether a producer may try again after this error: those that Kafka calls retriable, and what idempotent producers mend by
@@ -128,34 +126,38 @@ impl Attempts {
     /// The number of changes so far.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.failed.number()
     }
 
     /// A message is sent. Gives what came before; those attempts are told by this one.
     pub fn sent(&self, message: Message) -> Before {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = failed.by_message.get_mut(&message) else { return Before::default() };
-        known.followed = known.before.attempts;
-        self.changes.fetch_add(1, Ordering::Release);
-        known.before
+        let mut before = Before::default();
+        self.failed.tell(|failed| {
+            let Some(known) = failed.by_message.get_mut(&message) else { return false };
+            known.followed = known.before.attempts;
+            before = known.before;
+            true
+        });
+        before
     }
 
     /// An attempt that began at this time has failed. Gives what came before, like [`Attempts::sent`].
     pub fn failed(&self, message: Message, start_ns: u64, now_ns: u64) -> Before {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let Failed { by_message, order } = &mut *failed;
-        forget(by_message, order, |len, since_ns| {
-            len >= MAX_MESSAGES || now_ns.saturating_sub(since_ns) > PATIENCE_NS
+        let mut before = Before::default();
+        self.failed.tell(|failed| {
+            failed
+                .forget(|len, since_ns| len >= MAX_MESSAGES || now_ns.saturating_sub(since_ns) > PATIENCE_NS);
+            let Failed { by_message, order } = failed;
+            let known = by_message.entry(message).or_insert_with(|| {
+                order.push_back((message, now_ns));
+                Known { before: Before { attempts: 0, start_ns }, followed: 0 }
+            });
+            before = known.before;
+            known.followed = before.attempts;
+            known.before.attempts = before.attempts.saturating_add(1);
+            self.len.store(by_message.len(), Ordering::Release);
+            true
         });
-        let known = by_message.entry(message).or_insert_with(|| {
-            order.push_back((message, now_ns));
-            Known { before: Before { attempts: 0, start_ns }, followed: 0 }
-        });
-        let before = known.before;
-        known.followed = before.attempts;
-        known.before.attempts = before.attempts.saturating_add(1);
-        self.len.store(by_message.len(), Ordering::Release);
-        self.changes.fetch_add(1, Ordering::Release);
         before
     }
 
@@ -164,40 +166,40 @@ impl Attempts {
         if self.is_empty() {
             return;
         }
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let Failed { by_message, order } = &mut *failed;
-        forget(by_message, order, |_, since_ns| now_ns.saturating_sub(since_ns) > PATIENCE_NS);
-        self.len.store(by_message.len(), Ordering::Release);
+        self.failed.tell(|failed| {
+            failed.forget(|_, since_ns| now_ns.saturating_sub(since_ns) > PATIENCE_NS);
+            self.len.store(failed.by_message.len(), Ordering::Release);
+            false
+        });
     }
 
     /// Whether another attempt has followed the one before which there were so many.
     #[must_use]
     pub fn is_followed(&self, message: Message, before: u32) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.by_message.get(&message).is_some_and(|known| known.followed > before)
+        self.failed
+            .look(|failed| failed.by_message.get(&message).is_some_and(|known| known.followed > before))
     }
 }
 
-fn forget(
-    by_message: &mut HashMap<Message, Known>,
-    order: &mut VecDeque<(Message, u64)>,
-    is_over: impl Fn(usize, u64) -> bool,
-) {
-    while let Some((oldest, since_ns)) = order.front().copied()
-        && is_over(order.len(), since_ns)
-    {
-        order.pop_front();
-        by_message.remove(&oldest);
+impl Failed {
+    /// Forgets the oldest as long as that is to be, of so many and since when it is there.
+    fn forget(&mut self, is_over: impl Fn(usize, u64) -> bool) {
+        while let Some((oldest, since_ns)) = self.order.front().copied()
+            && is_over(self.order.len(), since_ns)
+        {
+            self.order.pop_front();
+            self.by_message.remove(&oldest);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     fn numbered(sequence: i32) -> Message {
         Message::numbered(&Producer { cluster: None, id: 1 }, 0, sequence, "orders", 2)
     }
-
-    use super::*;
 
     #[test]
     fn attempts_are_counted_until_one_succeeds() {

@@ -113,15 +113,8 @@ impl Listener<'_> {
     pub(super) fn arrive(&mut self, head: &Head<'_>, partition: &Partition<'_>) {
         self.settle();
         let topic = self.told.topic(partition.topic);
-        let id = match partition.topic {
-            kafka::Topic::Id(id) => Some(id),
-            kafka::Topic::Name(_) => None,
-        };
-        let name = match &topic {
-            Topic::Named(topic) => Some(&*topic.name),
-            Topic::Id(_) => None,
-        };
-        let at = groups::At { id, name, partition: partition.index };
+        let at = named(partition.topic, &topic, partition.index);
+        let id = at.id;
         let (reader, run) = match partition.operation {
             Operation::Produce { .. } => (Reader::Unknown, None),
             Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
@@ -179,10 +172,7 @@ impl Listener<'_> {
             return None;
         }
         let (group, cluster) = (Arc::clone(reader.group()?), self.peer.cluster(&self.told.shared));
-        let topic = match topic {
-            Topic::Named(topic) => Arc::clone(&topic.name),
-            Topic::Id(_) => Arc::clone(&shown(topic).name),
-        };
+        let topic = Arc::clone(&shown(topic).name);
         let (progress, forgotten) = self.told.shared.progress.of(Place { cluster, group, topic, partition });
         let count = &mut self.told.own_losses.progress_forgotten;
         *count = count.saturating_add(forgotten);
@@ -221,6 +211,19 @@ impl Listener<'_> {
             self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut run.open);
         }
     }
+}
+
+/// A partition by all names of its topic: as the wire has it, and as it is known.
+pub(super) fn named<'a>(topic: kafka::Topic<'_>, known: &'a Topic, partition: i32) -> groups::At<'a> {
+    let id = match topic {
+        kafka::Topic::Id(id) => Some(id),
+        kafka::Topic::Name(_) => None,
+    };
+    let name = match known {
+        Topic::Named(topic) => Some(&*topic.name),
+        Topic::Id(_) => None,
+    };
+    groups::At { id, name, partition }
 }
 
 fn share_member(group: Option<&str>, member: Option<&str>) -> Reader {

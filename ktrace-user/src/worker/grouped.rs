@@ -3,7 +3,7 @@
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Event, Head};
 
-use super::at::MAX_ID_BYTES;
+use super::at::{MAX_ID_BYTES, named};
 use super::listener::Listener;
 use super::pending_commits::PendingCommit;
 use crate::hop::groups::{self, Groups, Heard, Member, Reader};
@@ -113,15 +113,7 @@ impl Listener<'_> {
         tell: impl FnOnce(&mut Groups, Heard<'_>, groups::At<'_>) -> bool,
     ) {
         let known = self.told.topic(topic);
-        let id = match topic {
-            kafka::Topic::Id(id) => Some(id),
-            kafka::Topic::Name(_) => None,
-        };
-        let name = match &known {
-            Topic::Named(topic) => Some(&*topic.name),
-            Topic::Id(_) => None,
-        };
-        let at = groups::At { id, name, partition };
+        let at = named(topic, &known, partition);
         self.tell(head, group, member, |groups, heard| tell(groups, heard, at));
     }
 

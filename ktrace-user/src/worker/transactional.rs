@@ -226,13 +226,9 @@ impl Listener<'_> {
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) -> Attempt {
+        let is_first = error == 0 && self.told.shared.attempts.is_empty();
         // Else the other end of the connection tells of it too.
-        if self.peer.search.is_superfluous() {
-            return Attempt { before: Before::default(), pending: None };
-        }
-        let shared = Arc::clone(&self.told.shared);
-        let attempts = &shared.attempts;
-        if error == 0 && attempts.is_empty() {
+        if is_first || self.peer.search.is_superfluous() {
             return Attempt { before: Before::default(), pending: None };
         }
         let topic = self.peer.at.as_ref().map(|at| shown(&at.topic));
@@ -252,6 +248,7 @@ impl Listener<'_> {
             let nth = self.peer.at.as_mut().map_or(0, |at| at.nth(alike(0)));
             alike(nth)
         };
+        let attempts = &self.told.shared.attempts;
         if error == 0 {
             return Attempt { before: attempts.sent(message), pending: None };
         }
