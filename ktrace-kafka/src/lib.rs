@@ -37,5 +37,5 @@ pub mod stream;
 
 pub use connection::{Connection, Direction, Limits, Push, Scratch};
 pub use counters::Counters;
-pub use protocol::event::{Event, GroupProtocol, Member, MemberState, Transaction};
+pub use protocol::event::{Committed, Event, GroupProtocol, Member, MemberState, Transaction};
 pub use protocol::sink::{Head, Operation, Partition, Sink, Topic};

@@ -38,22 +38,7 @@ pub enum Event<'a> {
     /// An active task of Kafka Streams: the partition of all source topics of a subtopology.
     AssignedTask { group_id: &'a str, member_id: &'a str, subtopology_id: &'a str, partition: i32 },
     /// An offset was committed for a group (OffsetCommit, TxnOffsetCommit).
-    Committed {
-        group_id: &'a str,
-        /// Empty where the committer is no member (an admin's tool).
-        member_id: &'a str,
-        /// −1 where the committer is no member.
-        generation_or_epoch: i32,
-        topic: Topic<'a>,
-        partition: i32,
-        /// Of the next message to be read.
-        offset: i64,
-        /// −1 if unknown.
-        leader_epoch: i32,
-        /// The transaction that the commit is a part of: it counts when that is committed.
-        transaction: Option<Transaction<'a>>,
-        error: i16,
-    },
+    Committed(Committed<'a>),
     /// Where a group stands (OffsetFetch).
     Position {
         group_id: &'a str,
@@ -182,6 +167,25 @@ pub struct Member<'a> {
     /// The generation (classic) or the member's epoch, as the response has it where it has one.
     pub generation_or_epoch: i32,
     pub state: MemberState,
+    pub error: i16,
+}
+
+/// A commit of one partition's offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed<'a> {
+    pub group_id: &'a str,
+    /// Empty where the committer is no member (an admin's tool).
+    pub member_id: &'a str,
+    /// −1 where the committer is no member.
+    pub generation_or_epoch: i32,
+    pub topic: Topic<'a>,
+    pub partition: i32,
+    /// Of the next message to be read.
+    pub offset: i64,
+    /// −1 if unknown.
+    pub leader_epoch: i32,
+    /// The transaction that the commit is a part of: it counts when that is committed.
+    pub transaction: Option<Transaction<'a>>,
     pub error: i16,
 }
 

@@ -4,7 +4,7 @@
 //! v7), KIP-482 (flexible, v8), KIP-848 (member epochs, v9), KIP-516 (topic ids, v10). Version 1 alone has a timestamp.
 
 use super::answers::Answers;
-use super::event::{Event, Tell, Transaction};
+use super::event::{Committed, Event, Tell, Transaction};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
 use super::sink::Topic;
@@ -135,7 +135,7 @@ impl<'a> Committer<'a> {
         let mut answers = Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
         for (topic, Commit { partition, offset, leader_epoch }) in commits {
             let Some(error) = answers.of((topic, partition)) else { continue };
-            tell(&Event::Committed {
+            tell(&Event::Committed(Committed {
                 group_id,
                 member_id,
                 generation_or_epoch,
@@ -145,7 +145,7 @@ impl<'a> Committer<'a> {
                 leader_epoch,
                 transaction,
                 error,
-            });
+            }));
         }
     }
 }

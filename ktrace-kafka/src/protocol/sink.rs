@@ -29,6 +29,14 @@ pub struct Head<'a> {
     pub response: Option<ResponseHead>,
 }
 
+impl Head<'_> {
+    /// When the exchange was over: the response's last byte, or the request's where there is none.
+    #[must_use]
+    pub fn end_ns(&self) -> u64 {
+        self.response.map_or(self.request_end_ns, |response| response.end_ns)
+    }
+}
+
 /// When a response passed the socket, and where in its stream it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHead {

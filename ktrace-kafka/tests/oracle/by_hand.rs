@@ -4,7 +4,8 @@
 
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::{
-    Event, GroupProtocol, Limits, Member, MemberState, Operation, Partition, Scratch, Topic, Transaction,
+    Committed, Event, GroupProtocol, Limits, Member, MemberState, Operation, Partition, Scratch, Topic,
+    Transaction,
 };
 
 use crate::{Case, check_cuts, read, refused, shown, shown_record};
@@ -98,7 +99,7 @@ const ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
 
 /// Tells a commit of offset 42 for partition 3.
 fn committed(member_id: &str, generation: i32, topic: Topic<'_>, epoch: i32, error: i16) -> Vec<String> {
-    vec![shown(&Event::Committed {
+    vec![shown(&Event::Committed(Committed {
         group_id: "g",
         member_id,
         generation_or_epoch: generation,
@@ -108,7 +109,7 @@ fn committed(member_id: &str, generation: i32, topic: Topic<'_>, epoch: i32, err
         leader_epoch: epoch,
         transaction: None,
         error,
-    })]
+    }))]
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn txn_offset_commit() {
     let request = body().text("tx").text("g").i64(4000).i16(2).i32(5).text("m").none().count(1).id(ID);
     let request = request.count(1).i32(3).i64(42).i32(-1).text("").none().none().none();
     let response = body().i32(0).count(1).id(ID).count(1).i32(3).i16(0).none().none().none();
-    let told = Event::Committed {
+    let told = Event::Committed(Committed {
         group_id: "g",
         member_id: "m",
         generation_or_epoch: 5,
@@ -209,7 +210,7 @@ fn txn_offset_commit() {
         leader_epoch: -1,
         transaction: Some(Transaction { transactional_id: "tx", producer_id: 4000, producer_epoch: 2 }),
         error: 0,
-    };
+    });
     check(28, 6, true, &request, &response, vec![shown(&told)]);
 }
 

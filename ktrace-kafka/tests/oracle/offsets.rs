@@ -1,7 +1,7 @@
 //! Offsets of groups and of the log.
 
 use kafka_protocol::messages::*;
-use ktrace_kafka::{Event, Topic};
+use ktrace_kafka::{Committed, Event, Topic};
 
 use crate::random::{Random, message};
 use crate::{Case, shown};
@@ -49,7 +49,7 @@ pub fn offset_commit(g: &mut Random) -> Case {
         let answers = response.topics.iter().find(|answer| answer.name == topic.name).unwrap();
         for commit in &topic.partitions {
             let answer = answers.partitions.iter().find(|a| a.partition_index == commit.partition_index);
-            expected.push(shown(&Event::Committed {
+            expected.push(shown(&Event::Committed(Committed {
                 group_id: &request.group_id,
                 member_id: &request.member_id,
                 generation_or_epoch: request.generation_id_or_member_epoch,
@@ -59,7 +59,7 @@ pub fn offset_commit(g: &mut Random) -> Case {
                 leader_epoch: commit.committed_leader_epoch,
                 transaction: None,
                 error: answer.unwrap().error_code,
-            }));
+            })));
         }
     }
     g.case(&request, &response, expected)

@@ -2,7 +2,7 @@
 
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
-use ktrace_kafka::{Event, Topic, Transaction};
+use ktrace_kafka::{Committed, Event, Topic, Transaction};
 
 use crate::random::{Random, message};
 use crate::{Case, shown};
@@ -227,7 +227,7 @@ pub fn txn_offset_commit(g: &mut Random) -> Case {
         let answers = response.topics.iter().find(|answer| answer.name == topic.name).unwrap();
         for commit in &topic.partitions {
             let answer = answers.partitions.iter().find(|a| a.partition_index == commit.partition_index);
-            expected.push(shown(&Event::Committed {
+            expected.push(shown(&Event::Committed(Committed {
                 group_id: &request.group_id,
                 member_id: &request.member_id,
                 generation_or_epoch: request.generation_id,
@@ -237,7 +237,7 @@ pub fn txn_offset_commit(g: &mut Random) -> Case {
                 leader_epoch: commit.committed_leader_epoch,
                 transaction: Some(transaction),
                 error: answer.unwrap().error_code,
-            }));
+            })));
         }
     }
     g.case(&request, &response, expected)

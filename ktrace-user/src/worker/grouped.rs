@@ -1,7 +1,7 @@
 //! What a connection tells of groups: who is a member, of what, and how far it has come.
 
 use ktrace_kafka as kafka;
-use ktrace_kafka::{Event, Head};
+use ktrace_kafka::{Committed, Event, Head};
 
 use super::at::{MAX_ID_BYTES, named};
 use super::listener::Listener;
@@ -10,18 +10,6 @@ use crate::hop::groups::{self, Groups, Heard, Member, Reader};
 use crate::hop::progress::Covered;
 use crate::hop::transactions::{State, Transaction};
 use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity};
-
-/// A commit of one partition, as an exchange tells it.
-struct Committed<'a> {
-    group: &'a str,
-    member: &'a str,
-    generation: i32,
-    topic: kafka::Topic<'a>,
-    partition: i32,
-    offset: i64,
-    transaction: Option<kafka::Transaction<'a>>,
-    error: i16,
-}
 
 impl Listener<'_> {
     pub(super) fn of_a_group(&mut self, head: &Head<'_>, event: &Event<'_>) {
@@ -57,36 +45,15 @@ impl Listener<'_> {
                     self.peer.listed(&topic, partition, offset, head.request_start_ns);
                 }
             }
-            Event::Committed {
-                group_id,
-                member_id,
-                generation_or_epoch,
-                topic,
-                partition,
-                offset,
-                transaction,
-                error,
-                ..
-            } => {
+            Event::Committed(commit) => {
+                let Committed { group_id, member_id, topic, partition, error, .. } = commit;
                 if error == 0 {
                     let named = (group_id, member_id);
                     self.tell_partition(head, named, (topic, partition), |groups, heard, at| {
                         groups.reads(heard, group_id, member_id, at)
                     });
                 }
-                self.committed(
-                    head,
-                    &Committed {
-                        group: group_id,
-                        member: member_id,
-                        generation: generation_or_epoch,
-                        topic,
-                        partition,
-                        offset,
-                        transaction,
-                        error,
-                    },
-                );
+                self.committed(head, &commit);
             }
             _ => {}
         }
@@ -100,8 +67,7 @@ impl Listener<'_> {
         tell: impl FnOnce(&mut Groups, Heard<'_>) -> bool,
     ) {
         if !group.is_empty() && group.len() <= MAX_ID_BYTES && member.len() <= MAX_ID_BYTES {
-            let now_ns = head.response.map_or(head.request_end_ns, |response| response.end_ns);
-            self.peer.tells_groups(self.id, now_ns, &self.told.shared, tell);
+            self.peer.tells_groups(self.id, head.end_ns(), &self.told.shared, tell);
         }
     }
 
@@ -119,20 +85,20 @@ impl Listener<'_> {
 
     /// A group's offset was committed, or should have been.
     fn committed(&mut self, head: &Head<'_>, of: &Committed<'_>) {
-        if of.group.is_empty() || of.group.len() > MAX_ID_BYTES || of.member.len() > MAX_ID_BYTES {
+        if of.group_id.is_empty() || of.group_id.len() > MAX_ID_BYTES || of.member_id.len() > MAX_ID_BYTES {
             return;
         }
         if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
             return;
         }
         let Some(response) = head.response else { return };
-        let generation = (of.generation >= 0).then_some(of.generation);
-        let member = Member { group: of.group.into(), id: of.member.into(), generation };
+        let generation = (of.generation_or_epoch >= 0).then_some(of.generation_or_epoch);
+        let member = Member { group: of.group_id.into(), id: of.member_id.into(), generation };
         let reader = Reader::Member(member.into());
         let topic = self.told.topic(of.topic);
         let progress = if of.error == 0 { self.progress(&reader, &topic, of.partition) } else { None };
         let place = identity::CommitPlace {
-            group: of.group,
+            group: of.group_id,
             partition: of.partition,
             offset: of.offset,
             correlation_id: head.correlation_id,

@@ -109,12 +109,11 @@ impl Told {
         let wanted = if self.exceptions == Exceptions::default() {
             None
         } else {
-            let end_ns = head.response.map_or(head.request_end_ns, |response| response.end_ns);
             let since_ns = match partition.operation {
                 Operation::Produce { .. } => Some(head.request_start_ns),
                 _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
             };
-            let took_ns = since_ns.map(|since| end_ns.saturating_sub(since));
+            let took_ns = since_ns.map(|since| head.end_ns().saturating_sub(since));
             let flags = record.context.context.and_then(|context| context.flags);
             self.exceptions.decide(flags, took_ns, partition.error != 0)
         };
@@ -275,8 +274,7 @@ impl Sink for Listener<'_> {
                 let Some(Attempt { before, pending }) = attempt else { return };
                 let attempt = before.attempts.saturating_add(1);
                 let start_ns = if attempt > 1 { before.start_ns } else { head.request_start_ns };
-                let end_ns = response.map_or(head.request_end_ns, |response| response.end_ns);
-                (Kind::Produced { acks, attempt, pending }, start_ns, end_ns)
+                (Kind::Produced { acks, attempt, pending }, start_ns, head.end_ns())
             }
             Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
                 let Some(response) = response else { return };

@@ -252,8 +252,7 @@ impl Listener<'_> {
         if error == 0 {
             return Attempt { before: attempts.sent(message), pending: None };
         }
-        let end_ns = head.response.map_or(head.request_end_ns, |response| response.end_ns);
-        let before = attempts.failed(message, head.request_start_ns, end_ns);
+        let before = attempts.failed(message, head.request_start_ns, head.end_ns());
         Attempt { before, pending: may_follow(error).then(|| message.into()) }
     }
 }
