@@ -56,21 +56,22 @@ pub fn watch(
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
-    let counts = counts(
+    let counts = Arc::new(counts(
         (Arc::clone(&shared), source.counter_reader()),
         (sinks.losses(), filter.clone(), Arc::clone(&kept)),
-    );
-    let metrics = metrics.map(|metrics| metrics.start(counts));
+    ));
+    let metrics = metrics.map(|metrics| {
+        let counts = Arc::clone(&counts);
+        metrics.start(move || counts())
+    });
     if pipeline.ports.is_auto() {
         eprintln!("ktrace: watching for Kafka on all ports; Ctrl-C ends");
     } else {
         eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     }
-    let counters = source.counter_reader();
-    begun(Box::new(move || {
-        let kernel = counters.read();
-        let kernel = kernel.lost().map(|(reason, count)| (reason, count.events));
-        Agent { lost: kernel.chain(shared.losses()).collect(), tls: shared.tls().into_iter().collect() }
+    begun(Box::new(move || Agent {
+        lost: counts().lost.into_iter().collect(),
+        tls: shared.tls().into_iter().collect(),
     }));
     for worker in &mut workers {
         let refusals = source.refusals();
@@ -103,7 +104,7 @@ pub fn watch(
     }
 }
 
-/// What metrics tell, whenever they are asked for it.
+/// What metrics and `--top` tell, whenever they are asked for it.
 fn counts(
     (shared, kernel): (Arc<Shared>, CounterReader),
     (sinks, filter, kept): (SinkLosses, Filter, Arc<AtomicU64>),

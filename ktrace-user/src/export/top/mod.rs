@@ -106,7 +106,6 @@ impl Top {
                 turned = Instant::now();
                 self.figures.turn(passed.as_secs_f64());
                 agent = (self.tells)();
-                agent.lost.extend(self.counters.lost());
                 look = true;
             }
             if look {
