@@ -54,6 +54,12 @@ pub fn met(test: &str, needs: &[Need]) -> bool {
     false
 }
 
+/// Whether tests run in their whole form (`./dev test --full`), not in CI's.
+#[must_use]
+pub fn is_full() -> bool {
+    std::env::var_os("KTRACE_FULL").is_some()
+}
+
 /// The program's path, if `PATH` or the system's own directories have it.
 #[must_use]
 pub fn on_path(name: &str) -> Option<PathBuf> {

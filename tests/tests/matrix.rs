@@ -20,7 +20,7 @@ fn every_client_with_every_codec_in_every_mode() -> Result<()> {
     if !need::met("matrix", &needs) {
         return Ok(());
     }
-    let whole = std::env::var_os("KTRACE_FULL").is_some();
+    let whole = need::is_full();
     let form = if whole { Form::Whole } else { Form::Short };
     let mut runs = Vec::new();
     for broker in BROKERS {

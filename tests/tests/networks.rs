@@ -17,7 +17,7 @@ use harness::truth::Truth;
 
 /// Of each client with each codec; 20 such runs are the whole.
 fn each() -> u32 {
-    if std::env::var_os("KTRACE_FULL").is_some() { 500 } else { 25 }
+    if need::is_full() { 500 } else { 25 }
 }
 
 /// A batch of these is several packets.

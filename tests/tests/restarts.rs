@@ -23,7 +23,7 @@ const PRODUCERS: u32 = 100;
 const CONSUMERS: u32 = 100;
 /// Times that the agent is started; every second time it is killed.
 fn starts() -> usize {
-    if std::env::var_os("KTRACE_FULL").is_some() { 50 } else { 10 }
+    if need::is_full() { 50 } else { 10 }
 }
 /// How long an agent watches, and how long there is none between two groups of starts.
 const WATCHES: Duration = Duration::from_millis(1000);

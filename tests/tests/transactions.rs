@@ -3,19 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
-use harness::clients::{Consume, Library};
+use harness::clients::{Consume, Library, python};
 use harness::need::{self, Need};
-use harness::process::{self, Process};
+use harness::ports;
+use harness::process::Process;
 use harness::scratch::Scratch;
 use harness::truth::Truth;
-use harness::{ports, tools};
 use serde::Deserialize;
 
 const SIZE: usize = 3;
@@ -34,7 +32,7 @@ fn what_became_of_each_message_is_told() -> Result<()> {
     if !need::met("transactions", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
         return Ok(());
     }
-    let transactions = if std::env::var_os("KTRACE_FULL").is_some() { 2000 } else { 200 };
+    let transactions = if need::is_full() { 2000 } else { 200 };
     let scratch = Scratch::new()?;
     let dir = scratch.path();
     let [port] = ports::free()?;
@@ -55,9 +53,7 @@ fn what_became_of_each_message_is_told() -> Result<()> {
     };
     let committed = read("committed", "read_committed", transactions * SIZE / 2)?;
     let uncommitted = read("uncommitted", "read_uncommitted", transactions * SIZE)?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/transactions.py");
-    let mut producer: Command = process::command(tools::python()?);
-    producer.env("PYTHONDONTWRITEBYTECODE", "1").arg(script);
+    let mut producer = python::script("transactions")?;
     producer.args(["--bootstrap", &bootstrap, "--topic", "orders", "--service", "out", "--client-id", "out"]);
     producer.args(["--transactions", &transactions.to_string(), "--size", &SIZE.to_string()]);
     producer.arg("--truth").arg(dir.join("out.truth"));

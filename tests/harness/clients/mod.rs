@@ -3,7 +3,7 @@
 mod java;
 mod kafkajs;
 mod kcat;
-mod python;
+pub mod python;
 mod rdkafka;
 mod sarama;
 

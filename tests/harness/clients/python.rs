@@ -18,16 +18,23 @@ pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<
     logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-fn python(library: Library, verb: &str) -> Result<Command> {
+/// A script of `tests/clients/python`, with what it needs.
+pub fn script(name: &str) -> Result<Command> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
     let mut command: Command = process::command(tools::python()?);
     // no bytecode beside the sources
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
-    if matches!(library, Library::KafkaPython | Library::KafkaPythonInstrumented) {
-        command.arg(scripts.join("kafka_python.py")).arg(verb);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(scripts.join(name).with_extension("py"));
+    Ok(command)
+}
+
+fn python(library: Library, verb: &str) -> Result<Command> {
+    let mut command = if matches!(library, Library::KafkaPython | Library::KafkaPythonInstrumented) {
+        let mut command = script("kafka_python")?;
+        command.arg(verb);
+        command
     } else {
-        command.arg(scripts.join(format!("{verb}.py")));
-    }
+        script(verb)?
+    };
     if library.is_instrumented() {
         command.args(["--instrumented", "true"]);
     }
