@@ -18,6 +18,7 @@ mod shared;
 mod throttle;
 mod transactional;
 mod twins;
+mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,7 +34,6 @@ use ktrace_kafka::{Push, Scratch};
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
-use crate::hop::transactions::State;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use listener::{Listener, Told};
@@ -115,15 +115,6 @@ pub struct Totals {
     pub malformed_contexts: BTreeMap<&'static str, u64>,
 }
 
-/// A closed connection is kept for this long: what was on its way may still pass.
-const LINGER_NS: u64 = 5_000_000_000;
-
-/// A client that has sent its FIN is taken for closed after this, should nobody tell: kernels before 5.9 do not.
-const HALF_CLOSED_NS: u64 = 60_000_000_000;
-
-/// Segments that came before one which is missing are given up after this, where no acknowledgement tells (acks=0).
-const HOLE_NS: u64 = 10_000_000_000;
-
 /// Connections at once, as many as the kernel source remembers. Past it, those that were silent longest are forgotten;
 /// should they speak again, they are read from their next whole exchange on.
 const MAX_CONNECTIONS: usize = 128 << 10;
@@ -134,14 +125,8 @@ const LIGHT_BYTES: usize = 4096;
 /// With fewer connections, forgetting some gives nothing.
 const FEW_CONNECTIONS: usize = 64;
 
-/// The process of a TLS connection may come to be known for so long before it is counted without.
-const OWNER_NS: u64 = 1_000_000_000;
-
 /// How often what waits is looked through.
 const SWEEP_NS: u64 = 250_000_000;
-
-/// How often all connections are: there may be many, and most of them idle.
-const LOOK_NS: u64 = 1_000_000_000;
 
 /// How far a connection is searched for its first request if it was taken for Kafka because it began with one.
 const RECOGNISED_SEARCH_BYTES: u64 = 1 << 20;
@@ -439,16 +424,13 @@ impl Worker {
             if self.weight() <= wanted {
                 return;
             }
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            let scratch = &mut self.scratch;
-            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
-                kafka.give_up_holes(scratch, &mut listener);
+            self.act(id, |kafka, scratch, listener| {
+                kafka.give_up_holes(scratch, listener);
                 listener.settle();
                 kafka.shed(scratch);
                 listener.missed_ends();
+                listener.peer.missed.messages();
             });
-            connection.peer.missed.messages();
         }
         if self.weight() <= wanted {
             return;
@@ -462,109 +444,22 @@ impl Worker {
         }
     }
 
-    /// Counts TLS connections by service, when their processes have had time to become known.
-    fn count_tls(&mut self, now_ns: u64) {
-        let Self { tls, connections, totals, told, .. } = self;
-        tls.retain(|(id, since_ns)| {
-            let Some(Connection { peer, .. }) = connections.get(id) else { return false };
-            if !peer.is_owned() && now_ns.saturating_sub(*since_ns) < OWNER_NS {
-                return true;
-            }
-            count_tls(&peer.service(), totals, &told.shared);
-            false
-        });
-    }
-
-    /// Forgets connections that are over, and gives up holes that nobody will fill.
-    fn look_through(&mut self, now_ns: u64) {
-        let hole_ns = now_ns.saturating_sub(HOLE_NS);
-        let (mut over, mut holes) = (Vec::new(), Vec::new());
-        for (id, connection) in &self.connections {
-            let silent_ns = now_ns.saturating_sub(connection.last_ns);
-            if ((connection.closed || connection.reset) && silent_ns > LINGER_NS)
-                || (connection.fin.0 && silent_ns > HALF_CLOSED_NS)
-            {
-                over.push(*id);
-            } else if connection.kafka.has_hole_since(hole_ns) {
-                holes.push(*id);
-            }
-        }
-        for id in over {
-            self.forget(id);
-        }
-        for id in holes {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-            let scratch = &mut self.scratch;
-            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
-                kafka.give_up_holes(scratch, &mut listener);
-                listener.settle();
-            });
-        }
-    }
-
-    fn tick(&mut self, now_ns: u64) {
-        // A clock that was set back begins anew.
-        if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
-            return;
-        }
-        self.swept_ns = now_ns;
-        if now_ns < self.looked_ns || now_ns - self.looked_ns >= LOOK_NS {
-            self.looked_ns = now_ns;
-            self.look_through(now_ns);
-        }
-        if self.sides == Sides::Both {
-            for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {
-                Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
-            }
-        }
-        self.told.give_late(Some(now_ns));
-        self.told.release(Some(now_ns));
-        let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
-        self.told.within_cpu = cpu;
-        self.count_tls(now_ns);
-        self.give_up_commits(Some(now_ns));
-        self.told.shared.attempts.expire(now_ns);
-        self.weigh_all(true);
-        self.told.tell_losses(&self.scratch.counters);
-    }
-
-    /// Forgets the half of the connections that was silent longest.
-    fn make_room(&mut self) {
-        let mut times: Vec<u64> = self.connections.values().map(|connection| connection.last_ns).collect();
-        let half = times.len() / 2;
-        let (_, &mut median, _) = times.select_nth_unstable(half);
-        let silent: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
-            .collect();
-        let forgotten = &mut self.told.own_losses.forgotten;
-        *forgotten = forgotten.saturating_add(silent.len() as u64);
-        for id in silent {
-            self.forget(id);
-        }
-    }
-
-    /// Commits whose transactions take too long are told as they are.
-    fn give_up_commits(&mut self, now_ns: Option<u64>) {
-        for commit in self.told.shared.commits.over(now_ns) {
-            if let Some(hop) = self.told.settled(commit, Some(State::Open)) {
-                (self.told.sink)(hop);
-            }
-        }
+    /// Does something to a connection, and tells what comes of it.
+    fn act(
+        &mut self,
+        id: ConnectionId,
+        act: impl FnOnce(&mut kafka::Connection, &mut Scratch, &mut Listener<'_>),
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let scratch = &mut self.scratch;
+        let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
+        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| act(kafka, scratch, &mut listener));
+        listener.settle();
     }
 
     /// A connection is over: its client may go on with another.
     fn hung_up(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            let scratch = &mut self.scratch;
-            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
-                kafka.end(scratch, &mut listener);
-                listener.settle();
-            });
-        }
+        self.act(id, |kafka, scratch, listener| kafka.end(scratch, listener));
         self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
     }
 

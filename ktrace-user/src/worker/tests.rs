@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
 use crate::capture::Side;
 use crate::export::{Span, Value};

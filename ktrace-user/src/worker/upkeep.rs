@@ -1,0 +1,111 @@
+//! What a worker does from time to time: it looks through what waits and through all connections, and forgets what is over.
+
+use std::sync::atomic::Ordering;
+
+use super::{Connection, ConnectionId, Listener, SWEEP_NS, Sampling, Sides, Worker, count_tls};
+use crate::hop::transactions::State;
+
+/// A closed connection is kept for this long: what was on its way may still pass.
+pub(super) const LINGER_NS: u64 = 5_000_000_000;
+
+/// A client that has sent its FIN is taken for closed after this, should nobody tell: kernels before 5.9 do not.
+const HALF_CLOSED_NS: u64 = 60_000_000_000;
+
+/// Segments that came before one which is missing are given up after this, where no acknowledgement tells (acks=0).
+pub(super) const HOLE_NS: u64 = 10_000_000_000;
+
+/// The process of a TLS connection may come to be known for so long before it is counted without.
+pub(super) const OWNER_NS: u64 = 1_000_000_000;
+
+/// How often all connections are: there may be many, and most of them idle.
+const LOOK_NS: u64 = 1_000_000_000;
+
+impl Worker {
+    /// Counts TLS connections by service, when their processes have had time to become known.
+    fn count_tls(&mut self, now_ns: u64) {
+        let Self { tls, connections, totals, told, .. } = self;
+        tls.retain(|(id, since_ns)| {
+            let Some(Connection { peer, .. }) = connections.get(id) else { return false };
+            if !peer.is_owned() && now_ns.saturating_sub(*since_ns) < OWNER_NS {
+                return true;
+            }
+            count_tls(&peer.service(), totals, &told.shared);
+            false
+        });
+    }
+
+    /// Forgets connections that are over, and gives up holes that nobody will fill.
+    fn look_through(&mut self, now_ns: u64) {
+        let hole_ns = now_ns.saturating_sub(HOLE_NS);
+        let (mut over, mut holes) = (Vec::new(), Vec::new());
+        for (id, connection) in &self.connections {
+            let silent_ns = now_ns.saturating_sub(connection.last_ns);
+            if ((connection.closed || connection.reset) && silent_ns > LINGER_NS)
+                || (connection.fin.0 && silent_ns > HALF_CLOSED_NS)
+            {
+                over.push(*id);
+            } else if connection.kafka.has_hole_since(hole_ns) {
+                holes.push(*id);
+            }
+        }
+        for id in over {
+            self.forget(id);
+        }
+        for id in holes {
+            self.act(id, |kafka, scratch, listener| kafka.give_up_holes(scratch, listener));
+        }
+    }
+
+    /// It is as late as this.
+    pub(super) fn tick(&mut self, now_ns: u64) {
+        // A clock that was set back begins anew.
+        if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
+            return;
+        }
+        self.swept_ns = now_ns;
+        if now_ns < self.looked_ns || now_ns - self.looked_ns >= LOOK_NS {
+            self.looked_ns = now_ns;
+            self.look_through(now_ns);
+        }
+        if self.sides == Sides::Both {
+            for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {
+                Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
+            }
+        }
+        self.told.give_late(Some(now_ns));
+        self.told.release(Some(now_ns));
+        let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
+        self.told.within_cpu = cpu;
+        self.count_tls(now_ns);
+        self.give_up_commits(Some(now_ns));
+        self.told.shared.attempts.expire(now_ns);
+        self.weigh_all(true);
+        self.told.tell_losses(&self.scratch.counters);
+    }
+
+    /// Forgets the half of the connections that was silent longest.
+    pub(super) fn make_room(&mut self) {
+        let mut times: Vec<u64> = self.connections.values().map(|connection| connection.last_ns).collect();
+        let half = times.len() / 2;
+        let (_, &mut median, _) = times.select_nth_unstable(half);
+        let silent: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
+            .collect();
+        let forgotten = &mut self.told.own_losses.forgotten;
+        *forgotten = forgotten.saturating_add(silent.len() as u64);
+        for id in silent {
+            self.forget(id);
+        }
+    }
+
+    /// Commits whose transactions take too long are told as they are.
+    pub(super) fn give_up_commits(&mut self, now_ns: Option<u64>) {
+        for commit in self.told.shared.commits.over(now_ns) {
+            if let Some(hop) = self.told.settled(commit, Some(State::Open)) {
+                (self.told.sink)(hop);
+            }
+        }
+    }
+}
