@@ -180,24 +180,13 @@ fn tell_at_once(ctx: &SockAddrContext) {
     if !wants(pid, netns_cookie) {
         return;
     }
-    let Some(mut entry) = OWNERS.reserve::<Owner>(0) else {
-        count(Counter::OwnerLost, 0);
-        return;
+    // SAFETY: the helpers take no arguments, or the program's own context.
+    let (connected_ns, cgroup_id, cookie) = unsafe {
+        (bpf_ktime_get_ns(), bpf_get_current_cgroup_id(), generated::bpf_get_socket_cookie(ctx.as_ptr()))
     };
-    let owner = entry.as_mut_ptr();
-    // SAFETY: as in `take`; the helpers take no arguments, or the program's own context.
-    unsafe {
-        owner.cast::<u32>().write(u32::from_ne_bytes([Kind::Owner as u8, Owner::ANY_RING, 0, 0]));
-        (&raw mut (*owner).pid).write(pid);
-        (&raw mut (*owner).cookie).write(generated::bpf_get_socket_cookie(ctx.as_ptr()));
-        (&raw mut (*owner).time_ns).write(bpf_ktime_get_ns());
-        (&raw mut (*owner).cgroup_id).write(bpf_get_current_cgroup_id());
-        (&raw mut (*owner).netns_cookie).write(netns_cookie);
-        let comm = (&raw mut (*owner).comm).cast::<u64>();
-        comm.write_volatile(0);
-        comm.add(1).write_volatile(0);
-    }
-    entry.submit(0);
+    let (verdict, looks, refusals, comm) = (verdict::NONE, 0, 0, [0; 2]);
+    let socket = Socket { verdict, looks, refusals, pid, connected_ns, cgroup_id, netns_cookie, comm };
+    tell(&socket, cookie, Owner::ANY_RING);
 }
 
 /// The socket is captured from now on: its owner is told, if it is known.
@@ -207,9 +196,14 @@ pub fn take(socket: &mut Socket, verdict: u32, cookie: u64, ring: u8) {
     socket.refusals = refusals();
     // A failure (no memory) only means that the agent is not told of the socket's end.
     let _ = TRACKED.insert(&cookie, &ring, 0);
-    if socket.pid == 0 {
-        return;
+    if socket.pid != 0 {
+        tell(socket, cookie, ring);
     }
+}
+
+/// Tells the agent who has connected a socket.
+#[inline(always)]
+fn tell(socket: &Socket, cookie: u64, ring: u8) {
     let Some(mut entry) = OWNERS.reserve::<Owner>(0) else {
         count(Counter::OwnerLost, 0);
         return;
