@@ -65,6 +65,9 @@ pub struct Pipeline {
     #[arg(long, env = "KTRACE_SAMPLE_PARENT", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
     pub sample_parent: bool,
+    /// Show so many spans a second at most. Past it whole traces are skipped [default: no limit]
+    #[arg(long, value_name = "RATE", env = "KTRACE_MAX_SPANS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_spans: Option<u32>,
     /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
     #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
     pub context: Vec<String>,
@@ -172,6 +175,16 @@ impl Pipeline {
             keys,
             ..WorkerOptions::default()
         }
+    }
+
+    /// What the workers of a run share, with its limit of spans.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        let shared = Shared::default();
+        if let Some(spans) = self.max_spans {
+            shared.show_at_most(spans);
+        }
+        Arc::new(shared)
     }
 
     #[must_use]

@@ -41,8 +41,6 @@ pub(super) struct Told {
     /// What the user wants.
     pub sampling: Sampling,
     pub exceptions: Exceptions,
-    /// What the CPU limit leaves time for.
-    pub within_cpu: Sampling,
     /// Hops bear their records' keys.
     pub keys: bool,
     pub own_losses: losses::Own,
@@ -66,8 +64,14 @@ impl Told {
     }
 
     pub fn release(&mut self, now_ns: Option<u64>) {
-        let Self { waiting, topics, shared, sink, .. } = self;
-        waiting.release(|hop| judge(hop, topics, shared), now_ns, sink);
+        let Self { waiting, topics, shared, own_losses, sink, .. } = self;
+        // While it waited the limits may have become stricter.
+        let give = |hop: Hop| {
+            if own_losses.is_within(&shared.within, hop.passage.trace_id()) {
+                sink(hop);
+            }
+        };
+        waiting.release(|hop| judge(hop, topics, shared), now_ns, give);
     }
 
     /// Tells all workers' losses what is new of this one's.
@@ -86,16 +90,12 @@ impl Told {
 
     /// Whether a trace is shown.
     pub fn keeps(&mut self, trace_id: TraceId) -> bool {
-        self.sampling.keeps(trace_id) && self.has_time_for(trace_id)
+        self.sampling.keeps(trace_id) && self.is_within(trace_id)
     }
 
-    /// Whether the CPU limit leaves time for it.
-    fn has_time_for(&mut self, trace_id: TraceId) -> bool {
-        let has = self.within_cpu.keeps(trace_id);
-        if !has {
-            self.own_losses.cpu_limit = self.own_losses.cpu_limit.saturating_add(1);
-        }
-        has
+    /// Whether the agent's limits leave room for it; else it is counted.
+    pub fn is_within(&mut self, trace_id: TraceId) -> bool {
+        self.own_losses.is_within(&self.shared.within, trace_id)
     }
 
     /// Whether a message is shown.
@@ -117,7 +117,7 @@ impl Told {
             let flags = record.context.context.and_then(|context| context.flags);
             self.exceptions.decide(flags, took_ns, partition.error != 0)
         };
-        wanted.unwrap_or_else(|| self.sampling.keeps(trace_id)) && self.has_time_for(trace_id)
+        wanted.unwrap_or_else(|| self.sampling.keeps(trace_id)) && self.is_within(trace_id)
     }
 
     /// A topic as it is known by now.

@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ktrace_kafka::Counters;
+use ktrace_kafka::context::TraceId;
 use ktrace_kafka::counters::Lost;
 use serde::Serialize;
+
+use super::throttle::{Limit, Within};
 
 /// A loss has ended when nothing was lost for so long.
 const QUIET: Duration = Duration::from_secs(5);
@@ -16,16 +19,24 @@ const QUIET: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 16;
 
 /// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
-const TOLD_AT_ONCE: [&str; 6] =
-    ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
+const TOLD_AT_ONCE: [&str; 7] = [
+    "gap_bytes",
+    "held_too_much",
+    "too_many_pending",
+    "memory_limit",
+    "connection_forgotten",
+    "cpu_limit",
+    "span_limit",
+];
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 6] = [
+const MORE: [&str; 7] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
     "connection_forgotten",
     "cpu_limit",
+    "span_limit",
     "progress_forgotten",
 ];
 
@@ -51,6 +62,8 @@ pub(super) struct Own {
     pub forgotten: u64,
     /// Messages skipped because of the CPU limit.
     pub cpu_limit: u64,
+    /// Messages skipped because of the limit of spans a second.
+    pub span_limit: u64,
     /// Partitions of groups whose deliveries are counted anew.
     pub progress_forgotten: u64,
     told: [u64; REASONS],
@@ -59,6 +72,17 @@ pub(super) struct Own {
 impl Own {
     pub fn new(recognised: bool) -> Self {
         Self { recognised, ..Self::default() }
+    }
+
+    /// Whether all limits leave room for a message of this trace; else it is counted.
+    pub fn is_within(&mut self, within: &Within, trace: TraceId) -> bool {
+        let count = match within.skips(trace) {
+            None => return true,
+            Some(Limit::Cpu) => &mut self.cpu_limit,
+            Some(Limit::Spans) => &mut self.span_limit,
+        };
+        *count = count.saturating_add(1);
+        false
     }
 
     /// By reason, zeros too. `unnamed`: hops shown without their topic's name.
@@ -74,6 +98,7 @@ impl Own {
             unnamed,
             self.forgotten,
             self.cpu_limit,
+            self.span_limit,
             self.progress_forgotten,
         ];
         reasons().zip(lost.chain(more))

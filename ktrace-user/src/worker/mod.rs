@@ -15,6 +15,7 @@ mod memory;
 mod peer;
 mod pending_commits;
 mod shared;
+mod span_limit;
 mod throttle;
 mod transactional;
 mod twins;
@@ -212,7 +213,6 @@ impl Worker {
                 sought_hops: 0,
                 sampling: options.sampling,
                 exceptions: options.exceptions,
-                within_cpu: Sampling::default(),
                 keys: options.keys,
                 own_losses: losses::Own::new(options.recognised),
                 sink,

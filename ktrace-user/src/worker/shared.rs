@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::losses::Losses;
 use super::memory::Memory;
 use super::pending_commits::PendingCommits;
+use super::span_limit::SpanLimit;
+use super::throttle::{Limit, Within};
 use super::twins::Twins;
 use crate::hop::attempts::Attempts;
 use crate::hop::groups::{Client, Groups};
@@ -37,8 +39,8 @@ pub struct Shared {
     pub(super) twins: Twins,
     pub(super) memory: Memory,
     pub(super) losses: Losses,
-    /// The threshold of the traces that are kept within the CPU limit.
-    pub(super) cpu_threshold: AtomicU64,
+    pub(super) within: Within,
+    spans: SpanLimit,
     pub(super) workers: AtomicUsize,
     tls: Mutex<BTreeMap<String, u64>>,
 }
@@ -57,9 +59,30 @@ impl Shared {
         self.memory.regulate(resident, allowed);
     }
 
-    /// Of the traces that the user wants, only these are shown from now on.
+    /// Of the traces that the user wants, only these are within the limit of CPU time from now on.
     pub fn keep(&self, sampling: Sampling) {
-        self.cpu_threshold.store(sampling.threshold(), Ordering::Relaxed);
+        self.within.keep(Limit::Cpu, sampling);
+    }
+
+    /// No more spans a second than this. Before the first worker.
+    pub fn show_at_most(&self, spans: u32) {
+        self.spans.set(spans);
+    }
+
+    /// A span is given to the sinks.
+    pub fn count_span(&self) {
+        self.spans.count(&self.within);
+    }
+
+    /// Spans that were given to the sinks.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        self.spans.shown()
+    }
+
+    /// It is as late as this.
+    pub(super) fn turn(&self, now_ns: u64) {
+        self.spans.turn(now_ns, &self.within);
     }
 
     /// What the workers have lost so far, by reason, zeros too.
