@@ -197,6 +197,13 @@ pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 }
 
 impl AllProgress {
+    /// Partitions of groups, and open messages of all of them.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+        (by_place.len(), self.open.load(Ordering::Relaxed))
+    }
+
     /// That of a group in a partition, and how many others were forgotten to make room for it.
     pub fn of(&self, place: Place) -> (Shared, u64) {
         let mut forgotten = 0_u64;

@@ -40,6 +40,11 @@ pub struct TopicIds {
 }
 
 impl TopicIds {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Metadata told the name of an id. Returns whether that is news.
     pub fn learn(&mut self, id: u128, topic: Arc<TopicName>) -> bool {
         if self.by_id.get(&id).is_some_and(|known| known.name == topic.name) {
@@ -64,6 +69,12 @@ pub struct Topics {
 }
 
 impl Topics {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
     /// The topic of this name.
     pub fn named(&mut self, name: &str) -> Arc<TopicName> {
         if let Some(last) = &self.last

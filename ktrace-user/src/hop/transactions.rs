@@ -72,6 +72,12 @@ pub struct Transactions {
 }
 
 impl Transactions {
+    /// Producers, and the ends of all of them.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.by_producer.len(), self.by_producer.values().map(|of| of.ends.len()).sum())
+    }
+
     /// The producer has ended its transaction; or, with [`State::Unknown`], may have.
     pub fn end(&mut self, producer: &Producer, asked_ns: u64, state: State) -> bool {
         if self.by_producer.len() >= MAX_PRODUCERS && !self.by_producer.contains_key(producer) {

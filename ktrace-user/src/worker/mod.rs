@@ -15,6 +15,7 @@ mod memory;
 mod peer;
 mod pending_commits;
 mod shared;
+mod sizes;
 mod span_limit;
 mod throttle;
 mod transactional;

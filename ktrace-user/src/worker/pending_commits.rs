@@ -37,6 +37,12 @@ pub(super) struct PendingCommits {
 }
 
 impl PendingCommits {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        let by_producer = self.by_producer.lock().unwrap_or_else(PoisonError::into_inner);
+        by_producer.values().map(Vec::len).sum()
+    }
+
     /// Gives it back if there are too many.
     pub fn wait(&self, producer: &Producer, commit: PendingCommit) -> Option<PendingCommit> {
         let mut by_producer = self.by_producer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,6 +85,13 @@ impl PendingCommits {
 #[derive(Default)]
 pub(super) struct LateCommits {
     queue: VecDeque<(ConnectionId, u64, PendingCommit, Option<State>)>,
+}
+
+impl LateCommits {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
 }
 
 impl Listener<'_> {

@@ -140,6 +140,12 @@ fn is_out(code: i16) -> bool {
 }
 
 impl Groups {
+    /// Clients, and the members of all of them.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.clients.len(), self.clients.values().map(Vec::len).sum())
+    }
+
     /// A member was heard. Returns whether that is news.
     pub fn member(&mut self, heard: Heard<'_>, member: &kafka::Member<'_>) -> bool {
         use kafka::MemberState::{Joining, Leaving, Pausing, Stable};
