@@ -7,7 +7,7 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::{Head, Operation, Partition};
 
 use super::listener::Listener;
-use crate::hop::attempts::Message;
+use crate::hop::attempts::{self, Message};
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::transactions::Transaction;
@@ -31,6 +31,8 @@ pub(super) struct At {
     pub batch: Option<i64>,
     /// Of the batch at hand, if it is a part of one.
     pub transaction: Option<Arc<Transaction>>,
+    /// Messages whose attempts failed were to go here.
+    pub may_be_sent_again: bool,
     /// How many there are of each that may be one that was sent before.
     alike: HashMap<Message, u32>,
     /// What the group gets.
@@ -125,6 +127,9 @@ impl Listener<'_> {
                 (reader, run)
             }
         };
+        let may_be_sent_again = matches!(partition.operation, Operation::Produce { .. })
+            && !self.told.shared.attempts.is_empty()
+            && self.told.shared.attempts.are_at(attempts::Place::new(&shown(&topic).name, partition.index));
         self.peer.at = Some(At {
             request_seq: head.request_seq,
             correlation_id: head.correlation_id,
@@ -135,6 +140,7 @@ impl Listener<'_> {
             parties: None,
             batch: None,
             transaction: None,
+            may_be_sent_again,
             alike: HashMap::new(),
             run,
         });

@@ -9,7 +9,7 @@ use ktrace_kafka::{Event, Head, Operation};
 
 use super::at::MAX_ID_BYTES;
 use super::listener::Listener;
-use crate::hop::attempts::{Before, Message, may_follow};
+use crate::hop::attempts::{Before, Message, Place, may_follow};
 use crate::hop::transactions::{Producer, State, Transaction};
 use crate::hop::{Hop, Kind, Topic, identity, shown};
 
@@ -98,18 +98,30 @@ impl Listener<'_> {
             return;
         }
         let markers = std::mem::take(&mut self.peer.markers);
-        let decide = |hop: &mut Hop| {
+        // Neighbours are most often of one transaction.
+        let mut last = None;
+        let mut decide = |hop: &mut Hop| {
             let Hop { topic, passage, .. } = hop;
             if let (Kind::Delivered { .. }, Some((transaction, known @ State::Open)), Some(offset)) =
                 (&passage.kind, &mut passage.transaction, passage.offset)
-                && let Some(markers) =
-                    markers.get(&(topic.clone(), passage.partition, transaction.producer.id))
+                && let Some(markers) = {
+                    let of = (&*topic, passage.partition, transaction.producer.id);
+                    match &last {
+                        Some((known, markers)) if is_of(known, of) => *markers,
+                        _ => {
+                            let of = (of.0.clone(), of.1, of.2);
+                            let found = markers.get(&of);
+                            last = Some((of, found));
+                            found
+                        }
+                    }
+                }
                 && let Some((_, state)) = markers.get(markers.partition_point(|(at, _)| *at <= offset))
             {
                 *known = *state;
             }
         };
-        self.peer.search.tell(decide);
+        self.peer.search.tell(&mut decide);
         if !self.told.waiting.is_empty() {
             self.told.waiting.tell(self.id, decide);
             self.told.release(Some(self.told.now_ns));
@@ -226,7 +238,7 @@ impl Listener<'_> {
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) -> Attempt {
-        let is_first = error == 0 && self.told.shared.attempts.is_empty();
+        let is_first = error == 0 && !self.peer.at.as_ref().is_some_and(|at| at.may_be_sent_again);
         // Else the other end of the connection tells of it too.
         if is_first || self.peer.search.is_superfluous() {
             return Attempt { before: Before::default(), pending: None };
@@ -252,7 +264,13 @@ impl Listener<'_> {
         if error == 0 {
             return Attempt { before: attempts.sent(message), pending: None };
         }
-        let before = attempts.failed(message, head.request_start_ns, head.end_ns());
+        let place = Place::new(topic, partition);
+        let before = attempts.failed(message, place, head.request_start_ns, head.end_ns());
         Attempt { before, pending: may_follow(error).then(|| message.into()) }
     }
+}
+
+/// Whether markers of this place and producer are those.
+fn is_of(known: &(Topic, i32, i64), (topic, partition, producer_id): (&Topic, i32, i64)) -> bool {
+    (known.1, known.2) == (partition, producer_id) && known.0 == *topic
 }
