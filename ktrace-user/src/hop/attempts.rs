@@ -150,12 +150,7 @@ impl Attempts {
 
     /// How many had to make room for others since this was asked last.
     pub fn take_forgotten(&self) -> u64 {
-        let mut forgotten = 0;
-        self.failed.tell(|failed| {
-            forgotten = std::mem::take(&mut failed.forgotten);
-            false
-        });
-        forgotten
+        self.failed.look_through(|failed| std::mem::take(&mut failed.forgotten))
     }
 
     /// A message is sent. Gives what came before; those attempts are told by this one.

@@ -76,6 +76,9 @@ impl Told {
 
     /// Tells all workers' losses what is new of this one's.
     pub fn tell_losses(&mut self, counters: &kafka::Counters) {
+        self.own_losses.ask(&self.shared);
+        let early = self.waiting.take_early();
+        self.own_losses.shown_early = self.own_losses.shown_early.saturating_add(early);
         self.own_losses.tell(&self.shared.losses, counters, self.waiting.unnamed());
     }
 
@@ -176,6 +179,7 @@ impl Listener<'_> {
             None => {
                 self.told.sought_hops = self.told.sought_hops.saturating_add(1);
                 if self.told.sought_hops > MAX_SOUGHT_HOPS {
+                    self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
                     self.turn(None);
                 }
             }

@@ -10,6 +10,7 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::counters::Lost;
 use serde::Serialize;
 
+use super::shared::Shared;
 use super::throttle::{Limit, Within};
 
 /// A loss has ended when nothing was lost for so long.
@@ -30,7 +31,7 @@ const TOLD_AT_ONCE: [&str; 7] = [
 ];
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 7] = [
+const MORE: [&str; 12] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
@@ -38,6 +39,11 @@ const MORE: [&str; 7] = [
     "cpu_limit",
     "span_limit",
     "progress_forgotten",
+    "member_forgotten",
+    "attempt_forgotten",
+    "transaction_forgotten",
+    "topic_forgotten",
+    "shown_early",
 ];
 
 /// How many reasons there are.
@@ -66,12 +72,33 @@ pub(super) struct Own {
     pub span_limit: u64,
     /// Partitions of groups whose deliveries are counted anew.
     pub progress_forgotten: u64,
+    /// Members of groups, learnt anew.
+    pub member_forgotten: u64,
+    /// Failed messages, whose next attempts count as their first.
+    pub attempt_forgotten: u64,
+    /// Ends of transactions that something may have waited for.
+    pub transaction_forgotten: u64,
+    /// Ids of topics whose names have to be learnt anew.
+    pub topic_forgotten: u64,
+    /// Hops and commits that were shown before what they waited for, as too many waited.
+    pub shown_early: u64,
     told: [u64; REASONS],
 }
 
 impl Own {
     pub fn new(recognised: bool) -> Self {
         Self { recognised, ..Self::default() }
+    }
+
+    /// What had to make room in what all workers know is told by whoever asks first.
+    pub fn ask(&mut self, shared: &Shared) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        shared.groups.look_through(|groups| add(&mut self.member_forgotten, groups.take_forgotten()));
+        add(&mut self.attempt_forgotten, shared.attempts.take_forgotten());
+        shared
+            .transactions
+            .look_through(|known| add(&mut self.transaction_forgotten, known.take_forgotten()));
+        shared.topics.look_through(|ids| add(&mut self.topic_forgotten, ids.take_forgotten()));
     }
 
     /// Whether all limits leave room for a message of this trace; else it is counted.
@@ -100,6 +127,11 @@ impl Own {
             self.cpu_limit,
             self.span_limit,
             self.progress_forgotten,
+            self.member_forgotten,
+            self.attempt_forgotten,
+            self.transaction_forgotten,
+            self.topic_forgotten,
+            self.shown_early,
         ];
         reasons().zip(lost.chain(more))
     }

@@ -137,6 +137,8 @@ const RECOGNISED_SEARCH_BYTES: u64 = 1 << 20;
 struct Connection {
     kafka: kafka::Connection,
     peer: Peer,
+    /// What its lists took when they were last weighed.
+    peer_bytes: usize,
     /// Nobody wants to know what it says: it is not read.
     left_out: bool,
     /// It was found to be TLS or something else, and the source was told to leave it.
@@ -310,6 +312,7 @@ impl Worker {
         let connection = Connection {
             kafka: kafka::Connection::default(),
             peer,
+            peer_bytes: 0,
             left_out,
             given_up: false,
             last_ns: self.swept_ns,
@@ -356,6 +359,7 @@ impl Worker {
                 kafka.push(scratch, push, &mut listener);
                 listener.settle();
             });
+            weigh_peer(&mut self.held_bytes, connection);
         }
         let speaks = connection.kafka.speaks();
         let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
@@ -406,7 +410,7 @@ impl Worker {
     }
 
     fn weight(&self) -> usize {
-        let hops = self.told.waiting.len().saturating_add(self.told.sought_hops);
+        let hops = self.told.waiting.len() + self.told.sought_hops + self.told.late.len();
         self.held_bytes
             .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
             .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
@@ -417,7 +421,9 @@ impl Worker {
         let mut heavy: Vec<(usize, ConnectionId)> = self
             .connections
             .iter()
-            .map(|(id, connection)| (connection.kafka.held_bytes(), *id))
+            .map(|(id, connection)| {
+                (connection.kafka.held_bytes().saturating_add(connection.peer_bytes), *id)
+            })
             .filter(|(bytes, _)| *bytes > LIGHT_BYTES)
             .collect();
         heavy.sort_unstable_by(|a, b| b.cmp(a));
@@ -430,6 +436,7 @@ impl Worker {
                 listener.settle();
                 kafka.shed(scratch);
                 listener.missed_ends();
+                listener.peer.shed();
                 listener.peer.missed.messages();
             });
         }
@@ -439,6 +446,7 @@ impl Worker {
         for (id, connection) in &mut self.connections {
             Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(None);
         }
+        self.told.give_late(None);
         self.told.release(None);
         if self.weight() > wanted && self.connections.len() > FEW_CONNECTIONS {
             self.make_room();
@@ -454,8 +462,11 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let scratch = &mut self.scratch;
         let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| act(kafka, scratch, &mut listener));
-        listener.settle();
+        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+            act(kafka, scratch, &mut listener);
+            listener.settle();
+        });
+        weigh_peer(&mut self.held_bytes, connection);
     }
 
     /// A connection is over: its client may go on with another.
@@ -466,7 +477,8 @@ impl Worker {
 
     fn forget(&mut self, id: ConnectionId) {
         if let Some(mut connection) = self.connections.remove(&id) {
-            self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
+            let held = connection.kafka.held_bytes().saturating_add(connection.peer_bytes);
+            self.held_bytes = self.held_bytes.saturating_sub(held);
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
             if let Some(direction) = connection.refused {
                 connection.kafka.reset(direction);
@@ -506,6 +518,11 @@ fn weigh(held: &mut usize, kafka: &mut kafka::Connection, act: impl FnOnce(&mut 
     let before = kafka.held_bytes();
     act(kafka);
     *held = held.saturating_sub(before).saturating_add(kafka.held_bytes());
+}
+
+fn weigh_peer(held: &mut usize, connection: &mut Connection) {
+    let before = std::mem::replace(&mut connection.peer_bytes, connection.peer.held_bytes());
+    *held = held.saturating_sub(before).saturating_add(connection.peer_bytes);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::at::At;
+use super::at::{At, MAX_ID_BYTES};
 use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
@@ -21,6 +21,9 @@ const MAX_STAND_INS: usize = 16 << 10;
 
 /// Partitions of which a connection's client has asked where they begin or end; past it they are forgotten.
 const MAX_LISTED: usize = 4096;
+
+/// What one of a connection's partitions takes.
+const PARTITION_BYTES: usize = 64;
 
 /// A client's library, as it names itself: name and version.
 type Software = (Arc<str>, Arc<str>);
@@ -99,6 +102,19 @@ impl Peer {
         }
     }
 
+    /// What its lists take, about.
+    pub fn held_bytes(&self) -> usize {
+        let partitions = self.listed.len().saturating_add(self.read_to.len());
+        let of_partitions = partitions.saturating_mul(PARTITION_BYTES);
+        of_partitions.saturating_add(self.producers.len().saturating_mul(size_of::<Producer>()))
+    }
+
+    /// Forgets what only helps.
+    pub fn shed(&mut self) {
+        self.listed = HashMap::new();
+        self.read_to = HashMap::new();
+    }
+
     /// The process at the captured end is known.
     pub fn owned(&mut self, process: Arc<Process>, shared: &Shared) {
         match self.side {
@@ -117,6 +133,7 @@ impl Peer {
     pub fn exchange(&mut self, client_id: Option<&str>) {
         self.exchanges = self.exchanges.saturating_add(1);
         self.missed.exchange();
+        let client_id = client_id.filter(|id| id.len() <= MAX_ID_BYTES);
         if self.client_id.as_deref() != client_id {
             self.client_id = client_id.map(Into::into);
             self.speaker.id.clone_from(&self.client_id);
@@ -209,7 +226,7 @@ impl Peer {
 
     /// The broker names its cluster.
     pub fn names_cluster(&mut self, id: &str, shared: &Shared) {
-        if self.cluster_id.as_deref() == Some(id) {
+        if self.cluster_id.as_deref() == Some(id) || id.len() > MAX_ID_BYTES {
             return;
         }
         let id = Arc::from(id);
