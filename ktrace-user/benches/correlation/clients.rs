@@ -307,13 +307,13 @@ impl Clients {
         self.records += self.pairs[number].message((number, place), now_ns, fails, read);
         for (number, pair) in self.pairs.iter_mut().enumerate() {
             let at = milliseconds + number as u64 * 5;
-            if at % TRANSACTIONS_TAKE == 0 {
+            if at.is_multiple_of(TRANSACTIONS_TAKE) {
                 pair.transaction(number, now_ns, read);
             }
             if at % COMMITS_EVERY == 50 {
                 pair.commit(number, now_ns, read);
             }
-            if at % HEARTBEATS_EVERY == 0 {
+            if at.is_multiple_of(HEARTBEATS_EVERY) {
                 pair.heartbeat(now_ns, read);
             }
         }

@@ -186,6 +186,8 @@ fn push(all: &mut VecDeque<Stretch>, offsets: Range<i64>, times: u32) {
 
 #[derive(Debug, Default)]
 struct Places {
+    /// So many at most, where that is less than there may be.
+    most: Option<usize>,
     by_place: HashMap<Place, Arc<Mutex<Progress>>>,
     name_bytes: usize,
 }
@@ -212,6 +214,12 @@ pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 }
 
 impl AllProgress {
+    /// Holds no more than this part of what it may.
+    pub fn hold_at_most(&self, part: f64) {
+        let most = (MAX_PARTITIONS as f64 * part) as usize;
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).most = Some(most.max(1));
+    }
+
     /// Partitions of groups, and open messages of all of them.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
@@ -223,11 +231,11 @@ impl AllProgress {
     pub fn of(&self, place: Place) -> (Shared, u64) {
         let mut forgotten = 0_u64;
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let Places { by_place, name_bytes } = &mut *places;
+        let Places { by_place, name_bytes, most } = &mut *places;
         if let Some(known) = by_place.get(&place) {
             return (Arc::clone(known), 0);
         }
-        if by_place.len() >= MAX_PARTITIONS || *name_bytes >= MAX_NAME_BYTES {
+        if by_place.len() >= most.unwrap_or(MAX_PARTITIONS) || *name_bytes >= MAX_NAME_BYTES {
             // Any half of them.
             let mut odd = false;
             by_place.retain(|place, progress| {

@@ -67,13 +67,30 @@ const MAX_NAME_BYTES: usize = 249;
 pub struct TopicIds {
     by_id: HashMap<u128, Arc<TopicName>>,
     bytes: usize,
+    most: Room,
     /// Those that had to make room.
     forgotten: u64,
 }
 
+/// What all ids may take with their names.
+#[derive(Debug)]
+struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MAX_BYTES)
+    }
+}
+
 impl TopicIds {
+    /// Holds no more than this part of what it may.
+    pub fn hold_at_most(&mut self, part: f64) {
+        self.most = Room((MAX_BYTES as f64 * part) as usize);
+    }
+
     /// How many there are.
-    pub fn len(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.by_id.len()
     }
 
@@ -82,7 +99,7 @@ impl TopicIds {
         if self.by_id.get(&id).is_some_and(|known| known.name == topic.name) {
             return false;
         }
-        if self.by_id.len() >= MAX_TOPICS || self.bytes >= MAX_BYTES {
+        if self.by_id.len() >= MAX_TOPICS || self.bytes >= self.most.0 {
             self.forgotten = self.forgotten.saturating_add(self.by_id.len() as u64);
             self.by_id.clear();
             self.bytes = 0;
@@ -118,7 +135,7 @@ pub struct Topics {
 impl Topics {
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.by_name.len()
     }
 
@@ -230,7 +247,7 @@ mod tests {
             topics.learn(&ids, id, &format!("{id}-{}", &long[..240]));
             assert!(topics.bytes <= MAX_BYTES + 2000 && topics.by_id.1.len() <= MAX_TOPICS);
         }
-        let (left, bytes) = ids.look(|ids| (ids.len(), ids.bytes()));
+        let (left, bytes) = ids.look(|ids| (ids.size(), ids.bytes()));
         assert!(bytes <= MAX_BYTES + 2000 && left <= MAX_TOPICS, "{left} {bytes}");
         assert_eq!(ids.look_through(TopicIds::take_forgotten) + left as u64, 200_000);
     }

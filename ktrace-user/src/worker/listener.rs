@@ -11,7 +11,7 @@ use super::losses;
 use super::peer::{Peer, StandIns};
 use super::pending_commits::LateCommits;
 use super::shared::Shared;
-use super::transactional::Attempt;
+use super::transactional::{Attempt, Ended};
 use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
@@ -30,6 +30,7 @@ pub(super) struct Told {
     /// Both ends of a connection may be seen.
     pub both: bool,
     pub topics: Topics,
+    pub ended: Ended,
     /// Hops wait for what was unknown when what is known of topics, transactions and attempts had these numbers.
     pub numbers: [u64; 3],
     pub stand_ins: StandIns,
@@ -64,14 +65,14 @@ impl Told {
     }
 
     pub fn release(&mut self, now_ns: Option<u64>) {
-        let Self { waiting, topics, shared, own_losses, sink, .. } = self;
+        let Self { waiting, topics, ended, shared, own_losses, sink, .. } = self;
         // While it waited the limits may have become stricter.
         let give = |hop: Hop| {
             if own_losses.is_within(&shared.within, hop.passage.trace_id()) {
                 sink(hop);
             }
         };
-        waiting.release(|hop| judge(hop, topics, shared), now_ns, give);
+        waiting.release(|hop| judge(hop, topics, ended, shared), now_ns, give);
     }
 
     /// Tells all workers' losses what is new of this one's.
@@ -83,7 +84,7 @@ impl Told {
     }
 
     pub fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
-        if hop.waits() && judge(&mut hop, &mut self.topics, &self.shared) == Verdict::Drop {
+        if hop.waits() && judge(&mut hop, &mut self.topics, &mut self.ended, &self.shared) == Verdict::Drop {
             return;
         }
         if let Some(hop) = self.waiting.pass(id, hop.passage.end_ns, hop) {
@@ -135,7 +136,7 @@ impl Told {
 }
 
 /// Finds out what is not known of a hop yet, as far as it is known by now.
-fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
+fn judge(hop: &mut Hop, topics: &mut Topics, ended: &mut Ended, shared: &Shared) -> Verdict {
     if let Topic::Id(id) = hop.topic
         && let Some(name) = topics.of(&shared.topics, id)
     {
@@ -145,7 +146,7 @@ fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
     if let (Some((transaction, state @ State::Open)), Kind::Produced { .. }) =
         (&mut passage.transaction, &passage.kind)
     {
-        *state = shared.transactions.look(|known| known.of_sent(&transaction.producer, passage.end_ns));
+        *state = ended.of(shared, transaction, passage.end_ns);
     }
     if let Kind::Produced { attempt, pending: Some(message), .. } = &passage.kind
         && shared.attempts.is_followed(**message, attempt.saturating_sub(1))

@@ -42,6 +42,8 @@ pub(super) struct Memory {
     /// As it is at present: less while the process is larger than it should be.
     budget: AtomicUsize,
     held: AtomicUsize,
+    /// What is known of groups, topics and all else that is no connection's.
+    known: AtomicUsize,
 }
 
 impl Default for Memory {
@@ -50,6 +52,7 @@ impl Default for Memory {
             nominal: AtomicUsize::new(DEFAULT_BYTES),
             budget: AtomicUsize::new(DEFAULT_BYTES),
             held: AtomicUsize::new(0),
+            known: AtomicUsize::new(0),
         }
     }
 }
@@ -90,13 +93,28 @@ impl Memory {
         self.budget.store(next, Ordering::Relaxed);
     }
 
+    /// What knowledge may take of what it may where the user sets no limit, or one above that.
+    pub fn part(&self) -> f64 {
+        self.nominal.load(Ordering::Relaxed).min(DEFAULT_BYTES) as f64 / DEFAULT_BYTES as f64
+    }
+
+    /// So much is known: what is held beside it has to be less by that. Half of the budget is for connections in any case.
+    pub fn know(&self, bytes: usize) {
+        self.known.store(bytes, Ordering::Relaxed);
+    }
+
+    fn left(&self) -> usize {
+        let budget = self.budget();
+        budget - self.known.load(Ordering::Relaxed).min(budget / 2)
+    }
+
     pub fn is_over(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > self.budget()
+        self.held.load(Ordering::Relaxed) > self.left()
     }
 
     /// How much has to go so that there is room again for a while.
     pub fn surplus(&self) -> usize {
-        self.held.load(Ordering::Relaxed).saturating_sub(self.budget() / 8 * 7)
+        self.held.load(Ordering::Relaxed).saturating_sub(self.left() / 8 * 7)
     }
 
     /// Bounds of single connections that fit.
@@ -156,6 +174,22 @@ mod tests {
             memory.regulate(100 << 20, 150 << 20);
         }
         assert_eq!(memory.budget(), 100 << 20);
+    }
+
+    #[test]
+    fn what_is_known_leaves_less_for_connections_but_half() {
+        let memory = Memory::default();
+        memory.set(LEAST_BYTES);
+        let mut one = Told::default();
+        one.tell(&memory, LEAST_BYTES / 2, true);
+        for (known, is_over) in [(LEAST_BYTES / 2, false), (LEAST_BYTES, false)] {
+            memory.know(known);
+            assert_eq!(memory.is_over(), is_over);
+        }
+        one.tell(&memory, LEAST_BYTES / 2 + 1, true);
+        assert!(memory.is_over() && memory.part() < 0.02);
+        memory.know(0);
+        assert!(!memory.is_over());
     }
 
     #[test]

@@ -45,6 +45,7 @@ use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
 pub use shared::Shared;
 pub use throttle::Throttle;
+use transactional::Ended;
 use twins::Search;
 
 /// At which end of connections messages are shown.
@@ -209,6 +210,7 @@ impl Worker {
                 shared: Arc::clone(shared),
                 both: options.sides == Sides::Both,
                 topics: Topics::default(),
+                ended: Ended::default(),
                 numbers: [0; 3],
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),

@@ -52,6 +52,10 @@ impl Shared {
     /// All workers together may hold so much: see [`super::budget`]. Before the first worker.
     pub fn may_hold(&self, bytes: usize) {
         self.memory.set(bytes);
+        let part = self.memory.part();
+        self.groups.look_through(|groups| groups.hold_at_most(part));
+        self.topics.look_through(|ids| ids.hold_at_most(part));
+        self.progress.hold_at_most(part);
     }
 
     /// How large the process is, and how large it may be.

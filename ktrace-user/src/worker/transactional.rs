@@ -9,6 +9,7 @@ use ktrace_kafka::{Event, Head, Operation};
 
 use super::at::MAX_ID_BYTES;
 use super::listener::Listener;
+use super::shared::Shared;
 use crate::hop::attempts::{Before, Message, Place, may_follow};
 use crate::hop::transactions::{Producer, State, Transaction};
 use crate::hop::{Hop, Kind, Topic, identity, shown};
@@ -21,6 +22,28 @@ pub(super) struct Attempt {
     pub before: Before,
     /// It has failed, and another may follow.
     pub pending: Option<Box<Message>>,
+}
+
+/// What became of the transaction of the message before: neighbours are most often of one.
+#[derive(Default)]
+pub(super) struct Ended {
+    /// With when the message was acknowledged, and the number of what was known.
+    last: Option<(Arc<Transaction>, u64, u64, State)>,
+}
+
+impl Ended {
+    pub fn of(&mut self, shared: &Shared, transaction: &Arc<Transaction>, acked_ns: u64) -> State {
+        let number = shared.transactions.number();
+        if let Some((known, ns, of, state)) = &self.last
+            && Arc::ptr_eq(known, transaction)
+            && (*ns, *of) == (acked_ns, number)
+        {
+            return *state;
+        }
+        let state = shared.transactions.look(|known| known.of_sent(&transaction.producer, acked_ns));
+        self.last = Some((Arc::clone(transaction), acked_ns, number, state));
+        state
+    }
 }
 
 impl Listener<'_> {

@@ -167,6 +167,11 @@ impl Groups {
         (self.clients.len(), self.clients.values().map(Vec::len).sum())
     }
 
+    /// Holds no more than this part of what it may.
+    pub fn hold_at_most(&mut self, part: f64) {
+        self.most = Room((MAX_BYTES as f64 * part) as usize);
+    }
+
     /// What it takes, at most.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -189,7 +194,7 @@ impl Groups {
     /// Forgets the half of the clients that was silent longest, again and again until no more than three quarters are held.
     fn make_room(&mut self) {
         self.bytes = self.summed_up();
-        while self.bytes > self.most.0 / 4 * 3 && !self.clients.is_empty() {
+        while self.bytes > self.most.0.saturating_mul(3) / 4 && !self.clients.is_empty() {
             let heard = |list: &Vec<Instance>| list.iter().map(|one| one.heard_ns).max().unwrap_or(0);
             let mut times: Vec<u64> = self.clients.values().map(heard).collect();
             let half = times.len() / 2;

@@ -251,7 +251,8 @@ fn what_goes_is_forgotten() {
 #[test]
 fn all_of_it_is_bounded_and_members_forgotten_are_counted() {
     let long = "x".repeat(900);
-    let worlds: [(&str, &dyn Fn(&mut World, u64)); 4] = [
+    type Tell<'x> = &'x dyn Fn(&mut World, u64);
+    let worlds: [(&str, Tell<'_>); 4] = [
         ("groups", &|world, number| world.joins(1, &format!("{number}-{long}"), "m")),
         ("members", &|world, number| world.joins(1, "a", &format!("{number}-{long}"))),
         ("clients", &|world, number| {
