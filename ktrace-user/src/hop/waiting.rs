@@ -81,6 +81,12 @@ impl Waiting {
         self.len == 0
     }
 
+    /// Whether what comes on this connection waits behind others.
+    #[must_use]
+    pub fn holds(&self, connection: ConnectionId) -> bool {
+        self.len > 0 && self.connections.contains_key(&connection)
+    }
+
     /// The topics whose names are waited for.
     pub fn topics(&self) -> impl Iterator<Item = u128> {
         self.topics.keys().copied()
@@ -90,7 +96,7 @@ impl Waiting {
     pub fn pass(&mut self, connection: ConnectionId, now_ns: u64, hop: Hop) -> Option<Hop> {
         let waits = hop.waits();
         let is_attempt = hop.may_be_sent_again();
-        if !waits && (self.len == 0 || !self.connections.contains_key(&connection)) {
+        if !waits && !self.holds(connection) {
             return Some(hop);
         }
         let id = match hop.topic {

@@ -173,7 +173,13 @@ impl Listener<'_> {
         }
     }
 
+    #[inline]
     pub(super) fn pass(&mut self, hop: Hop) {
+        // Most need not wait, and each way in and out again is a copy.
+        if !hop.waits() && !self.peer.search.is_superfluous() && !self.told.waiting.holds(self.id) {
+            (self.told.sink)(hop);
+            return;
+        }
         let now_ns = hop.passage.end_ns;
         match self.peer.search.hold(hop, now_ns) {
             Some(hop) => self.told.pass(self.id, hop),
