@@ -205,7 +205,7 @@ impl Sink for Listener<'_> {
         {
             let twins = &self.told.shared.twins;
             match self.peer.side {
-                Side::Client => twins.note(place),
+                Side::Client => twins.note(place, head.end_ns()),
                 Side::Broker => {
                     let superfluous = self.peer.search.at(place, twins);
                     self.told.sought_hops = self.told.sought_hops.saturating_sub(superfluous);

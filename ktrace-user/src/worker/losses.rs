@@ -31,7 +31,7 @@ const TOLD_AT_ONCE: [&str; 7] = [
 ];
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 12] = [
+const MORE: [&str; 14] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
@@ -43,6 +43,8 @@ const MORE: [&str; 12] = [
     "attempt_forgotten",
     "transaction_forgotten",
     "topic_forgotten",
+    "cluster_forgotten",
+    "twin_forgotten",
     "shown_early",
 ];
 
@@ -80,6 +82,10 @@ pub(super) struct Own {
     pub transaction_forgotten: u64,
     /// Ids of topics whose names have to be learnt anew.
     pub topic_forgotten: u64,
+    /// Brokers and clients of which it has to be learnt anew to which cluster they belong.
+    pub cluster_forgotten: u64,
+    /// Exchanges by which the other ends of their connections were to be known.
+    pub twin_forgotten: u64,
     /// Hops and commits that were shown before what they waited for, as too many waited.
     pub shown_early: u64,
     told: [u64; REASONS],
@@ -98,6 +104,8 @@ impl Own {
         shared
             .transactions
             .look_through(|known| add(&mut self.transaction_forgotten, known.take_forgotten()));
+        shared.clusters.look_through(|clusters| add(&mut self.cluster_forgotten, clusters.take_forgotten()));
+        add(&mut self.twin_forgotten, shared.twins.take_forgotten());
         shared.topics.look_through(|ids| add(&mut self.topic_forgotten, ids.take_forgotten()));
     }
 
@@ -131,6 +139,8 @@ impl Own {
             self.attempt_forgotten,
             self.transaction_forgotten,
             self.topic_forgotten,
+            self.cluster_forgotten,
+            self.twin_forgotten,
             self.shown_early,
         ];
         reasons().zip(lost.chain(more))

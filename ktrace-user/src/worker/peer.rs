@@ -376,3 +376,41 @@ impl StandIns {
         Arc::clone(resource)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::topics::Topics;
+
+    fn peer() -> Peer {
+        let ends = Ends { client: ([10, 0, 0, 1], 4000).into(), broker: ([10, 0, 0, 2], 9092).into() };
+        Peer::new(ends, Side::Client)
+    }
+
+    /// Hostile: names that are as long as the protocol allows.
+    #[test]
+    fn long_names_are_not_kept() {
+        let (mut peer, shared, long) = (peer(), Shared::default(), "x".repeat(MAX_ID_BYTES + 1));
+        peer.exchange(Some(&long));
+        peer.software(&long, "1");
+        peer.names_cluster(&long, &shared);
+        assert!(peer.client_id.is_none() && peer.software.is_none() && peer.cluster_id.is_none());
+        assert_eq!(shared.clusters.number(), 0);
+        peer.exchange(Some(&long[1..]));
+        assert!(peer.client_id.is_some());
+    }
+
+    /// Hostile: a client that asks for all partitions that there could be.
+    #[test]
+    fn lists_are_bounded_weighed_and_shed() {
+        let (mut peer, mut topics) = (peer(), Topics::default());
+        let topic = topics.named("orders");
+        for partition in 0..1_000_000 {
+            peer.listed(&topic, partition, 0, 0);
+            assert!(peer.held_bytes() <= MAX_LISTED * PARTITION_BYTES);
+        }
+        assert!(peer.held_bytes() > 0);
+        peer.shed();
+        assert_eq!(peer.held_bytes(), 0);
+    }
+}

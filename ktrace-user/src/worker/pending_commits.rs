@@ -161,3 +161,26 @@ impl Told {
         self.keeps(hop.passage.derived).then_some(hop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::samples;
+
+    /// Hostile: as many offsets of as many producers as there may be.
+    #[test]
+    fn commits_are_bounded_in_all() {
+        let commits = PendingCommits::default();
+        let producer = |id| Producer { cluster: None, id };
+        let mut given_back = 0;
+        for at in 0..200_000 {
+            let commit = PendingCommit { hop: samples::sent(), progress: None };
+            given_back += usize::from(commits.wait(&producer(at % 2000), commit).is_some());
+        }
+        assert_eq!((commits.len(), given_back), (MAX_IN_ALL, 200_000 - MAX_IN_ALL));
+        let first = commits.take(&producer(0)).len();
+        assert_eq!(commits.len(), MAX_IN_ALL - first);
+        assert_eq!(commits.over(None).len(), MAX_IN_ALL - first);
+        assert_eq!(commits.len(), 0);
+    }
+}

@@ -123,6 +123,8 @@ pub(super) struct Clusters {
     by_broker: HashMap<SocketAddr, Arc<str>>,
     /// `None` for clients of several.
     by_client: HashMap<Client, Option<Arc<str>>>,
+    /// Those that had to make room.
+    forgotten: u64,
 }
 
 impl Clusters {
@@ -139,9 +141,11 @@ impl Clusters {
             return false;
         }
         if self.by_broker.len() >= MAX_BROKERS {
+            self.forgotten += self.by_broker.len() as u64;
             self.by_broker.clear();
         }
         if self.by_client.len() >= MAX_BROKERS {
+            self.forgotten += self.by_client.len() as u64;
             self.by_client.clear();
         }
         self.by_broker.insert(broker, Arc::clone(id));
@@ -150,6 +154,11 @@ impl Clusters {
             *known = None;
         }
         true
+    }
+
+    /// How many had to make room for others since this was asked last.
+    pub(super) fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
     }
 }
 
@@ -198,5 +207,19 @@ mod tests {
         assert_eq!(clusters.of(one, &client(1)).as_deref(), Some("a"));
         assert_eq!(clusters.of(([10, 0, 0, 3], 9092).into(), &client(1)), None);
         assert!(!clusters.learn(two, &client(1), &"b".into()));
+    }
+
+    /// Hostile: as many addresses and client ids as there may be.
+    #[test]
+    fn clusters_are_bounded_and_those_forgotten_are_counted() {
+        let mut clusters = Clusters::default();
+        for number in 0..100_000_u32 {
+            let broker = (std::net::Ipv4Addr::from(number), 9092).into();
+            let client = Client { speaker: Speaker::Process(1), id: Some(number.to_string().into()) };
+            clusters.learn(broker, &client, &"a".into());
+            assert!(clusters.by_broker.len() <= MAX_BROKERS && clusters.by_client.len() <= MAX_BROKERS);
+        }
+        let held = (clusters.by_broker.len() + clusters.by_client.len()) as u64;
+        assert_eq!(clusters.take_forgotten() + held, 200_000);
     }
 }
