@@ -33,7 +33,7 @@ pub fn watch(
     told.check()?;
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
-    let limits = live.limits(&shared, sinks.len())?;
+    let limits = live.limits(&shared, &sinks)?;
     let filter = pipeline.filter()?;
     let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
     let workers: Result<Vec<_>, _> =

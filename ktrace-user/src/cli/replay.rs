@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let filter = args.pipeline.filter()?;
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
-    sinks.add(args.printed.sink(WhenFull::Wait, &stop)?);
+    sinks.add(args.printed.sink(WhenFull::Wait, &stop, None)?);
     if args.pipeline.otlp.is_some() {
         sinks.add(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }

@@ -57,12 +57,13 @@ impl Default for Memory {
     }
 }
 
-/// What is left of the user's limit for what workers hold.
+/// What is left of the user's limit for what workers hold, beside so many sinks' queues and what these sinks hold else.
 ///
 /// # Errors
 /// The least limit that is enough.
-pub fn budget(limit: usize, ring_bytes: usize, sinks: usize) -> Result<usize, usize> {
-    let fixed = ring_bytes.saturating_add(BASE_BYTES).saturating_add(QUEUED_BYTES.saturating_mul(sinks));
+pub fn budget(limit: usize, ring_bytes: usize, (sinks, sinks_bytes): (usize, usize)) -> Result<usize, usize> {
+    let queued = QUEUED_BYTES.saturating_mul(sinks).saturating_add(sinks_bytes);
+    let fixed = ring_bytes.saturating_add(BASE_BYTES).saturating_add(queued);
     match limit.checked_sub(fixed) {
         Some(left) if left >= LEAST_BYTES => Ok(left),
         _ => Err(fixed.saturating_add(LEAST_BYTES)),
@@ -103,7 +104,8 @@ impl Memory {
         self.known.store(bytes, Ordering::Relaxed);
     }
 
-    fn left(&self) -> usize {
+    /// What that leaves.
+    pub fn left(&self) -> usize {
         let budget = self.budget();
         budget - self.known.load(Ordering::Relaxed).min(budget / 2)
     }
@@ -157,8 +159,9 @@ mod tests {
 
     #[test]
     fn rings_and_queues_come_off_the_limit() {
-        let least = budget(64 << 20, 64 << 20, 1).unwrap_err();
-        assert_eq!(budget(least, 64 << 20, 1), Ok(LEAST_BYTES));
+        let least = budget(64 << 20, 64 << 20, (1, 0)).unwrap_err();
+        assert_eq!(budget(least, 64 << 20, (1, 0)), Ok(LEAST_BYTES));
+        assert_eq!(budget(least + 5, 64 << 20, (1, 5)), Ok(LEAST_BYTES));
         assert!(least > 64 << 20 && least < 200 << 20, "{least}");
     }
 

@@ -405,7 +405,7 @@ impl Worker {
         if !self.held_told.tell(memory, bytes, at_once) || !memory.is_over() {
             return;
         }
-        if bytes > memory.budget() / workers.load(Ordering::Relaxed).max(1) {
+        if bytes > memory.left() / workers.load(Ordering::Relaxed).max(1) {
             self.make_light(bytes.saturating_sub(memory.surplus()));
             self.held_told.tell(&self.told.shared.memory, self.weight(), true);
         }
