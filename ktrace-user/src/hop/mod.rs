@@ -166,6 +166,13 @@ impl Passage {
         self.context.as_ref().map_or(self.derived, |context| context.trace_id)
     }
 
+    /// How often it was delivered before came out later than the rest.
+    pub fn counts(&mut self, before: progress::Before) {
+        if let Kind::Delivered { times, is_behind, .. } = &mut self.kind {
+            (*times, *is_behind) = (Some(before.times.saturating_add(1)), before.is_behind);
+        }
+    }
+
     /// How long it took here, in nanoseconds.
     #[must_use]
     pub fn took_ns(&self) -> u64 {

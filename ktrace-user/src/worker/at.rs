@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Head, Operation, Partition};
 
+use super::late_runs::LateRun;
 use super::listener::Listener;
 use crate::hop::attempts::{self, Message};
 use crate::hop::groups::{self, Member, Reader};
@@ -37,6 +38,8 @@ pub(super) struct At {
     alike: HashMap<Message, u32>,
     /// What the group gets.
     run: Option<Run>,
+    /// In its place, where it is told late for whom the messages are.
+    pub late: Option<Box<LateRun>>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -69,6 +72,9 @@ impl At {
 
     /// A record of this offset comes.
     pub fn pass(&mut self, offset: i64) {
+        if let Some(late) = &mut self.late {
+            late.pass(offset);
+        }
         let Some(run) = &mut self.run else { return };
         if run.next == i64::MIN {
             run.from = run.from.min(offset);
@@ -117,14 +123,23 @@ impl Listener<'_> {
         let topic = self.told.topic(partition.topic);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
-        let (reader, run) = match partition.operation {
-            Operation::Produce { .. } => (Reader::Unknown, None),
-            Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
+        let (reader, run, late) = match partition.operation {
+            Operation::Produce { .. } => (Reader::Unknown, None, None),
+            Operation::ShareFetch { group_id, member_id, .. } => {
+                (share_member(group_id, member_id), None, None)
+            }
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
-                let asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
-                let reader = self.peer.reader(self.id, &topic, asked, &self.told.shared);
-                let run = self.run(&reader, (&topic, id), partition.index, (fetch_offset, high_watermark));
-                (reader, run)
+                let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
+                let reader = self.peer.reader(self.id, &topic, &mut asked, &self.told.shared);
+                let asked_ns = asked.ns;
+                match self.late_run((&topic, id), partition, asked_ns, &reader) {
+                    Some(late) => (Reader::Unknown, None, Some(late)),
+                    None => {
+                        let offsets = (fetch_offset, high_watermark);
+                        let run = self.run(&reader, (&topic, id), partition.index, offsets);
+                        (reader, run, None)
+                    }
+                }
             }
         };
         let may_be_sent_again = matches!(partition.operation, Operation::Produce { .. })
@@ -143,6 +158,7 @@ impl Listener<'_> {
             may_be_sent_again,
             alike: HashMap::new(),
             run,
+            late,
         });
     }
 
@@ -211,7 +227,11 @@ impl Listener<'_> {
     /// No more records come for now: what is known of them is told to all.
     pub(super) fn settle(&mut self) {
         self.apply_markers();
-        let Some(At { run: Some(mut run), .. }) = self.peer.at.take() else { return };
+        let Some(At { run, late, .. }) = self.peer.at.take() else { return };
+        if let Some(late) = late {
+            self.told.wait_for_reader(*late);
+        }
+        let Some(mut run) = run else { return };
         run.note();
         if !run.open.is_empty() {
             self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut run.open);

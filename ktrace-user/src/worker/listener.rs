@@ -7,6 +7,7 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
+use super::late_runs::LateRuns;
 use super::losses;
 use super::peer::{Peer, StandIns};
 use super::pending_commits::LateCommits;
@@ -37,6 +38,8 @@ pub(super) struct Told {
     pub waiting: Waiting,
     /// Commits that wait for what other workers read.
     pub late: LateCommits,
+    /// Messages that wait for that.
+    pub late_runs: LateRuns,
     /// Hops held while the other ends of their connections are sought.
     pub sought_hops: usize,
     /// What the user wants.
@@ -328,6 +331,10 @@ impl Sink for Listener<'_> {
                 end_ns,
             },
         };
+        if let Some(late) = self.peer.at.as_mut().and_then(|at| at.late.as_mut()) {
+            late.take(hop);
+            return;
+        }
         self.open(&hop);
         self.pass(hop);
     }

@@ -9,6 +9,7 @@
 
 mod at;
 mod grouped;
+mod late_runs;
 mod listener;
 mod losses;
 mod memory;
@@ -38,6 +39,7 @@ use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
+use late_runs::LateRuns;
 use listener::{Listener, Told};
 pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use memory::budget;
@@ -215,6 +217,7 @@ impl Worker {
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
                 late: LateCommits::default(),
+                late_runs: LateRuns::default(),
                 sought_hops: 0,
                 sampling: options.sampling,
                 exceptions: options.exceptions,
@@ -261,6 +264,7 @@ impl Worker {
         for id in ids {
             self.forget(id);
         }
+        self.told.give_late_runs(None);
         self.give_up_commits(None);
         self.told.give_late(None);
         self.told.release(None);
@@ -339,6 +343,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
         self.told.now_ns = segment.time_ns;
+        self.told.give_late_runs(Some(segment.time_ns));
         let direction = match segment.direction {
             Direction::ToBroker => kafka::Direction::ToBroker,
             Direction::ToClient => kafka::Direction::ToClient,
@@ -412,7 +417,8 @@ impl Worker {
     }
 
     fn weight(&self) -> usize {
-        let hops = self.told.waiting.len() + self.told.sought_hops + self.told.late.len();
+        let late = self.told.late.len() + self.told.late_runs.len();
+        let hops = self.told.waiting.len() + self.told.sought_hops + late;
         self.held_bytes
             .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
             .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
@@ -448,6 +454,7 @@ impl Worker {
         for (id, connection) in &mut self.connections {
             Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(None);
         }
+        self.told.give_late_runs(None);
         self.told.give_late(None);
         self.told.release(None);
         if self.weight() > wanted && self.connections.len() > FEW_CONNECTIONS {

@@ -65,6 +65,8 @@ pub(super) struct Peer {
     pub markers: HashMap<(Topic, i32, i64), Vec<(i64, State)>>,
     /// Who ends transactions on this connection.
     pub producers: Vec<Producer>,
+    /// What the client fetches is told late until then; `None` before its first messages.
+    pub late_until_ns: Option<u64>,
     /// What is missing of the connection.
     pub missed: Missed,
     /// Exchanges seen.
@@ -96,10 +98,16 @@ impl Peer {
             read_to: HashMap::new(),
             markers: HashMap::new(),
             producers: vec![],
+            late_until_ns: None,
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
         }
+    }
+
+    /// Who it is to those who know groups.
+    pub fn speaker(&self) -> &Client {
+        &self.speaker
     }
 
     /// What its lists take, about.
@@ -178,7 +186,7 @@ impl Peer {
         shared.groups.tell(|groups| tell(groups, heard));
     }
 
-    fn line(&self, connection: ConnectionId) -> Line {
+    pub fn line(&self, connection: ConnectionId) -> Line {
         Line { connection, broker: self.ends.broker }
     }
 
@@ -195,7 +203,7 @@ impl Peer {
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        mut asked: Asked<'_>,
+        asked: &mut Asked<'_>,
         shared: &Shared,
     ) -> Reader {
         let at = asked.at;
@@ -216,7 +224,7 @@ impl Peer {
         }
         let (line, mut reader) = (self.line(id), Reader::Unknown);
         shared.groups.tell(|groups| {
-            let (found, news) = groups.reader(&self.speaker, line, asked);
+            let (found, news) = groups.reader(&self.speaker, line, *asked);
             reader = found;
             news
         });

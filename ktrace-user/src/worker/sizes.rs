@@ -8,11 +8,12 @@ use crate::hop::topics::TopicIds;
 impl Worker {
     /// What this worker holds, by kind.
     #[must_use]
-    pub fn sizes(&self) -> [(&'static str, usize); 5] {
+    pub fn sizes(&self) -> [(&'static str, usize); 6] {
         [
             ("connections", self.connections.len()),
             ("waiting hops", self.told.waiting.len()),
             ("hops whose other end is sought", self.told.sought_hops),
+            ("first messages of consumers", self.told.late_runs.len()),
             ("late commits", self.told.late.len()),
             ("topics", self.told.topics.size()),
         ]

@@ -145,6 +145,7 @@ impl Listener<'_> {
             }
         };
         self.peer.search.tell(&mut decide);
+        self.told.late_runs.tell(self.id, &mut decide);
         if !self.told.waiting.is_empty() {
             self.told.waiting.tell(self.id, decide);
             self.told.release(Some(self.told.now_ns));
@@ -201,6 +202,7 @@ impl Listener<'_> {
             }
         };
         self.peer.search.tell(lose);
+        self.told.late_runs.tell(self.id, lose);
         self.told.waiting.tell(self.id, lose);
     }
 

@@ -70,6 +70,7 @@ impl Worker {
                 Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
             }
         }
+        self.told.give_late_runs(Some(now_ns));
         self.told.give_late(Some(now_ns));
         self.told.release(Some(now_ns));
         self.told.shared.turn(now_ns);

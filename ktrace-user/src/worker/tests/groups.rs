@@ -200,3 +200,56 @@ fn a_commit_that_is_read_before_what_it_covers_waits_a_little() {
     let _ = commits.watched.worker.finish();
     assert_eq!(told.lock().unwrap().len(), 2, "what waits is told at the end");
 }
+
+/// Of two rings the one with the assignment is read last.
+#[test]
+fn first_messages_that_are_read_before_their_member_is_known_wait_a_little() {
+    let shared = Arc::default();
+    let (mut fetches, mut joins) = (Talk::with(&shared), Talk::with(&shared));
+    fetches.watched.now_ns = joins.watched.now_ns + 10_000_000;
+    fetches.say(11, |id| fetched(id, 0, &[0, 1]));
+    fetches.say(11, |id| fetched(id, 1, &[1, 2]));
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    assert!(fetches.told().is_empty());
+    joins.watched.now_ns = fetches.watched.now_ns;
+    joins.say(1, |id| committed(id, "g", "m1", 2, 0));
+    fetches.watched.now_ns += 150_000_000;
+    fetches.say(11, |id| fetched(id, 3, &[3]));
+    let named = [
+        "poll @0 group=g member=m1",
+        "poll @1 group=g member=m1",
+        "poll @1 group=g member=m1 count=2",
+        "poll @2 group=g member=m1",
+        "poll @3 group=g member=m1",
+    ];
+    assert_eq!(fetches.told(), named);
+    joins.watched.wait(300_000_000);
+    assert_eq!(joins.told(), ["commit @2 group=g member=m1 messages=2"]);
+    let first = fetches.watched.hops()[2].clone();
+    let commit = joins.watched.hops()[0].clone();
+    assert_eq!(
+        commit.span(&shown(&commit.topic)).parent,
+        Some(first.passage.span_id(&first.parties, &shown(&first.topic))),
+        "its last message's"
+    );
+}
+
+/// Once a connection: who has no group does not wait again; nor does anybody where there is one ring.
+#[test]
+fn who_reads_for_no_group_waits_once_and_where_there_is_one_ring_never() {
+    let shared = Arc::default();
+    let mut one = Talk::with(&shared);
+    one.say(11, |id| fetched(id, 0, &[0]));
+    assert_eq!(one.told(), ["poll @0"]);
+    let _other = Talk::with(&shared);
+    one.say(12, |id| fetched(id, 0, &[0]));
+    assert_eq!(one.told().len(), 1);
+    one.watched.wait(250_000_000);
+    assert_eq!(one.told().len(), 2);
+    one.say(12, |id| fetched(id, 1, &[1]));
+    assert_eq!(one.told().len(), 3);
+    one.say(13, |id| fetched(id, 0, &[0]));
+    let told = Arc::clone(&one.watched.hops);
+    let totals = one.watched.worker.finish();
+    assert_eq!((told.lock().unwrap().len(), totals.lost.len()), (4, 0));
+}
