@@ -78,12 +78,29 @@ struct Known {
     followed: u32,
 }
 
+/// How far a producer has come in a partition.
+#[derive(Clone, Copy, Debug)]
+struct Acked {
+    /// The sequence number of the last message that was acknowledged.
+    sequence: i32,
+    /// When it was sent.
+    start_ns: u64,
+}
+
+/// Producers in partitions whose last sequence number is kept; past it those of long ago are forgotten.
+const MAX_ACKED: usize = 16 << 10;
+
+/// Rings are read so much apart at most.
+const APART_NS: u64 = 2_000_000_000;
+
 #[derive(Debug, Default)]
 struct Failed {
     by_message: HashMap<Message, Known>,
     order: VecDeque<(Message, Place, u64)>,
     /// Where they were to go, and how many there.
     places: HashMap<Place, usize>,
+    /// By what names the messages of a producer in a partition, with no sequence number.
+    acked: HashMap<Message, Acked>,
     /// Those that had to make room.
     forgotten: u64,
 }
@@ -153,6 +170,31 @@ impl Attempts {
         self.failed.look_through(|failed| std::mem::take(&mut failed.forgotten))
     }
 
+    /// With several rings: messages up to this sequence number were acknowledged, as sent at this time.
+    pub fn acked(&self, of: Message, sequence: i32, start_ns: u64) {
+        self.failed.look_through(|failed| {
+            if failed.acked.len() >= MAX_ACKED && !failed.acked.contains_key(&of) {
+                failed.acked.retain(|_, known| start_ns.saturating_sub(known.start_ns) < APART_NS);
+                if failed.acked.len() >= MAX_ACKED {
+                    failed.forgotten = failed.forgotten.saturating_add(failed.acked.len() as u64);
+                    failed.acked.clear();
+                }
+            }
+            let known = failed.acked.entry(of).or_insert(Acked { sequence, start_ns });
+            if is_up_to(known.sequence, sequence) {
+                *known = Acked { sequence, start_ns };
+            }
+        });
+    }
+
+    /// Whether a message that was sent at this time is among those that were acknowledged later: it was sent again, or one behind it
+    /// would have been refused.
+    #[must_use]
+    pub fn was_acked_later(&self, of: Message, sequence: i32, start_ns: u64) -> bool {
+        let is_later = |known: &Acked| is_up_to(sequence, known.sequence) && start_ns < known.start_ns;
+        self.failed.look(|failed| failed.acked.get(&of).is_some_and(is_later))
+    }
+
     /// A message is sent. Gives what came before; those attempts are told by this one.
     pub fn sent(&self, message: Message) -> Before {
         let mut before = Before::default();
@@ -210,6 +252,11 @@ impl Attempts {
     }
 }
 
+/// Sequence numbers go on with 0 behind the last that there is.
+fn is_up_to(sequence: i32, last: i32) -> bool {
+    last.wrapping_sub(sequence) & i32::MAX < 1 << 30
+}
+
 impl Failed {
     /// Forgets the oldest as long as that is to be, of so many and since when it is there. Gives how many those were.
     fn forget(&mut self, is_over: impl Fn(usize, u64) -> bool) -> u64 {
@@ -262,6 +309,34 @@ mod tests {
         assert!(attempts.is_empty() && !attempts.are_at(place()));
         assert_eq!(attempts.sent(message), Before::default());
         assert_eq!(attempts.take_forgotten(), 0);
+    }
+
+    #[test]
+    fn what_was_acknowledged_later_was_sent_again() {
+        let attempts = Attempts::default();
+        let of = |id| Message::numbered(&Producer { cluster: None, id }, 0, -1, "orders", 2);
+        attempts.acked(of(1), 9, 100);
+        attempts.acked(of(1), 4, 300);
+        let was = |sequence, start_ns| attempts.was_acked_later(of(1), sequence, start_ns);
+        assert_eq!([was(9, 50), was(5, 99), was(10, 50), was(9, 100)], [true, true, false, false]);
+        assert!(!attempts.was_acked_later(of(2), 9, 50));
+        attempts.acked(of(3), i32::MAX, 100);
+        attempts.acked(of(3), 5, 200);
+        assert!(attempts.was_acked_later(of(3), i32::MAX - 3, 150) && attempts.is_empty());
+    }
+
+    /// Hostile: millions of producers.
+    #[test]
+    fn producers_are_bounded_and_those_forgotten_too_early_are_counted() {
+        let attempts = Attempts::default();
+        let count = 100_000;
+        for id in 0..count {
+            let of = Message::numbered(&Producer { cluster: None, id }, 0, -1, "orders", 2);
+            attempts.acked(of, 1, 5);
+        }
+        let left = attempts.failed.look(|failed| failed.acked.len());
+        assert!(left <= MAX_ACKED);
+        assert_eq!(attempts.take_forgotten() + left as u64, count as u64);
     }
 
     #[test]

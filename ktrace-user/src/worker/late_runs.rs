@@ -179,7 +179,8 @@ impl Told {
     pub(super) fn wait_for_reader(&mut self, run: LateRun) {
         self.late_runs.hops = self.late_runs.hops.saturating_add(run.hops.len());
         self.late_runs.queue.push_back(run);
-        if self.late_runs.hops > MAX_HOPS {
+        // Runs count too: of what is not sampled there are no hops.
+        if self.late_runs.hops.saturating_add(self.late_runs.queue.len()) > MAX_HOPS {
             self.own_losses.shown_early =
                 self.own_losses.shown_early.saturating_add(self.late_runs.hops as u64);
             self.give_late_runs(None);

@@ -1,6 +1,7 @@
 //! What a connection tells of transactions.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::api;
@@ -16,6 +17,9 @@ use crate::hop::{Hop, Kind, Topic, identity, shown};
 
 /// Partitions of one connection that are followed, and producers.
 const MAX_PARTITIONS: usize = 1024;
+
+/// Names all messages of a producer in a partition.
+const NO_SEQUENCE: i32 = -1;
 
 /// An attempt to send a message.
 pub(super) struct Attempt {
@@ -255,6 +259,21 @@ impl Listener<'_> {
         Some((transaction, state))
     }
 
+    /// A batch is acknowledged. Where several rings are read, a failed attempt to send it may lie in one that is read later.
+    fn acked(&mut self, head: &Head<'_>, partition: i32, batch: &Batch<'_>) {
+        if batch.producer_id < 0
+            || batch.base_sequence < 0
+            || self.told.shared.workers.load(Ordering::Relaxed) <= 1
+        {
+            return;
+        }
+        let producer = self.producer(batch.producer_id);
+        let Some(topic) = self.peer.at.as_ref().map(|at| shown(&at.topic)) else { return };
+        let of = Message::numbered(&producer, batch.producer_epoch, NO_SEQUENCE, &topic.name, partition);
+        let last = batch.base_sequence.wrapping_add(batch.last_offset_delta) & i32::MAX;
+        self.told.shared.attempts.acked(of, last, head.request_start_ns);
+    }
+
     /// Which attempt to send a message this is.
     pub(super) fn attempt(
         &mut self,
@@ -263,6 +282,9 @@ impl Listener<'_> {
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) -> Attempt {
+        if error == 0 && record.offset_delta == 0 {
+            self.acked(head, partition, batch);
+        }
         let is_first = error == 0 && !self.peer.at.as_ref().is_some_and(|at| at.may_be_sent_again);
         // Else the other end of the connection tells of it too.
         if is_first || self.peer.search.is_superfluous() {
@@ -270,10 +292,14 @@ impl Listener<'_> {
         }
         let topic = self.peer.at.as_ref().map(|at| shown(&at.topic));
         let topic = topic.as_ref().map_or("", |topic| &*topic.name);
+        let mut numbered = None;
         let message = if batch.producer_id >= 0 && batch.base_sequence >= 0 {
             let sequence = batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX;
             let producer = self.producer(batch.producer_id);
-            Message::numbered(&producer, batch.producer_epoch, sequence, topic, partition)
+            let of =
+                |sequence| Message::numbered(&producer, batch.producer_epoch, sequence, topic, partition);
+            numbered = Some((of(NO_SEQUENCE), sequence));
+            of(sequence)
         } else {
             // Without an offset; a batch may be put together anew.
             let derived =
@@ -291,6 +317,11 @@ impl Listener<'_> {
         }
         let place = Place::new(topic, partition);
         let before = attempts.failed(message, place, head.request_start_ns, head.end_ns());
+        if let Some((of, sequence)) = numbered
+            && attempts.was_acked_later(of, sequence, head.request_start_ns)
+        {
+            attempts.sent(message);
+        }
         Attempt { before, pending: may_follow(error).then(|| message.into()) }
     }
 }

@@ -68,7 +68,7 @@ impl Talk {
     }
 
     /// One of several workers.
-    fn with(shared: &Arc<Shared>) -> Self {
+    pub fn with(shared: &Arc<Shared>) -> Self {
         let watched = Watched::with(WorkerOptions::default(), shared);
         Self { watched, at: HashMap::default(), id: 0 }
     }
@@ -80,6 +80,10 @@ impl Talk {
         self.watched.socket.0 = port.into();
         self.watched.talk(ends(port), *place, &request, &answer);
         *place = (place.0 + request.len() as u32, place.1 + answer.len() as u32);
+    }
+
+    fn told_count(&self) -> usize {
+        self.watched.hops().len()
     }
 
     /// The spans so far, told in short.
@@ -252,4 +256,22 @@ fn who_reads_for_no_group_waits_once_and_where_there_is_one_ring_never() {
     let told = Arc::clone(&one.watched.hops);
     let totals = one.watched.worker.finish();
     assert_eq!((told.lock().unwrap().len(), totals.lost.len()), (4, 0));
+}
+
+/// Hostile: more of them than may wait.
+#[test]
+fn first_messages_that_wait_are_bounded_and_counted() {
+    let shared = Arc::default();
+    let (mut one, _other) = (Talk::with(&shared), Talk::with(&shared));
+    let most = 64 << 10;
+    let mut passed = 0;
+    while one.told_count() == 0 {
+        let offsets: Vec<i64> = (passed..passed + 500).collect();
+        one.say(11, |id| fetched(id, offsets[0], &offsets));
+        passed += 500;
+        assert!(passed < most + 1000);
+    }
+    assert!(passed > most - 1000);
+    let early = one.watched.worker.finish().lost["shown_early"];
+    assert!(early > most as u64 - 1000, "{early}");
 }
