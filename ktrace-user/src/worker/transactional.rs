@@ -116,6 +116,9 @@ impl Listener<'_> {
         let topic = self.told.topic(topic);
         let state = if self.goes_on(&topic, partition, offset) { state } else { State::Unknown };
         self.read_to(&topic, partition, offset.saturating_add(1));
+        if self.peer.markers.len() >= MAX_PARTITIONS {
+            self.apply_markers();
+        }
         self.peer.markers.entry((topic, partition, producer_id)).or_default().push((offset, state));
     }
 

@@ -275,3 +275,17 @@ fn first_messages_that_wait_are_bounded_and_counted() {
     let early = one.watched.worker.finish().lost["shown_early"];
     assert!(early > most as u64 - 1000, "{early}");
 }
+
+/// Hostile: a group that commits again and again, more than may wait.
+#[test]
+fn commits_that_wait_for_other_workers_are_bounded_and_counted() {
+    let shared = Arc::default();
+    let (mut one, _other) = (Talk::with(&shared), Talk::with(&shared));
+    let most = 16 << 10;
+    for offset in 0..=most {
+        one.say(1, |id| committed(id, "g", "m1", offset, 0));
+        one.watched.now_ns -= 2000;
+    }
+    assert_eq!(one.told_count(), 1);
+    assert_eq!(one.watched.worker.finish().lost, [("shown_early", 1)].into());
+}
