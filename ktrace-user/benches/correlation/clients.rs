@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ktrace_user::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 
+use crate::Traffic;
 use crate::wire::{
     self, ADD_PARTITIONS_TO_TXN, Batch, END_TXN, FETCH, Frame, HEARTBEAT, JOIN_GROUP, OFFSET_COMMIT, PRODUCE,
     RECORDS, SYNC_GROUP, Writer,
@@ -25,12 +26,12 @@ const HEARTBEATS_EVERY: u64 = 3000;
 /// What loopback carries at once.
 const SEGMENT: usize = 60_000;
 
-const START_NS: u64 = 1_700_000_000_000_000_000;
+pub const START_NS: u64 = 1_700_000_000_000_000_000;
 
 /// Gets the events of a connection.
 pub type Read<'x> = &'x mut dyn FnMut(u64, &[Event<'_>]);
 
-struct Connection {
+pub struct Connection {
     id: u64,
     ends: Ends,
     correlation_id: i32,
@@ -38,13 +39,13 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(id: u64) -> Self {
+    pub fn new(id: u64) -> Self {
         let client = SocketAddr::from(([10, 0, 1, (id / 4) as u8], 40_000 + id as u16));
         let ends = Ends { client, broker: ([10, 0, 0, 1], 9092).into() };
         Self { id, ends, correlation_id: 0, sequences: [1, 1] }
     }
 
-    fn open(&self, read: Read<'_>) {
+    pub fn open(&self, read: Read<'_>) {
         let connection = ConnectionId(self.id);
         read(self.id, &[Event::Opened { connection, ends: self.ends, side: Side::Client, owner: None }]);
     }
@@ -78,7 +79,7 @@ impl Connection {
         read(self.id, &events);
     }
 
-    fn say(&mut self, now_ns: u64, request: Frame, response: Frame, read: Read<'_>) {
+    pub fn say(&mut self, now_ns: u64, request: Frame, response: Frame, read: Read<'_>) {
         let (mut request, mut response) = (request.sealed(true, 0), response.sealed(false, 0));
         self.talk(now_ns, &mut request, &mut response, read);
     }
@@ -124,7 +125,7 @@ impl Pair {
             1 | 2 => Writer::Idempotent(1000 + number as i64),
             _ => Writer::Transactional(1000 + number as i64),
         };
-        let batch = Batch::new(writer, number % 4 == 2);
+        let batch = Batch::new(writer, number % 4 == 2, RECORDS);
         let topic = format!("orders-{:02}", number / 2);
         let group = format!("billing-{}", number / MEMBERS_OF_A_GROUP);
         let (client, member) = (format!("sender-{number:02}"), format!("reader-{number:02}"));
@@ -277,7 +278,7 @@ pub struct Clients {
     pairs: Vec<Pair>,
     milliseconds: u64,
     /// So many have passed, sent and delivered.
-    pub records: u64,
+    records: u64,
 }
 
 impl Clients {
@@ -297,9 +298,11 @@ impl Clients {
         }
         self.milliseconds += 1;
     }
+}
 
+impl Traffic for Clients {
     /// A batch is sent, and one delivered; and what else is due.
-    pub fn millisecond(&mut self, read: Read<'_>) {
+    fn millisecond(&mut self, read: Read<'_>) {
         let (now_ns, milliseconds) = (self.now_ns(), self.milliseconds);
         let number = milliseconds as usize % PRODUCERS;
         let place = milliseconds as usize / PRODUCERS % PARTITIONS;
@@ -318,5 +321,9 @@ impl Clients {
             }
         }
         self.milliseconds += 1;
+    }
+
+    fn records(&self) -> u64 {
+        self.records
     }
 }

@@ -6,9 +6,13 @@
 //! uncompressed batches of 1000 records of 100 bytes; one batch a second fails at first and is sent again. Sixteen members of four
 //! groups read them as they come, a quarter of them waiting for markers of transactions, and commit ten times a second.
 //!
+//! `--hostile`: in place of all that, every exchange names a group, a member, a client, a topic and a producer that were never there
+//! before, a thousand times a second: memory stays bounded, and what makes room is counted.
+//!
 //! `--seconds N`, `--workers N`.
 
 mod clients;
+mod hostile;
 mod wire;
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -16,7 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use clients::{Clients, MILLISECOND_NS, PRODUCERS};
+use clients::Clients;
+use hostile::Hostile;
 use ktrace_user::capture::Event;
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
 use mimalloc::MiMalloc;
@@ -108,28 +113,42 @@ impl Workers {
     }
 }
 
+/// What passes in a millisecond, and how many records so far.
+trait Traffic {
+    fn millisecond(&mut self, read: clients::Read<'_>);
+    fn records(&self) -> u64;
+}
+
 fn main() {
     let (seconds, workers) = (option("--seconds", 60), option("--workers", 2));
-    let mut clients = Clients::new();
-    let before = HELD.load(Ordering::Relaxed);
     let shared = Arc::new(Shared::default());
-    let mut all = Workers::new(&shared, workers);
-    clients.begin(&mut |connection, events| all.read(connection, events));
-    println!("{:>6} {:>12} {:>10} {:>9}  what is held", "second", "messages", "ns/record", "MB");
+    if std::env::args().any(|argument| argument == "--hostile") {
+        let mut traffic = Hostile::default();
+        measure(&mut traffic, Workers::new(&shared, workers), &shared, seconds);
+    } else {
+        let mut traffic = Clients::new();
+        let mut all = Workers::new(&shared, workers);
+        traffic.begin(&mut |connection, events| all.read(connection, events));
+        measure(&mut traffic, all, &shared, seconds);
+    }
+}
+
+fn measure(traffic: &mut dyn Traffic, mut all: Workers, shared: &Shared, seconds: u64) {
+    let before = HELD.load(Ordering::Relaxed);
+    println!("{:>6} {:>12} {:>10} {:>9}  what is held", "second", "records", "ns/record", "MB");
     let (mut records, mut took) = (0, Duration::ZERO);
     for second in 1..=seconds {
         for _ in 0..1000 {
-            clients.millisecond(&mut |connection, events| all.read(connection, events));
+            traffic.millisecond(&mut |connection, events| all.read(connection, events));
         }
         if second % 10 == 0 || second == seconds {
-            let (spent, read) = (all.took - took, clients.records - records);
-            (took, records) = (all.took, clients.records);
+            let (spent, read) = (all.took - took, traffic.records() - records);
+            (took, records) = (all.took, traffic.records());
             println!(
-                "{second:>6} {:>12} {:>10.1} {:>9.1}  {}",
-                clients.records,
+                "{second:>6} {records:>12} {:>10.1} {:>9.1}  {}",
                 spent.as_nanos() as f64 / read as f64,
                 HELD.load(Ordering::Relaxed).saturating_sub(before) as f64 / 1e6,
-                all.sizes(&shared),
+                all.sizes(shared),
             );
         }
     }
@@ -137,13 +156,9 @@ fn main() {
     let totals: Vec<_> = all.workers.into_iter().map(Worker::finish).collect();
     let read: u64 = totals.iter().map(|totals| totals.records).sum();
     assert!(totals.iter().all(|totals| totals.malformed.is_empty()), "{totals:?}");
-    assert_eq!(read, clients.records, "all records are read");
-    println!(
-        "{} records, {} hops, {:.1} ns a record; {PRODUCERS} producers; a clock of {MILLISECOND_NS} ns",
-        read,
-        shown.load(Ordering::Relaxed),
-        all.took.as_nanos() as f64 / read as f64,
-    );
+    assert_eq!(read, traffic.records(), "all records are read");
+    let nanos = all.took.as_nanos() as f64 / read as f64;
+    println!("{read} records, {} hops, {nanos:.1} ns a record", shown.load(Ordering::Relaxed));
     for totals in totals {
         println!("lost: {:?}", totals.lost);
     }

@@ -3,12 +3,15 @@
 
 pub const PRODUCE: i16 = 0;
 pub const FETCH: i16 = 1;
+pub const LIST_OFFSETS: i16 = 2;
+pub const METADATA: i16 = 3;
 pub const OFFSET_COMMIT: i16 = 8;
 pub const JOIN_GROUP: i16 = 11;
 pub const HEARTBEAT: i16 = 12;
 pub const SYNC_GROUP: i16 = 14;
 pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
 pub const END_TXN: i16 = 26;
+pub const TXN_OFFSET_COMMIT: i16 = 28;
 
 pub const RECORDS: usize = 1000;
 const VALUE: [u8; 100] = [b'v'; 100];
@@ -115,10 +118,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn new(writer: Writer, with_contexts: bool) -> Self {
+    pub fn new(writer: Writer, with_contexts: bool, records: usize) -> Self {
         let attributes = if matches!(writer, Writer::Transactional(_)) { 0x10 } else { 0 };
-        let (mut bytes, mut ids) = (head(attributes, writer.id(), RECORDS), vec![]);
-        for place in 0..RECORDS {
+        let (mut bytes, mut ids) = (head(attributes, writer.id(), records), vec![]);
+        for place in 0..records {
             let mut record = vec![0];
             varint(&mut record, 0);
             varint(&mut record, place as i64);
