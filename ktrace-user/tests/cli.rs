@@ -186,6 +186,28 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(connections(&[flag[0], flag[1], "--ports", "2"], &[environment]), 0, "flag beats environment");
 }
 
+/// By the capture's time: each time the same, of a few traces all messages, and what is not shown is counted.
+#[test]
+fn replay_shows_no_more_spans_a_second_than_it_may() {
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktrace-kafka/tests/golden/4.3.0/mixed.pcap");
+    let replay = |extra: &[&str]| {
+        let mut command = ktrace(&["replay", capture, "-o", "json", "--summary"]);
+        let output = command.arg(path("rate.json")).args(extra).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let shown: Vec<String> = shown.lines().map(str::to_owned).collect();
+        let skipped = json("rate.json")["lost"]["span_limit"].as_u64().unwrap_or(0);
+        assert_eq!(json("rate.json")["spans"], shown.len());
+        (shown, skipped)
+    };
+    let (all, skipped) = replay(&["--max-spans", "1000000"]);
+    assert_eq!(skipped, 0);
+    let (some, skipped) = replay(&["--max-spans", "3"]);
+    assert!(!some.is_empty() && skipped > 0);
+    assert_eq!(some.len() + skipped as usize, all.len());
+    assert_eq!(replay(&["--max-spans", "3"]), (some, skipped));
+}
+
 #[test]
 fn a_summary_that_cannot_be_written_is_told_before_the_work() {
     let capture = file("unwritable.pcap", &pcap(&[b"x"]));

@@ -259,6 +259,12 @@ impl Chains {
         excess as u64
     }
 
+    /// How many messages are remembered.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Forgets what is too old to have caused anything.
     pub fn expire(&self, now_ns: u64) {
         let last_ns = self.expired_ns.load(Ordering::Relaxed);

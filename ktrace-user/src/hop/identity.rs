@@ -160,6 +160,19 @@ pub fn commit_span_id(place: u64, topic: &str) -> SpanId {
     span_id(hash(head, topic.as_bytes(), &[], xxh3_64, Xxh3Default::digest))
 }
 
+/// What names a message of an idempotent producer to this agent. Nobody else needs it.
+#[must_use]
+pub(super) fn sequence_hash(
+    producer_id: i64,
+    producer_epoch: i16,
+    sequence: i32,
+    (topic, partition): (&str, i32),
+    cluster: &[u8],
+) -> u128 {
+    let head = joined!(26: *b"seq.", producer_id.to_be_bytes(), producer_epoch.to_be_bytes(), sequence.to_be_bytes(), partition.to_be_bytes(), length(Some(topic.len())));
+    hash(head, topic.as_bytes(), cluster, xxh3_128, Xxh3Default::digest128)
+}
+
 /// A hash of all zeros is no id; its neighbour is as good.
 fn trace_id(hash: u128) -> TraceId {
     TraceId::new(hash.max(1).to_be_bytes()).unwrap_or_else(|| trace_id(u128::from(xxh3_64(b"zero"))))

@@ -177,6 +177,13 @@ impl Passage {
         self.cause = cause.filter(is_news).map(Box::new);
     }
 
+    /// How often it was delivered before came out later than the rest.
+    pub fn counts(&mut self, before: progress::Before) {
+        if let Kind::Delivered { times, is_behind, .. } = &mut self.kind {
+            (*times, *is_behind) = (Some(before.times.saturating_add(1)), before.is_behind);
+        }
+    }
+
     /// How long it took here, in nanoseconds.
     #[must_use]
     pub fn took_ns(&self) -> u64 {

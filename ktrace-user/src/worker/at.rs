@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Head, Operation, Partition};
 
+use super::late_runs::LateRun;
 use super::listener::Listener;
-use crate::hop::attempts::Message;
+use crate::hop::attempts::{self, Message};
 use crate::hop::chains::Read;
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
@@ -32,12 +33,16 @@ pub(super) struct At {
     pub batch: Option<i64>,
     /// Of the batch at hand, if it is a part of one.
     pub transaction: Option<Arc<Transaction>>,
+    /// Messages whose attempts failed were to go here.
+    pub may_be_sent_again: bool,
     /// How many there are of each that may be one that was sent before.
     alike: HashMap<Message, u32>,
     /// What the group gets.
     run: Option<Run>,
     /// What its process gets, where that may make it send something.
     pub reads: Vec<Read>,
+    /// In its place, where it is told late for whom the messages are.
+    pub late: Option<Box<LateRun>>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -70,6 +75,9 @@ impl At {
 
     /// A record of this offset comes.
     pub fn pass(&mut self, offset: i64) {
+        if let Some(late) = &mut self.late {
+            late.pass(offset);
+        }
         let Some(run) = &mut self.run else { return };
         if run.next == i64::MIN {
             run.from = run.from.min(offset);
@@ -118,19 +126,31 @@ impl Listener<'_> {
         let topic = self.told.topic(partition.topic);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
-        let (reader, run) = match partition.operation {
+        let (reader, run, late) = match partition.operation {
             Operation::Produce { .. } => {
                 self.writes(head.request_start_ns);
-                (Reader::Unknown, None)
+                (Reader::Unknown, None, None)
             }
-            Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
+            Operation::ShareFetch { group_id, member_id, .. } => {
+                (share_member(group_id, member_id), None, None)
+            }
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
-                let asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
-                let reader = self.peer.reader(self.id, &topic, asked, &self.told.shared);
-                let run = self.run(&reader, (&topic, id), partition.index, (fetch_offset, high_watermark));
-                (reader, run)
+                let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
+                let reader = self.peer.reader(self.id, &topic, &mut asked, &self.told.shared);
+                let asked_ns = asked.ns;
+                match self.late_run((&topic, id), partition, asked_ns, &reader) {
+                    Some(late) => (Reader::Unknown, None, Some(late)),
+                    None => {
+                        let offsets = (fetch_offset, high_watermark);
+                        let run = self.run(&reader, (&topic, id), partition.index, offsets);
+                        (reader, run, None)
+                    }
+                }
             }
         };
+        let may_be_sent_again = matches!(partition.operation, Operation::Produce { .. })
+            && !self.told.shared.attempts.is_empty()
+            && self.told.shared.attempts.are_at(attempts::Place::new(&shown(&topic).name, partition.index));
         self.peer.at = Some(At {
             request_seq: head.request_seq,
             correlation_id: head.correlation_id,
@@ -141,9 +161,11 @@ impl Listener<'_> {
             parties: None,
             batch: None,
             transaction: None,
+            may_be_sent_again,
             alike: HashMap::new(),
             run,
             reads: vec![],
+            late,
         });
     }
 
@@ -212,8 +234,11 @@ impl Listener<'_> {
     /// No more records come for now: what is known of them is told to all.
     pub(super) fn settle(&mut self) {
         self.apply_markers();
-        let Some(At { run, mut reads, .. }) = self.peer.at.take() else { return };
+        let Some(At { run, late, mut reads, .. }) = self.peer.at.take() else { return };
         self.tell_reads(&mut reads);
+        if let Some(late) = late {
+            self.told.wait_for_reader(*late);
+        }
         let Some(mut run) = run else { return };
         run.note();
         if !run.open.is_empty() {

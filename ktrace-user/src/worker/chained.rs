@@ -112,6 +112,7 @@ impl Listener<'_> {
         let due_ns = self.told.now_ns.saturating_add(LATE_NS);
         self.told.late_sends.queue.push_back((self.id, due_ns, sought, hop));
         if self.told.late_sends.queue.len() > MAX_LATE {
+            self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
             self.told.give_first_sent();
         }
     }

@@ -137,6 +137,7 @@ impl Listener<'_> {
             hop.passage.transaction = Some((transaction.into(), State::Open));
             let commit = self.told.shared.commits.wait(&producer, PendingCommit { hop, progress });
             if let Some(commit) = commit {
+                self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
                 self.settle_commit(commit, Some(State::Open));
             }
             return;

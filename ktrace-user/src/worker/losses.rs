@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ktrace_kafka::Counters;
+use ktrace_kafka::context::TraceId;
 use ktrace_kafka::counters::Lost;
 use serde::Serialize;
+
+use super::shared::Shared;
+use super::throttle::{Limit, Within};
 
 /// A loss has ended when nothing was lost for so long.
 const QUIET: Duration = Duration::from_secs(5);
@@ -16,18 +20,33 @@ const QUIET: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 16;
 
 /// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
-const TOLD_AT_ONCE: [&str; 6] =
-    ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
+const TOLD_AT_ONCE: [&str; 7] = [
+    "gap_bytes",
+    "held_too_much",
+    "too_many_pending",
+    "memory_limit",
+    "connection_forgotten",
+    "cpu_limit",
+    "span_limit",
+];
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 7] = [
+const MORE: [&str; 15] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
     "connection_forgotten",
     "cpu_limit",
+    "span_limit",
     "progress_forgotten",
     "chain_forgotten",
+    "member_forgotten",
+    "attempt_forgotten",
+    "transaction_forgotten",
+    "topic_forgotten",
+    "cluster_forgotten",
+    "twin_forgotten",
+    "shown_early",
 ];
 
 /// How many reasons there are.
@@ -52,16 +71,56 @@ pub(super) struct Own {
     pub forgotten: u64,
     /// Messages skipped because of the CPU limit.
     pub cpu_limit: u64,
+    /// Messages skipped because of the limit of spans a second.
+    pub span_limit: u64,
     /// Partitions of groups whose deliveries are counted anew.
     pub progress_forgotten: u64,
     /// Messages that may have made their process send others, forgotten before their time.
     pub chain_forgotten: u64,
+    /// Members of groups, learnt anew.
+    pub member_forgotten: u64,
+    /// Failed messages, whose next attempts count as their first.
+    pub attempt_forgotten: u64,
+    /// Ends of transactions that something may have waited for.
+    pub transaction_forgotten: u64,
+    /// Ids of topics whose names have to be learnt anew.
+    pub topic_forgotten: u64,
+    /// Brokers and clients of which it has to be learnt anew to which cluster they belong.
+    pub cluster_forgotten: u64,
+    /// Exchanges by which the other ends of their connections were to be known.
+    pub twin_forgotten: u64,
+    /// Hops and commits that were shown before what they waited for, as too many waited.
+    pub shown_early: u64,
     told: [u64; REASONS],
 }
 
 impl Own {
     pub fn new(recognised: bool) -> Self {
         Self { recognised, ..Self::default() }
+    }
+
+    /// What had to make room in what all workers know is told by whoever asks first.
+    pub fn ask(&mut self, shared: &Shared) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        shared.groups.look_through(|groups| add(&mut self.member_forgotten, groups.take_forgotten()));
+        add(&mut self.attempt_forgotten, shared.attempts.take_forgotten());
+        shared
+            .transactions
+            .look_through(|known| add(&mut self.transaction_forgotten, known.take_forgotten()));
+        shared.clusters.look_through(|clusters| add(&mut self.cluster_forgotten, clusters.take_forgotten()));
+        add(&mut self.twin_forgotten, shared.twins.take_forgotten());
+        shared.topics.look_through(|ids| add(&mut self.topic_forgotten, ids.take_forgotten()));
+    }
+
+    /// Whether all limits leave room for a message of this trace; else it is counted.
+    pub fn is_within(&mut self, within: &Within, trace: TraceId) -> bool {
+        let count = match within.skips(trace) {
+            None => return true,
+            Some(Limit::Cpu) => &mut self.cpu_limit,
+            Some(Limit::Spans) => &mut self.span_limit,
+        };
+        *count = count.saturating_add(1);
+        false
     }
 
     /// By reason, zeros too. `unnamed`: hops shown without their topic's name.
@@ -77,8 +136,16 @@ impl Own {
             unnamed,
             self.forgotten,
             self.cpu_limit,
+            self.span_limit,
             self.progress_forgotten,
             self.chain_forgotten,
+            self.member_forgotten,
+            self.attempt_forgotten,
+            self.transaction_forgotten,
+            self.topic_forgotten,
+            self.cluster_forgotten,
+            self.twin_forgotten,
+            self.shown_early,
         ];
         reasons().zip(lost.chain(more))
     }

@@ -13,9 +13,12 @@ const QUIET_NS: u64 = 10_000_000_000;
 /// A clock that goes back by more than this was set: a capture file of an earlier time follows.
 const SET_BACK_NS: u64 = 60_000_000_000;
 
-/// Traces and spans held at once: some 100 MB. Past it the oldest trace is shown, as far as it goes.
+/// Traces and spans held at once, where the agent's memory is not limited. Past it the oldest trace is shown, as far as it goes.
 const MAX_TRACES: usize = 64 << 10;
 const MAX_SPANS: usize = 256 << 10;
+
+/// What a span takes with its place in its trace.
+const SPAN_BYTES: usize = size_of::<Hop>() + 512;
 
 /// See the module.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub struct Traces {
     /// When each trace is to be looked at, the oldest first: when something of it was seen, as known then.
     looks: VecDeque<(TraceId, u64)>,
     spans: usize,
+    /// So many at most, where that is less than there may be.
+    max_spans: Option<usize>,
     now_ns: u64,
 }
 
@@ -45,6 +50,20 @@ pub struct Shown {
 }
 
 impl Traces {
+    /// Takes no more memory than this.
+    pub fn hold_at_most(&mut self, bytes: usize) {
+        self.max_spans = Some((bytes / SPAN_BYTES).min(MAX_SPANS));
+    }
+
+    /// What all of it may take.
+    pub fn most_bytes(&self) -> usize {
+        self.max_spans() * SPAN_BYTES
+    }
+
+    fn max_spans(&self) -> usize {
+        self.max_spans.unwrap_or(MAX_SPANS)
+    }
+
     /// A hop was seen; its time is the clock's.
     pub fn add(&mut self, hop: Hop) {
         self.advance(hop.passage.end_ns);
@@ -95,7 +114,7 @@ impl Traces {
     pub fn next(&mut self, end: bool) -> Option<Shown> {
         loop {
             let &(id, seen_ns) = self.looks.front()?;
-            let is_over = self.by_id.len() > MAX_TRACES || self.spans > MAX_SPANS;
+            let is_over = self.by_id.len() > MAX_TRACES || self.spans > self.max_spans();
             let may_go = end || is_over;
             // A clock that was set back makes all quiet that came before.
             if !may_go && self.now_ns.abs_diff(seen_ns) < QUIET_NS {
@@ -209,5 +228,10 @@ mod tests {
             traces.add(hop(1, 100));
         }
         assert_eq!(shown(&mut traces, false), [(MAX_SPANS + 1, true)]);
+        traces.hold_at_most(10 * SPAN_BYTES);
+        for trace in 0..=10 {
+            traces.add(hop(trace, 100));
+        }
+        assert_eq!((shown(&mut traces, false), traces.most_bytes()), (vec![(1, true)], 10 * SPAN_BYTES));
     }
 }

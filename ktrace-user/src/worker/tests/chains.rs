@@ -165,6 +165,7 @@ fn what_is_sent_waits_a_little_for_what_is_read_elsewhere() {
         reader.reads(at, Some(&format!("k{at}")));
     }
     assert_eq!(writer.links(), []);
+    reader.watched.wait(300_000_000);
     writer.watched.wait(300_000_000);
     let hops: Vec<Hop> = reader.watched.hops().drain(..).collect();
     writer.watched.hops().extend(hops);
