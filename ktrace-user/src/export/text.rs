@@ -158,7 +158,7 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
 }
 
 /// What most spans have not.
-pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
+pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 7] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,
@@ -170,7 +170,9 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
     [
         number("ktrace.attempts", "attempts"),
         number("ktrace.delivery.count", "delivery"),
+        text(span, "ktrace.acknowledge.type").map(str::to_owned),
         number("ktrace.commit.messages", "messages"),
+        number("ktrace.acknowledge.messages", "messages"),
         skew,
         text(span, "ktrace.transaction.state").map(|state| format!("txn={state}")),
     ]
@@ -237,6 +239,9 @@ mod tests {
         let mut span = samples::commit();
         span.attributes.push(("ktrace.commit.messages", Value::Int(17)));
         assert!(lines(&[span], false)[0].ends_with(" group=billing messages=17"));
+        let acknowledged = lines(&[samples::acknowledgement()], false);
+        let line = "12:00:01.234 billing     · orders[2]@1042   ack     trace=4bf92f3577b34da6 3.1ms group=billing release messages=3";
+        assert_eq!(acknowledged, [line]);
     }
 
     #[test]

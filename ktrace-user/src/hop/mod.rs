@@ -6,6 +6,7 @@
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
 //!             ├ progress   how often it was delivered, and what a commit covers
+//!             ├ acknowledge  what members of share groups do with it
 //!             ├ attempts   how often it was sent
 //!             ├ transactions  what became of its transaction
 //!             └ topics     names of topic ids
@@ -21,6 +22,7 @@
     )
 )]
 
+pub mod acknowledge;
 pub mod attempts;
 pub mod groups;
 mod hops;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
+use acknowledge::Acknowledgement;
 use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
@@ -78,6 +81,8 @@ pub enum Kind {
     },
     /// A group will go on behind it.
     Committed(Box<Commit>),
+    /// A share group's member has acknowledged it, or the last of a few.
+    Acknowledged(Box<Acknowledgement>),
 }
 
 /// A commit of a group's offset.
@@ -160,6 +165,26 @@ pub struct Passage {
 }
 
 impl Passage {
+    /// Of what a group does with messages: it is none itself.
+    #[must_use]
+    pub fn settling(kind: Kind, partition: i32, offset: i64, derived: TraceId) -> Self {
+        Self {
+            kind,
+            partition,
+            offset: Some(offset),
+            timestamp_ms: -1,
+            key: None,
+            value_len: None,
+            context: None,
+            transaction: None,
+            derived,
+            error: 0,
+            truncated: false,
+            start_ns: 0,
+            end_ns: 0,
+        }
+    }
+
     /// The trace that the hop belongs to.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
@@ -210,7 +235,9 @@ impl Hop {
     pub fn group(&self) -> Option<&str> {
         match self.passage.kind {
             Kind::Produced { .. } => None,
-            Kind::Delivered { .. } | Kind::Committed(_) => self.parties.reader.group().map(|group| &**group),
+            Kind::Delivered { .. } | Kind::Committed(_) | Kind::Acknowledged(_) => {
+                self.parties.reader.group().map(|group| &**group)
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct TopicName {
     pub poll: Arc<str>,
     /// `commit T`
     pub commit: Arc<str>,
+    /// `ack T`
+    pub ack: Arc<str>,
 }
 
 impl TopicName {
@@ -26,6 +28,7 @@ impl TopicName {
             send: format!("send {name}").into(),
             poll: format!("poll {name}").into(),
             commit: format!("commit {name}").into(),
+            ack: format!("ack {name}").into(),
         })
     }
 }

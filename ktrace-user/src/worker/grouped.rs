@@ -55,6 +55,7 @@ impl Listener<'_> {
                 }
                 self.committed(head, &commit);
             }
+            Event::Acknowledged { .. } => self.acknowledged(head, event),
             _ => {}
         }
     }
@@ -114,19 +115,15 @@ impl Listener<'_> {
             parties: self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins),
             topic,
             passage: Passage {
-                kind: Kind::Committed(commit.into()),
-                partition: of.partition,
-                offset: Some(of.offset),
-                timestamp_ms: -1,
-                value_len: None,
-                key: None,
-                context: None,
-                transaction: None,
-                derived: identity::commit_trace_id(place),
                 error: of.error,
-                truncated: false,
                 start_ns: head.request_start_ns,
                 end_ns: response.end_ns,
+                ..Passage::settling(
+                    Kind::Committed(commit.into()),
+                    of.partition,
+                    of.offset,
+                    identity::commit_trace_id(place),
+                )
             },
         };
         // The other end of the connection tells of it, or it is given up soon.

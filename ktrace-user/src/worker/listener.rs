@@ -36,6 +36,8 @@ pub(super) struct Told {
     pub waiting: Waiting,
     /// Commits that wait for what other workers read.
     pub late: LateCommits,
+    /// Messages of share groups that were not acknowledged yet.
+    pub acquired: usize,
     /// Hops held while the other ends of their connections are sought.
     pub sought_hops: usize,
     /// What the user wants.
@@ -317,7 +319,7 @@ impl Sink for Listener<'_> {
                 end_ns,
             },
         };
-        self.open(&hop);
+        self.open(partition.operation, &hop);
         self.pass(hop);
     }
 }

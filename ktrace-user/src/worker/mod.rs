@@ -7,6 +7,7 @@
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
 //! [`Shared`].
 
+mod acknowledged;
 mod at;
 mod grouped;
 mod listener;
@@ -209,6 +210,7 @@ impl Worker {
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
                 late: LateCommits::default(),
+                acquired: 0,
                 sought_hops: 0,
                 sampling: options.sampling,
                 exceptions: options.exceptions,
@@ -472,6 +474,7 @@ impl Worker {
             }
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.settle();
+            listener.forget_acquired();
             listener.turn(None);
             self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;

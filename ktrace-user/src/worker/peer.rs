@@ -8,6 +8,7 @@ use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
+use crate::hop::acknowledge::Acquired;
 use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
@@ -56,6 +57,8 @@ pub(super) struct Peer {
     parties: Option<(Reader, Arc<Parties>)>,
     /// Where the records at hand stand.
     pub at: Option<At>,
+    /// What it has brought to a share group's member.
+    pub acquired: Acquired,
     /// Behind what the connection has brought of partitions with transactions, where the client reads uncommitted messages too.
     pub read_to: HashMap<(Topic, i32), i64>,
     /// Markers that the exchanges at hand have brought, by partition and producer.
@@ -90,6 +93,7 @@ impl Peer {
             stand_in: None,
             parties: None,
             at: None,
+            acquired: Acquired::default(),
             read_to: HashMap::new(),
             markers: HashMap::new(),
             producers: vec![],
