@@ -127,6 +127,7 @@ pub fn worker(
     sinks: &Sinks,
     kept: &Arc<AtomicU64>,
 ) -> Result<Worker, Failure> {
+    let options = WorkerOptions { uncommitted: filter.uncommitted(), ..options };
     let filter = filter.clone();
     let senders = sinks.senders();
     let kept = Arc::clone(kept);

@@ -158,7 +158,7 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
 }
 
 /// What most spans have not.
-pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 7] {
+pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 8] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,
@@ -170,6 +170,7 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 7] {
     [
         number("ktrace.attempts", "attempts"),
         number("ktrace.delivery.count", "delivery"),
+        get(span, "ktrace.uncommitted").map(|_| "uncommitted".to_owned()),
         text(span, "ktrace.acknowledge.type").map(str::to_owned),
         number("ktrace.commit.messages", "messages"),
         number("ktrace.acknowledge.messages", "messages"),
@@ -235,7 +236,8 @@ mod tests {
         span.attributes.push(("ktrace.delivery.count", Value::Int(2)));
         span.attributes.push(("ktrace.transaction.state", "aborted".into()));
         span.attributes.push(("ktrace.clock_skew_ms", Value::Double(3.25)));
-        assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 skew=3.2ms txn=aborted"));
+        span.attributes.push(("ktrace.uncommitted", Value::Bool(true)));
+        assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 uncommitted skew=3.2ms txn=aborted"));
         let mut span = samples::commit();
         span.attributes.push(("ktrace.commit.messages", Value::Int(17)));
         assert!(lines(&[span], false)[0].ends_with(" group=billing messages=17"));

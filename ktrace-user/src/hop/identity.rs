@@ -219,6 +219,17 @@ mod tests {
             poll_span_id(derived, "orders", Some("billing-1"), delivery).to_string(),
             "8aca963028c6b113"
         );
+        let place = ack_hash(AckPlace {
+            group: "billing",
+            partition: 2,
+            first_offset: 1040,
+            last_offset: 1042,
+            correlation_id: 9,
+            request_seq: 0x8000_0001,
+        });
+        assert_eq!(place, 0xff7d_75ec_8a41_ca95);
+        assert_eq!(ack_span_id(place, "orders").to_string(), "1050db48faa97b80");
+        assert_eq!(ack_trace_id(place).to_string(), "a62fad4bb27a7417bb9eefcf40527489");
     }
 
     #[test]

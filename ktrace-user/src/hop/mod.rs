@@ -6,6 +6,7 @@
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
 //!             ├ progress   how often it was delivered, and what a commit covers
+//!             ├ uncommitted  what it has not committed in time
 //!             ├ acknowledge  what members of share groups do with it
 //!             ├ attempts   how often it was sent
 //!             ├ transactions  what became of its transaction
@@ -34,6 +35,7 @@ pub mod sampling;
 mod show;
 pub mod topics;
 pub mod transactions;
+pub mod uncommitted;
 mod waiting;
 
 use std::sync::Arc;
@@ -78,6 +80,8 @@ pub enum Kind {
         times: Option<u32>,
         /// Later messages of the partition were delivered to the group before, and this one was not.
         is_behind: bool,
+        /// Its group has not committed it for too long: see [`uncommitted`].
+        is_uncommitted: bool,
     },
     /// A group will go on behind it.
     Committed(Box<Commit>),

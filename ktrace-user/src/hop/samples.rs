@@ -53,8 +53,10 @@ pub fn sent() -> Hop {
 /// A message that `billing` got, whose headers name its trace.
 pub fn delivered() -> Hop {
     let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
-    let mut passage =
-        passage(Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false }, 1043);
+    let mut passage = passage(
+        Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false, is_uncommitted: false },
+        1043,
+    );
     passage.context = Some(Context {
         format: "w3c",
         trace_id: identity::derived_trace_id(0, 0, 0, None, None),

@@ -153,13 +153,16 @@ impl Passage {
                     add("ktrace.attempts", Value::Int((*attempt).into()));
                 }
             }
-            Kind::Delivered { lag, times, is_behind, .. } => {
+            Kind::Delivered { lag, times, is_behind, is_uncommitted, .. } => {
                 reader(&parties.reader, &mut add);
                 if let Some(times) = times.filter(|times| *times > 1) {
                     add("ktrace.delivery.count", Value::Int(times.into()));
                 }
                 if *is_behind {
                     add("ktrace.out_of_order", Value::Bool(true));
+                }
+                if *is_uncommitted {
+                    add("ktrace.uncommitted", Value::Bool(true));
                 }
                 if let Some(lag) = lag {
                     add("ktrace.lag", Value::Int(*lag));

@@ -17,6 +17,7 @@ use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
+use crate::hop::uncommitted::{Due, Uncommitted};
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, Topic, Verdict, Waiting, identity};
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
@@ -47,6 +48,8 @@ pub(super) struct Told {
     pub within_cpu: Sampling,
     /// Hops bear their records' keys.
     pub keys: bool,
+    /// What is not committed in time is told, and nothing else.
+    pub uncommitted: Option<Arc<Uncommitted>>,
     pub own_losses: losses::Own,
     pub sink: Box<dyn FnMut(Hop) + Send>,
 }
@@ -72,6 +75,14 @@ impl Told {
         waiting.release(|hop| judge(hop, topics, shared), now_ns, sink);
     }
 
+    /// Tells of what was not committed in time.
+    pub fn give_uncommitted(&mut self, now_ns: u64) {
+        let Some(uncommitted) = &self.uncommitted else { return };
+        let Due { hops, left_out } = uncommitted.due(now_ns);
+        self.own_losses.left_out = self.own_losses.left_out.saturating_add(left_out);
+        hops.into_iter().for_each(&mut self.sink);
+    }
+
     /// Tells all workers' losses what is new of this one's.
     pub fn tell_losses(&mut self, counters: &kafka::Counters) {
         self.own_losses.tell(&self.shared.losses, counters, self.waiting.unnamed());
@@ -86,9 +97,9 @@ impl Told {
         }
     }
 
-    /// Whether a trace is shown.
+    /// Whether what a group has done with messages of a trace is shown.
     pub fn keeps(&mut self, trace_id: TraceId) -> bool {
-        self.sampling.keeps(trace_id) && self.has_time_for(trace_id)
+        self.uncommitted.is_some() || (self.sampling.keeps(trace_id) && self.has_time_for(trace_id))
     }
 
     /// Whether the CPU limit leaves time for it.
@@ -171,6 +182,13 @@ impl Listener<'_> {
         }
     }
 
+    /// A commit may be among what was missed.
+    pub(super) fn missed_commits(&mut self) {
+        if let Some(uncommitted) = &self.told.uncommitted {
+            uncommitted.missed(self.peer.resource(&mut self.told.stand_ins));
+        }
+    }
+
     pub(super) fn pass(&mut self, hop: Hop) {
         let now_ns = hop.passage.end_ns;
         match self.peer.search.hold(hop, now_ns) {
@@ -208,6 +226,7 @@ impl Sink for Listener<'_> {
 
     fn missed(&mut self, bytes: u64) {
         self.peer.missed.gap(bytes);
+        self.missed_commits();
         self.missed_ends();
     }
 
@@ -289,7 +308,11 @@ impl Sink for Listener<'_> {
                 let delivery =
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
                 let (times, is_behind) = at.times(partition.operation);
-                (Kind::Delivered { lag, delivery, times, is_behind }, response.start_ns, response.end_ns)
+                (
+                    Kind::Delivered { lag, delivery, times, is_behind, is_uncommitted: false },
+                    response.start_ns,
+                    response.end_ns,
+                )
             }
         };
         let (topic, parties) = (at.topic.clone(), at.parties.clone());

@@ -16,17 +16,25 @@ const QUIET: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 16;
 
 /// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
-const TOLD_AT_ONCE: [&str; 6] =
-    ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
+const TOLD_AT_ONCE: [&str; 7] = [
+    "gap_bytes",
+    "held_too_much",
+    "too_many_pending",
+    "memory_limit",
+    "connection_forgotten",
+    "cpu_limit",
+    "uncommitted_left_out",
+];
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 6] = [
+const MORE: [&str; 7] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
     "connection_forgotten",
     "cpu_limit",
     "progress_forgotten",
+    "uncommitted_left_out",
 ];
 
 /// How many reasons there are.
@@ -53,6 +61,8 @@ pub(super) struct Own {
     pub cpu_limit: u64,
     /// Partitions of groups whose deliveries are counted anew.
     pub progress_forgotten: u64,
+    /// Messages that were not committed in time, and not shown for that.
+    pub left_out: u64,
     told: [u64; REASONS],
 }
 
@@ -75,6 +85,7 @@ impl Own {
             self.forgotten,
             self.cpu_limit,
             self.progress_forgotten,
+            self.left_out,
         ];
         reasons().zip(lost.chain(more))
     }

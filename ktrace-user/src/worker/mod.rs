@@ -35,6 +35,7 @@ use ktrace_kafka::{Push, Scratch};
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
+use crate::hop::uncommitted::Uncommitted;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use listener::{Listener, Told};
@@ -86,6 +87,8 @@ pub struct WorkerOptions {
     pub agents: Vec<IpNet>,
     /// Hops bear their records' keys.
     pub keys: bool,
+    /// Looks for what is not committed in time; the sink gives it all hops.
+    pub uncommitted: Option<Arc<Uncommitted>>,
 }
 
 /// What a worker has seen, as the summary tells it.
@@ -216,6 +219,7 @@ impl Worker {
                 exceptions: options.exceptions,
                 within_cpu: Sampling::default(),
                 keys: options.keys,
+                uncommitted: options.uncommitted,
                 own_losses: losses::Own::new(options.recognised),
                 sink,
             },
@@ -432,6 +436,7 @@ impl Worker {
                 kafka.shed(scratch);
                 listener.missed_ends();
                 listener.peer.missed.messages();
+                listener.missed_commits();
             });
         }
         if self.weight() <= wanted {

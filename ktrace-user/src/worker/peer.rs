@@ -269,7 +269,7 @@ impl Peer {
     }
 
     /// The process's, or what the client says of itself where there is none: in a capture file, and at the broker's end.
-    fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
+    pub fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
         if let Some(process) = &self.owner {
             return Arc::clone(&process.resource);
         }

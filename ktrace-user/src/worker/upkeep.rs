@@ -74,6 +74,7 @@ impl Worker {
         }
         self.told.give_late(Some(now_ns));
         self.told.release(Some(now_ns));
+        self.told.give_uncommitted(now_ns);
         let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
         self.told.within_cpu = cpu;
         self.count_tls(now_ns);
