@@ -1,6 +1,9 @@
 //! Groups: whose a delivery is, how often it was delivered, and what a commit covers.
 
+use std::time::Duration;
+
 use super::*;
+use crate::hop::uncommitted::Uncommitted;
 
 fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
     framed(&[&[0, key, 0, version], &id.to_be_bytes(), &text("me"), &parts.concat()])
@@ -69,7 +72,11 @@ impl Talk {
 
     /// One of several workers.
     fn with(shared: &Arc<Shared>) -> Self {
-        let watched = Watched::with(WorkerOptions::default(), shared);
+        Self::told_by(WorkerOptions::default(), shared)
+    }
+
+    pub fn told_by(options: WorkerOptions, shared: &Arc<Shared>) -> Self {
+        let watched = Watched::with(options, shared);
         Self { watched, at: HashMap::default(), id: 0 }
     }
 
@@ -97,6 +104,7 @@ impl Talk {
                 ("ktrace.consumer.member.id", "member="),
                 ("ktrace.delivery.count", "count="),
                 ("ktrace.out_of_order", "behind="),
+                ("ktrace.uncommitted", "uncommitted="),
                 ("ktrace.acknowledge.type", ""),
                 ("ktrace.commit.messages", "messages="),
                 ("ktrace.acknowledge.messages", "messages="),
@@ -201,4 +209,37 @@ fn a_commit_that_is_read_before_what_it_covers_waits_a_little() {
     let told = Arc::clone(&commits.watched.hops);
     let _ = commits.watched.worker.finish();
     assert_eq!(told.lock().unwrap().len(), 2, "what waits is told at the end");
+}
+
+#[test]
+fn what_is_not_committed_in_time_is_given_once() {
+    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
+    let options =
+        || WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
+    let mut talk = Talk::told_by(options(), &Arc::default());
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
+    // None of its trace is wanted, and it is told all the same.
+    talk.watched.worker.told.sampling = Sampling::new(0.0);
+    talk.say(1, |id| committed(id, "g", "m1", 2, 0));
+    let hops = std::mem::take(&mut *talk.watched.hops());
+    assert_eq!(hops.len(), 4);
+    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
+    talk.watched.wait(10_000_000_000);
+    assert!(talk.told().is_empty());
+    talk.watched.wait(1_000_000_000);
+    talk.watched.wait(1_000_000_000);
+    assert_eq!(talk.told(), ["poll @2 group=g member=m1 uncommitted=true"]);
+    // A hole in what its client got may have held a commit.
+    talk.watched.worker.told.sampling = Sampling::default();
+    talk.say(11, |id| fetched(id, 3, &[3]));
+    let hop = talk.watched.hops().pop().unwrap();
+    assert!(uncommitted.pass(hop, Some).is_none());
+    talk.at.insert(11, (100_000, 200_000));
+    talk.say(11, |id| fetched(id, 4, &[4]));
+    talk.watched.wait(1_000_000_000);
+    talk.watched.wait(20_000_000_000);
+    let last = talk.watched.hops().last().map(|hop| hop.passage.offset);
+    assert_eq!(last, Some(Some(4)));
+    assert_eq!(talk.watched.worker.finish().lost["uncommitted_left_out"], 1);
 }
