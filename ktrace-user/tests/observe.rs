@@ -85,6 +85,24 @@ fn a_trace_is_found_by_its_id_and_a_slow_message_by_its_time() {
     assert!(spans("4.3.0/java", &["--errors"]).is_empty());
 }
 
+#[test]
+fn what_a_share_group_accepts_stands_below_the_delivery() {
+    let tree = replay("4.3.0/java-share-group", &["--tree", "--trace", "ce9d99c2"]);
+    let expected = [
+        "├─ out-0   → send orders[0]@3    +0ms took=20ms",
+        "└─ in-0    ← poll orders[0]@3 +6490ms took=0.7ms queue=6595ms group=in-0",
+        "   └─ in-0 · ack orders[0]@3  +6508ms took=36ms  group=in-0 accept messages=4",
+    ];
+    assert!(tree.lines().skip(1).take_while(|line| !line.is_empty()).eq(expected), "{tree}");
+    let acks = spans("4.3.0/java-share-group", &["--group", "in-0"]);
+    let acks: Vec<_> = acks.iter().filter(|span| span["name"] == "ack orders").collect();
+    assert!(
+        acks.len() == 2 && acks.iter().all(|span| span["links"].as_array().unwrap().len() == 3),
+        "{acks:?}"
+    );
+    assert!(spans("4.3.0/java-share-group", &["--uncommitted", "50ms"]).is_empty());
+}
+
 /// Sarama commits once a second.
 #[test]
 fn what_is_not_committed_in_time_is_shown_and_nothing_else() {

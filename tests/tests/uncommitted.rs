@@ -79,6 +79,10 @@ fn what_nobody_commits_is_listed() -> Result<()> {
         lost.as_object().is_some_and(|lost| lost.values().filter(|count| **count != 0).count() == 1),
         "{lost}"
     );
-    ensure!(ended.stderr.contains("uncommitted_left_out"), "nobody is told:\n{}", ended.stderr);
+    ensure!(
+        ended.stderr.contains("were not committed in time and are not listed"),
+        "nobody is told:\n{}",
+        ended.stderr
+    );
     Ok(())
 }

@@ -16,15 +16,11 @@ const QUIET: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 16;
 
 /// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
-const TOLD_AT_ONCE: [&str; 7] = [
-    "gap_bytes",
-    "held_too_much",
-    "too_many_pending",
-    "memory_limit",
-    "connection_forgotten",
-    "cpu_limit",
-    "uncommitted_left_out",
-];
+const TOLD_AT_ONCE: [&str; 6] =
+    ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
+
+/// Messages that were not committed in time, and not listed for want of room.
+const LEFT_OUT: &str = "uncommitted_left_out";
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
 const MORE: [&str; 7] = [
@@ -34,7 +30,7 @@ const MORE: [&str; 7] = [
     "connection_forgotten",
     "cpu_limit",
     "progress_forgotten",
-    "uncommitted_left_out",
+    LEFT_OUT,
 ];
 
 /// How many reasons there are.
@@ -109,6 +105,11 @@ impl Losses {
     /// By reason, zeros too.
     pub fn so_far(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         reasons().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Messages that were not committed in time, and not listed.
+    pub fn left_out(&self) -> u64 {
+        self.so_far().find_map(|(reason, count)| (reason == LEFT_OUT).then_some(count)).unwrap_or(0)
     }
 
     /// Of them, those that are told while they go on.
