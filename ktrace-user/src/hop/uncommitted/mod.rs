@@ -7,10 +7,12 @@
 mod partition;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::partition::Partition;
+use super::progress::Place;
 use super::transactions::State;
 use super::{Hop, Kind, Topic};
 use crate::export::Resource;
@@ -98,7 +100,12 @@ impl Uncommitted {
     pub fn pass(&self, hop: Hop, keeps: impl FnOnce(Hop) -> Option<Hop>) -> Option<Hop> {
         match hop.passage.kind {
             Kind::Delivered { is_uncommitted: true, .. } => return Some(hop),
-            Kind::Committed(_) | Kind::Acknowledged(_) => self.groups().cover(&hop),
+            Kind::Committed(_) | Kind::Acknowledged(_) => {
+                if let (Some(place), Some(covered)) = (place(&hop), covered(&hop)) {
+                    let is_commit = matches!(hop.passage.kind, Kind::Committed(_));
+                    self.groups().cover(&place, covered, is_commit, hop.passage.end_ns);
+                }
+            }
             // What follows traces learns from those too.
             Kind::Produced { .. } => drop(keeps(hop)),
             Kind::Delivered { .. } => {
@@ -108,6 +115,13 @@ impl Uncommitted {
             }
         }
         None
+    }
+
+    /// The broker says where a group stands: somebody else may have committed.
+    pub fn stands(&self, place: &Place, offset: i64, now_ns: u64) {
+        if offset >= 0 {
+            self.groups().cover(place, before(offset), true, now_ns);
+        }
     }
 
     /// Bytes of this process's connections were missed.
@@ -131,13 +145,55 @@ impl Uncommitted {
     }
 }
 
+impl Group {
+    /// Its offset in a partition is committed, or messages there were acknowledged. Gives how many of those that wait are gone.
+    fn cover(&mut self, place: &(Arc<str>, i32), covered: RangeInclusive<i64>, is_commit: bool) -> usize {
+        self.commits = true;
+        let Some(partition) = self.by_partition.get_mut(place) else { return 0 };
+        if is_commit {
+            partition.committed = covered.end().saturating_add(1);
+        }
+        let gone = partition.settle(covered);
+        self.waiting = self.waiting.saturating_sub(gone);
+        gone
+    }
+}
+
+/// Where a hop belongs, if that is known.
+fn place(hop: &Hop) -> Option<Place> {
+    let (Topic::Named(topic), group) = (&hop.topic, hop.parties.reader.group()?) else { return None };
+    Some(Place {
+        cluster: hop.parties.cluster_id.clone(),
+        group: Arc::clone(group),
+        topic: Arc::clone(&topic.name),
+        partition: hop.passage.partition,
+    })
+}
+
+/// What a commit covers, or an acknowledgement after which the group is done with it.
+fn covered(hop: &Hop) -> Option<RangeInclusive<i64>> {
+    let passage = &hop.passage;
+    let counts = passage.transaction.as_ref().is_none_or(|(_, state)| *state == State::Committed);
+    let offset = passage.offset.filter(|_| counts && passage.error == 0)?;
+    match &passage.kind {
+        Kind::Committed(_) => Some(before(offset)),
+        Kind::Acknowledged(of) if of.of.is_final() => {
+            Some(offset.saturating_sub_unsigned(of.messages).saturating_add(1)..=offset)
+        }
+        _ => None,
+    }
+}
+
+fn before(offset: i64) -> RangeInclusive<i64> {
+    i64::MIN..=offset.saturating_sub(1)
+}
+
 impl Groups {
-    /// The group in a partition, if there is room for it.
-    fn partition(&mut self, hop: &Hop, cluster: Option<Arc<str>>) -> Option<(&mut Group, (Arc<str>, i32))> {
-        let (Topic::Named(topic), Some(name)) = (&hop.topic, hop.parties.reader.group()) else { return None };
-        let place = (Arc::clone(&topic.name), hop.passage.partition);
-        let name = (cluster, Arc::clone(name));
-        let is_known = self.by_name.get(&name).is_some_and(|of| of.by_partition.contains_key(&place));
+    /// The group in a partition, if there is room for it; it is heard of now.
+    fn group(&mut self, place: &Place, now_ns: u64) -> Option<&mut Group> {
+        let name = (place.cluster.clone(), Arc::clone(&place.group));
+        let in_group = (Arc::clone(&place.topic), place.partition);
+        let is_known = self.by_name.get(&name).is_some_and(|of| of.by_partition.contains_key(&in_group));
         if !is_known {
             if self.partitions >= MAX_PARTITIONS {
                 return None;
@@ -145,57 +201,39 @@ impl Groups {
             self.partitions = self.partitions.saturating_add(1);
         }
         let group = self.by_name.entry(name).or_default();
-        let partition = group.by_partition.entry(place.clone()).or_insert_with(Partition::new);
-        partition.last_ns = partition.last_ns.max(hop.passage.end_ns);
-        Some((group, place))
+        let partition = group.by_partition.entry(in_group).or_insert_with(Partition::new);
+        partition.last_ns = partition.last_ns.max(now_ns);
+        Some(group)
     }
 
     fn hold(&mut self, hop: Hop, patience_ns: u64) {
-        let cluster = hop.parties.cluster_id.clone();
-        let (Some(offset), Some(_), Topic::Named(_)) = (hop.passage.offset, hop.group(), &hop.topic) else {
-            return;
-        };
+        let (Some(place), Some(offset)) = (place(&hop), hop.passage.offset) else { return };
         let is_full = self.waiting >= MAX_IN_ALL;
-        let Some((group, place)) = self.partition(&hop, cluster) else {
+        let Some(group) = self.group(&place, hop.passage.end_ns) else {
             self.left_out = self.left_out.saturating_add(1);
             return;
         };
         let has_room = !is_full && (group.commits || group.waiting < MAX_WITHOUT_COMMIT);
-        let Some(partition) = group.by_partition.get_mut(&place) else { return };
-        if !partition.hold(offset, hop, has_room, patience_ns) {
-            return;
+        let Some(partition) = group.by_partition.get_mut(&(place.topic, place.partition)) else { return };
+        if partition.hold(offset, hop, has_room, patience_ns) {
+            group.waiting = group.waiting.saturating_add(1);
+            self.waiting = self.waiting.saturating_add(1);
         }
-        group.waiting = group.waiting.saturating_add(1);
-        self.waiting = self.waiting.saturating_add(1);
     }
 
-    fn cover(&mut self, hop: &Hop) {
-        let passage = &hop.passage;
-        let counts = passage.transaction.as_ref().is_none_or(|(_, state)| *state == State::Committed);
-        let Some(offset) = passage.offset.filter(|_| counts && passage.error == 0) else { return };
-        let covered = match &passage.kind {
-            Kind::Committed(_) => i64::MIN..=offset.saturating_sub(1),
-            Kind::Acknowledged(of) if of.of.is_final() => {
-                offset.saturating_sub_unsigned(of.messages).saturating_add(1)..=offset
-            }
-            _ => return,
-        };
-        let is_commit = matches!(passage.kind, Kind::Committed(_));
-        let cluster = hop.parties.cluster_id.clone();
-        // Of what came before the cluster was known, too.
-        let mut clusters = vec![None];
-        clusters.extend(cluster.is_some().then_some(cluster));
-        for cluster in clusters {
-            let Some((group, place)) = self.partition(hop, cluster) else { continue };
-            group.commits = true;
-            let Some(partition) = group.by_partition.get_mut(&place) else { continue };
-            if is_commit {
-                partition.committed = offset;
-            }
-            let gone = partition.settle(covered.clone());
-            group.waiting = group.waiting.saturating_sub(gone);
-            self.waiting = self.waiting.saturating_sub(gone);
+    fn cover(&mut self, place: &Place, covered: RangeInclusive<i64>, is_commit: bool, now_ns: u64) {
+        let in_group = (Arc::clone(&place.topic), place.partition);
+        let mut gone = 0;
+        if let Some(group) = self.group(place, now_ns) {
+            gone = group.cover(&in_group, covered.clone(), is_commit);
         }
+        // What came before the cluster was known.
+        if place.cluster.is_some()
+            && let Some(group) = self.by_name.get_mut(&(None, Arc::clone(&place.group)))
+        {
+            gone = gone.saturating_add(group.cover(&in_group, covered, is_commit));
+        }
+        self.waiting = self.waiting.saturating_sub(gone);
     }
 
     fn due(&mut self, now_ns: u64, patience_ns: u64) -> Due {

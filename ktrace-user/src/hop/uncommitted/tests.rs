@@ -197,6 +197,22 @@ fn where_bytes_were_missed_a_commit_may_be_among_them() {
 }
 
 #[test]
+fn the_broker_may_tell_that_somebody_else_has_committed() {
+    let watch = Watch::new();
+    watch.deliver([5, 6], 100);
+    let mut place = place(&watch.hop(0, 0)).unwrap();
+    watch.uncommitted.stands(&place, -1, 101 * SECOND);
+    watch.uncommitted.stands(&place, 6, 101 * SECOND);
+    assert_eq!(watch.due(1120), (vec![6], 0));
+    // A group that stands somewhere has committed.
+    place.group = "audit".into();
+    watch.uncommitted.stands(&place, 0, 101 * SECOND);
+    let watch = Watch { group: "audit", ..watch };
+    watch.deliver(0..20, 120);
+    assert_eq!(watch.due(1320).0.len(), 20);
+}
+
+#[test]
 fn all_is_bounded() {
     let mut watch = Watch::new();
     let partitions = 1 + MAX_IN_ALL as i64 / 500;

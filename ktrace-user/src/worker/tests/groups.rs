@@ -243,3 +243,26 @@ fn what_is_not_committed_in_time_is_given_once() {
     assert_eq!(last, Some(Some(4)));
     assert_eq!(talk.watched.worker.finish().lost["uncommitted_left_out"], 1);
 }
+
+/// OffsetFetch v1.
+fn stands(id: i32, group: &str, offset: i64) -> (Vec<u8>, Vec<u8>) {
+    let topic = [&[0, 0, 0, 1][..], &text("orders"), &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    let request = request(9, 1, id, &[&text(group), &topic]);
+    (request, framed(&[&id.to_be_bytes(), &topic, &offset.to_be_bytes(), &[0xff, 0xff, 0, 0]]))
+}
+
+#[test]
+fn where_a_group_stands_says_what_somebody_has_committed() {
+    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
+    let options = WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
+    let mut talk = Talk::told_by(options, &Arc::default());
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
+    let hops = std::mem::take(&mut *talk.watched.hops());
+    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
+    // Anybody may ask.
+    talk.say(2, |id| stands(id, "g", 2));
+    talk.watched.wait(12_000_000_000);
+    talk.watched.wait(1_000_000_000);
+    assert_eq!(talk.told(), ["poll @2 group=g member=m1 uncommitted=true"]);
+}
