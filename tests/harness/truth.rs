@@ -57,6 +57,9 @@ pub struct Line {
     pub headers: Vec<(String, Option<HeaderValue>)>,
     #[serde(default)]
     pub error: Option<String>,
+    /// The messages that made a service send this one.
+    #[serde(default)]
+    pub because: Vec<Place>,
     /// Sent in a transaction that was aborted.
     #[serde(skip)]
     pub aborted: bool,
@@ -74,7 +77,7 @@ impl Line {
 }
 
 /// A message's place.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     pub topic: String,
     pub partition: i32,

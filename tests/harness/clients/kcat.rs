@@ -101,6 +101,7 @@ fn blank(event: Event, service: &str) -> Line {
         value_len: None,
         headers: Vec::new(),
         error: None,
+        because: Vec::new(),
         aborted: false,
     }
 }

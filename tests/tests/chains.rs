@@ -1,0 +1,190 @@
+//! Chains of services in four languages, with headers and without. Where each service forwards the trace, a chain is one trace. Where
+//! none does, ktrace links a message to the one that it was sent because of, if it can show that: each link is held against what
+//! the services logged, and so is the way back from the end of a chain to its beginning.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::agent::{Agent, Ended};
+use harness::broker::{Broker, Settings};
+use harness::chain::{self, Case, Causes, Claims, Mode, SERVICES, WARM_UP, Ways};
+use harness::need::{self, Need};
+use harness::ports;
+use harness::scratch::Scratch;
+use harness::spans::Span;
+use harness::truth::{Line, Place, Truth};
+
+const NEEDS: [Need; 6] = [
+    Need::Root,
+    Need::Agent,
+    Need::CgroupV2,
+    Need::Program("java"),
+    Need::Program("node"),
+    Need::Program("go"),
+];
+
+#[test]
+fn a_chain_that_forwards_its_trace_is_one_trace() -> Result<()> {
+    let Some(Seen { truth, told, .. }) = seen(Mode::Instrumented)? else { return Ok(()) };
+    let claims = Claims::check(&truth, &told.spans);
+    ensure!(claims.count() == 0, "headers tell all, and yet there are links: {claims}");
+    let (causes, spans) = (Causes::new(&truth), Placed::new(&told.spans));
+    let mut chains = 0;
+    for line in ends(&truth) {
+        let place = line.place().context("a place")?;
+        let end = spans.poll(&place)?;
+        let begins =
+            causes.origins(&place).iter().map(|origin| spans.send(origin)).collect::<Result<Vec<_>>>()?;
+        ensure!(
+            begins.iter().any(|begin| begin.trace_id == end.trace_id),
+            "{place:?} is in another trace than its beginning: {end:?} and {begins:?}"
+        );
+        chains += 1;
+    }
+    eprintln!("instrumented: {chains} chains, each one trace");
+    Ok(())
+}
+
+#[test]
+fn where_every_second_service_has_no_headers_links_are_right() -> Result<()> {
+    let Some(Seen { truth, told, .. }) = seen(Mode::Half)? else { return Ok(()) };
+    let claims = Claims::check(&truth, &told.spans);
+    eprintln!("half-instrumented: {} links\n{claims}", claims.count());
+    ensure!(claims.are_true(), "wrong: {:?}", claims.wrong);
+    let unique = claims.share(Case::Unique, SERVICES[1]).settled;
+    ensure!(unique.found * 10 >= unique.expected * 9, "few are claimed: {unique:?}");
+    Ok(())
+}
+
+#[test]
+fn where_none_has_headers_links_are_right_and_lead_back_to_the_beginning() -> Result<()> {
+    let Some(Seen { truth, told, silent, tree }) = seen(Mode::Bare)? else { return Ok(()) };
+    let claims = Claims::check(&truth, &told.spans);
+    eprintln!("no headers: {} links\n{claims}", claims.count());
+    ensure!(claims.are_true(), "wrong: {:?}", claims.wrong);
+    for service in &SERVICES[1..3] {
+        let unique = claims.share(Case::Unique, service).settled;
+        ensure!(unique.expected > 100, "{unique:?}");
+        ensure!(unique.found * 10 >= unique.expected * 9, "few of {service} are claimed: {unique:?}");
+    }
+    ensure!(Claims::check(&truth, &silent.spans).count() == 0, "links with --no-infer");
+    ensure!(silent.spans.len() == told.spans.len(), "{} and {} spans", silent.spans.len(), told.spans.len());
+
+    let (causes, placed, ways) = (Causes::new(&truth), Placed::new(&told.spans), Ways::new(&told.spans));
+    let settled = settled(&truth);
+    let (mut whole, mut drawn) = (0, 0);
+    for line in &settled {
+        let place = line.place().context("a place")?;
+        let way = ways.back(placed.poll(&place)?);
+        let [origin] = &causes.origins(&place)[..] else { continue };
+        let is_whole = way.last().is_some_and(|first| {
+            first.place().as_ref() == Some(origin) && first.operation() == "send" && way.len() == 5
+        });
+        whole += usize::from(is_whole);
+        drawn += usize::from(is_one_tree(&tree, &truth, &place));
+    }
+    let all = settled.len();
+    eprintln!(
+        "no headers: of {all} chains with unique keys {whole} lead back to their beginning, {drawn} are one tree"
+    );
+    ensure!(all > 100 && whole * 10 >= all * 9, "of {all} chains {whole} lead back");
+    ensure!(drawn * 10 >= all * 9, "of {all} chains {drawn} are one tree");
+    Ok(())
+}
+
+/// What came of a run.
+struct Seen {
+    truth: Truth,
+    told: Ended,
+    /// By an agent with `--no-infer`.
+    silent: Ended,
+    /// By an agent with `--tree`.
+    tree: String,
+}
+
+fn seen(mode: Mode) -> Result<Option<Seen>> {
+    if !need::met("chains", &NEEDS) {
+        return Ok(None);
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let [port] = ports::free()?;
+    let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
+    let topics = chain::topics();
+    broker.create_topics(2, &topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let [told, silent] = [("told", &[][..]), ("silent", &["--no-infer"])]
+        .map(|(name, arguments)| Agent::observe(dir, name, port, arguments));
+    let (told, silent, tree) = (told?, silent?, trees(dir, port)?);
+    let messages = chain::messages(if need::is_full() { 10 } else { 1 });
+    let truth = chain::run(dir, &broker.bootstrap(), mode, &messages)?;
+    let hops = truth.sent.len() + truth.received.len();
+    for agent in [&told, &silent] {
+        agent.wait_for_hops(hops)?;
+    }
+    let (told, silent, tree) = (told.stop()?, silent.stop()?, tree.stop_with_text()?);
+    for ended in [&told, &silent] {
+        ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
+    }
+    Ok(Some(Seen { truth, told, silent, tree }))
+}
+
+fn trees(dir: &Path, port: u16) -> Result<Agent> {
+    let mut command = harness::process::command(harness::agent::binary());
+    Agent::start(dir, "tree", command.args(["observe", "--tree"]), port, &[])
+}
+
+/// What the last service got, but for what the second had sent of its own accord.
+fn ends(truth: &Truth) -> impl Iterator<Item = &Line> {
+    truth.received.iter().filter(|line| line.service == SERVICES[3])
+}
+
+/// What the last service got with a key of its own, behind what both before it had to send before anything can be claimed.
+fn settled(truth: &Truth) -> Vec<&Line> {
+    let topics = ["b", "c"].map(|stage| Case::Unique.topic(stage));
+    let early = |topic: &String| {
+        let sent = truth.sent.iter().filter(|line| line.topic == *topic).take(WARM_UP);
+        sent.filter_map(|line| line.key.as_deref()).collect::<HashSet<&str>>()
+    };
+    let early: HashSet<&str> = topics.iter().flat_map(early).collect();
+    let of_case = ends(truth).filter(|line| line.topic == topics[1]);
+    of_case.filter(|line| line.key.as_deref().is_some_and(|key| !early.contains(key))).collect()
+}
+
+/// Whether one tree has all messages of the chain that ends here, each sent and delivered.
+fn is_one_tree(trees: &str, truth: &Truth, end: &Place) -> bool {
+    let mut places = vec![end.clone()];
+    while let Some(line) = truth.sent.iter().find(|line| line.place().as_ref() == places.last()) {
+        let [cause] = &line.because[..] else { break };
+        places.push(cause.clone());
+    }
+    let parts = places.iter().flat_map(|Place { topic, partition, offset }| {
+        ["send", "poll"].map(|operation| format!("{operation} {topic}[{partition}]@{offset} "))
+    });
+    let parts: Vec<String> = parts.collect();
+    parts.len() == 6 && trees.split("\n\n").any(|tree| parts.iter().all(|part| tree.contains(part)))
+}
+
+/// Spans by the place of their message.
+struct Placed<'a> {
+    sends: HashMap<Place, &'a Span>,
+    polls: HashMap<Place, &'a Span>,
+}
+
+impl<'a> Placed<'a> {
+    fn new(spans: &'a [Span]) -> Self {
+        let of = |operation: &str| {
+            let of = spans.iter().filter(|span| span.operation() == operation);
+            of.filter_map(|span| Some((span.place()?, span))).collect()
+        };
+        Self { sends: of("send"), polls: of("poll") }
+    }
+
+    fn send(&self, place: &Place) -> Result<&'a Span> {
+        self.sends.get(place).copied().with_context(|| format!("no span of the sending of {place:?}"))
+    }
+
+    fn poll(&self, place: &Place) -> Result<&'a Span> {
+        self.polls.get(place).copied().with_context(|| format!("no span of the delivery of {place:?}"))
+    }
+}
