@@ -77,6 +77,7 @@ fn hops(sent: bool) -> Vec<Hop> {
             value_len: Some(1000),
             context: (!sent).then_some(context),
             transaction: None,
+            cause: None,
             derived,
             error: 0,
             truncated: false,

@@ -55,8 +55,8 @@ fn pcap(payloads: &[&[u8]]) -> Vec<u8> {
 fn usage_errors_are_one_line_and_a_hint() {
     let ports = "invalid value '9092,kafka' for '--ports <LIST>': \"kafka\" is not a port: ports are numbers from 1 to 65535";
     for (args, what, advice) in [
-        (&["replay", "--nope"][..], "unexpected argument '--nope' found", "see ktrace replay --help"),
-        (&["--nope"], "unexpected argument '--nope' found", "see ktrace --help"),
+        (&["replay", "--xyz"][..], "unexpected argument '--xyz' found", "see ktrace replay --help"),
+        (&["--xyz"], "unexpected argument '--xyz' found", "see ktrace --help"),
         (&["fly"], "unrecognized subcommand 'fly'", "see ktrace --help"),
         (
             &["replay", "--topik", "x"],

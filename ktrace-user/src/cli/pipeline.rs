@@ -65,6 +65,11 @@ pub struct Pipeline {
     #[arg(long, env = "KTRACE_SAMPLE_PARENT", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
     pub sample_parent: bool,
+    /// Do not link a message to the one that made its process send it where no header names that: the only one with its key that the
+    /// process got within a minute
+    #[arg(long, env = "KTRACE_NO_INFER", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub no_infer: bool,
     /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
     #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
     pub context: Vec<String>,
@@ -170,6 +175,7 @@ impl Pipeline {
             },
             recognised,
             keys,
+            infer: !self.no_infer,
             ..WorkerOptions::default()
         }
     }

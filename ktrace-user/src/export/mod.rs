@@ -31,7 +31,7 @@ pub use metrics::{Counts, Exporting, Metrics};
 pub use otlp::otlp;
 pub use print::{Output, print};
 pub use queue::WhenFull;
-pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
+pub use span::{Attributes, INFERRED, Kind, Link, Resource, Span, Status, Value};
 pub use tree::tree;
 
 use self::queue::{Counters, Sender};

@@ -6,9 +6,10 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use ktrace_kafka::context::TraceId;
 
 use super::format::Format;
-use super::{Span, Value};
+use super::{INFERRED, Link, Span, Value};
 
 /// So many lines are some 64 KiB: they stay in the processor's cache until they are written.
 const LINES: usize = 512;
@@ -62,7 +63,6 @@ impl Text {
         let service = printable(span.resource.service_name());
         let target = printable(&target(span));
         let derived = matches!(get(span, "ktrace.derived"), Some(Value::Bool(true)));
-        let trace = span.trace_id.to_string();
         let mark = if derived { "~" } else { "" };
         let time = self.time(span.end_ns);
         let mut line = format!(
@@ -73,7 +73,7 @@ impl Text {
             self.paint(style, arrow),
             target,
             self.target.pad(&target),
-            self.paint(FAINT, &format!("trace={mark}{}", trace.get(..16).unwrap_or(&trace))),
+            self.paint(FAINT, &format!("trace={mark}{}", short(span.trace_id))),
         );
         for word in tail(span, operation) {
             line.push(' ');
@@ -158,7 +158,7 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
 }
 
 /// What most spans have not.
-pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
+pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 6] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,
@@ -173,7 +173,20 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
         number("ktrace.commit.messages", "messages"),
         skew,
         text(span, "ktrace.transaction.state").map(|state| format!("txn={state}")),
+        inferred(span).map(|cause| format!("because-of={}", short(cause.trace_id))),
     ]
+}
+
+/// The link to the delivery that made its producer send it.
+pub(super) fn inferred<'a>(span: &'a Span<'_>) -> Option<&'a Link<'a>> {
+    let is_inferred = |link: &&Link<'_>| link.attribute.as_ref().is_some_and(|(name, _)| *name == INFERRED);
+    span.links.iter().find(is_inferred)
+}
+
+/// A trace id as lines show it.
+fn short(id: TraceId) -> String {
+    let id = id.to_string();
+    id.get(..16).unwrap_or(&id).to_owned()
 }
 
 /// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.

@@ -7,6 +7,7 @@
 //!             ├ groups     which member of which group its consumer is
 //!             ├ progress   how often it was delivered, and what a commit covers
 //!             ├ attempts   how often it was sent
+//!             ├ chains     which message made its process send it
 //!             ├ transactions  what became of its transaction
 //!             └ topics     names of topic ids
 //! ```
@@ -22,6 +23,7 @@
 )]
 
 pub mod attempts;
+pub mod chains;
 pub mod groups;
 mod hops;
 pub mod identity;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
+use chains::Cause;
 use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
@@ -147,6 +150,8 @@ pub struct Passage {
     pub context: Option<Context>,
     /// The transaction that it is a part of, and what became of it.
     pub transaction: Option<(Arc<Transaction>, State)>,
+    /// The delivery that made its producer send it, where no header tells.
+    pub cause: Option<Box<Cause>>,
     /// The trace id that both sides can tell without any header.
     pub derived: TraceId,
     /// Kafka's error code, 0 for none.

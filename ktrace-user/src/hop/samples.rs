@@ -32,6 +32,7 @@ fn passage(kind: Kind, offset: i64) -> Passage {
         value_len: Some(100),
         context: None,
         transaction: None,
+        cause: None,
         derived: identity::derived_trace_id(2, offset, 1_767_355_201_200, None, Some(100)),
         error: 0,
         truncated: false,

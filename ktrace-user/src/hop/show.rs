@@ -7,7 +7,7 @@ use ktrace_kafka::protocol::error;
 
 use super::groups::Reader;
 use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
-use crate::export::{Attributes, Kind as SpanKind, Link, Span, Status, Value};
+use crate::export::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
 const MOST_ATTRIBUTES: usize = 29;
@@ -56,6 +56,13 @@ impl Passage {
                 span_id: other.span_id,
                 attribute: Some(("ktrace.context.format", other.format.into())),
             }));
+        }
+        if let Some(cause) = &self.cause {
+            links.push(Link {
+                trace_id: cause.trace_id,
+                span_id: cause.span_id,
+                attribute: Some((INFERRED, "key".into())),
+            });
         }
         let status = match self.error {
             0 => Status::Unset,

@@ -8,6 +8,7 @@ use ktrace_kafka::{Head, Operation, Partition};
 
 use super::listener::Listener;
 use crate::hop::attempts::Message;
+use crate::hop::chains::Read;
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::transactions::Transaction;
@@ -35,6 +36,8 @@ pub(super) struct At {
     alike: HashMap<Message, u32>,
     /// What the group gets.
     run: Option<Run>,
+    /// What its process gets, where that may make it send something.
+    pub reads: Vec<Read>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -116,7 +119,10 @@ impl Listener<'_> {
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
         let (reader, run) = match partition.operation {
-            Operation::Produce { .. } => (Reader::Unknown, None),
+            Operation::Produce { .. } => {
+                self.writes(head.request_start_ns);
+                (Reader::Unknown, None)
+            }
             Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
                 let asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
@@ -137,6 +143,7 @@ impl Listener<'_> {
             transaction: None,
             alike: HashMap::new(),
             run,
+            reads: vec![],
         });
     }
 
@@ -205,7 +212,9 @@ impl Listener<'_> {
     /// No more records come for now: what is known of them is told to all.
     pub(super) fn settle(&mut self) {
         self.apply_markers();
-        let Some(At { run: Some(mut run), .. }) = self.peer.at.take() else { return };
+        let Some(At { run, mut reads, .. }) = self.peer.at.take() else { return };
+        self.tell_reads(&mut reads);
+        let Some(mut run) = run else { return };
         run.note();
         if !run.open.is_empty() {
             self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut run.open);

@@ -122,6 +122,7 @@ impl Listener<'_> {
                 key: None,
                 context: None,
                 transaction: None,
+                cause: None,
                 derived: identity::commit_trace_id(place),
                 error: of.error,
                 truncated: false,

@@ -45,6 +45,8 @@ pub(super) struct Told {
     pub within_cpu: Sampling,
     /// Hops bear their records' keys.
     pub keys: bool,
+    /// Chains are followed.
+    pub infer: bool,
     pub own_losses: losses::Own,
     pub sink: Box<dyn FnMut(Hop) + Send>,
 }
@@ -263,7 +265,13 @@ impl Sink for Listener<'_> {
                 (derived, Some(derived))
             }
         };
+        let cause = attempt.as_ref().and_then(|attempt| self.cause(head, attempt, record));
+        // Where headers name the trace of what caused it, that is known.
+        let cause = cause.filter(|cause| derived.is_some() || cause.trace_id != trace_id);
         if !self.told.keeps_message(trace_id, head, partition, record) {
+            if !is_sent {
+                self.read(head, record, || derived.unwrap_or_else(derive), None);
+            }
             return;
         }
         let transaction = self.transaction(partition.operation, batch, partition.error);
@@ -310,6 +318,7 @@ impl Sink for Listener<'_> {
                     others: record.context.others.iter().filter_map(other).collect(),
                 }),
                 transaction,
+                cause: cause.map(Box::new),
                 derived,
                 error: partition.error,
                 truncated: self.peer.missed.show(),
@@ -318,6 +327,9 @@ impl Sink for Listener<'_> {
             },
         };
         self.open(&hop);
+        if !is_sent {
+            self.read(head, record, || derived, Some(&hop));
+        }
         self.pass(hop);
     }
 }

@@ -8,6 +8,7 @@
 //! [`Shared`].
 
 mod at;
+mod chained;
 mod grouped;
 mod listener;
 mod losses;
@@ -85,6 +86,8 @@ pub struct WorkerOptions {
     pub agents: Vec<IpNet>,
     /// Hops bear their records' keys.
     pub keys: bool,
+    /// What made a process send a message is found out where no header tells.
+    pub infer: bool,
 }
 
 /// What a worker has seen, as the summary tells it.
@@ -214,6 +217,7 @@ impl Worker {
                 exceptions: options.exceptions,
                 within_cpu: Sampling::default(),
                 keys: options.keys,
+                infer: options.infer,
                 own_losses: losses::Own::new(options.recognised),
                 sink,
             },

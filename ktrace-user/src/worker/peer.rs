@@ -8,6 +8,7 @@ use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
+use crate::hop::chains;
 use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
@@ -37,6 +38,8 @@ pub(super) struct Peer {
     client_address: Option<Arc<str>>,
     /// The client's process; at the broker's end it is elsewhere.
     owner: Option<Arc<Process>>,
+    /// What it reads and writes, if that is followed, once it was looked for.
+    chain: Option<Option<chains::Shared>>,
     client_id: Option<Arc<str>>,
     software: Option<Software>,
     cluster_id: Option<Arc<str>>,
@@ -79,6 +82,7 @@ impl Peer {
             broker_address: text(ends.broker),
             client_address: (side == Side::Broker).then(|| text(ends.client)),
             owner: None,
+            chain: None,
             client_id: None,
             software: None,
             cluster_id: None,
@@ -107,7 +111,7 @@ impl Peer {
                     self.speaker.speaker = Speaker::Process(process.pid);
                 }
                 self.owner = Some(process);
-                (self.reader, self.is_broker, self.parties) = (None, None, None);
+                (self.reader, self.is_broker, self.parties, self.chain) = (None, None, None, None);
             }
             Side::Broker => shared.brokers.tell(|brokers| brokers.learn(&process)),
         }
@@ -147,6 +151,12 @@ impl Peer {
                 is
             }
         }
+    }
+
+    /// What the client's process reads and writes, if that is followed.
+    pub fn chain(&mut self, shared: &Shared) -> Option<&chains::Shared> {
+        let owner = &self.owner;
+        self.chain.get_or_insert_with(|| owner.as_ref().and_then(|owner| shared.chains.of(owner))).as_ref()
     }
 
     /// Something is told of a member of a group on this connection.

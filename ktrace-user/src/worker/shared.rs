@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::pending_commits::PendingCommits;
 use super::twins::Twins;
 use crate::hop::attempts::Attempts;
+use crate::hop::chains::Chains;
 use crate::hop::groups::{Client, Groups};
 use crate::hop::numbered::Numbered;
 use crate::hop::progress::AllProgress;
@@ -30,6 +31,7 @@ pub struct Shared {
     pub(super) groups: Numbered<Groups>,
     pub(super) progress: AllProgress,
     pub(super) attempts: Attempts,
+    pub(super) chains: Chains,
     pub(super) transactions: Numbered<Transactions>,
     pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,

@@ -26,6 +26,9 @@ pub(super) struct Attempt {
 impl Listener<'_> {
     /// What tells how transactions end.
     pub(super) fn of_a_transaction(&mut self, head: &Head<'_>, event: &Event<'_>) {
+        if let Event::Producer { error: 0, .. } = event {
+            self.writes(head.end_ns());
+        }
         match *event {
             Event::TransactionEnd { transaction, committed, error: 0 } => {
                 let producer = self.producer(transaction.producer_id);

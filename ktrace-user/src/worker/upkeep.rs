@@ -79,6 +79,7 @@ impl Worker {
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
         self.told.shared.attempts.expire(now_ns);
+        self.told.shared.chains.expire(now_ns);
         self.weigh_all(true);
         self.told.tell_losses(&self.scratch.counters);
     }
