@@ -13,21 +13,22 @@ pub fn inferred(span: &Span) -> impl Iterator<Item = &Link> {
     span.links.iter().filter(|link| link.attributes.contains_key("ktrace.inferred"))
 }
 
-/// How many messages of a service in a case there were, and how many of them have a right link.
+/// How many messages a service has sent in a case, and how many of them have a right link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
     pub all: Recall,
     /// Behind the first [`WARM_UP`] of the service to the topic.
     pub settled: Recall,
+    /// Links that are wrong.
+    pub wrong: usize,
 }
 
 /// What was claimed.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
     pub shares: BTreeMap<(Case, &'static str), Share>,
-    /// By case, and the first in words.
-    pub wrong: BTreeMap<Option<Case>, usize>,
-    pub cases: Vec<String>,
+    /// What is wrong, in words.
+    pub wrong: Vec<String>,
 }
 
 impl Claims {
@@ -42,7 +43,7 @@ impl Claims {
             let place = span.place().filter(|_| span.operation() == "send");
             match place {
                 Some(place) => drop(sends.insert(place, span)),
-                None if inferred(span).next().is_some() => claims.add_wrong(span, "is no send"),
+                None if inferred(span).next().is_some() => claims.wrong.push(format!("no send: {span:?}")),
                 None => {}
             }
         }
@@ -51,43 +52,23 @@ impl Claims {
             let number = numbers.entry((&line.service, &line.topic)).or_default();
             *number += 1;
             let span = line.place().and_then(|place| sends.remove(&place));
-            let is_claimed = span.is_some_and(|span| claims.judge(line, span, &by_id));
-            let of = SERVICES[1..].iter().find(|service| **service == line.service);
+            let judged = span.map_or(Ok(false), |span| judge(line, span, &by_id));
+            let is_right = judged == Ok(true);
+            let is_wrong = judged.is_err();
+            claims.wrong.extend(judged.err());
+            let of = SERVICES.iter().find(|service| **service == line.service);
             let (Some(case), Some(service)) = (case(&line.topic), of) else { continue };
             let share = claims.shares.entry((case, service)).or_default();
-            count(&mut share.all, is_claimed);
+            count(&mut share.all, is_right);
             if *number > WARM_UP {
-                count(&mut share.settled, is_claimed);
+                count(&mut share.settled, is_right);
             }
+            share.wrong += usize::from(is_wrong);
         }
         for span in sends.into_values().filter(|span| inferred(span).next().is_some()) {
-            claims.add_wrong(span, "is of a message that nobody logged");
+            claims.wrong.push(format!("of a message that nobody logged: {span:?}"));
         }
         claims
-    }
-
-    /// Whether it has a link, and a right one.
-    fn judge(&mut self, line: &Line, span: &Span, by_id: &HashMap<(&str, &str), &Span>) -> bool {
-        let mut links = inferred(span);
-        let Some(link) = links.next() else { return false };
-        let why = if links.next().is_some() {
-            Some("has several inferred links".to_owned())
-        } else if line.header("traceparent").is_some() {
-            Some("has headers that name its trace".to_owned())
-        } else {
-            fault(line, span, by_id.get(&(&link.trace_id, &link.span_id)).copied())
-        };
-        if let Some(why) = &why {
-            self.add_wrong(span, &format!("{why}; it was sent because of {:?}", line.because));
-        }
-        why.is_none()
-    }
-
-    fn add_wrong(&mut self, span: &Span, why: &str) {
-        *self.wrong.entry(span.topic().and_then(case)).or_default() += 1;
-        if self.cases.len() < 10 {
-            self.cases.push(format!("{why}: {span:?}"));
-        }
     }
 
     /// No link is wrong.
@@ -99,8 +80,7 @@ impl Claims {
     /// How many links there are, wrong ones too.
     #[must_use]
     pub fn count(&self) -> usize {
-        let right: usize = self.shares.values().map(|share| share.all.found).sum();
-        right + self.wrong.values().sum::<usize>()
+        self.shares.values().map(|share| share.all.found).sum::<usize>() + self.wrong.len()
     }
 
     #[must_use]
@@ -109,15 +89,27 @@ impl Claims {
     }
 }
 
-/// What is untrue of a link to this span.
-fn fault(line: &Line, span: &Span, cause: Option<&Span>) -> Option<String> {
-    let Some(cause) = cause else { return Some("links to a span that there is not".into()) };
+/// Whether it has a link; an error where that is wrong.
+fn judge(line: &Line, span: &Span, by_id: &HashMap<(&str, &str), &Span>) -> Result<bool, String> {
+    let links: Vec<&Link> = inferred(span).collect();
+    let [link] = links[..] else {
+        return if links.is_empty() { Ok(false) } else { Err(format!("several links: {span:?}")) };
+    };
+    let Some(cause) = by_id.get(&(link.trace_id.as_str(), link.span_id.as_str())) else {
+        return Err(format!("a link to a span that there is not: {span:?}"));
+    };
     if cause.operation() != "poll" || cause.service() != span.service() {
-        return Some(format!("links to no delivery to its own process: {cause:?}"));
+        return Err(format!("a link to no delivery to its own process: {span:?}"));
+    }
+    if line.header("traceparent").is_some() && cause.trace_id == span.trace_id {
+        return Err(format!("a link that headers make needless: {span:?}"));
     }
     let place = cause.place();
-    let is_right = place.as_ref().is_some_and(|place| line.because.contains(place));
-    (!is_right).then(|| format!("links to {place:?}"))
+    if place.as_ref().is_some_and(|place| line.because.contains(place)) {
+        return Ok(true);
+    }
+    let (key, because) = (&line.key, &line.because);
+    Err(format!("{:?} with key {key:?} was sent because of {because:?} and not {place:?}", line.place()))
 }
 
 fn count(recall: &mut Recall, is_found: bool) {
@@ -127,18 +119,17 @@ fn count(recall: &mut Recall, is_found: bool) {
 
 impl fmt::Display for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for ((case, service), Share { all, settled }) in &self.shares {
-            let wrong = self.wrong.get(&Some(*case)).copied().unwrap_or_default();
+        for ((case, service), Share { all, settled, wrong }) in &self.shares {
+            if *service == SERVICES[0] {
+                continue;
+            }
+            let ratio = |recall: &Recall| format!("{} of {}", recall.found, recall.expected);
+            let (case, all, settled) = (case.name(), ratio(all), ratio(settled));
             writeln!(
                 f,
-                "  {:<10} {service:<8} {:>4} of {:<4} behind the first {WARM_UP} {:>4} of {:<4} wrong in the case {wrong}",
-                case.name(),
-                all.found,
-                all.expected,
-                settled.found,
-                settled.expected
+                "  {case:<10} {service:<8} {all:>11}, {settled:>11} behind the first {WARM_UP}, {wrong} wrong"
             )?;
         }
-        self.cases.iter().try_for_each(|case| writeln!(f, "wrong: it {case}"))
+        self.wrong.iter().take(5).try_for_each(|wrong| writeln!(f, "wrong: {wrong}"))
     }
 }
