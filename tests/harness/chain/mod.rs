@@ -25,8 +25,8 @@ use crate::truth::{Line, Place, Truth};
 /// Who is in a chain, from its beginning to its end.
 pub const SERVICES: [&str; 4] = ["intake", "pricing", "packing", "archive"];
 
-/// The first messages of a service to a topic, of which nothing can be claimed yet.
-pub const WARM_UP: usize = 10;
+/// The first messages of a service to a topic: nothing is claimed before there were some.
+pub const WARM_UP: usize = 20;
 
 /// A topic to which the second service writes of its own accord, and nobody else.
 const BEATS: &str = "beats";

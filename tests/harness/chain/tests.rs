@@ -119,3 +119,22 @@ fn the_way_back_goes_as_far_as_links_do() {
     assert_eq!(Causes::new(&truth).origins(&place("unique-b", 8)), [place("unique-a", 8)]);
     assert_eq!(Causes::new(&truth).origins(&place("unique-a", 8)), [place("unique-a", 8)]);
 }
+
+#[test]
+fn what_came_before_anything_was_sent_is_not_settled() {
+    let mut truth = Truth::default();
+    let mut spans = Vec::new();
+    for offset in 0..40 {
+        truth.add(line("pricing", "unique-b", offset, &[("unique-a", offset)]));
+        let (mut read, mut sent) = (
+            span("poll", "pricing", "unique-a", offset, &[]),
+            span("send", "pricing", "unique-b", offset, &[]),
+        );
+        // All of the first ten are there when the first of them is answered.
+        read.end_unix_nanos = if offset < 10 { 10 } else { 100 * offset.unsigned_abs() };
+        sent.start_unix_nanos = 100 * offset.unsigned_abs() + 50;
+        spans.extend([read, sent]);
+    }
+    let settled = Claims::check(&truth, &spans).share(Case::Unique, "pricing").settled;
+    assert_eq!(settled.expected, 40 - 10 - super::WARM_UP);
+}
