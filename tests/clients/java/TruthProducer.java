@@ -4,7 +4,7 @@
 // With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With
 // `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. With `--cells` it
 // does so for one topic after the other. With `--messages FILE` it sends what stands there instead, a line each: topic, key
-// (none where it is empty) and value, with tabs between. SIGTERM ends it early: what was sent till then is logged.
+// (none where it is empty) and value, with tabs between; an empty line is a pause. SIGTERM ends it early: what was sent till then is logged.
 
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -106,10 +106,13 @@ public final class TruthProducer {
                 if (stopped.get()) {
                     return;
                 }
+                if (line.isEmpty()) {
+                    Thread.sleep(interval);
+                    continue;
+                }
                 String[] parts = line.split("\t", 3);
                 String key = parts[1].isEmpty() ? null : parts[1];
                 send(producer, new ProducerRecord<>(parts[0], key, parts[2]));
-                Thread.sleep(interval);
             }
         }
     }

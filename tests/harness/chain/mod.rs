@@ -111,6 +111,10 @@ fn list(dir: &Path, messages: &[Message]) -> Result<String> {
     let mut lines = String::new();
     for Message { case, key, value } in messages {
         writeln!(lines, "{}\t{key}\t{value}", case.topic("a"))?;
+        // and its echo at once
+        if *case != Case::Twins {
+            writeln!(lines)?;
+        }
     }
     let file = dir.join("messages");
     fs::write(&file, lines)?;

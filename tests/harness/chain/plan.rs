@@ -23,13 +23,16 @@ pub enum Case {
     Merged,
     /// Two of one key, of which one makes none.
     Dropped,
+    /// The same messages at the same time in two topics, of which the second service sends on those of one.
+    Twins,
+    Echoes,
     /// The second service sends messages of its own accord between.
     Timed,
     Mixed,
 }
 
 impl Case {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Unique,
         Self::Kept,
         Self::Repeated,
@@ -40,6 +43,8 @@ impl Case {
         Self::Joined,
         Self::Merged,
         Self::Dropped,
+        Self::Twins,
+        Self::Echoes,
         Self::Timed,
         Self::Mixed,
     ];
@@ -58,6 +63,8 @@ impl Case {
             Self::Joined => "joined",
             Self::Merged => "merged",
             Self::Dropped => "dropped",
+            Self::Twins => "twins",
+            Self::Echoes => "echoes",
             Self::Timed => "timed",
             Self::Mixed => "mixed",
         }
@@ -111,6 +118,9 @@ impl Case {
                 let is_dropped = side == half % 2;
                 (format!("{prefix}-{half}"), if is_dropped { "drop" } else { "pass" }.into())
             }
+            // of the same length
+            Self::Twins => (format!("twins-{number}"), "pass".into()),
+            Self::Echoes => (format!("twins-{number}"), "drop".into()),
         };
         Message { case: self, key, value }
     }
