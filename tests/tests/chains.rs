@@ -3,12 +3,15 @@
 //! the services logged, and so is the way back from the end of a chain to its beginning.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::agent::{Agent, Ended};
 use harness::broker::{Broker, Settings};
 use harness::chain::{self, Case, Causes, Claims, Mode, SERVICES, Ways};
+use harness::clients::{Forward, Library, Produce};
 use harness::need::{self, Need};
 use harness::ports;
 use harness::scratch::Scratch;
@@ -60,6 +63,49 @@ fn where_none_has_headers_links_lead_back_to_the_beginning() -> Result<()> {
     let Some(seen) = seen(Mode::Bare)? else { return Ok(()) };
     is_led_back("no headers", &seen)
 }
+
+/// A service that takes longer than ktrace looks back, while messages with the same keys come that make it send nothing.
+#[test]
+fn what_is_sent_too_late_is_not_linked_to_what_came_since() -> Result<()> {
+    if !need::is_full() || !need::met("late chains", &NEEDS) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let [port] = ports::free()?;
+    let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
+    let bootstrap = broker.bootstrap();
+    broker.create_topics(2, &["late-a", "late-b"])?;
+    let agent = Agent::observe(dir, "agent", port, &[])?;
+    let [held, dropped] = ["hold 65000", "drop"]
+        .map(|value| (0..LATE).map(|key| format!("late-a\tkey-{key}\t{value}\n")).collect::<String>());
+    let list = dir.join("messages");
+    fs::write(&list, format!("{held}\n{dropped}"))?;
+    let service = Forward {
+        library: Library::Python,
+        bootstrap: &bootstrap,
+        topics: &["late-a"],
+        into: "b",
+        service: SERVICES[1],
+        expect: 2 * LATE,
+    };
+    let service = service.start_with(dir, &["--own", "1", "--own-topics", "late-b"])?;
+    let producer = Produce::new(Library::Java, &bootstrap, "", SERVICES[0]);
+    let producer = Produce { interval_ms: 30_000, ..producer };
+    let producer = producer.start_with(dir, &["--messages", &list.to_string_lossy()])?;
+    let mut truth = Truth::default();
+    for client in [producer, service] {
+        client.finish(Duration::from_secs(120), &mut truth)?;
+    }
+    ensure!(truth.sent.len() == 3 * LATE + 1, "{} sent", truth.sent.len());
+    agent.wait_for_hops(truth.sent.len() + truth.received.len())?;
+    let claims = Claims::check(&truth, &agent.stop()?.spans);
+    ensure!(claims.are_true(), "{} of {LATE} links are wrong: {claims}", claims.wrong.len());
+    Ok(())
+}
+
+/// Messages of [`what_is_sent_too_late_is_not_linked_to_what_came_since`].
+const LATE: usize = 60;
 
 /// No link is wrong, hardly any is missing where keys are unique, there are none with `--no-infer`, and such chains are whole.
 fn is_led_back(name: &str, Seen { truth, told, silent, tree }: &Seen) -> Result<()> {

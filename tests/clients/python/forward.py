@@ -6,6 +6,7 @@
 #   rename KEY  with another key
 #   fork        twice
 #   pair ID     once for two of the same id, with the second one's key and value
+#   hold MS     after so long
 #   drop        not at all
 #
 # Each message is logged when it has come, and each that was sent with the places of those `because` of which it was. With
@@ -38,13 +39,13 @@ class Service:
             "linger.ms": 1,
         })
         self.trace_of = instrumented.trace_of if given.instrumented == "true" else lambda headers: nullcontext()
-        # by id, the first of a pair
-        self.halves, self.failed = {}, False
+        # by id, the first of a pair; what is held, and until when
+        self.halves, self.held, self.failed = {}, [], False
 
     def run(self):
         self.consumer.subscribe(self.given.topic.split(","))
         seen, own, own_at = 0, 0, time.monotonic()
-        while seen < self.given.expect or own < self.given.own:
+        while seen < self.given.expect or own < self.given.own or self.held:
             message = self.consumer.poll(0.01)
             if message is not None and message.error():
                 self.truth.error(message.error())
@@ -56,6 +57,9 @@ class Service:
                 for topic in self.given.own_topics.split(","):
                     self.send(topic, f"own-{own}", "own", [])
                 own, own_at = own + 1, time.monotonic() + self.given.own_ms / 1000
+            while self.held and time.monotonic() >= self.held[0][0]:
+                message = self.held.pop(0)[1]
+                self.send_on(message, [message])
             self.producer.poll(0)
         left = self.producer.flush(60)
         self.consumer.close()
@@ -81,6 +85,8 @@ class Service:
                     self.halves[id] = message
                 else:
                     self.send_on(message, [first, message])
+            case ["hold", ms, *_]:
+                self.held.append((time.monotonic() + int(ms) / 1000, message))
             case ["drop", *_]:
                 pass
             case other:
