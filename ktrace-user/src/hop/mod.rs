@@ -171,6 +171,12 @@ impl Passage {
         self.context.as_ref().map_or(self.derived, |context| context.trace_id)
     }
 
+    /// What made its producer send it, unless its headers name that trace.
+    pub fn caused_by(&mut self, cause: Option<Cause>) {
+        let is_news = |cause: &Cause| self.context.as_ref().is_none_or(|own| own.trace_id != cause.trace_id);
+        self.cause = cause.filter(is_news).map(Box::new);
+    }
+
     /// How long it took here, in nanoseconds.
     #[must_use]
     pub fn took_ns(&self) -> u64 {

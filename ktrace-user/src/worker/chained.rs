@@ -1,16 +1,69 @@
 //! What a connection tells of chains: what its process gets, and what it sends because of that.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use ktrace_kafka::Head;
 use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::Record;
 
-use super::listener::Listener;
+use super::listener::{Listener, Told};
+use super::pending_commits::{LATE_NS, MAX_LATE};
 use super::transactional::Attempt;
-use crate::hop::chains::{Cause, Chain, Read, key};
+use crate::capture::ConnectionId;
+use crate::hop::chains::{self, Cause, Chain, Read, key};
 use crate::hop::{Hop, Topic, shown};
 
 /// So many messages are told at once.
 const TOGETHER: usize = 1024;
+
+/// See [`Listener::seeks`].
+pub(super) struct Sought {
+    chain: chains::Shared,
+    topic: Arc<str>,
+    key: Option<u64>,
+    sent_ns: u64,
+}
+
+impl Sought {
+    fn find(&self) -> Option<Cause> {
+        self.chain.sends(&self.topic, self.key, self.sent_ns)
+    }
+}
+
+/// Messages that were sent and wait for what other workers read, in order.
+#[derive(Default)]
+pub(super) struct LateSends {
+    queue: VecDeque<(ConnectionId, u64, Sought, Option<Hop>)>,
+}
+
+impl LateSends {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+impl Told {
+    /// Tells of what was sent and has waited long enough, or of all.
+    pub(super) fn give_sent(&mut self, now_ns: Option<u64>) {
+        while let Some((_, due_ns, ..)) = self.late_sends.queue.front()
+            && now_ns.is_none_or(|now| *due_ns <= now)
+        {
+            self.give_first_sent();
+        }
+    }
+
+    fn give_first_sent(&mut self) {
+        let Some((id, _, sought, hop)) = self.late_sends.queue.pop_front() else { return };
+        let cause = sought.find();
+        if let Some(mut hop) = hop {
+            hop.passage.caused_by(cause);
+            self.pass(id, hop);
+        }
+    }
+}
 
 impl Listener<'_> {
     /// The client's process, where chains are followed.
@@ -28,13 +81,39 @@ impl Listener<'_> {
         }
     }
 
-    /// What made the process send a message, if that can be shown.
-    pub(super) fn cause(&mut self, head: &Head<'_>, attempt: &Attempt, record: &Record<'_>) -> Option<Cause> {
-        let topic = self.peer.at.as_ref().map(|at| shown(&at.topic))?;
-        let chain = self.chain()?;
+    /// What is needed to find out what made the process send a message.
+    pub(super) fn seeks(
+        &mut self,
+        head: &Head<'_>,
+        attempt: &Attempt,
+        record: &Record<'_>,
+    ) -> Option<Sought> {
+        if !self.told.infer || self.peer.search.is_superfluous() {
+            return None;
+        }
+        let topic = self.peer.at.as_ref().map(|at| Arc::clone(&shown(&at.topic).name))?;
+        let chain = Arc::clone(self.peer.chain(&self.told.shared)?);
         let is_first = attempt.before.attempts == 0;
         let sent_ns = if is_first { head.request_start_ns } else { attempt.before.start_ns };
-        chain.sends(&topic.name, key(record.key), sent_ns)
+        Some(Sought { chain, topic, key: key(record.key), sent_ns })
+    }
+
+    /// A message was sent, and `hop` is there where it is shown: with one ring what made the process do so was read before, with
+    /// several it may be read a little later.
+    pub(super) fn caused(&mut self, sought: Sought, hop: Option<Hop>) {
+        if self.told.shared.workers.load(Ordering::Relaxed) <= 1 {
+            let cause = sought.find();
+            if let Some(mut hop) = hop {
+                hop.passage.caused_by(cause);
+                self.pass(hop);
+            }
+            return;
+        }
+        let due_ns = self.told.now_ns.saturating_add(LATE_NS);
+        self.told.late_sends.queue.push_back((self.id, due_ns, sought, hop));
+        if self.told.late_sends.queue.len() > MAX_LATE {
+            self.told.give_first_sent();
+        }
     }
 
     /// The process gets a message; `hop` is there where it is shown.

@@ -7,6 +7,7 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
+use super::chained::LateSends;
 use super::losses;
 use super::peer::{Peer, StandIns};
 use super::pending_commits::LateCommits;
@@ -36,6 +37,8 @@ pub(super) struct Told {
     pub waiting: Waiting,
     /// Commits that wait for what other workers read.
     pub late: LateCommits,
+    /// So do messages that were sent.
+    pub late_sends: LateSends,
     /// Hops held while the other ends of their connections are sought.
     pub sought_hops: usize,
     /// What the user wants.
@@ -265,12 +268,12 @@ impl Sink for Listener<'_> {
                 (derived, Some(derived))
             }
         };
-        let cause = attempt.as_ref().and_then(|attempt| self.cause(head, attempt, record));
-        // Where headers name the trace of what caused it, that is known.
-        let cause = cause.filter(|cause| derived.is_some() || cause.trace_id != trace_id);
+        let sought = attempt.as_ref().and_then(|attempt| self.seeks(head, attempt, record));
         if !self.told.keeps_message(trace_id, head, partition, record) {
-            if !is_sent {
-                self.read(head, record, || derived.unwrap_or_else(derive), None);
+            match sought {
+                Some(sought) => self.caused(sought, None),
+                None if !is_sent => self.read(head, record, || derived.unwrap_or_else(derive), None),
+                None => {}
             }
             return;
         }
@@ -318,7 +321,7 @@ impl Sink for Listener<'_> {
                     others: record.context.others.iter().filter_map(other).collect(),
                 }),
                 transaction,
-                cause: cause.map(Box::new),
+                cause: None,
                 derived,
                 error: partition.error,
                 truncated: self.peer.missed.show(),
@@ -330,6 +333,9 @@ impl Sink for Listener<'_> {
         if !is_sent {
             self.read(head, record, || derived, Some(&hop));
         }
-        self.pass(hop);
+        match sought {
+            Some(sought) => self.caused(sought, Some(hop)),
+            None => self.pass(hop),
+        }
     }
 }

@@ -37,6 +37,7 @@ use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
+use chained::LateSends;
 use listener::{Listener, Told};
 pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use memory::budget;
@@ -212,6 +213,7 @@ impl Worker {
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
                 late: LateCommits::default(),
+                late_sends: LateSends::default(),
                 sought_hops: 0,
                 sampling: options.sampling,
                 exceptions: options.exceptions,
@@ -261,6 +263,7 @@ impl Worker {
             self.forget(id);
         }
         self.give_up_commits(None);
+        self.told.give_sent(None);
         self.told.give_late(None);
         self.told.release(None);
         self.held_told.tell(&self.told.shared.memory, 0, true);
@@ -409,7 +412,8 @@ impl Worker {
     }
 
     fn weight(&self) -> usize {
-        let hops = self.told.waiting.len().saturating_add(self.told.sought_hops);
+        let Told { waiting, late_sends, sought_hops, .. } = &self.told;
+        let hops = waiting.len().saturating_add(late_sends.len()).saturating_add(*sought_hops);
         self.held_bytes
             .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
             .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
@@ -442,6 +446,7 @@ impl Worker {
         for (id, connection) in &mut self.connections {
             Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(None);
         }
+        self.told.give_sent(None);
         self.told.release(None);
         if self.weight() > wanted && self.connections.len() > FEW_CONNECTIONS {
             self.make_room();

@@ -15,10 +15,10 @@ const MAX_PRODUCERS: usize = 1024;
 const MAX_COMMITS: usize = 256;
 
 /// Rings are read so much apart at most: a reader that finds nothing sleeps for 0.1 s.
-const LATE_NS: u64 = 250_000_000;
+pub(super) const LATE_NS: u64 = 250_000_000;
 
-/// Commits of a worker that wait for that; past it the oldest does not.
-const MAX_LATE: usize = 64 << 10;
+/// What waits for that in a worker, of each kind; past it the oldest does not.
+pub(super) const MAX_LATE: usize = 64 << 10;
 
 /// A transaction that has not ended after this is not waited for: Kafka aborts it after a minute by default
 /// (`transaction.timeout.ms`).

@@ -72,6 +72,7 @@ impl Worker {
                 Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
             }
         }
+        self.told.give_sent(Some(now_ns));
         self.told.give_late(Some(now_ns));
         self.told.release(Some(now_ns));
         let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));

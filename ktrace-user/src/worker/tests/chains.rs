@@ -16,14 +16,18 @@ const WRITES: usize = 1;
 
 impl Service {
     fn new(options: WorkerOptions) -> Self {
-        let mut watched = Watched::with(options, &Arc::default());
-        let owner = Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(vec![])) });
+        Self::with(options, &Arc::default(), &process())
+    }
+
+    /// As one of several workers sees the process.
+    fn with(options: WorkerOptions, shared: &Arc<Shared>, owner: &Arc<Process>) -> Self {
+        let mut watched = Watched::with(options, shared);
         for (socket, port) in [(READS as u64, 4000), (WRITES as u64, 4001)] {
             watched.worker.event(Event::Opened {
                 connection: ConnectionId(socket),
                 ends: ends(port),
                 side: Side::Client,
-                owner: Some(Arc::clone(&owner)),
+                owner: Some(Arc::clone(owner)),
             });
         }
         Self { watched, at: [(100, 200); 2], id: 0 }
@@ -79,6 +83,10 @@ impl Service {
         assert_eq!(service.links(), [None; 5]);
         service
     }
+}
+
+fn process() -> Arc<Process> {
+    Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(vec![])) })
 }
 
 fn infer() -> WorkerOptions {
@@ -142,4 +150,25 @@ fn headers_that_name_the_same_trace_need_no_link() {
     let header = format!("00-{trace}-00f067aa0ba902b7-01");
     service.writes(10, Some("order-1"), &[("traceparent", &header)]);
     assert_eq!(service.links()[5..], [None]);
+}
+
+/// Of two rings the one with what was sent is read first.
+#[test]
+fn what_is_sent_waits_a_little_for_what_is_read_elsewhere() {
+    let (shared, owner) = (Arc::default(), process());
+    let mut reader = Service::with(infer(), &shared, &owner);
+    let mut writer = Service::with(infer(), &shared, &owner);
+    writer.writes(0, Some("first"), &[]);
+    for at in 1..10 {
+        writer.watched.now_ns = reader.watched.now_ns + 10_000;
+        writer.writes(at, Some(&format!("k{at}")), &[]);
+        reader.reads(at, Some(&format!("k{at}")));
+    }
+    assert_eq!(writer.links(), []);
+    writer.watched.wait(300_000_000);
+    let hops: Vec<Hop> = reader.watched.hops().drain(..).collect();
+    writer.watched.hops().extend(hops);
+    let links = writer.links();
+    assert_eq!(links[..5], [None; 5]);
+    assert_eq!(links[5..], [Some(5), Some(6), Some(7), Some(8), Some(9)]);
 }
