@@ -167,9 +167,11 @@ fn seen(mode: Mode) -> Result<Option<Seen>> {
     let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
     let topics = chain::topics();
     broker.create_topics(2, &topics.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let [told, silent] = [("told", &[][..]), ("silent", &["--no-infer"])]
-        .map(|(name, arguments)| Agent::observe(dir, name, port, arguments));
-    let (told, silent, tree) = (told?, silent?, trees(dir, port)?);
+    // with two rings, what a service reads and what it sends may be read by different workers
+    let rings = ["--rings", if mode == Mode::Half { "2" } else { "1" }];
+    let told = Agent::observe(dir, "told", port, &rings)?;
+    let silent = Agent::observe(dir, "silent", port, &["--no-infer"])?;
+    let tree = trees(dir, port)?;
     let messages = chain::messages(if need::is_full() { 10 } else { 1 });
     let truth = chain::run(dir, &broker.bootstrap(), mode, &messages)?;
     let hops = truth.sent.len() + truth.received.len();
