@@ -10,6 +10,7 @@ use std::sync::Arc;
 use callgrind::counted;
 use ktrace_user::export::top::Figures;
 use ktrace_user::export::{Output, Resource, Value};
+use ktrace_user::hop::appends::Sent;
 use ktrace_user::hop::groups::Reader;
 use ktrace_user::hop::sampling::Sampling;
 use ktrace_user::hop::topics::Topics;
@@ -59,7 +60,8 @@ fn hops(sent: bool) -> Vec<Hop> {
         let kind = if sent {
             Kind::Produced { acks: -1, attempt: 1, pending: None }
         } else {
-            Kind::Delivered { lag: Some(HOPS - offset), delivery, times: Some(1), is_behind: false }
+            let (times, sent) = (Some(1), Sent::Unknown);
+            Kind::Delivered { lag: Some(HOPS - offset), delivery, times, is_behind: false, sent }
         };
         let context = Context {
             format: "traceparent",

@@ -7,6 +7,7 @@
 //!             ├ groups     which member of which group its consumer is
 //!             ├ progress   how often it was delivered, and what a commit covers
 //!             ├ attempts   how often it was sent
+//!             ├ appends    when it was sent, of what is delivered
 //!             ├ transactions  what became of its transaction
 //!             └ topics     names of topic ids
 //! ```
@@ -21,6 +22,7 @@
     )
 )]
 
+pub mod appends;
 pub mod attempts;
 pub mod groups;
 mod hops;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
+use appends::Sent;
 use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
@@ -75,6 +78,8 @@ pub enum Kind {
         times: Option<u32>,
         /// Later messages of the partition were delivered to the group before, and this one was not.
         is_behind: bool,
+        /// When it was sent.
+        sent: Sent,
     },
     /// A group will go on behind it.
     Committed(Box<Commit>),
@@ -180,6 +185,22 @@ impl Passage {
         let stamped_ns = u64::try_from(self.timestamp_ms).ok()?.checked_mul(1_000_000)?;
         Some(self.end_ns.saturating_sub(stamped_ns))
     }
+
+    /// From the first byte of its producer's request to the end of its delivery, in nanoseconds, where this host has seen both.
+    #[must_use]
+    pub fn end_to_end_ns(&self) -> Option<u64> {
+        match self.kind {
+            // Captures of several hosts may have been put together.
+            Kind::Delivered { sent: Sent::At(sent_ns), .. } => self.end_ns.checked_sub(sent_ns),
+            _ => None,
+        }
+    }
+
+    /// How long a delivered message was under way, in nanoseconds: on one clock where that is known, else since its timestamp.
+    #[must_use]
+    pub fn under_way_ns(&self) -> Option<u64> {
+        self.end_to_end_ns().or_else(|| self.queue_ns())
+    }
 }
 
 /// One message seen at one place.
@@ -196,6 +217,7 @@ impl Hop {
     pub fn waits(&self) -> bool {
         matches!(self.topic, Topic::Id(_))
             || matches!(self.passage.transaction, Some((_, State::Open)))
+            || matches!(self.passage.kind, Kind::Delivered { sent: Sent::Sought(_), .. })
             || self.may_be_sent_again()
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::appends::Sent;
 use super::groups::Reader;
 use super::topics::Topics;
 use super::{Context, Hop, Kind, Parties, Passage, Topic, identity};
@@ -53,8 +54,9 @@ pub fn sent() -> Hop {
 /// A message that `billing` got, whose headers name its trace.
 pub fn delivered() -> Hop {
     let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
-    let mut passage =
-        passage(Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false }, 1043);
+    let sent = Sent::Unknown;
+    let kind = Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false, sent };
+    let mut passage = passage(kind, 1043);
     passage.context = Some(Context {
         format: "w3c",
         trace_id: identity::derived_trace_id(0, 0, 0, None, None),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Head, Operation, Partition};
 
+use super::delays::Delay;
 use super::listener::Listener;
 use crate::hop::attempts::Message;
 use crate::hop::groups::{self, Member, Reader};
@@ -35,6 +36,8 @@ pub(super) struct At {
     alike: HashMap<Message, u32>,
     /// What the group gets.
     run: Option<Run>,
+    /// When it was sent, or is.
+    pub delay: Option<Delay>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -111,8 +114,10 @@ impl Run {
 impl Listener<'_> {
     /// The first record of a partition of an exchange is at hand.
     pub(super) fn arrive(&mut self, head: &Head<'_>, partition: &Partition<'_>) {
-        self.settle();
+        self.note();
         let topic = self.told.topic(partition.topic);
+        let is_sent = matches!(partition.operation, Operation::Produce { .. });
+        let delay = self.delay(&topic, partition.topic, partition.index, is_sent);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
         let (reader, run) = match partition.operation {
@@ -137,6 +142,7 @@ impl Listener<'_> {
             transaction: None,
             alike: HashMap::new(),
             run,
+            delay,
         });
     }
 
@@ -202,10 +208,19 @@ impl Listener<'_> {
         }
     }
 
-    /// No more records come for now: what is known of them is told to all.
+    /// Nothing more comes for now: what is known of it is told to all.
     pub(super) fn settle(&mut self) {
+        self.note();
+        self.answered();
+    }
+
+    fn note(&mut self) {
         self.apply_markers();
-        let Some(At { run: Some(mut run), .. }) = self.peer.at.take() else { return };
+        let Some(At { run, delay, .. }) = self.peer.at.take() else { return };
+        if let Some(delay) = delay {
+            delay.settle(self.told);
+        }
+        let Some(mut run) = run else { return };
         run.note();
         if !run.open.is_empty() {
             self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut run.open);

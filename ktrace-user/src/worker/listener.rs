@@ -7,6 +7,7 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
+use super::delays;
 use super::losses;
 use super::peer::{Peer, StandIns};
 use super::pending_commits::LateCommits;
@@ -14,6 +15,7 @@ use super::shared::Shared;
 use super::transactional::Attempt;
 use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
+use crate::hop::appends::Sent;
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
@@ -30,8 +32,8 @@ pub(super) struct Told {
     /// Both ends of a connection may be seen.
     pub both: bool,
     pub topics: Topics,
-    /// Hops wait for what was unknown when what is known of topics, transactions and attempts had these numbers.
-    pub numbers: [u64; 3],
+    /// Hops wait for what was unknown when what is known of topics, transactions, attempts and appends had these numbers.
+    pub numbers: [u64; 4],
     pub stand_ins: StandIns,
     pub waiting: Waiting,
     /// Commits that wait for what other workers read.
@@ -52,8 +54,8 @@ pub(super) struct Told {
 impl Told {
     /// Whether something that is waited for may have come, from whichever worker.
     pub fn has_news(&mut self) -> bool {
-        let Shared { topics, transactions, attempts, .. } = &*self.shared;
-        let numbers = [topics.number(), transactions.number(), attempts.number()];
+        let Shared { topics, transactions, attempts, appends, .. } = &*self.shared;
+        let numbers = [topics.number(), transactions.number(), attempts.number(), appends.number()];
         if self.numbers == numbers {
             return false;
         }
@@ -67,7 +69,7 @@ impl Told {
 
     pub fn release(&mut self, now_ns: Option<u64>) {
         let Self { waiting, topics, shared, sink, .. } = self;
-        waiting.release(|hop| judge(hop, topics, shared), now_ns, sink);
+        waiting.release(|hop| judge(hop, topics, shared, now_ns), now_ns, sink);
     }
 
     /// Tells all workers' losses what is new of this one's.
@@ -76,7 +78,8 @@ impl Told {
     }
 
     pub fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
-        if hop.waits() && judge(&mut hop, &mut self.topics, &self.shared) == Verdict::Drop {
+        if hop.waits() && judge(&mut hop, &mut self.topics, &self.shared, Some(self.now_ns)) == Verdict::Drop
+        {
             return;
         }
         if let Some(hop) = self.waiting.pass(id, hop.passage.end_ns, hop) {
@@ -105,13 +108,17 @@ impl Told {
         head: &Head<'_>,
         partition: &Partition<'_>,
         record: &Record<'_>,
+        peer: &mut Peer,
     ) -> bool {
         let wanted = if self.exceptions == Exceptions::default() {
             None
         } else {
             let since_ns = match partition.operation {
                 Operation::Produce { .. } => Some(head.request_start_ns),
-                _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
+                _ => match self.sent(peer, record.offset, record.timestamp_ms, head.end_ns()) {
+                    Sent::At(sent_ns) => Some(sent_ns),
+                    _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
+                },
             };
             let took_ns = since_ns.map(|since| head.end_ns().saturating_sub(since));
             let flags = record.context.context.and_then(|context| context.flags);
@@ -132,7 +139,7 @@ impl Told {
 }
 
 /// Finds out what is not known of a hop yet, as far as it is known by now.
-fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
+fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared, now_ns: Option<u64>) -> Verdict {
     if let Topic::Id(id) = hop.topic
         && let Some(name) = topics.of(&shared.topics, id)
     {
@@ -144,6 +151,7 @@ fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
     {
         *state = shared.transactions.look(|known| known.of_sent(&transaction.producer, passage.end_ns));
     }
+    delays::look_again(passage, now_ns, shared.is_read_by_several());
     if let Kind::Produced { attempt, pending: Some(message), .. } = &passage.kind
         && shared.attempts.is_followed(**message, attempt.saturating_sub(1))
     {
@@ -188,6 +196,10 @@ fn other(context: &kafka::context::TraceContext<'_>) -> Option<Other> {
 }
 
 impl Sink for Listener<'_> {
+    fn sends(&mut self, head: &Head<'_>, topic: kafka::Topic<'_>, partition: i32) {
+        self.asks(head, topic, partition);
+    }
+
     fn exchange(&mut self, head: &Head<'_>) {
         if self.told.both
             && let Some(place) = Place::of(head, self.peer.exchanges)
@@ -200,6 +212,9 @@ impl Sink for Listener<'_> {
                     self.told.sought_hops = self.told.sought_hops.saturating_sub(superfluous);
                 }
             }
+        }
+        if head.api_key == kafka::protocol::api::key::PRODUCE {
+            self.answers(head);
         }
         self.peer.exchange(head.client_id);
     }
@@ -255,6 +270,10 @@ impl Sink for Listener<'_> {
         };
         let is_sent = matches!(partition.operation, Operation::Produce { .. });
         let attempt = is_sent.then(|| self.attempt(head, (partition.index, partition.error), batch, record));
+        let sent_ns = attempt.as_ref().map(|attempt| attempt.start_ns(head));
+        if let (Some(sent_ns), Some(_)) = (sent_ns, offset) {
+            self.appended(batch, record, (sent_ns, head.end_ns()));
+        }
         // Of what is not shown, nothing is found out that is not needed to tell so.
         let (trace_id, derived) = match record.context.context {
             Some(context) => (context.trace_id, None),
@@ -263,17 +282,21 @@ impl Sink for Listener<'_> {
                 (derived, Some(derived))
             }
         };
-        if !self.told.keeps_message(trace_id, head, partition, record) {
+        if !self.told.keeps_message(trace_id, head, partition, record, self.peer) {
             return;
         }
         let transaction = self.transaction(partition.operation, batch, partition.error);
         let response = head.response;
+        let sent = match response {
+            Some(response) if !is_sent => self.sent(record, response.end_ns),
+            _ => Sent::Unknown,
+        };
         let Some(at) = &mut self.peer.at else { return };
         let (kind, start_ns, end_ns) = match partition.operation {
             Operation::Produce { acks, .. } => {
                 let Some(Attempt { before, pending }) = attempt else { return };
                 let attempt = before.attempts.saturating_add(1);
-                let start_ns = if attempt > 1 { before.start_ns } else { head.request_start_ns };
+                let start_ns = sent_ns.unwrap_or(head.request_start_ns);
                 (Kind::Produced { acks, attempt, pending }, start_ns, head.end_ns())
             }
             Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
@@ -287,7 +310,8 @@ impl Sink for Listener<'_> {
                 let delivery =
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
                 let (times, is_behind) = at.times(partition.operation);
-                (Kind::Delivered { lag, delivery, times, is_behind }, response.start_ns, response.end_ns)
+                let kind = Kind::Delivered { lag, delivery, times, is_behind, sent };
+                (kind, response.start_ns, response.end_ns)
             }
         };
         let (topic, parties) = (at.topic.clone(), at.parties.clone());

@@ -20,13 +20,14 @@ const TOLD_AT_ONCE: [&str; 6] =
     ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 6] = [
+const MORE: [&str; 7] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
     "connection_forgotten",
     "cpu_limit",
     "progress_forgotten",
+    "append_forgotten",
 ];
 
 /// How many reasons there are.
@@ -53,6 +54,8 @@ pub(super) struct Own {
     pub cpu_limit: u64,
     /// Partitions of groups whose deliveries are counted anew.
     pub progress_forgotten: u64,
+    /// Messages and partitions whose producers' requests were forgotten.
+    pub append_forgotten: u64,
     told: [u64; REASONS],
 }
 
@@ -75,6 +78,7 @@ impl Own {
             self.forgotten,
             self.cpu_limit,
             self.progress_forgotten,
+            self.append_forgotten,
         ];
         reasons().zip(lost.chain(more))
     }

@@ -8,6 +8,7 @@
 //! [`Shared`].
 
 mod at;
+mod delays;
 mod grouped;
 mod listener;
 mod losses;
@@ -205,7 +206,7 @@ impl Worker {
                 shared: Arc::clone(shared),
                 both: options.sides == Sides::Both,
                 topics: Topics::default(),
-                numbers: [0; 3],
+                numbers: [0; 4],
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
                 late: LateCommits::default(),
@@ -472,6 +473,7 @@ impl Worker {
             }
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.settle();
+            listener.answers_nothing();
             listener.turn(None);
             self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;

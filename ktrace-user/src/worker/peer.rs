@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::at::At;
+use super::delays::Asked;
 use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
-use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
+use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
@@ -62,6 +63,8 @@ pub(super) struct Peer {
     pub markers: HashMap<(Topic, i32, i64), Vec<(i64, State)>>,
     /// Who ends transactions on this connection.
     pub producers: Vec<Producer>,
+    /// Its requests that send messages and wait for their responses.
+    pub asked: Asked,
     /// What is missing of the connection.
     pub missed: Missed,
     /// Exchanges seen.
@@ -93,6 +96,7 @@ impl Peer {
             read_to: HashMap::new(),
             markers: HashMap::new(),
             producers: vec![],
+            asked: Asked::default(),
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
@@ -178,7 +182,7 @@ impl Peer {
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        mut asked: Asked<'_>,
+        mut asked: groups::Asked<'_>,
         shared: &Shared,
     ) -> Reader {
         let at = asked.at;

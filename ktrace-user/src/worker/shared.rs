@@ -11,6 +11,7 @@ use super::losses::Losses;
 use super::memory::Memory;
 use super::pending_commits::PendingCommits;
 use super::twins::Twins;
+use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
 use crate::hop::groups::{Client, Groups};
 use crate::hop::numbered::Numbered;
@@ -29,6 +30,7 @@ pub struct Shared {
     pub(super) topics: Numbered<TopicIds>,
     pub(super) groups: Numbered<Groups>,
     pub(super) progress: AllProgress,
+    pub(super) appends: Appends,
     pub(super) attempts: Attempts,
     pub(super) transactions: Numbered<Transactions>,
     pub(super) commits: PendingCommits,
@@ -70,6 +72,11 @@ impl Shared {
     /// Of that, what the user is told while it is lost.
     pub fn losses_to_tell(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.losses.to_tell()
+    }
+
+    /// Whether there are several workers, each with what it reads.
+    pub(super) fn is_read_by_several(&self) -> bool {
+        self.workers.load(Ordering::Relaxed) > 1
     }
 
     /// TLS connections so far, by service.

@@ -291,6 +291,7 @@ fn what_is_not_sampled_is_not_made() {
 }
 
 mod attempts;
+mod delays;
 mod groups;
 mod keys;
 mod limits;

@@ -23,6 +23,13 @@ pub(super) struct Attempt {
     pub pending: Option<Box<Message>>,
 }
 
+impl Attempt {
+    /// When the first of them began.
+    pub fn start_ns(&self, head: &Head<'_>) -> u64 {
+        if self.before.attempts > 0 { self.before.start_ns } else { head.request_start_ns }
+    }
+}
+
 impl Listener<'_> {
     /// What tells how transactions end.
     pub(super) fn of_a_transaction(&mut self, head: &Head<'_>, event: &Event<'_>) {

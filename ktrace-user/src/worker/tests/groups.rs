@@ -68,7 +68,7 @@ impl Talk {
     }
 
     /// One of several workers.
-    fn with(shared: &Arc<Shared>) -> Self {
+    pub fn with(shared: &Arc<Shared>) -> Self {
         let watched = Watched::with(WorkerOptions::default(), shared);
         Self { watched, at: HashMap::default(), id: 0 }
     }
