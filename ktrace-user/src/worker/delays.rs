@@ -9,12 +9,14 @@ use ktrace_kafka::record::{Batch, Record};
 
 use super::at::At;
 use super::listener::{Listener, Told};
-use super::peer::Peer;
 use crate::hop::appends::{self, Append, Cluster, Found, Number, Place, Request, Sent, Sought};
 use crate::hop::{Kind, Passage, Topic, shown};
 
 /// Partitions of a connection's requests that wait for their responses; past it the oldest is taken for one that does not.
 const MAX_ASKED: usize = 4096;
+
+/// Logs that a connection remembers; most clients write to and read fewer partitions of a broker.
+const MAX_LOOKED_UP: usize = 32;
 
 /// What a connection's requests and its records at hand tell.
 #[derive(Default)]
@@ -23,6 +25,24 @@ pub(super) struct Asked {
     waiting: VecDeque<(u32, appends::Shared)>,
     /// So many of them, from the first on, wait no longer.
     answered: usize,
+    logs: Logs,
+}
+
+/// Those that the connection's client has written to or read last.
+#[derive(Default)]
+struct Logs {
+    looked_up: Vec<LookedUp>,
+    /// Looked up for this cluster, when what is known of logs had this number.
+    cluster: Option<Arc<str>>,
+    number: u64,
+}
+
+struct LookedUp {
+    topic: Topic,
+    /// As the wire names it, where that is an id.
+    id: Option<u128>,
+    partition: i32,
+    log: Option<appends::Shared>,
 }
 
 /// Of the records at hand.
@@ -41,17 +61,17 @@ impl Listener<'_> {
             return;
         }
         let known = self.told.topic(topic);
-        let log = self.log_of_sent(&known, id(topic), partition);
+        let Some(log) = self.log(&known, id(topic), partition, true) else { return };
         let request = Request { connection: self.id, seq: head.request_seq };
         log.asked(request, head.request_start_ns);
-        let Asked { waiting, answered } = &mut self.peer.asked;
+        let Asked { waiting, answered, .. } = &mut self.peer.asked;
         waiting.push_back((head.request_seq, log));
         *answered = (*answered).max(waiting.len().saturating_sub(MAX_ASKED));
     }
 
     /// An exchange is told: requests up to this one wait no longer.
     pub(super) fn answers(&mut self, head: &Head<'_>) {
-        let Asked { waiting, answered } = &mut self.peer.asked;
+        let Asked { waiting, answered, .. } = &mut self.peer.asked;
         if let Some(at) = waiting.iter().rposition(|(seq, _)| *seq == head.request_seq) {
             *answered = (*answered).max(at.saturating_add(1));
         }
@@ -59,7 +79,7 @@ impl Listener<'_> {
 
     /// What was appended by requests that wait no longer is noted, so they can be forgotten.
     pub(super) fn answered(&mut self) {
-        let Asked { waiting, answered } = &mut self.peer.asked;
+        let Asked { waiting, answered, .. } = &mut self.peer.asked;
         for (seq, log) in waiting.drain(..std::mem::take(answered).min(waiting.len())) {
             self.told.shared.appends.answered(&log, Request { connection: self.id, seq });
         }
@@ -79,41 +99,58 @@ impl Listener<'_> {
         partition: i32,
         is_sent: bool,
     ) -> Option<Delay> {
-        let log = match is_sent {
-            true => Some(self.log_of_sent(topic, id(of), partition)),
-            false => self.log_of_read(topic, id(of), partition),
-        };
-        log.map(|log| Delay { log, append: None, found: Found::default() })
+        let log = self.log(topic, id(of), partition, is_sent)?;
+        Some(Delay { log, append: None, found: Found::default() })
     }
 
-    fn log_of_sent(&mut self, topic: &Topic, id: Option<u128>, partition: i32) -> appends::Shared {
-        let [first, _] = self.places(topic, partition);
-        let (log, forgotten) = self.told.shared.appends.of(first);
-        let count = &mut self.told.own_losses.append_forgotten;
-        *count = count.saturating_add(forgotten);
-        if let Some(id) = id {
+    fn log(
+        &mut self,
+        topic: &Topic,
+        id: Option<u128>,
+        partition: i32,
+        is_sent: bool,
+    ) -> Option<appends::Shared> {
+        if !is_sent && self.told.shared.appends.is_empty() {
+            return None;
+        }
+        let (cluster, number) = (self.peer.cluster(&self.told.shared), self.told.shared.appends.logs());
+        let Logs { looked_up, cluster: of, number: then } = &mut self.peer.asked.logs;
+        if (*then, &*of) != (number, &cluster) {
+            (*then, *of) = (number, cluster.clone());
+            looked_up.clear();
+        }
+        let is_it = |one: &&LookedUp| one.partition == partition && one.id == id && one.topic == *topic;
+        if let Some(LookedUp { log, .. }) = looked_up.iter().find(is_it)
+            && (log.is_some() || !is_sent)
+        {
+            return log.clone();
+        }
+        let [place, before] = self.places(topic, cluster, partition);
+        let appends = &self.told.shared.appends;
+        let log = if is_sent {
+            let (log, forgotten) = appends.of(place);
+            let count = &mut self.told.own_losses.append_forgotten;
+            *count = count.saturating_add(forgotten);
+            Some(log)
+        } else {
+            appends.find([place, before])
+        };
+        if let (Some(log), Some(id)) = (&log, id) {
             log.is(id);
         }
+        let looked_up = &mut self.peer.asked.logs.looked_up;
+        if looked_up.len() >= MAX_LOOKED_UP {
+            looked_up.clear();
+        }
+        looked_up.push(LookedUp { topic: topic.clone(), id, partition, log: log.clone() });
         log
     }
 
-    fn log_of_read(&mut self, topic: &Topic, id: Option<u128>, partition: i32) -> Option<appends::Shared> {
-        if self.told.shared.appends.is_empty() {
-            return None;
-        }
-        let places = self.places(topic, partition);
-        let log = self.told.shared.appends.find(places)?;
-        if let Some(id) = id {
-            log.is(id);
-        }
-        Some(log)
-    }
-
     /// Where a partition's log is noted: now, and before its cluster was known.
-    fn places(&mut self, topic: &Topic, partition: i32) -> [Place; 2] {
+    fn places(&self, topic: &Topic, cluster: Option<Arc<str>>, partition: i32) -> [Place; 2] {
         let topic = Arc::clone(&shown(topic).name);
         let nameless = Cluster::Of(self.peer.ends.broker);
-        let cluster = self.peer.cluster(&self.told.shared).map_or_else(|| nameless.clone(), Cluster::Named);
+        let cluster = cluster.map_or_else(|| nameless.clone(), Cluster::Named);
         [
             Place { cluster, topic: Arc::clone(&topic), partition },
             Place { cluster: nameless, topic, partition },
@@ -121,20 +158,34 @@ impl Listener<'_> {
     }
 
     /// A message was appended.
-    pub(super) fn appended(&mut self, batch: &Batch<'_>, record: &Record<'_>, times: (u64, u64)) {
-        let Record { offset, timestamp_ms, .. } = *record;
-        let Some(Delay { log, append, .. }) = self.peer.at.as_mut().and_then(|at| at.delay.as_mut()) else {
-            return;
-        };
-        if append.as_mut().is_some_and(|append| append.takes(offset, timestamp_ms, times.0)) {
-            return;
+    #[inline]
+    pub(super) fn appended(
+        &mut self,
+        head: &Head<'_>,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        start_ns: u64,
+    ) {
+        let Some(At { delay: Some(Delay { append, .. }), .. }) = &mut self.peer.at else { return };
+        let goes_on =
+            append.as_mut().is_some_and(|append| append.takes(record.offset, record.timestamp_ms, start_ns));
+        if !goes_on {
+            self.begins(head, batch, record, start_ns);
         }
+    }
+
+    /// It is the first of an append.
+    #[cold]
+    fn begins(&mut self, head: &Head<'_>, batch: &Batch<'_>, record: &Record<'_>, start_ns: u64) {
+        let Some(At { delay: Some(Delay { log, append, .. }), .. }) = &mut self.peer.at else { return };
         let number = (batch.producer_id >= 0 && batch.base_sequence >= 0).then(|| Number {
             producer_id: batch.producer_id,
             producer_epoch: batch.producer_epoch,
             sequence: batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX,
         });
-        if let Some(over) = append.replace(Append::new(offset, timestamp_ms, number, times)) {
+        let times = (start_ns, head.end_ns());
+        let new = Append::new(record.offset, record.timestamp_ms, number, times);
+        if let Some(over) = append.replace(new) {
             self.told.shared.appends.append(log, over);
         }
     }
@@ -142,10 +193,13 @@ impl Listener<'_> {
 
 impl Listener<'_> {
     /// When a message that is shown was sent, which came with the response that ended at this time.
+    #[inline]
     pub(super) fn sent(&mut self, record: &Record<'_>, delivered_ns: u64) -> Sent {
-        let sent = self.told.sent(self.peer, record.offset, record.timestamp_ms, delivered_ns);
-        let delay = self.peer.at.as_ref().and_then(|at| at.delay.as_ref());
-        if delay.is_some_and(|delay| delay.found.is_forgotten()) {
+        let Some(delay) = self.peer.at.as_mut().and_then(|at| at.delay.as_mut()) else {
+            return Sent::Unknown;
+        };
+        let sent = delay.sent(record, delivered_ns, self.told);
+        if delay.found.is_forgotten() {
             let count = &mut self.told.own_losses.append_forgotten;
             *count = count.saturating_add(1);
         }
@@ -153,21 +207,23 @@ impl Listener<'_> {
     }
 }
 
-impl Told {
-    /// When a message that is delivered was sent.
-    pub(super) fn sent(&self, peer: &mut Peer, offset: i64, timestamp_ms: i64, delivered_ns: u64) -> Sent {
-        let Some(At { delay: Some(Delay { log, found, .. }), .. }) = &mut peer.at else {
-            return Sent::Unknown;
-        };
-        if !found.is_of(offset) {
-            let several = self.shared.is_read_by_several();
-            *found = log.find(Sought { offset, delivered_ns, now_ns: Some(self.now_ns), several });
-        }
-        found.sent(timestamp_ms, log)
-    }
-}
-
 impl Delay {
+    /// When a message that is delivered was sent.
+    #[inline]
+    pub(super) fn sent(&mut self, record: &Record<'_>, delivered_ns: u64, told: &Told) -> Sent {
+        if !self.found.is_of(record.offset) {
+            self.find(record.offset, delivered_ns, told);
+        }
+        self.found.sent(record.timestamp_ms, &self.log)
+    }
+
+    #[cold]
+    fn find(&mut self, offset: i64, delivered_ns: u64, told: &Told) {
+        let (several, after) = (told.shared.is_read_by_several(), self.found.place());
+        self.found =
+            self.log.find(Sought { offset, delivered_ns, now_ns: Some(told.now_ns), several, after });
+    }
+
     /// No more records come for now.
     pub(super) fn settle(self, told: &Told) {
         if let Some(append) = self.append {
@@ -180,7 +236,7 @@ impl Delay {
 pub(super) fn look_again(passage: &mut Passage, now_ns: Option<u64>, several: bool) {
     let Kind::Delivered { sent, .. } = &mut passage.kind else { return };
     let (Sent::Sought(log), Some(offset)) = (&*sent, passage.offset) else { return };
-    let found = log.find(Sought { offset, delivered_ns: passage.end_ns, now_ns, several });
+    let found = log.find(Sought { offset, delivered_ns: passage.end_ns, now_ns, several, after: 0 });
     *sent = found.sent(passage.timestamp_ms, log);
 }
 

@@ -7,7 +7,7 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
-use super::delays;
+use super::delays::{self, Delay};
 use super::losses;
 use super::peer::{Peer, StandIns};
 use super::pending_commits::LateCommits;
@@ -108,15 +108,15 @@ impl Told {
         head: &Head<'_>,
         partition: &Partition<'_>,
         record: &Record<'_>,
-        peer: &mut Peer,
+        delay: Option<&mut Delay>,
     ) -> bool {
         let wanted = if self.exceptions == Exceptions::default() {
             None
         } else {
             let since_ns = match partition.operation {
                 Operation::Produce { .. } => Some(head.request_start_ns),
-                _ => match self.sent(peer, record.offset, record.timestamp_ms, head.end_ns()) {
-                    Sent::At(sent_ns) => Some(sent_ns),
+                _ => match delay.map(|delay| delay.sent(record, head.end_ns(), self)) {
+                    Some(Sent::At(sent_ns)) => Some(sent_ns),
                     _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
                 },
             };
@@ -272,7 +272,7 @@ impl Sink for Listener<'_> {
         let attempt = is_sent.then(|| self.attempt(head, (partition.index, partition.error), batch, record));
         let sent_ns = attempt.as_ref().map(|attempt| attempt.start_ns(head));
         if let (Some(sent_ns), Some(_)) = (sent_ns, offset) {
-            self.appended(batch, record, (sent_ns, head.end_ns()));
+            self.appended(head, batch, record, sent_ns);
         }
         // Of what is not shown, nothing is found out that is not needed to tell so.
         let (trace_id, derived) = match record.context.context {
@@ -282,7 +282,8 @@ impl Sink for Listener<'_> {
                 (derived, Some(derived))
             }
         };
-        if !self.told.keeps_message(trace_id, head, partition, record, self.peer) {
+        let delay = self.peer.at.as_mut().and_then(|at| at.delay.as_mut());
+        if !self.told.keeps_message(trace_id, head, partition, record, delay) {
             return;
         }
         let transaction = self.transaction(partition.operation, batch, partition.error);

@@ -38,13 +38,11 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
 }
 
 /// A request that waits for its response.
-pub fn announce<S: Sink>(head: &Head<'_>, body: Reader<'_>, sink: &mut S) {
-    // Else it is refused when its response comes.
-    if let Ok(request) = whole::<Request<'_>>(head.version, body) {
-        for (topic, produced) in request.topics.partitions() {
-            sink.sends(head, topic, produced.partition);
-        }
-    }
+pub fn announce<S: Sink>(head: &Head<'_>, mut body: Reader<'_>, sink: &mut S) {
+    // What cannot be read is refused when its response comes.
+    let _ = Request::each_partition(head.version, &mut body, |topic, partition| {
+        sink.sends(head, topic, partition);
+    });
 }
 
 /// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in any data.

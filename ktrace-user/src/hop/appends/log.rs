@@ -169,13 +169,19 @@ impl Known {
 
     fn find(&mut self, sought: Sought) -> Found {
         let offset = sought.offset;
-        let at = self.after(offset);
-        let next = self.appends.get(at);
-        if let Some(Append { offsets, oldest_ms, newest_ms, start_ns, .. }) = next
-            && offsets.contains(&offset)
-        {
-            let (oldest_ms, newest_ms, start_ns) = (*oldest_ms, *newest_ms, *start_ns);
-            return Found { offsets: offsets.clone(), what: What::Append { oldest_ms, newest_ms, start_ns } };
+        let found = |place: usize, append: &Append| {
+            let Append { offsets, oldest_ms, newest_ms, start_ns, .. } = append.clone();
+            Found { offsets, what: What::Append { oldest_ms, newest_ms, start_ns }, place }
+        };
+        let is_it = |append: &&Append| append.offsets.contains(&offset);
+        let after = sought.after.saturating_add(1);
+        if let Some(append) = self.appends.get(after).filter(is_it) {
+            return found(after, append);
+        }
+        let place = self.after(offset);
+        let next = self.appends.get(place);
+        if let Some(append) = next.filter(is_it) {
+            return found(place, append);
         }
         // What holds for this offset holds for those behind it, up to the next append.
         let mut until = next.map_or(i64::MAX, |next| next.offsets.start);
@@ -188,7 +194,7 @@ impl Known {
         } else {
             What::Nothing
         };
-        Found { offsets: offset..until, what }
+        Found { offsets: offset..until, what, place }
     }
 
     /// Whether what was delivered may yet be told to a producer.

@@ -11,7 +11,7 @@ mod log;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capture::ConnectionId;
@@ -78,6 +78,7 @@ impl Append {
     }
 
     /// Takes the message behind the last one. Returns whether it is of the same append.
+    #[inline]
     pub fn takes(&mut self, offset: i64, timestamp_ms: i64, start_ns: u64) -> bool {
         let goes_on = offset == self.offsets.end && start_ns == self.start_ns && offset < i64::MAX;
         if goes_on {
@@ -117,6 +118,8 @@ pub struct Sought {
     pub now_ns: Option<u64>,
     /// Others read what producers send, and may be behind.
     pub several: bool,
+    /// Most often it is behind what was found in this place.
+    pub after: usize,
 }
 
 /// What is known of these offsets.
@@ -124,6 +127,7 @@ pub struct Sought {
 pub struct Found {
     offsets: Range<i64>,
     what: What,
+    place: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,15 +141,22 @@ enum What {
 impl Default for Found {
     /// Of none.
     fn default() -> Self {
-        Self { offsets: 0..0, what: What::Nothing }
+        Self { offsets: 0..0, what: What::Nothing, place: 0 }
     }
 }
 
 impl Found {
     /// Whether it tells of this offset.
     #[must_use]
+    #[inline]
     pub fn is_of(&self, offset: i64) -> bool {
         self.offsets.contains(&offset)
+    }
+
+    /// Where it was found.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.place
     }
 
     /// Whether it was known and had to make room.
@@ -156,6 +167,7 @@ impl Found {
 
     /// When a message was sent that has this timestamp.
     #[must_use]
+    #[inline]
     pub fn sent(&self, timestamp_ms: i64, log: &Shared) -> Sent {
         match self.what {
             What::Append { oldest_ms, newest_ms, start_ns }
@@ -176,12 +188,12 @@ pub type Shared = Arc<Log>;
 #[derive(Debug, Default)]
 pub struct Appends {
     by_place: Mutex<HashMap<Place, Shared>>,
-    /// Whether there is a log at all, for who need not lock to know that there is none.
-    any: AtomicBool,
     /// Appends of all logs.
     len: AtomicUsize,
     /// Of what somebody waits for.
     changes: AtomicU64,
+    /// How often a log came or went.
+    logs: AtomicU64,
 }
 
 impl Appends {
@@ -191,12 +203,20 @@ impl Appends {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// The number of changes so far of what logs there are.
+    #[must_use]
+    pub fn logs(&self) -> u64 {
+        self.logs.load(Ordering::Acquire)
+    }
+
     /// That of a partition to which somebody writes, and how many others were forgotten to make room for it.
     pub fn of(&self, place: Place) -> (Shared, u64) {
         let mut forgotten = 0_u64;
         let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
-        self.any.store(true, Ordering::Relaxed);
-        if by_place.len() >= MAX_LOGS && !by_place.contains_key(&place) {
+        if let Some(log) = by_place.get(&place) {
+            return (Arc::clone(log), 0);
+        }
+        if by_place.len() >= MAX_LOGS {
             // Any half of them.
             let mut odd = false;
             by_place.retain(|_, log| {
@@ -208,7 +228,9 @@ impl Appends {
                 !odd
             });
         }
-        (Arc::clone(by_place.entry(place).or_default()), forgotten)
+        let log = Arc::clone(by_place.entry(place).or_default());
+        self.logs.fetch_add(1, Ordering::Release);
+        (log, forgotten)
     }
 
     /// That of a partition which somebody reads, if somebody of this host writes to it: the first of these places.
@@ -221,7 +243,7 @@ impl Appends {
     /// Whether nobody has written anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.any.load(Ordering::Relaxed)
+        self.logs() == 0
     }
 
     /// A response told what was appended.

@@ -20,7 +20,7 @@ fn place(partition: i32) -> Place {
 
 /// Delivered at 1000 ns, looked for at this time.
 fn sought(offset: i64, now_ns: Option<u64>) -> Sought {
-    Sought { offset, delivered_ns: 1000, now_ns, several: false }
+    Sought { offset, delivered_ns: 1000, now_ns, several: false, after: 0 }
 }
 
 fn sent(log: &Shared, offset: i64, timestamp_ms: i64) -> Sent {
@@ -36,6 +36,9 @@ fn a_delivery_is_of_the_request_that_brought_it() {
         appends.append(&log, append(offsets, 7, at));
     }
     let log = appends.find([place(1), place(0)]).unwrap();
+    let found = log.find(sought(19, None));
+    let behind = log.find(Sought { after: found.place(), ..sought(20, None) });
+    assert_eq!((behind.sent(7, &log), behind.place()), (Sent::At(200), 1));
     for (offset, at) in [(10, 100), (19, 100), (20, 200), (24, 200), (30, 300)] {
         assert_eq!(sent(&log, offset, 7), Sent::At(at), "{offset}");
     }
