@@ -111,8 +111,8 @@ fn traces_are_drawn_as_trees() {
     let expected = "\
 trace ~7bd42c02ae58a2aab8ad7d876b73f010  09:47:32.583  3 spans, 2907ms
 └─ out-0   → send orders[1]@1    +0ms took=37ms
-   ├─ in-0 ← poll orders[1]@1 +1269ms took=0.8ms queue=1276ms group=in-0 txn=committed key=
-   └─ in-1 ← poll orders[1]@1 +2907ms took=0.1ms queue=2913ms group=in-1 txn=committed key=
+   ├─ in-0 ← poll orders[1]@1 +1269ms took=0.8ms queue=1276ms e2e=1270ms group=in-0 txn=committed key=
+   └─ in-1 ← poll orders[1]@1 +2907ms took=0.1ms queue=2913ms e2e=2907ms group=in-1 txn=committed key=
 
 ";
     assert_eq!(trees, expected.replace("took=37ms\n", "took=37ms  txn=committed key=\n"));
