@@ -190,8 +190,10 @@ impl Passage {
     #[must_use]
     pub fn end_to_end_ns(&self) -> Option<u64> {
         match self.kind {
-            // Captures of several hosts may have been put together.
-            Kind::Delivered { sent: Sent::At(sent_ns), .. } => self.end_ns.checked_sub(sent_ns),
+            // Its last byte may come before its first; and captures of several hosts may have been put together.
+            Kind::Delivered { sent: Sent::At(sent_ns), .. } => {
+                self.end_ns.max(self.start_ns).checked_sub(sent_ns)
+            }
             _ => None,
         }
     }

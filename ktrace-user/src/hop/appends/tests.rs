@@ -1,5 +1,6 @@
 use super::log::{LATE_NS, MAX_APPENDS, PATIENCE_NS};
 use super::*;
+use crate::hop::{Kind, samples};
 
 /// Appended in one request at this time, whose response came 10 ns later.
 fn append(offsets: Range<i64>, timestamp_ms: i64, start_ns: u64) -> Append {
@@ -189,4 +190,21 @@ fn logs_are_bounded_and_what_is_forgotten_is_told() {
     let sum = || kept.iter().map(|log| log.append(append(0..1, 7, 100)).1).sum::<usize>();
     let is_kept = kept.contains(&first);
     assert_eq!(appends.len.load(Ordering::Relaxed), sum(), "{is_kept}");
+}
+
+#[test]
+fn a_delivery_ends_with_all_of_its_bytes_and_none_before_it_was_sent() {
+    let mut passage = samples::delivered().passage;
+    let start_ns = passage.start_ns;
+    let mut end_to_end_ns = |sent_ns, end_ns| {
+        if let Kind::Delivered { sent, .. } = &mut passage.kind {
+            *sent = Sent::At(sent_ns);
+        }
+        passage.end_ns = end_ns;
+        passage.end_to_end_ns()
+    };
+    assert_eq!(end_to_end_ns(start_ns - 10, start_ns + 5), Some(15));
+    // The segment with the last byte overtook the one with the first.
+    assert_eq!(end_to_end_ns(start_ns - 10, start_ns - 5), Some(10));
+    assert_eq!(end_to_end_ns(start_ns + 10, start_ns + 5), None, "by another host's clock");
 }
