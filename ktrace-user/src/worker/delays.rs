@@ -110,7 +110,9 @@ impl Listener<'_> {
         partition: i32,
         is_sent: bool,
     ) -> Option<appends::Shared> {
-        if !is_sent && self.told.shared.appends.is_empty() {
+        // With several workers, another one may be about to see that somebody writes.
+        let is_made = is_sent || self.told.shared.is_read_by_several();
+        if !is_made && self.told.shared.appends.is_empty() {
             return None;
         }
         let (cluster, number) = (self.peer.cluster(&self.told.shared), self.told.shared.appends.logs());
@@ -121,20 +123,19 @@ impl Listener<'_> {
         }
         let is_it = |one: &&LookedUp| one.partition == partition && one.id == id && one.topic == *topic;
         if let Some(LookedUp { log, .. }) = looked_up.iter().find(is_it)
-            && (log.is_some() || !is_sent)
+            && (log.is_some() || !is_made)
         {
             return log.clone();
         }
         let [place, before] = self.places(topic, cluster, partition);
         let appends = &self.told.shared.appends;
-        let log = if is_sent {
-            let (log, forgotten) = appends.of(place);
+        let known = if is_sent { None } else { appends.find([place.clone(), before]) };
+        let log = known.or_else(|| {
+            let (log, forgotten) = is_made.then(|| appends.of(place))?;
             let count = &mut self.told.own_losses.append_forgotten;
             *count = count.saturating_add(forgotten);
             Some(log)
-        } else {
-            appends.find([place, before])
-        };
+        });
         if let (Some(log), Some(id)) = (&log, id) {
             log.is(id);
         }

@@ -40,6 +40,8 @@ struct Known {
     forgotten: Range<i64>,
     requests: VecDeque<Asked>,
     topic_id: Option<u128>,
+    /// When something of it was first looked for.
+    first_ns: Option<u64>,
     /// Somebody waits for news.
     is_awaited: bool,
     /// Nobody will find it any more.
@@ -183,12 +185,13 @@ impl Known {
         if let Some(append) = next.filter(is_it) {
             return found(place, append);
         }
+        let first_ns = *self.first_ns.get_or_insert(sought.delivered_ns);
         // What holds for this offset holds for those behind it, up to the next append.
         let mut until = next.map_or(i64::MAX, |next| next.offsets.start);
         let what = if self.forgotten.contains(&offset) {
             until = until.min(self.forgotten.end);
             What::Forgotten
-        } else if self.may_come(sought, next.is_none()) {
+        } else if self.may_come(sought, next.is_none(), first_ns) {
             self.is_awaited = true;
             What::Sought
         } else {
@@ -197,12 +200,19 @@ impl Known {
         Found { offsets: offset..until, what, place }
     }
 
+    /// Whether somebody of this host writes to it, or whoever reads that may not have come so far.
+    fn is_written(&self, sought: Sought, first_ns: u64) -> bool {
+        !self.appends.is_empty()
+            || !self.requests.is_empty()
+            || sought.delivered_ns < first_ns.saturating_add(LATE_NS)
+    }
+
     /// Whether what was delivered may yet be told to a producer.
-    fn may_come(&self, sought: Sought, is_last: bool) -> bool {
+    fn may_come(&self, sought: Sought, is_last: bool, first_ns: u64) -> bool {
         let Some(now_ns) = sought.now_ns else { return false };
         let age_ns = now_ns.saturating_sub(sought.delivered_ns);
         let brings = |asked: &Asked| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
         (age_ns < PATIENCE_NS && self.requests.iter().any(brings))
-            || (sought.several && is_last && age_ns < LATE_NS)
+            || (sought.several && is_last && age_ns < LATE_NS && self.is_written(sought, first_ns))
     }
 }

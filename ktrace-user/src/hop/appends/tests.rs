@@ -138,12 +138,27 @@ fn what_was_there_before_a_request_is_not_waited_for() {
 fn where_several_read_the_newest_are_waited_for() {
     let log = Shared::default();
     log.append(append(10..20, 7, 100));
+    let held = Sent::Sought(Arc::clone(&log));
     let at = |offset, age_ns| {
         let sought = Sought { several: true, ..sought(offset, Some(1000 + age_ns)) };
         log.find(sought).sent(7, &log)
     };
     assert_eq!([at(9, 0), at(20, LATE_NS)], [Sent::Unknown, Sent::Unknown]);
-    assert_eq!(at(20, LATE_NS - 1), Sent::Sought(Arc::clone(&log)));
+    assert_eq!(at(20, LATE_NS - 1), held);
+}
+
+#[test]
+fn where_several_read_the_first_are_waited_for() {
+    let log = Shared::default();
+    let at = |delivered_ns| {
+        let sought = Sought { several: true, delivered_ns, ..sought(20, Some(delivered_ns)) };
+        log.find(sought).sent(7, &log)
+    };
+    let (held, lost) = (Sent::Sought(Arc::clone(&log)), Sent::Unknown);
+    let later = 1000 + LATE_NS;
+    assert_eq!([at(1000), at(later - 1), at(later)], [held.clone(), held.clone(), lost], "nobody writes");
+    log.append(append(10..20, 7, later));
+    assert_eq!(at(later), held);
 }
 
 #[test]
