@@ -1,15 +1,18 @@
-//! How many instructions a span takes from its hop to its line, counted by callgrind, as in `ktrace-kafka/benches/instructions.rs`.
+//! How many instructions a span takes from the segments that it is read of to its hop, and from its hop to its line, counted by callgrind, as in `ktrace-kafka/benches/instructions.rs`.
 //! Held against `instructions.txt`, which `--bless` writes anew.
 
 #[path = "../../ktrace-kafka/benches/callgrind/mod.rs"]
 mod callgrind;
+mod exchanges;
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use callgrind::counted;
 use ktrace_user::export::top::Figures;
 use ktrace_user::export::{Output, Resource, Value};
+use ktrace_user::hop::appends::Sent;
 use ktrace_user::hop::groups::Reader;
 use ktrace_user::hop::sampling::Sampling;
 use ktrace_user::hop::topics::Topics;
@@ -20,7 +23,12 @@ const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.tx
 /// As many as an exchange has of 1 KB.
 const HOPS: i64 = 1000;
 
-const CASES: [&str; 7] = [
+const CASES: [&str; 12] = [
+    READ[0],
+    READ[1],
+    READ[2],
+    READ[3],
+    READ[4],
     "not sampled",
     "to the sink",
     "sent, json",
@@ -28,6 +36,15 @@ const CASES: [&str; 7] = [
     "delivered, text",
     "delivered, otlp",
     "delivered, top",
+];
+
+/// What a worker reads: 1000 in a request or a batch, or one.
+const READ: [&str; 5] = [
+    "read, sent",
+    "read, sent one by one",
+    "read, delivered of elsewhere",
+    "read, delivered",
+    "read, delivered one by one",
 ];
 
 fn parties() -> Arc<Parties> {
@@ -65,6 +82,7 @@ fn hops(sent: bool) -> Vec<Hop> {
                 times: Some(1),
                 is_behind: false,
                 is_uncommitted: false,
+                sent: Sent::Unknown,
             }
         };
         let context = Context {
@@ -95,8 +113,36 @@ fn hops(sent: bool) -> Vec<Hop> {
     (0..HOPS).map(hop).collect()
 }
 
+fn read(case: &str) {
+    let (count, each) = (HOPS as usize, if case.ends_with("one") { 1 } else { HOPS as usize });
+    let shown = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&shown);
+    let mut reader = exchanges::Reader::new(move || {
+        counts.fetch_add(1, Ordering::Relaxed);
+    });
+    let (first, second) = (exchanges::sent(0, count, each), exchanges::sent(HOPS, count, each));
+    reader.read(&first);
+    let read_as_second = match case {
+        "read, sent" | "read, sent one by one" => second,
+        _ => {
+            if !case.ends_with("elsewhere") {
+                reader.read(&exchanges::Exchanges { port: 4001, ..second });
+            }
+            reader.read(&exchanges::delivered(0, count, each));
+            exchanges::delivered(HOPS, count, each)
+        }
+    };
+    let before = shown.load(Ordering::Relaxed);
+    let read_as_second = exchanges::Exchanges { port: 6000, ..read_as_second };
+    counted(&mut || reader.read(&read_as_second));
+    assert_eq!(shown.load(Ordering::Relaxed) - before, count, "{case}");
+}
+
 /// One case, under callgrind: once to warm, once to count.
 fn run(case: &str) {
+    if READ.contains(&case) {
+        return read(case);
+    }
     let given = hops(case.starts_with("sent"));
     let (mut queued, mut out) = (Hops::default(), Vec::new());
     if case == "not sampled" {

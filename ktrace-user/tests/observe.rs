@@ -90,7 +90,7 @@ fn what_a_share_group_accepts_stands_below_the_delivery() {
     let tree = replay("4.3.0/java-share-group", &["--tree", "--trace", "ce9d99c2"]);
     let expected = [
         "├─ out-0   → send orders[0]@3    +0ms took=20ms",
-        "└─ in-0    ← poll orders[0]@3 +6490ms took=0.7ms queue=6595ms group=in-0",
+        "└─ in-0    ← poll orders[0]@3 +6490ms took=0.7ms queue=6595ms e2e=6490ms group=in-0",
         "   └─ in-0 · ack orders[0]@3  +6508ms took=36ms  group=in-0 accept messages=4",
     ];
     assert!(tree.lines().skip(1).take_while(|line| !line.is_empty()).eq(expected), "{tree}");
@@ -150,8 +150,8 @@ fn traces_are_drawn_as_trees() {
     let expected = "\
 trace ~7bd42c02ae58a2aab8ad7d876b73f010  09:47:32.583  3 spans, 2907ms
 └─ out-0   → send orders[1]@1    +0ms took=37ms
-   ├─ in-0 ← poll orders[1]@1 +1269ms took=0.8ms queue=1276ms group=in-0 txn=committed key=
-   └─ in-1 ← poll orders[1]@1 +2907ms took=0.1ms queue=2913ms group=in-1 txn=committed key=
+   ├─ in-0 ← poll orders[1]@1 +1269ms took=0.8ms queue=1276ms e2e=1270ms group=in-0 txn=committed key=
+   └─ in-1 ← poll orders[1]@1 +2907ms took=0.1ms queue=2913ms e2e=2907ms group=in-1 txn=committed key=
 
 ";
     assert_eq!(trees, expected.replace("took=37ms\n", "took=37ms  txn=committed key=\n"));

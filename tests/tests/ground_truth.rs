@@ -58,6 +58,7 @@ fn ten_thousand_messages() -> Result<()> {
     eprintln!("live: {report}");
     ensure!(live.lost() == 0, "the agent lost bytes: {}", live.summary["lost"]);
     ensure!(report.is_perfect(), "live spans do not hold; summary {}", live.summary);
+    report.delays.hold()?;
 
     ensure!(
         exported.lost() == 0,

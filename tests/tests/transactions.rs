@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
+use harness::check::delays::Delays;
 use harness::clients::{Consume, Library, python};
 use harness::need::{self, Need};
 use harness::ports;
@@ -78,6 +79,9 @@ fn what_became_of_each_message_is_told() -> Result<()> {
     let ended = agent.stop()?;
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
 
+    let delays = Delays::of(&ended.spans);
+    eprintln!("{delays}");
+    delays.hold()?;
     let (mut seen, mut wrong) = (BTreeMap::<_, usize>::new(), Vec::new());
     for span in ended.spans.iter().filter(|span| span.operation() != "commit") {
         let who = format!("{} {}", span.operation(), span.service());

@@ -181,6 +181,9 @@ impl<S: Sink> Reader for Requests<'_, S> {
             }
         }
         self.exchanges.pending_bytes = self.exchanges.pending_bytes.saturating_add(pending.held_bytes());
+        if !pending.broken && !pending.perhaps_silent {
+            exchange::announce(&pending.head(None), body, self.sink);
+        }
         if sasl::announces_tokens(&header) {
             self.exchanges.tokens.expect();
         }

@@ -91,13 +91,18 @@ pub struct OfTopic<'a, P, const IDS_SINCE: i16> {
 /// For APIs that name topics by their names in all versions.
 pub const NO_IDS: i16 = i16::MAX;
 
+/// A topic by its name, or from version `IDS_SINCE` on by its id.
+pub fn topic<'a, const IDS_SINCE: i16>(version: i16, body: &mut Reader<'a>) -> Result<Topic<'a>> {
+    if version >= IDS_SINCE {
+        body.uuid("topic id").map(Topic::Id)
+    } else {
+        body.topic("topic").map(Topic::Name)
+    }
+}
+
 impl<'a, P: Struct<'a>, const IDS_SINCE: i16> Struct<'a> for OfTopic<'a, P, IDS_SINCE> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        let topic = if version >= IDS_SINCE {
-            body.uuid("topic id").map(Topic::Id)?
-        } else {
-            body.topic("topic").map(Topic::Name)?
-        };
+        let topic = topic::<IDS_SINCE>(version, body)?;
         let partitions = List::read(version, body, "partitions")?;
         body.skip_tagged_fields()?;
         Ok(Self { topic, partitions })

@@ -4,8 +4,9 @@
 //! KIP-482 (flexible, v9), KIP-951 (v10), KIP-516 (topic ids, v13). Brokers of 4.0 and later refuse versions 0–2
 //! (KIP-896); their schemas are those of 3.9.
 
-use super::list::{List, OfTopic, Struct};
+use super::list::{List, OfTopic, Struct, topic};
 use super::reader::{Reader, Result};
+use super::sink::Topic;
 use super::table::Exchange;
 
 /// See the module.
@@ -37,6 +38,29 @@ impl<'a> Struct<'a> for Request<'a> {
         let topics = List::read(version, body, "topics")?;
         body.skip_tagged_fields()?;
         Ok(Self { transactional_id, acks, topics })
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Tells the partitions of a request, which is read once: none behind what cannot be read.
+    pub fn each_partition(
+        version: i16,
+        body: &mut Reader<'a>,
+        mut each: impl FnMut(Topic<'a>, i32),
+    ) -> Result<()> {
+        if version >= 3 {
+            body.nullable_string("transactional id")?;
+        }
+        body.i16("acks")?;
+        body.i32("timeout")?;
+        for _ in 0..body.array("topics")? {
+            let topic = topic::<TOPIC_IDS>(version, body)?;
+            for _ in 0..body.array("partitions")? {
+                each(topic, Produced::read(version, body)?.partition);
+            }
+            body.skip_tagged_fields()?;
+        }
+        Ok(())
     }
 }
 

@@ -87,6 +87,9 @@ pub struct Partition<'a> {
 pub trait Sink {
     /// A request got its response (or needs none).
     fn exchange(&mut self, _head: &Head<'_>) {}
+    /// A Produce request is whole: it sends messages to this partition, and waits for its response. Told before its exchange is, if that
+    /// ever comes; not told of what only a search has found.
+    fn sends(&mut self, _head: &Head<'_>, _topic: Topic<'_>, _partition: i32) {}
     /// Bytes of the connection are missing, before what is told next: messages may be among them.
     fn missed(&mut self, _bytes: u64) {}
     /// Something that its request and response say, beside records.

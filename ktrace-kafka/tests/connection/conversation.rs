@@ -18,9 +18,9 @@ pub const TOPIC_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
 pub const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
-/// What was told, a line an event.
+/// What was told, a line an event; and where requests send messages that wait for their responses.
 #[derive(Default)]
-pub struct Lines(pub Vec<String>);
+pub struct Lines(pub Vec<String>, pub Vec<String>);
 
 fn shown(topic: Topic<'_>) -> String {
     match topic {
@@ -30,6 +30,11 @@ fn shown(topic: Topic<'_>) -> String {
 }
 
 impl Sink for Lines {
+    fn sends(&mut self, head: &Head<'_>, topic: Topic<'_>, partition: i32) {
+        assert!(head.response.is_none());
+        self.1.push(format!("{} {}[{partition}]", head.correlation_id, shown(topic)));
+    }
+
     fn event(&mut self, head: &Head<'_>, event: &Event<'_>) {
         self.0.push(match event {
             Event::Topic { id, name } => format!("topic {name} {id:032x}"),

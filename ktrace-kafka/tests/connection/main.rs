@@ -238,6 +238,35 @@ fn no_acks_and_errors_have_no_offset() {
 }
 
 #[test]
+fn requests_say_where_they_send_before_they_are_answered() {
+    let records = || batch(&three(0), Compression::None);
+    for version in 3..=13 {
+        // Its record set is said to be longer than the request.
+        let mut cut = produce(version, 4, -1, records());
+        cut.truncate(cut.len() - 20);
+        let len = cut.len() as u32 - 4;
+        cut[..4].copy_from_slice(&len.to_be_bytes());
+        let said = [
+            client(produce(version, 1, 0, records())),
+            client(produce(version, 2, -1, records())),
+            broker(produced(version, 2, 1042, 0)),
+            client(produce(version, 3, 1, records())),
+            client(cut),
+        ];
+        let sends = |from_its_beginning: bool| {
+            let mut observed = Observed::default();
+            for part in segments(&said, 77, |len| len).iter().filter(|part| from_its_beginning || !part.syn) {
+                observed.push(part);
+            }
+            observed.lines.1
+        };
+        let waits = |id: i32| format!("{id} {}[2]", topic_of(version));
+        assert_eq!(sends(true), [waits(2), waits(3)], "v{version}");
+        assert_eq!(sends(false), [waits(3)], "v{version}: not what only a search has found");
+    }
+}
+
+#[test]
 fn the_append_time_of_the_broker_counts_on_both_sides() {
     let answer = produced(9, 1, 5, 0);
     let mut message = answer.clone();

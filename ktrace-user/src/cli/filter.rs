@@ -150,7 +150,7 @@ impl Filter {
     fn is_slow(&self, hop: &Hop) -> bool {
         self.slower_than_ns.is_none_or(|least| {
             let passage = &hop.passage;
-            passage.queue_ns().unwrap_or_else(|| passage.took_ns()) > least
+            passage.under_way_ns().unwrap_or_else(|| passage.took_ns()) > least
         })
     }
 

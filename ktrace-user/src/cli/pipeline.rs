@@ -44,7 +44,8 @@ pub struct Pipeline {
     #[arg(long, env = "KTRACE_ERRORS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
     pub errors: bool,
-    /// Only what took longer, such as 500ms or 2s: sending, or from the record's timestamp to its delivery
+    /// Only what took longer, such as 500ms or 2s: sending, or until its delivery since the producer's request, or since
+    /// the record's timestamp where that request was not seen
     #[arg(long, value_name = "DURATION", env = "KTRACE_SLOWER_THAN", value_parser = duration)]
     pub slower_than: Option<Duration>,
     /// Only messages with this very key, and all of the traces that those belong to from then on, whatever their keys
@@ -60,8 +61,8 @@ pub struct Pipeline {
     /// Share of traces kept, 0 to 1, decided by trace id, so that all hosts keep the same
     #[arg(long, value_name = "RATIO", env = "KTRACE_SAMPLE", default_value = "1", value_parser = ratio)]
     pub sample: f64,
-    /// Keep what took longer, such as 500ms, and what has failed, whatever --sample says: sending, or from the record's
-    /// timestamp to its delivery
+    /// Keep what took longer, such as 500ms, and what has failed, whatever --sample says: sending, or until its delivery since the
+    /// producer's request, or since the record's timestamp where that request was not seen
     #[arg(long, value_name = "DURATION", env = "KTRACE_SAMPLE_SLOW", value_parser = duration)]
     pub sample_slow: Option<Duration>,
     /// Keep a message or not as the sampling flag in its trace context says, where it has one

@@ -140,18 +140,16 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
     let took = || Some(milliseconds(nanos as f64 / 1e6));
     let words = match operation {
         "poll" => [
-            match get(span, "ktrace.queue_time_ms") {
-                Some(Value::Double(queue)) => Some(format!("queue={}", milliseconds(*queue))),
-                _ => None,
-            },
+            time(span, "ktrace.queue_time_ms", "queue"),
+            time(span, "ktrace.end_to_end_ms", "e2e"),
             group(),
             match get(span, "ktrace.lag") {
                 Some(Value::Int(lag)) => Some(format!("lag={lag}")),
                 _ => None,
             },
         ],
-        "send" => [took(), text(span, "ktrace.acks").map(|acks| format!("acks={acks}")), None],
-        _ => [took(), group(), None],
+        "send" => [took(), text(span, "ktrace.acks").map(|acks| format!("acks={acks}")), None, None],
+        _ => [took(), group(), None, None],
     };
     let key = text(span, "messaging.kafka.message.key").map(|key| format!("key={key}"));
     words.into_iter().chain(unusual(span)).chain([key]).flatten().collect()
@@ -163,10 +161,6 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 9] {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,
     };
-    let skew = match get(span, "ktrace.clock_skew_ms") {
-        Some(Value::Double(skew)) => Some(format!("skew={}", milliseconds(*skew))),
-        _ => None,
-    };
     [
         number("ktrace.attempts", "attempts"),
         number("ktrace.delivery.count", "delivery"),
@@ -174,7 +168,7 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 9] {
         text(span, "ktrace.acknowledge.type").map(str::to_owned),
         number("ktrace.commit.messages", "messages"),
         number("ktrace.acknowledge.messages", "messages"),
-        skew,
+        time(span, "ktrace.clock_skew_ms", "skew"),
         text(span, "ktrace.transaction.state").map(|state| format!("txn={state}")),
         inferred(span).map(|cause| format!("because-of={}", short(cause.trace_id))),
     ]
@@ -190,6 +184,14 @@ pub(super) fn inferred<'a>(span: &'a Span<'_>) -> Option<&'a Link<'a>> {
 fn short(id: TraceId) -> String {
     let id = id.to_string();
     id.get(..16).unwrap_or(&id).to_owned()
+}
+
+/// A time in milliseconds that an attribute has.
+pub(super) fn time(span: &Span<'_>, name: &str, short: &str) -> Option<String> {
+    match get(span, name) {
+        Some(Value::Double(time)) => Some(format!("{short}={}", milliseconds(*time))),
+        _ => None,
+    }
 }
 
 /// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.
@@ -250,6 +252,8 @@ mod tests {
         span.attributes.push(("ktrace.transaction.state", "aborted".into()));
         span.attributes.push(("ktrace.clock_skew_ms", Value::Double(3.25)));
         span.attributes.push(("ktrace.uncommitted", Value::Bool(true)));
+        span.attributes.push(("ktrace.end_to_end_ms", Value::Double(10.9)));
+        assert!(lines(std::slice::from_ref(&span), false)[0].contains(" queue=12ms e2e=11ms group=billing "));
         assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 uncommitted skew=3.2ms txn=aborted"));
         let mut span = samples::commit();
         span.attributes.push(("ktrace.commit.messages", Value::Int(17)));

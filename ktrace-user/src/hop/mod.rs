@@ -10,6 +10,7 @@
 //!             ├ acknowledge  what members of share groups do with it
 //!             ├ attempts   how often it was sent
 //!             ├ chains     which message made its process send it
+//!             ├ appends    when it was sent, of what is delivered
 //!             ├ transactions  what became of its transaction
 //!             └ topics     names of topic ids
 //! ```
@@ -25,6 +26,7 @@
 )]
 
 pub mod acknowledge;
+pub mod appends;
 pub mod attempts;
 pub mod chains;
 pub mod groups;
@@ -46,6 +48,7 @@ use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
 use acknowledge::Acknowledgement;
+use appends::Sent;
 use chains::Cause;
 use groups::Reader;
 pub use hops::{HopRef, Hops};
@@ -85,6 +88,8 @@ pub enum Kind {
         is_behind: bool,
         /// Its group has not committed it for too long: see [`uncommitted`].
         is_uncommitted: bool,
+        /// When it was sent.
+        sent: Sent,
     },
     /// A group will go on behind it.
     Committed(Box<Commit>),
@@ -228,6 +233,24 @@ impl Passage {
         let stamped_ns = u64::try_from(self.timestamp_ms).ok()?.checked_mul(1_000_000)?;
         Some(self.end_ns.saturating_sub(stamped_ns))
     }
+
+    /// From the first byte of its producer's request to the end of its delivery, in nanoseconds, where this host has seen both.
+    #[must_use]
+    pub fn end_to_end_ns(&self) -> Option<u64> {
+        match self.kind {
+            // Its last byte may come before its first; and captures of several hosts may have been put together.
+            Kind::Delivered { sent: Sent::At(sent_ns), .. } => {
+                self.end_ns.max(self.start_ns).checked_sub(sent_ns)
+            }
+            _ => None,
+        }
+    }
+
+    /// How long a delivered message was under way, in nanoseconds: on one clock where that is known, else since its timestamp.
+    #[must_use]
+    pub fn under_way_ns(&self) -> Option<u64> {
+        self.end_to_end_ns().or_else(|| self.queue_ns())
+    }
 }
 
 /// One message seen at one place.
@@ -244,6 +267,7 @@ impl Hop {
     pub fn waits(&self) -> bool {
         matches!(self.topic, Topic::Id(_))
             || matches!(self.passage.transaction, Some((_, State::Open)))
+            || matches!(self.passage.kind, Kind::Delivered { sent: Sent::Sought(_), .. })
             || self.may_be_sent_again()
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ktrace_kafka::context::SpanId;
 
 use super::acknowledge::{AcknowledgeType, Acknowledgement};
+use super::appends::Sent;
 use super::groups::Reader;
 use super::progress::Open;
 use super::topics::Topics;
@@ -59,7 +60,14 @@ pub fn sent() -> Hop {
 pub fn delivered() -> Hop {
     let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
     let mut passage = passage(
-        Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false, is_uncommitted: false },
+        Kind::Delivered {
+            lag: Some(3),
+            delivery,
+            times: Some(1),
+            is_behind: false,
+            is_uncommitted: false,
+            sent: Sent::Unknown,
+        },
         1043,
     );
     passage.context = Some(Context {

@@ -11,7 +11,7 @@ use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
 use crate::export::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
-const MOST_ATTRIBUTES: usize = 29;
+const MOST_ATTRIBUTES: usize = 30;
 
 impl Hop {
     /// The span that shows the hop.
@@ -178,6 +178,9 @@ impl Passage {
                     Some(QueueTime::Milliseconds(time)) => add("ktrace.queue_time_ms", Value::Double(time)),
                     Some(QueueTime::Skew(time)) => add("ktrace.clock_skew_ms", Value::Double(time)),
                     None => {}
+                }
+                if let Some(time_ns) = self.end_to_end_ns() {
+                    add("ktrace.end_to_end_ms", Value::Double(milliseconds(time_ns)));
                 }
             }
             Kind::Committed(commit) => {

@@ -1,5 +1,5 @@
 //! Hops that cannot be shown yet wait here, for a bounded time: for their topic's name, for the end of their transaction, for
-//! another attempt to send them.
+//! another attempt to send them, for the response to who may have sent them.
 //!
 //! What comes later on the same connection waits behind them, so that a connection's spans stay in order; but for what is sent
 //! again: a broker may be away for long, and what others send meanwhile is not to wait for it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Head, Operation, Partition};
 
+use super::delays::Delay;
 use super::late_runs::LateRun;
 use super::listener::Listener;
 use crate::hop::attempts::{self, Message};
@@ -43,6 +44,8 @@ pub(super) struct At {
     pub reads: Vec<Read>,
     /// In its place, where it is told late for whom the messages are.
     pub late: Option<Box<LateRun>>,
+    /// When it was sent, or is.
+    pub delay: Option<Delay>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -122,8 +125,10 @@ impl Run {
 impl Listener<'_> {
     /// The first record of a partition of an exchange is at hand.
     pub(super) fn arrive(&mut self, head: &Head<'_>, partition: &Partition<'_>) {
-        self.settle();
+        self.note();
         let topic = self.told.topic(partition.topic);
+        let is_sent = matches!(partition.operation, Operation::Produce { .. });
+        let delay = self.delay(&topic, partition.topic, partition.index, is_sent);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
         let (reader, run, late) = match partition.operation {
@@ -168,6 +173,7 @@ impl Listener<'_> {
             run,
             reads: vec![],
             late,
+            delay,
         });
     }
 
@@ -245,11 +251,19 @@ impl Listener<'_> {
         }
     }
 
-    /// No more records come for now: what is known of them is told to all.
+    /// Nothing more comes for now: what is known of it is told to all.
     pub(super) fn settle(&mut self) {
+        self.note();
+        self.answered();
+    }
+
+    fn note(&mut self) {
         self.apply_markers();
-        let Some(At { run, late, mut reads, .. }) = self.peer.at.take() else { return };
+        let Some(At { run, late, delay, mut reads, .. }) = self.peer.at.take() else { return };
         self.tell_reads(&mut reads);
+        if let Some(delay) = delay {
+            delay.settle(self.told);
+        }
         if let Some(late) = late {
             self.told.wait_for_reader(*late);
         }

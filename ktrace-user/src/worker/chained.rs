@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ktrace_kafka::Head;
 use ktrace_kafka::context::TraceId;
@@ -100,15 +99,13 @@ impl Listener<'_> {
         }
         let topic = self.peer.at.as_ref().map(|at| Arc::clone(&shown(&at.topic).name))?;
         let chain = Arc::clone(self.peer.chain(&self.told.shared)?);
-        let is_first = attempt.before.attempts == 0;
-        let sent_ns = if is_first { head.request_start_ns } else { attempt.before.start_ns };
-        Some(Sought { chain, topic, key: key(record.key), sent_ns })
+        Some(Sought { chain, topic, key: key(record.key), sent_ns: attempt.start_ns(head) })
     }
 
     /// A message was sent, and `hop` is there where it is shown: with one ring what made the process do so was read before, with
     /// several it may be read a little later.
     pub(super) fn caused(&mut self, sought: Sought, hop: Option<Hop>) {
-        if self.told.shared.workers.load(Ordering::Relaxed) <= 1 {
+        if !self.told.shared.is_read_by_several() {
             let cause = sought.find();
             if let Some(mut hop) = hop {
                 hop.passage.caused_by(cause);

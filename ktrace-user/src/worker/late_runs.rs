@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ktrace_kafka::Operation;
 
@@ -146,7 +145,7 @@ impl Listener<'_> {
         reader: &Reader,
     ) -> Option<Box<LateRun>> {
         let Operation::Fetch { fetch_offset, high_watermark, .. } = partition.operation else { return None };
-        if self.told.shared.workers.load(Ordering::Relaxed) <= 1 || self.peer.search.is_superfluous() {
+        if !self.told.shared.is_read_by_several() || self.peer.search.is_superfluous() {
             return None;
         }
         let now_ns = self.told.now_ns;

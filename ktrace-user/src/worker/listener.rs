@@ -9,6 +9,7 @@ use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
 use super::chained::LateSends;
+use super::delays::{self, Delay};
 use super::late_runs::LateRuns;
 use super::losses;
 use super::peer::{Peer, StandIns};
@@ -17,6 +18,7 @@ use super::shared::Shared;
 use super::transactional::{Attempt, Ended};
 use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
+use crate::hop::appends::Sent;
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
@@ -35,8 +37,8 @@ pub(super) struct Told {
     pub both: bool,
     pub topics: Topics,
     pub ended: Ended,
-    /// Hops wait for what was unknown when what is known of topics, transactions and attempts had these numbers.
-    pub numbers: [u64; 3],
+    /// Hops wait for what was unknown when what is known of topics, transactions, attempts and appends had these numbers.
+    pub numbers: [u64; 4],
     pub stand_ins: StandIns,
     pub waiting: Waiting,
     /// Commits that wait for what other workers read.
@@ -65,8 +67,8 @@ pub(super) struct Told {
 impl Told {
     /// Whether something that is waited for may have come, from whichever worker.
     pub fn has_news(&mut self) -> bool {
-        let Shared { topics, transactions, attempts, .. } = &*self.shared;
-        let numbers = [topics.number(), transactions.number(), attempts.number()];
+        let Shared { topics, transactions, attempts, appends, .. } = &*self.shared;
+        let numbers = [topics.number(), transactions.number(), attempts.number(), appends.number()];
         if self.numbers == numbers {
             return false;
         }
@@ -86,7 +88,7 @@ impl Told {
                 sink(hop);
             }
         };
-        waiting.release(|hop| judge(hop, topics, ended, shared), now_ns, give);
+        waiting.release(|hop| judge(hop, topics, ended, shared, now_ns), now_ns, give);
     }
 
     /// Tells of what was not committed in time.
@@ -106,7 +108,10 @@ impl Told {
     }
 
     pub fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
-        if hop.waits() && judge(&mut hop, &mut self.topics, &mut self.ended, &self.shared) == Verdict::Drop {
+        let now_ns = Some(self.now_ns);
+        if hop.waits()
+            && judge(&mut hop, &mut self.topics, &mut self.ended, &self.shared, now_ns) == Verdict::Drop
+        {
             return;
         }
         if let Some(hop) = self.waiting.pass(id, hop.passage.end_ns, hop) {
@@ -131,13 +136,17 @@ impl Told {
         head: &Head<'_>,
         partition: &Partition<'_>,
         record: &Record<'_>,
+        delay: Option<&mut Delay>,
     ) -> bool {
         let wanted = if self.exceptions == Exceptions::default() {
             None
         } else {
             let since_ns = match partition.operation {
                 Operation::Produce { .. } => Some(head.request_start_ns),
-                _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
+                _ => match delay.map(|delay| delay.sent(record, head.end_ns(), self)) {
+                    Some(Sent::At(sent_ns)) => Some(sent_ns),
+                    _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
+                },
             };
             let took_ns = since_ns.map(|since| head.end_ns().saturating_sub(since));
             let flags = record.context.context.and_then(|context| context.flags);
@@ -158,7 +167,13 @@ impl Told {
 }
 
 /// Finds out what is not known of a hop yet, as far as it is known by now.
-fn judge(hop: &mut Hop, topics: &mut Topics, ended: &mut Ended, shared: &Shared) -> Verdict {
+fn judge(
+    hop: &mut Hop,
+    topics: &mut Topics,
+    ended: &mut Ended,
+    shared: &Shared,
+    now_ns: Option<u64>,
+) -> Verdict {
     if let Topic::Id(id) = hop.topic
         && let Some(name) = topics.of(&shared.topics, id)
     {
@@ -170,6 +185,7 @@ fn judge(hop: &mut Hop, topics: &mut Topics, ended: &mut Ended, shared: &Shared)
     {
         *state = ended.of(shared, transaction, passage.end_ns);
     }
+    delays::look_again(passage, now_ns, shared.is_read_by_several());
     if let Kind::Produced { attempt, pending: Some(message), .. } = &passage.kind
         && shared.attempts.is_followed(**message, attempt.saturating_sub(1))
     {
@@ -228,6 +244,10 @@ fn other(context: &kafka::context::TraceContext<'_>) -> Option<Other> {
 }
 
 impl Sink for Listener<'_> {
+    fn sends(&mut self, head: &Head<'_>, topic: kafka::Topic<'_>, partition: i32) {
+        self.asks(head, topic, partition);
+    }
+
     fn exchange(&mut self, head: &Head<'_>) {
         if self.told.both
             && let Some(place) = Place::of(head, self.peer.exchanges)
@@ -245,6 +265,9 @@ impl Sink for Listener<'_> {
         let fetches = matches!(head.api_key, api::key::FETCH | api::key::SHARE_FETCH);
         if self.peer.exchanges == 0 && fetches && head.correlation_id > 1 {
             self.misses(head.end_ns());
+        }
+        if head.api_key == api::key::PRODUCE {
+            self.answers(head);
         }
         self.peer.exchange(head.client_id);
     }
@@ -302,6 +325,10 @@ impl Sink for Listener<'_> {
         };
         let is_sent = matches!(partition.operation, Operation::Produce { .. });
         let attempt = is_sent.then(|| self.attempt(head, (partition.index, partition.error), batch, record));
+        let sent_ns = attempt.as_ref().map(|attempt| attempt.start_ns(head));
+        if let (Some(sent_ns), Some(_)) = (sent_ns, offset) {
+            self.appended(head, batch, record, sent_ns);
+        }
         // Of what is not shown, nothing is found out that is not needed to tell so.
         let (trace_id, derived) = match record.context.context {
             Some(context) => (context.trace_id, None),
@@ -311,7 +338,8 @@ impl Sink for Listener<'_> {
             }
         };
         let sought = attempt.as_ref().and_then(|attempt| self.seeks(head, attempt, record));
-        if !self.told.keeps_message(trace_id, head, partition, record) {
+        let delay = self.peer.at.as_mut().and_then(|at| at.delay.as_mut());
+        if !self.told.keeps_message(trace_id, head, partition, record, delay) {
             match sought {
                 Some(sought) => self.caused(sought, None),
                 None if !is_sent => self.read(head, record, || derived.unwrap_or_else(derive), None),
@@ -321,12 +349,16 @@ impl Sink for Listener<'_> {
         }
         let transaction = self.transaction(partition.operation, batch, partition.error);
         let response = head.response;
+        let sent = match response {
+            Some(response) if !is_sent => self.sent(record, response.end_ns),
+            _ => Sent::Unknown,
+        };
         let Some(at) = &mut self.peer.at else { return };
         let (kind, start_ns, end_ns) = match partition.operation {
             Operation::Produce { acks, .. } => {
                 let Some(Attempt { before, pending }) = attempt else { return };
                 let attempt = before.attempts.saturating_add(1);
-                let start_ns = if attempt > 1 { before.start_ns } else { head.request_start_ns };
+                let start_ns = sent_ns.unwrap_or(head.request_start_ns);
                 (Kind::Produced { acks, attempt, pending }, start_ns, head.end_ns())
             }
             Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
@@ -341,7 +373,7 @@ impl Sink for Listener<'_> {
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
                 let (times, is_behind) = at.times(partition.operation);
                 (
-                    Kind::Delivered { lag, delivery, times, is_behind, is_uncommitted: false },
+                    Kind::Delivered { lag, delivery, times, is_behind, is_uncommitted: false, sent },
                     response.start_ns,
                     response.end_ns,
                 )

@@ -34,7 +34,7 @@ const TOLD_AT_ONCE: [&str; 7] = [
 const LEFT_OUT: &str = "uncommitted_left_out";
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 16] = [
+const MORE: [&str; 17] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
@@ -51,6 +51,7 @@ const MORE: [&str; 16] = [
     "twin_forgotten",
     "shown_early",
     LEFT_OUT,
+    "append_forgotten",
 ];
 
 /// How many reasons there are.
@@ -97,6 +98,8 @@ pub(super) struct Own {
     pub shown_early: u64,
     /// Messages that were not committed in time, and not shown for that.
     pub left_out: u64,
+    /// Messages and partitions whose producers' requests were forgotten.
+    pub append_forgotten: u64,
     told: [u64; REASONS],
 }
 
@@ -153,6 +156,7 @@ impl Own {
             self.twin_forgotten,
             self.shown_early,
             self.left_out,
+            self.append_forgotten,
         ];
         reasons().zip(lost.chain(more))
     }

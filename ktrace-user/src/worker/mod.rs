@@ -10,6 +10,7 @@
 mod acknowledged;
 mod at;
 mod chained;
+mod delays;
 mod grouped;
 mod late_runs;
 mod listener;
@@ -221,7 +222,7 @@ impl Worker {
                 both: options.sides == Sides::Both,
                 topics: Topics::default(),
                 ended: Ended::default(),
-                numbers: [0; 3],
+                numbers: [0; 4],
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
                 late: LateCommits::default(),
@@ -510,6 +511,7 @@ impl Worker {
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.settle();
             listener.forget_acquired();
+            listener.answers_nothing();
             listener.turn(None);
             self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::at::{At, MAX_ID_BYTES};
+use super::delays::Asked;
 use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
 use crate::hop::acknowledge::Acquired;
 use crate::hop::chains;
-use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
+use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
@@ -73,6 +74,8 @@ pub(super) struct Peer {
     pub producers: Vec<Producer>,
     /// What the client fetches is told late until then; `None` before its first messages.
     pub late_until_ns: Option<u64>,
+    /// Its requests that send messages and wait for their responses.
+    pub asked: Asked,
     /// What is missing of the connection.
     pub missed: Missed,
     /// Exchanges seen.
@@ -107,6 +110,7 @@ impl Peer {
             markers: HashMap::new(),
             producers: vec![],
             late_until_ns: None,
+            asked: Asked::default(),
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
@@ -217,7 +221,7 @@ impl Peer {
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        asked: &mut Asked<'_>,
+        asked: &mut groups::Asked<'_>,
         shared: &Shared,
     ) -> Reader {
         let at = asked.at;

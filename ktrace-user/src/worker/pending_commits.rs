@@ -104,7 +104,7 @@ impl LateCommits {
 impl Listener<'_> {
     /// Tells of a commit, and what has become of its transaction if it is a part of one.
     pub(super) fn settle_commit(&mut self, commit: PendingCommit, state: Option<State>) {
-        let is_alone = self.told.shared.workers.load(Ordering::Relaxed) <= 1;
+        let is_alone = !self.told.shared.is_read_by_several();
         if is_alone || self.peer.search.is_superfluous() {
             if let Some(hop) = self.told.settled(commit, state) {
                 self.pass(hop);

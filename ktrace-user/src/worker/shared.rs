@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::losses::Losses;
@@ -13,6 +13,7 @@ use super::pending_commits::PendingCommits;
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
 use super::twins::Twins;
+use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
 use crate::hop::chains::Chains;
 use crate::hop::groups::{Client, Groups};
@@ -32,6 +33,7 @@ pub struct Shared {
     pub(super) topics: Numbered<TopicIds>,
     pub(super) groups: Numbered<Groups>,
     pub(super) progress: AllProgress,
+    pub(super) appends: Appends,
     pub(super) attempts: Attempts,
     pub(super) chains: Chains,
     pub(super) transactions: Numbered<Transactions>,
@@ -105,6 +107,11 @@ impl Shared {
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.losses.left_out()
+    }
+
+    /// Whether there are several workers, each with what it reads.
+    pub(super) fn is_read_by_several(&self) -> bool {
+        self.workers.load(Ordering::Relaxed) > 1
     }
 
     /// TLS connections so far, by service.

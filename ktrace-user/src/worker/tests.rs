@@ -302,6 +302,7 @@ fn what_is_not_sampled_is_not_made() {
 
 mod attempts;
 mod chains;
+mod delays;
 mod groups;
 mod keys;
 mod limits;

@@ -1,7 +1,6 @@
 //! What a connection tells of transactions.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::api;
@@ -47,6 +46,13 @@ impl Ended {
         let state = shared.transactions.look(|known| known.of_sent(&transaction.producer, acked_ns));
         self.last = Some((Arc::clone(transaction), acked_ns, number, state));
         state
+    }
+}
+
+impl Attempt {
+    /// When the first of them began.
+    pub fn start_ns(&self, head: &Head<'_>) -> u64 {
+        if self.before.attempts > 0 { self.before.start_ns } else { head.request_start_ns }
     }
 }
 
@@ -267,10 +273,7 @@ impl Listener<'_> {
 
     /// A batch is acknowledged. Where several rings are read, a failed attempt to send it may lie in one that is read later.
     fn acked(&mut self, head: &Head<'_>, partition: i32, batch: &Batch<'_>) {
-        if batch.producer_id < 0
-            || batch.base_sequence < 0
-            || self.told.shared.workers.load(Ordering::Relaxed) <= 1
-        {
+        if batch.producer_id < 0 || batch.base_sequence < 0 || !self.told.shared.is_read_by_several() {
             return;
         }
         let producer = self.producer(batch.producer_id);

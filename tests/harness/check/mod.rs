@@ -6,12 +6,14 @@
 //! logged are *unlogged*: the library fetched ahead and its client ended.
 
 mod context;
+pub mod delays;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use self::delays::Delays;
 use crate::spans::{Kind, Span};
 use crate::truth::{Line, Place, Truth};
 
@@ -39,6 +41,7 @@ pub struct Report {
     pub phantoms: Vec<String>,
     pub repeated: usize,
     pub unlogged: usize,
+    pub delays: Delays,
 }
 
 impl Report {
@@ -75,6 +78,7 @@ impl fmt::Display for Report {
             self.repeated,
             self.unlogged
         )?;
+        writeln!(f, "{}", self.delays)?;
         for (what, cases) in [("missed", &self.missed), ("wrong", &self.wrong), ("phantom", &self.phantoms)] {
             for case in cases.iter().take(5) {
                 writeln!(f, "{what}: {case}")?;
@@ -90,6 +94,8 @@ pub fn check(truth: &Truth, spans: &[Span]) -> Report {
     let mut report = Report::default();
     let mut hops = sort(truth, spans, &mut report);
     identities(spans, &mut report);
+    report.delays = Delays::of(spans);
+    report.wrong.extend(report.delays.wrong.iter().cloned());
 
     let mut sends: HashMap<Place, &Span> = HashMap::new();
     for line in &truth.sent {
@@ -239,6 +245,7 @@ fn poll_faults(line: &Line, origin: &Line, span: &Span, send: Option<&Span>) -> 
         None => faults.same("has a link", !span.links.is_empty(), true),
     }
     faults.times(span);
+    faults.0.extend(delays::fault(origin, span));
     faults.0
 }
 

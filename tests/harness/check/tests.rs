@@ -110,6 +110,32 @@ fn untrue_spans() {
 }
 
 #[test]
+fn a_time_from_end_to_end_is_that_of_its_spans() {
+    // Sent from 1 to 3 ms, delivered by 5 ms, and stamped at 1 ms.
+    let after = |told: Option<f64>, stamp_ms: i64, delivered: u64| {
+        after(|truth, spans| {
+            (spans[0].start_unix_nanos, spans[0].end_unix_nanos) = (1_000_000, 3_000_000);
+            (spans[1].start_unix_nanos, spans[1].end_unix_nanos) = (delivered - 500_000, delivered);
+            truth.sent[0].timestamp = Some(stamp_ms);
+            spans[3].attributes.insert("ktrace.end_to_end_ms".into(), json!(0.000_001));
+            if let Some(told) = told {
+                spans[1].attributes.insert("ktrace.end_to_end_ms".into(), json!(told));
+            }
+        })
+    };
+    let right = after(Some(4.0), 1, 5_000_000);
+    assert!(right.is_perfect() && right.delays.hold().is_ok(), "{right}");
+    assert!(after(Some(1.5), 1, 2_500_000).delays.early.is_full());
+    for told in [3.4, 4.1, -4.0] {
+        let report = after(Some(told), 1, 5_000_000);
+        assert!(!report.is_true() && report.delays.hold().is_err(), "{told}: {report}");
+    }
+    let none = after(None, 1, 5_000_000);
+    assert!(none.is_perfect() && none.delays.hold().is_err(), "{none}");
+    assert!(!after(Some(4.0), 4, 5_000_000).is_true(), "not older than its stamp");
+}
+
+#[test]
 fn a_link_into_another_trace_is_untrue() {
     let report = after(|_, spans| {
         spans[1].links = vec![Link {

@@ -272,6 +272,7 @@ impl Run {
             self.report,
             self.summary
         );
+        self.report.delays.hold()?;
         let short = self.sent.iter().chain(&self.received).find(|(_, recall)| !recall.is_full());
         ensure!(short.is_none(), "not full: {short:?}");
         Ok(())

@@ -13,6 +13,15 @@ use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::sink::{Head, Sink};
 use crate::protocol::table::{Entry, Records, Telling};
 
+/// Tells to which partitions a request sends messages whose response is still to come.
+pub fn announce<S: Sink>(head: &Head<'_>, request: &[u8], sink: &mut S) {
+    if let Some(api) =
+        Api::of(head.api_key).filter(|api| api.key == key::PRODUCE && api.check(head.version).is_ok())
+    {
+        produce::announce(head, Reader::new(request, api.is_flexible(head.version)), sink);
+    }
+}
+
 /// Whether a request's body is wanted when its response comes.
 pub fn is_read(api_key: i16) -> bool {
     Entry::of(api_key).is_some_and(Entry::keeps_requests)

@@ -37,6 +37,14 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
     Ok(())
 }
 
+/// A request that waits for its response.
+pub fn announce<S: Sink>(head: &Head<'_>, mut body: Reader<'_>, sink: &mut S) {
+    // What cannot be read is refused when its response comes.
+    let _ = Request::each_partition(head.version, &mut body, |topic, partition| {
+        sink.sends(head, topic, partition);
+    });
+}
+
 /// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in any data.
 pub fn is_empty(version: i16, body: Reader<'_>) -> bool {
     whole::<Request<'_>>(version, body).is_ok_and(|request| request.topics.partitions().next().is_none())

@@ -7,7 +7,7 @@ use anstyle::Style;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use super::super::text::{
-    FAILED, FAINT, SERVICE, arrow, get, inferred, milliseconds, paint, printable, target, text, unusual,
+    FAILED, FAINT, SERVICE, arrow, get, inferred, milliseconds, paint, printable, target, text, time, unusual,
 };
 use super::super::{Span, Value};
 
@@ -138,12 +138,10 @@ impl Line {
     fn of(node: &Node, spans: &[Span<'_>], begin_ns: u64) -> Option<Self> {
         let span = spans.get(node.span)?;
         let operation = text(span, "messaging.operation.name").unwrap_or(span.name);
-        let queue = match get(span, "ktrace.queue_time_ms") {
-            Some(Value::Double(queue)) => Some(format!("queue={}", milliseconds(*queue))),
-            _ => None,
-        };
+        let queue = time(span, "ktrace.queue_time_ms", "queue");
+        let end_to_end = time(span, "ktrace.end_to_end_ms", "e2e");
         let named = |name, label: &str| text(span, name).map(|value| format!("{label}={}", printable(value)));
-        let more = [queue, named("messaging.consumer.group.name", "group")];
+        let more = [queue, end_to_end, named("messaging.consumer.group.name", "group")];
         let key = named("messaging.kafka.message.key", "key");
         Some(Self {
             branch: format!("{}{}", node.lead, if node.is_last { "└─ " } else { "├─ " }),

@@ -4,7 +4,7 @@ use super::groups::Talk;
 use super::*;
 
 /// The answer of a broker that is not the leader.
-fn refused(id: i32) -> Vec<u8> {
+pub fn refused(id: i32) -> Vec<u8> {
     let mut answer = produced(id, "orders", -1);
     let at = answer.len() - 22;
     answer[at..at + 2].copy_from_slice(&6_u16.to_be_bytes());

@@ -1,0 +1,218 @@
+//! One log: the offsets that its producers were told, and the requests whose offsets are still to come.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Append, Found, Request, Sought, What};
+
+/// Appends of one log that are kept; past it those of the lowest offsets are forgotten.
+pub(super) const MAX_APPENDS: usize = 4096;
+
+/// Requests to one log that are kept; past it the oldest is taken for one that is not.
+const MAX_REQUESTS: usize = 64;
+
+/// For so long a request that waits for its response may turn out to have brought what was delivered. The broker answers
+/// both at about the same time.
+pub(super) const PATIENCE_NS: u64 = 1_000_000_000;
+
+/// Rings are read so much apart at most.
+pub(super) const LATE_NS: u64 = 250_000_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Log(Mutex<Known>);
+
+/// The same log, and no other that is alike.
+impl PartialEq for Log {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Log {}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// In order, apart from each other.
+    appends: VecDeque<Append>,
+    /// Had to make room.
+    forgotten: Range<i64>,
+    requests: VecDeque<Asked>,
+    topic_id: Option<u128>,
+    /// When something of it was first looked for.
+    first_ns: Option<u64>,
+    /// Somebody waits for news.
+    is_awaited: bool,
+    /// Nobody will find it any more.
+    is_over: bool,
+}
+
+/// A request that waits for its response.
+#[derive(Debug)]
+struct Asked {
+    request: Request,
+    start_ns: u64,
+    /// It brings nothing before this offset.
+    from: i64,
+}
+
+impl Log {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is that of the topic with this id: where it had another, it is a new one under the old name.
+    pub fn is(&self, id: u128) {
+        let mut known = self.known();
+        if known.topic_id.replace(id).is_some_and(|before| before != id) {
+            known.begin_anew();
+        }
+    }
+
+    /// A request is on its way.
+    pub fn asked(&self, request: Request, start_ns: u64) {
+        let mut known = self.known();
+        if known.requests.len() >= MAX_REQUESTS {
+            known.requests.pop_front();
+        }
+        // What was there before it began, it does not bring.
+        let mut latest = known.appends.iter().rev().take(MAX_REQUESTS);
+        let before = latest.find(|append| append.end_ns <= start_ns);
+        let from = before.map_or(0, |append| append.offsets.end);
+        known.requests.push_back(Asked { request, start_ns, from });
+    }
+
+    /// A request waits no longer. Returns whether somebody waits for that.
+    pub(super) fn answered(&self, request: Request) -> bool {
+        let mut known = self.known();
+        known.requests.retain(|asked| asked.request != request);
+        std::mem::take(&mut known.is_awaited)
+    }
+
+    /// What a response told. Returns how many there were and are, and whether somebody waits for them.
+    pub(super) fn append(&self, append: Append) -> (usize, usize, bool) {
+        let mut known = self.known();
+        let before = known.appends.len();
+        if !known.is_over {
+            known.append(append);
+        }
+        (before, known.appends.len(), std::mem::take(&mut known.is_awaited))
+    }
+
+    /// Forgets the older half. Returns how many there were and are.
+    pub(super) fn forget_half(&self) -> (usize, usize) {
+        let mut known = self.known();
+        let before = known.appends.len();
+        known.forget(before / 2);
+        known.appends.shrink_to_fit();
+        (before, known.appends.len())
+    }
+
+    /// Nobody will find it any more. Returns how many appends there were.
+    pub(super) fn end(&self) -> usize {
+        let mut known = self.known();
+        known.is_over = true;
+        std::mem::take(&mut known.appends).len()
+    }
+
+    /// What is known of the offset, and of those around it.
+    #[must_use]
+    pub fn find(&self, sought: Sought) -> Found {
+        self.known().find(sought)
+    }
+}
+
+impl Known {
+    fn append(&mut self, append: Append) {
+        let Range { start, end } = append.offsets;
+        if append.offsets.is_empty() {
+            return;
+        }
+        let at = match self.appends.back() {
+            // Nearly always the next.
+            Some(last) if last.offsets.end > start => self.after(start),
+            _ => self.appends.len(),
+        };
+        match self.appends.get_mut(at) {
+            Some(known) if known.offsets.start < end => {
+                // Sent again though they had arrived, or seen at both ends.
+                let is_late = append.start_ns > known.end_ns;
+                let is_again = append.number.is_some() && append.number == known.number;
+                if known.offsets == append.offsets && (is_again || !is_late) {
+                    known.start_ns = known.start_ns.min(append.start_ns);
+                } else if is_late {
+                    // An offset is given once: the log is another one, under the old name.
+                    self.begin_anew();
+                    self.appends.push_back(append);
+                }
+            }
+            _ => self.appends.insert(at, append),
+        }
+        self.forget(self.appends.len().saturating_sub(MAX_APPENDS));
+    }
+
+    /// The place of the first append that ends behind an offset.
+    fn after(&self, offset: i64) -> usize {
+        self.appends.partition_point(|append| append.offsets.end <= offset)
+    }
+
+    fn begin_anew(&mut self) {
+        (self.appends, self.forgotten) = (VecDeque::new(), 0..0);
+    }
+
+    fn forget(&mut self, count: usize) {
+        for Append { offsets, .. } in self.appends.drain(..count) {
+            let Range { start, end } = &mut self.forgotten;
+            *start = if *start == *end { offsets.start } else { offsets.start.min(*start) };
+            *end = offsets.end.max(*end);
+        }
+    }
+
+    fn find(&mut self, sought: Sought) -> Found {
+        let offset = sought.offset;
+        let found = |place: usize, append: &Append| {
+            let Append { offsets, oldest_ms, newest_ms, start_ns, .. } = append.clone();
+            Found { offsets, what: What::Append { oldest_ms, newest_ms, start_ns }, place }
+        };
+        let is_it = |append: &&Append| append.offsets.contains(&offset);
+        let after = sought.after.saturating_add(1);
+        if let Some(append) = self.appends.get(after).filter(is_it) {
+            return found(after, append);
+        }
+        let place = self.after(offset);
+        let next = self.appends.get(place);
+        if let Some(append) = next.filter(is_it) {
+            return found(place, append);
+        }
+        let first_ns = *self.first_ns.get_or_insert(sought.delivered_ns);
+        // What holds for this offset holds for those behind it, up to the next append.
+        let mut until = next.map_or(i64::MAX, |next| next.offsets.start);
+        let what = if self.forgotten.contains(&offset) {
+            until = until.min(self.forgotten.end);
+            What::Forgotten
+        } else if self.may_come(sought, next.is_none(), first_ns) {
+            self.is_awaited = true;
+            What::Sought
+        } else {
+            What::Nothing
+        };
+        Found { offsets: offset..until, what, place }
+    }
+
+    /// Whether somebody of this host writes to it, or whoever reads that may not have come so far.
+    fn is_written(&self, sought: Sought, first_ns: u64) -> bool {
+        !self.appends.is_empty()
+            || !self.requests.is_empty()
+            || sought.delivered_ns < first_ns.saturating_add(LATE_NS)
+    }
+
+    /// Whether what was delivered may yet be told to a producer.
+    fn may_come(&self, sought: Sought, is_last: bool, first_ns: u64) -> bool {
+        let Some(now_ns) = sought.now_ns else { return false };
+        let age_ns = now_ns.saturating_sub(sought.delivered_ns);
+        let brings = |asked: &Asked| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
+        (age_ns < PATIENCE_NS && self.requests.iter().any(brings))
+            || (sought.several && is_last && age_ns < LATE_NS && self.is_written(sought, first_ns))
+    }
+}

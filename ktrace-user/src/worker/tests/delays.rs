@@ -1,0 +1,168 @@
+//! How long messages were under way, where both ends are seen.
+
+use super::groups::{Talk, fetched};
+use super::*;
+use crate::hop::sampling::Exceptions;
+
+/// Offsets of the deliveries so far, with their time from end to end in microseconds.
+fn delays(watched: &Watched) -> Vec<(i64, Option<u64>)> {
+    let hops = watched.hops();
+    let polls = hops.iter().filter(|hop| matches!(hop.passage.kind, crate::hop::Kind::Delivered { .. }));
+    polls.map(|hop| (hop.passage.offset.unwrap(), hop.passage.end_to_end_ns().map(|ns| ns / 1000))).collect()
+}
+
+fn sent(id: i32, offset: i64) -> (Vec<u8>, Vec<u8>) {
+    (produce(id, "orders", &[]), produced(id, "orders", offset))
+}
+
+/// Only the request of an exchange passes. Gives what answers it.
+fn ask(talk: &mut Talk, port: u16, (request, answer): (Vec<u8>, Vec<u8>)) -> Vec<u8> {
+    let (client, broker) = talk.at.entry(port).or_insert((100, 200));
+    let place = (*client, *broker);
+    *client += request.len() as u32;
+    talk.watched.socket.0 = port.into();
+    talk.watched.segment(ends(port), Direction::ToBroker, place.0, place.1, &request);
+    answer
+}
+
+fn answer(talk: &mut Talk, port: u16, answer: &[u8]) {
+    let (client, broker) = talk.at[&port];
+    talk.watched.socket.0 = port.into();
+    talk.watched.segment(ends(port), Direction::ToClient, broker, client, answer);
+    talk.at.insert(port, (client, broker + answer.len() as u32));
+}
+
+#[test]
+fn from_the_requests_first_byte_to_the_deliverys_last() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 42));
+    talk.say(1, |id| sent(id, 43));
+    talk.say(2, |id| fetched(id, 41, &[41, 42, 43, 44]));
+    talk.say(3, |id| fetched(id, 42, &[42]));
+    let expected = [(41, None), (42, Some(5)), (43, Some(3)), (44, None), (42, Some(7))];
+    assert_eq!(delays(&talk.watched), expected);
+    let hop = talk.watched.hops()[3].clone();
+    let topic = shown(&hop.topic);
+    let span = hop.span(&topic);
+    assert!(span.attributes.contains(&("ktrace.end_to_end_ms", Value::Double(0.005))), "{span:?}");
+    assert_eq!(talk.watched.worker.finish().lost, [].into());
+}
+
+#[test]
+fn a_delivery_before_the_response_waits_for_it() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 41));
+    let response = ask(&mut talk, 1, sent(90, 42));
+    talk.say(2, |id| fetched(id, 42, &[42]));
+    talk.say(2, |id| fetched(id, 43, &[43]));
+    assert_eq!(delays(&talk.watched), []);
+    answer(&mut talk, 1, &response);
+    assert_eq!(delays(&talk.watched), [(42, Some(2)), (43, None)], "nobody else sends");
+    assert_eq!(talk.watched.worker.finish().lost, [].into());
+}
+
+#[test]
+fn nobody_waits_for_what_is_answered_late_or_not_at_all() {
+    for is_gone in [false, true] {
+        let mut talk = Talk::new();
+        talk.say(1, |id| sent(id, 42));
+        ask(&mut talk, 1, sent(90, 43));
+        talk.say(2, |id| fetched(id, 41, &[41, 42]));
+        assert_eq!(delays(&talk.watched).len(), 2, "they were there before");
+        talk.say(2, |id| fetched(id, 43, &[43]));
+        assert_eq!(delays(&talk.watched).len(), 2);
+        if is_gone {
+            let (client, broker) = talk.at[&1];
+            talk.watched.socket.0 = 1;
+            talk.watched.reset(ends(1), Direction::ToClient, broker, client);
+        } else {
+            talk.watched.wait(2_000_000_000);
+        }
+        assert_eq!(delays(&talk.watched)[2], (43, None), "{is_gone}");
+    }
+}
+
+#[test]
+fn what_another_host_sent_waits_only_for_who_may_have_sent_it() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 41));
+    let response = ask(&mut talk, 1, sent(90, 50));
+    talk.say(2, |id| fetched(id, 42, &[42]));
+    assert_eq!(delays(&talk.watched), []);
+    answer(&mut talk, 1, &response);
+    assert_eq!(delays(&talk.watched), [(42, None)]);
+}
+
+#[test]
+fn attempts_count_from_the_first_on() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| (produce(id, "orders", &[]), attempts::refused(id)));
+    talk.say(1, |id| sent(id, 42));
+    talk.say(2, |id| fetched(id, 42, &[42]));
+    assert_eq!(delays(&talk.watched), [(42, Some(5))]);
+}
+
+#[test]
+fn a_topic_created_anew_is_another() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 0));
+    talk.say(1, |id| sent(id, 1));
+    talk.say(2, |id| fetched(id, 0, &[0, 1]));
+    talk.say(1, |id| sent(id, 0));
+    talk.say(3, |id| fetched(id, 0, &[0, 1]));
+    assert_eq!(delays(&talk.watched)[2..], [(0, Some(3)), (1, None)]);
+}
+
+/// An agent with several rings: one worker reads what the other's producer has sent before the other does.
+#[test]
+fn what_another_worker_reads_later_is_waited_for() {
+    let shared = Arc::default();
+    let (mut sends, mut reads) = (Talk::with(&shared), Talk::with(&shared));
+    reads.watched.now_ns += 10_000;
+    reads.say(2, |id| fetched(id, 42, &[42]));
+    assert_eq!(delays(&reads.watched), []);
+    sends.say(1, |id| sent(id, 42));
+    reads.watched.wait(SWEEP_NS);
+    reads.say(2, |id| fetched(id, 43, &[43]));
+    assert_eq!(delays(&reads.watched), [(42, Some(11))]);
+    sends.watched.now_ns = reads.watched.now_ns - 5000;
+    sends.say(1, |id| sent(id, 43));
+    reads.watched.wait(SWEEP_NS);
+    assert_eq!(delays(&reads.watched)[1..], [(43, Some(4))]);
+}
+
+#[test]
+fn brokers_whose_cluster_nobody_names_are_apart() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 42));
+    let other = Ends { broker: ([10, 0, 0, 3], 9092).into(), ..ends(2) };
+    talk.watched.socket.0 = 2;
+    let (request, answer) = fetched(7, 42, &[42]);
+    talk.watched.talk(other, (100, 200), &request, &answer);
+    assert_eq!(delays(&talk.watched), [(42, None)]);
+}
+
+#[test]
+fn what_had_to_make_room_is_counted() {
+    let mut talk = Talk::new();
+    for offset in 0..5000 {
+        talk.say(1, |id| sent(id, offset));
+    }
+    talk.say(2, |id| fetched(id, 0, &[0, 1, 4999]));
+    assert_eq!(delays(&talk.watched), [(0, None), (1, None), (4999, Some(3))]);
+    assert_eq!(talk.watched.worker.finish().lost, [("append_forgotten", 2)].into());
+}
+
+/// Its timestamp is of 1970: by that, all are slow.
+#[test]
+fn slow_is_what_is_slow_on_one_clock() {
+    let exceptions = Exceptions { slow_ns: Some(4000), ..Exceptions::default() };
+    let options = WorkerOptions { sampling: Sampling::new(0.0), exceptions, ..WorkerOptions::default() };
+    let mut talk = Talk::with(&Arc::default());
+    talk.watched = Watched::with(options, &Arc::default());
+    talk.say(1, |id| sent(id, 42));
+    talk.say(2, |id| fetched(id, 42, &[42]));
+    assert_eq!(delays(&talk.watched), []);
+    talk.say(2, |id| fetched(id, 42, &[42, 43]));
+    assert_eq!(delays(&talk.watched), [(42, Some(5)), (43, None)]);
+}
