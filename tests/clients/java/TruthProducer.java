@@ -107,6 +107,8 @@ public final class TruthProducer {
         properties.put("acks", cell.acks());
         properties.put("enable.idempotence", cell.idempotence());
         properties.put("linger.ms", options.get("linger-ms", "5"));
+        // 0: each message is a batch
+        properties.put("batch.size", options.get("batch-size", "16384"));
         properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
         if (cell.transactionalId() != null) {
             properties.put("transactional.id", cell.transactionalId());
