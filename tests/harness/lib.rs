@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod collector;
 pub mod compare;
 pub mod crowd;
+pub mod hosts;
 pub mod jaeger;
 pub mod kernel_objects;
 pub mod lossy;
