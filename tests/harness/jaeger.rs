@@ -98,9 +98,9 @@ impl Jaeger {
             .collect())
     }
 
-    /// The graph of all services as soon as it is the wanted one, else as it is in the end. Storage in memory computes it from the
-    /// spans when it is asked; others want a job for it (`spark-dependencies`), which does the same: an edge for each span whose
-    /// parent is another service's.
+    /// The graph of all services as soon as it is the wanted one, else as it is in the end. The storage in memory computes it
+    /// from the spans when it is asked: a call for each span whose parent is another service's. Other storages have a job for it
+    /// (`spark-dependencies`), which counts each reference, so links as well.
     pub fn graph(&self, wanted: &Graph) -> Result<Graph> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {

@@ -1,8 +1,11 @@
-//! What producers' libraries say of attempts that failed and are tried again: the truth to hold `ktrace.attempts` against.
+//! What producers' libraries say of attempts that failed: the truth to hold `ktrace.attempts` against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::spans::Span;
 
 /// Attempts to send messages of a partition that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,41 @@ pub fn librdkafka(log: &str) -> Result<ByPartition> {
         refused.entry(partition).or_default().add(error, messages, error.starts_with("Broker: "));
     }
     Ok(refused)
+}
+
+/// Each message of a service has one `send` span, and those of a partition have as many failed attempts as its library tells.
+pub fn check(service: &str, refused: &ByPartition, spans: &[&Span]) -> Result<()> {
+    let (mut told, mut messages) = (BTreeMap::<i32, u64>::new(), 0);
+    let (mut keys, mut servers) = (BTreeSet::new(), BTreeSet::new());
+    for span in spans.iter().filter(|span| span.operation() == "send" && span.service() == service) {
+        ensure!(keys.insert(span.text("messaging.kafka.message.key")), "one message twice: {span:?}");
+        let partition = span.text("messaging.destination.partition.id").unwrap_or_default().parse()?;
+        let attempts = span.attributes.get("ktrace.attempts").and_then(Value::as_u64);
+        ensure!(attempts != Some(1), "one attempt is no news: {span:?}");
+        let well = u64::from(span.status != "error");
+        *told.entry(partition).or_default() += attempts.unwrap_or(1) - well;
+        messages += usize::from(attempts.is_some());
+        servers.extend(span.attributes["server.port"].as_u64());
+    }
+    let mut errors = BTreeMap::<&str, u64>::new();
+    for (error, count) in refused.values().flat_map(|of| &of.errors) {
+        *errors.entry(error).or_default() += count;
+    }
+    let failed: u64 = told.values().sum();
+    eprintln!(
+        "{service}: {messages} messages sent again, {failed} attempts failed; its library: {errors:?}; {} brokers",
+        servers.len()
+    );
+    for partition in refused.keys().chain(told.keys()) {
+        let refused = refused.get(partition).cloned().unwrap_or_default();
+        let told = told.get(partition).copied().unwrap_or_default();
+        let most = refused.by_broker + refused.unanswered;
+        ensure!(
+            (refused.by_broker..=most).contains(&told),
+            "{service}, partition {partition}: {told} attempts are told, and there were {refused:?}"
+        );
+    }
+    Ok(())
 }
 
 fn between<'a>(text: &'a str, before: &str, behind: &str) -> Option<&'a str> {

@@ -48,6 +48,9 @@ fn clocks_that_differ() -> Result<()> {
     drop(hosts);
 
     let equal = told(&truth, &sends, &receives, port).context("equal clocks")?;
+    for poll in equal.received.iter().filter(|span| span.operation() == "poll") {
+        ensure!(poll.text("messaging.consumer.group.name") == Some("in"), "not its group: {poll:?}");
+    }
     for seconds in [-3_i32, 3] {
         let shifted = told(&truth, &sends, &tcpdump::shift(&receives, seconds, 0.0)?, port)
             .with_context(|| format!("the consumer's is {seconds} s ahead"))?;

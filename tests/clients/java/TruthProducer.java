@@ -3,7 +3,8 @@
 //
 // With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With
 // `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. With `--cells` it
-// does so for one topic after the other. SIGTERM ends it early: what was sent till then is logged.
+// does so for one topic after the other. SIGTERM ends it early: what was sent till then is logged. `--set NAME=VALUE,…` gives
+// the library settings.
 
 import java.util.Properties;
 import java.util.Random;
@@ -107,11 +108,15 @@ public final class TruthProducer {
         properties.put("acks", cell.acks());
         properties.put("enable.idempotence", cell.idempotence());
         properties.put("linger.ms", options.get("linger-ms", "5"));
-        // 0: each message is a batch
-        properties.put("batch.size", options.get("batch-size", "16384"));
         properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
         if (cell.transactionalId() != null) {
             properties.put("transactional.id", cell.transactionalId());
+        }
+        for (String setting : options.get("set", "").split(",")) {
+            if (!setting.isEmpty()) {
+                String[] parts = setting.split("=", 2);
+                properties.put(parts[0], parts[1]);
+            }
         }
         return properties;
     }
