@@ -89,9 +89,7 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     agent.wait_for_hops(hops.iter().sum())?;
     drop(cluster);
     let [ended, at_both, at_brokers] = [agent.stop()?, of_both.stop()?, of_brokers.stop()?];
-    for ended in [&ended, &at_both, &at_brokers] {
-        ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
-    }
+    ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
     the_same(&ended.spans, &at_both.spans, &[]).context("at both ends")?;
     the_same(&ended.spans, &at_brokers.spans, &["client.address", "client.port", "ktrace.side"])
         .context("at the brokers' ends")?;
