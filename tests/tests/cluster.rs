@@ -90,6 +90,10 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     drop(cluster);
     let [ended, at_both, at_brokers] = [agent.stop()?, of_both.stop()?, of_brokers.stop()?];
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
+    eprintln!(
+        "at both ends lost {}, at the brokers' {}",
+        at_both.summary["lost"], at_brokers.summary["lost"]
+    );
     the_same(&ended.spans, &at_both.spans, &[]).context("at both ends")?;
     the_same(&ended.spans, &at_brokers.spans, &["client.address", "client.port", "ktrace.side"])
         .context("at the brokers' ends")?;
@@ -178,7 +182,6 @@ fn refusals(dir: &Path) -> Result<BTreeMap<&'static str, ByPartition>> {
 /// Waits until each group has got all that was sent, and ends the consumers.
 fn finish(dir: &Path, consumers: Vec<Client>, truth: &mut Truth) -> Result<()> {
     let groups: BTreeSet<_> = CONSUMERS.iter().map(|(.., group)| *group).collect();
-    let keys = |lines: &[Line]| lines.iter().filter_map(|line| line.key.clone()).collect::<BTreeSet<_>>();
     let sent = keys(&truth.sent);
     let missing = |group| -> Result<usize> {
         let mut got = Truth::default();
@@ -226,10 +229,9 @@ fn divide(over_both: Truth, first: &mut Truth, second: &mut Truth) {
 
 /// Gives each generation its spans, told by the messages' keys, and looks whether anything is told that nobody did.
 fn spans_of(spans: Vec<Span>, first: &mut Generation, second: &mut Generation) -> Result<()> {
-    let keys = |of: &Generation| -> BTreeSet<String> {
-        of.truth.sent.iter().filter_map(|line| line.key.clone()).collect()
-    };
-    let (of_first, of_second) = (keys(first), keys(second));
+    let sent = &keys(&first.truth.sent) | &keys(&second.truth.sent);
+    // what a producer has given up may have come all the same
+    let [of_first, of_second] = [&first.truth, &second.truth].map(|of| &keys(&of.sent) | &keys(&of.received));
     ensure!(of_first.is_disjoint(&of_second));
     let mut commits = 0;
     for span in spans {
@@ -241,18 +243,23 @@ fn spans_of(spans: Vec<Span>, first: &mut Generation, second: &mut Generation) -
             continue;
         }
         let key = key(&span);
-        if of_first.contains(key) {
-            first.spans.push(span);
-        } else if of_second.contains(key) {
-            second.spans.push(span);
-        } else {
-            ensure!(span.operation() == "send" && span.status == "error", "nobody sent that: {span:?}");
+        if span.operation() == "send" && span.status == "error" {
             ensure!(key.starts_with(span.service()) && span.place().is_none(), "{span:?}");
+            ensure!(!sent.contains(key), "its producer says that it was sent: {span:?}");
             first.failed.push(span);
+        } else if of_first.contains(key) {
+            first.spans.push(span);
+        } else {
+            ensure!(of_second.contains(key), "nobody sent that: {span:?}");
+            second.spans.push(span);
         }
     }
     eprintln!("{commits} commits");
     Ok(())
+}
+
+fn keys(lines: &[Line]) -> BTreeSet<String> {
+    lines.iter().filter_map(|line| line.key.clone()).collect()
 }
 
 fn key(span: &Span) -> &str {
