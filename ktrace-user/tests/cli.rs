@@ -55,8 +55,8 @@ fn pcap(payloads: &[&[u8]]) -> Vec<u8> {
 fn usage_errors_are_one_line_and_a_hint() {
     let ports = "invalid value '9092,kafka' for '--ports <LIST>': \"kafka\" is not a port: ports are numbers from 1 to 65535";
     for (args, what, advice) in [
-        (&["replay", "--nope"][..], "unexpected argument '--nope' found", "see ktrace replay --help"),
-        (&["--nope"], "unexpected argument '--nope' found", "see ktrace --help"),
+        (&["replay", "--xyz"][..], "unexpected argument '--xyz' found", "see ktrace replay --help"),
+        (&["--xyz"], "unexpected argument '--xyz' found", "see ktrace --help"),
         (&["fly"], "unrecognized subcommand 'fly'", "see ktrace --help"),
         (
             &["replay", "--topik", "x"],
@@ -184,6 +184,28 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(connections(&[], &[("KTRACE_CONFIG", &config)]), 0, "the file's name from the environment");
     assert_eq!(connections(&flag, &[environment]), 1, "environment beats file");
     assert_eq!(connections(&[flag[0], flag[1], "--ports", "2"], &[environment]), 0, "flag beats environment");
+}
+
+/// By the capture's time: each time the same, of a few traces all messages, and what is not shown is counted.
+#[test]
+fn replay_shows_no_more_spans_a_second_than_it_may() {
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktrace-kafka/tests/golden/4.3.0/mixed.pcap");
+    let replay = |extra: &[&str]| {
+        let mut command = ktrace(&["replay", capture, "-o", "json", "--summary"]);
+        let output = command.arg(path("rate.json")).args(extra).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let shown: Vec<String> = shown.lines().map(str::to_owned).collect();
+        let skipped = json("rate.json")["lost"]["span_limit"].as_u64().unwrap_or(0);
+        assert_eq!(json("rate.json")["spans"], shown.len());
+        (shown, skipped)
+    };
+    let (all, skipped) = replay(&["--max-spans", "1000000"]);
+    assert_eq!(skipped, 0);
+    let (some, skipped) = replay(&["--max-spans", "3"]);
+    assert!(!some.is_empty() && skipped > 0);
+    assert_eq!(some.len() + skipped as usize, all.len());
+    assert_eq!(replay(&["--max-spans", "3"]), (some, skipped));
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Broker {
         self.bootstrap.clone()
     }
 
-    /// Creates topics and waits for their leaders.
+    /// Creates topics and waits for their leaders. A topic's settings follow its name: `NAME:SETTING=VALUE`.
     pub fn create_topics(&self, partitions: u32, names: &[&str]) -> Result<()> {
         cache::step(tools::python()?, |python| {
             python.arg(source()).arg(self.bootstrap()).arg(partitions.to_string()).args(names)

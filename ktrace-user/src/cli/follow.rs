@@ -30,15 +30,17 @@ impl Follow {
         Self { key: Key::new(key.as_bytes()).text().into(), traces: Mutex::default() }
     }
 
-    /// Whether the hop is on the way; those that follow on its trace are, too.
+    /// Whether the hop is on the way; those that follow on its trace are, too, and the traces that it causes.
     pub fn keeps(&self, hop: &Hop) -> bool {
         let trace = hop.passage.trace_id();
         let has_key = hop.passage.key.as_ref().is_some_and(|key| *key.text() == *self.key);
         let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
-        if has_key {
+        let cause = hop.passage.cause.as_ref();
+        let goes_on = has_key || cause.is_some_and(|cause| traces.known.contains(&cause.trace_id));
+        if goes_on {
             traces.add(trace);
         }
-        has_key || traces.known.contains(&trace)
+        goes_on || traces.known.contains(&trace)
     }
 
     /// How many traces were forgotten to make room.
@@ -65,6 +67,7 @@ impl Traces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hop::chains::Cause;
     use crate::hop::{identity, samples};
 
     fn hop(key: Option<&[u8]>, offset: i64) -> Hop {
@@ -84,6 +87,18 @@ mod tests {
         assert!(Follow::new("0x0007").keeps(&hop(Some(&[0, 7]), 1)));
         let long = "k".repeat(10_000);
         assert!(Follow::new(&long).keeps(&hop(Some(long.as_bytes()), 1)));
+    }
+
+    #[test]
+    fn it_goes_on_where_a_message_made_its_reader_send_another() {
+        let follow = Follow::new("order-7");
+        let first = hop(Some(b"order-7"), 1);
+        let mut next = hop(Some(b"invoice-1"), 2);
+        let span_id = identity::send_span_id(first.passage.derived, "x");
+        next.passage.cause = Some(Cause { trace_id: first.passage.derived, span_id }.into());
+        assert!(!follow.keeps(&next) && follow.keeps(&first) && follow.keeps(&next));
+        next.passage.cause = None;
+        assert!(follow.keeps(&next));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What `run` and `observe` share: from the kernel's events to the sinks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ktrace_kafka::context::formats;
@@ -32,13 +32,12 @@ pub fn watch(
 ) -> Result<(), Failure> {
     told.check()?;
     // What the user got wrong comes before what the host lacks.
-    let shared = Arc::new(Shared::default());
-    let limits = live.limits(&shared, sinks.len())?;
+    let shared = pipeline.shared();
+    let limits = live.limits(&shared, &sinks)?;
     let filter = pipeline.filter()?;
-    let kept = Arc::default();
     let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
     let workers: Result<Vec<_>, _> =
-        (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks, &kept)).collect();
+        (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks)).collect();
     let mut workers = workers?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
@@ -56,10 +55,8 @@ pub fn watch(
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
-    let counts = Arc::new(counts(
-        (Arc::clone(&shared), source.counter_reader()),
-        (sinks.losses(), filter.clone(), Arc::clone(&kept)),
-    ));
+    let counts =
+        Arc::new(counts((Arc::clone(&shared), source.counter_reader()), (sinks.losses(), filter.clone())));
     let metrics = metrics.map(|metrics| {
         let counts = Arc::clone(&counts);
         metrics.start(move || counts())
@@ -69,9 +66,10 @@ pub fn watch(
     } else {
         eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     }
+    let of_all = Arc::clone(&shared);
     begun(Box::new(move || Agent {
         lost: counts().lost.into_iter().collect(),
-        tls: shared.tls().into_iter().collect(),
+        tls: of_all.tls().into_iter().collect(),
     }));
     for worker in &mut workers {
         let refusals = source.refusals();
@@ -84,7 +82,7 @@ pub fn watch(
         summary.add(&worker.finish());
     }
     lookout.finish();
-    summary.spans = kept.load(Ordering::Relaxed);
+    summary.spans = shared.spans();
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
     let (lost, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
@@ -107,7 +105,7 @@ pub fn watch(
 /// What metrics and `--top` tell, whenever they are asked for it.
 fn counts(
     (shared, kernel): (Arc<Shared>, CounterReader),
-    (sinks, filter, kept): (SinkLosses, Filter, Arc<AtomicU64>),
+    (sinks, filter): (SinkLosses, Filter),
 ) -> impl Fn() -> Counts + Send + Sync {
     move || {
         let kernel = kernel.read();
@@ -115,24 +113,24 @@ fn counts(
         lost.extend(kernel.lost().map(|(reason, count)| (reason, count.events)));
         lost.extend(shared.losses());
         lost.extend([("trace_forgotten", filter.forgotten())]);
-        Counts { spans: kept.load(Ordering::Relaxed), lost }
+        Counts { spans: shared.spans(), lost }
     }
 }
 
-/// The pipeline of one ring up to the sinks. `kept` counts the spans that pass the filter.
+/// The pipeline of one ring up to the sinks.
 pub fn worker(
     filter: &Filter,
     options: WorkerOptions,
     shared: &Arc<Shared>,
     sinks: &Sinks,
-    kept: &Arc<AtomicU64>,
 ) -> Result<Worker, Failure> {
+    let options = WorkerOptions { uncommitted: filter.uncommitted(), ..options };
     let filter = filter.clone();
     let senders = sinks.senders();
-    let kept = Arc::clone(kept);
+    let told = Arc::clone(shared);
     let sink = move |hop| {
         if let Some(hop) = filter.pass(hop) {
-            kept.fetch_add(1, Ordering::Relaxed);
+            told.count_span();
             senders.send(hop);
         }
     };

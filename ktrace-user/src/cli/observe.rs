@@ -64,7 +64,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         sinks.add(sink);
         screen = Some(begin);
     } else {
-        sinks.add(args.printed.sink(WhenFull::Drop, &stop)?);
+        sinks.add(args.printed.sink(WhenFull::Drop, &stop, args.live.memory_limit)?);
     }
     if args.pipeline.otlp.is_some() {
         let export = args.pipeline.export();

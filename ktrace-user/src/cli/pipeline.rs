@@ -13,7 +13,7 @@ use super::lookout::Limits;
 use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
 use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{PortSet, RING_BYTES};
-use crate::export::{OtlpOptions, Output, Sink, WhenFull, print, tree};
+use crate::export::{OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::summary::Summary;
 use crate::worker::{Shared, Sides, WorkerOptions, budget};
@@ -50,6 +50,9 @@ pub struct Pipeline {
     /// Only messages with this very key, and all of the traces that those belong to from then on, whatever their keys
     #[arg(long, value_name = "KEY", env = "KTRACE_FOLLOW_KEY")]
     pub follow_key: Option<String>,
+    /// Only deliveries that their group has not committed, or acknowledged, within this time, such as 60s: each once, when it is over
+    #[arg(long, value_name = "DURATION", env = "KTRACE_UNCOMMITTED", value_parser = duration)]
+    pub uncommitted: Option<Duration>,
     /// Show keys of records: messaging.kafka.message.key
     #[arg(long, env = "KTRACE_KEYS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
@@ -65,6 +68,14 @@ pub struct Pipeline {
     #[arg(long, env = "KTRACE_SAMPLE_PARENT", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
     pub sample_parent: bool,
+    /// Do not link a message to the one that made its process send it where no header names that: the only one with its key that the
+    /// process got within a minute
+    #[arg(long, env = "KTRACE_NO_INFER", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub no_infer: bool,
+    /// Show so many spans a second at most. Past it whole traces are skipped [default: no limit]
+    #[arg(long, value_name = "RATE", env = "KTRACE_MAX_SPANS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_spans: Option<u32>,
     /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
     #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
     pub context: Vec<String>,
@@ -149,6 +160,7 @@ impl Pipeline {
             slower_than: self.slower_than,
             follow_key: self.follow_key.as_deref(),
             keys: self.keys,
+            uncommitted: self.uncommitted,
         };
         Filter::new(&wanted).map_err(|error| Failure::Usage {
             what: error.to_string(),
@@ -170,8 +182,19 @@ impl Pipeline {
             },
             recognised,
             keys,
+            infer: !self.no_infer,
             ..WorkerOptions::default()
         }
+    }
+
+    /// What the workers of a run share, with its limit of spans.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        let shared = Shared::default();
+        if let Some(spans) = self.max_spans {
+            shared.show_at_most(spans);
+        }
+        Arc::new(shared)
     }
 
     #[must_use]
@@ -185,15 +208,16 @@ impl Live {
     ///
     /// # Errors
     /// [`Failure::Usage`] for a memory limit that is too small.
-    pub fn limits(&self, shared: &Shared, sinks: usize) -> Result<Limits, Failure> {
+    pub fn limits(&self, shared: &Shared, sinks: &Sinks) -> Result<Limits, Failure> {
         let Some(limit) = self.memory_limit else {
             return Ok(Limits { cpu: self.cpu_limit, resident: None });
         };
         let ring_bytes = self.ring_bytes();
-        let bytes = budget(limit, ring_bytes, sinks).map_err(|least| Failure::Usage {
-            what: format!("--memory-limit is too small: {} MiB are needed", least.div_ceil(1 << 20)),
-            advice: "give more, or make --ring-size smaller".to_owned(),
-        })?;
+        let bytes =
+            budget(limit, ring_bytes, (sinks.len(), sinks.bytes())).map_err(|least| Failure::Usage {
+                what: format!("--memory-limit is too small: {} MiB are needed", least.div_ceil(1 << 20)),
+                advice: "give more, or make --ring-size smaller".to_owned(),
+            })?;
         shared.may_hold(bytes);
         Ok(Limits { cpu: self.cpu_limit, resident: Some(limit.saturating_sub(ring_bytes)) })
     }
@@ -218,11 +242,16 @@ impl Live {
 }
 
 impl Printed {
-    /// What prints.
+    /// What prints. `memory_limit` is the agent's.
     ///
     /// # Errors
     /// [`Failure::Usage`] where a tree is wanted as something else than text.
-    pub fn sink(&self, when_full: WhenFull, stop: &Arc<AtomicBool>) -> Result<Sink, Failure> {
+    pub fn sink(
+        &self,
+        when_full: WhenFull,
+        stop: &Arc<AtomicBool>,
+        memory_limit: Option<usize>,
+    ) -> Result<Sink, Failure> {
         let stop = Arc::clone(stop);
         if !self.tree {
             return Ok(print(self.output, when_full, stop)?);
@@ -233,7 +262,7 @@ impl Printed {
                 advice: "leave out --tree, or --output (KTRACE_OUTPUT)".to_owned(),
             });
         }
-        Ok(tree(when_full, stop)?)
+        Ok(tree(when_full, stop, memory_limit)?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -38,15 +38,15 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let filter = args.pipeline.filter()?;
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
-    sinks.add(args.printed.sink(WhenFull::Wait, &stop)?);
+    sinks.add(args.printed.sink(WhenFull::Wait, &stop, None)?);
     if args.pipeline.otlp.is_some() {
         sinks.add(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }
     args.told.check()?;
     let mut summary = Summary::default();
     // One worker for all: a connection goes on from one file of a rotated capture into the next.
-    let (shared, kept) = (Arc::default(), Arc::default());
-    let mut worker = worker(&filter, args.pipeline.worker(), &shared, &sinks, &kept)?;
+    let shared = args.pipeline.shared();
+    let mut worker = worker(&filter, args.pipeline.worker(), &shared, &sinks)?;
     let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
     for path in &args.files {
@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
     }
     summary.add(&worker.finish());
-    summary.spans = AtomicU64::load(&kept, Ordering::Relaxed);
+    summary.spans = shared.spans();
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
     summary.add_lost(lost);

@@ -31,7 +31,7 @@ pub use metrics::{Counts, Exporting, Metrics};
 pub use otlp::otlp;
 pub use print::{Output, print};
 pub use queue::WhenFull;
-pub use span::{Attributes, Kind, Link, Resource, Span, Status, Value};
+pub use span::{Attributes, INFERRED, Kind, Link, Resource, Span, Status, Value};
 pub use tree::tree;
 
 use self::queue::{Counters, Sender};
@@ -67,6 +67,8 @@ pub struct Sink {
     thread: JoinHandle<Result<(), ExportError>>,
     /// Tells the thread how long it may still take; dropped for sinks that need no limit.
     limit: Option<tokio::sync::oneshot::Sender<Duration>>,
+    /// What it may hold beside its queue.
+    bytes: usize,
 }
 
 /// Gives hops to all sinks, which show them as spans; one for each worker.
@@ -121,6 +123,12 @@ impl Sinks {
         self.sinks.len()
     }
 
+    /// What they may hold beside their queues.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.sinks.iter().map(|sink| sink.bytes).sum()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -149,7 +157,7 @@ impl Sinks {
     ) -> (BTreeMap<&'static str, u64>, Result<(), ExportError>) {
         let losses = self.losses();
         let mut end = Ok(());
-        for Sink { sender, thread, limit: sent } in self.sinks {
+        for Sink { sender, thread, limit: sent, .. } in self.sinks {
             if let Some(sent) = sent {
                 // The thread may have ended already, then there is nothing to limit.
                 let _ = sent.send(limit);

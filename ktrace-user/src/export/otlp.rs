@@ -71,7 +71,7 @@ pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportEr
         .name("ktrace-otlp".to_owned())
         .spawn(move || export.run(&runtime, queued, limited))
         .map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: Some(limit) })
+    Ok(Sink { sender, thread, limit: Some(limit), bytes: 0 })
 }
 
 struct Export {

@@ -8,6 +8,9 @@ use ktrace_kafka::context::{SpanId, TraceId};
 /// Attributes of a span: names of the semantic conventions, or `ktrace.*`.
 pub type Attributes<'a> = Vec<(&'static str, Value<'a>)>;
 
+/// Of a link: the evidence by which it was found, where no header tells.
+pub const INFERRED: &str = "ktrace.inferred";
+
 /// An attribute's value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {

@@ -6,9 +6,10 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use ktrace_kafka::context::TraceId;
 
 use super::format::Format;
-use super::{Span, Value};
+use super::{INFERRED, Link, Span, Value};
 
 /// So many lines are some 64 KiB: they stay in the processor's cache until they are written.
 const LINES: usize = 512;
@@ -62,7 +63,6 @@ impl Text {
         let service = printable(span.resource.service_name());
         let target = printable(&target(span));
         let derived = matches!(get(span, "ktrace.derived"), Some(Value::Bool(true)));
-        let trace = span.trace_id.to_string();
         let mark = if derived { "~" } else { "" };
         let time = self.time(span.end_ns);
         let mut line = format!(
@@ -73,7 +73,7 @@ impl Text {
             self.paint(style, arrow),
             target,
             self.target.pad(&target),
-            self.paint(FAINT, &format!("trace={mark}{}", trace.get(..16).unwrap_or(&trace))),
+            self.paint(FAINT, &format!("trace={mark}{}", short(span.trace_id))),
         );
         for word in tail(span, operation) {
             line.push(' ');
@@ -158,7 +158,7 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
 }
 
 /// What most spans have not.
-pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
+pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 9] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,
@@ -170,10 +170,26 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 5] {
     [
         number("ktrace.attempts", "attempts"),
         number("ktrace.delivery.count", "delivery"),
+        get(span, "ktrace.uncommitted").map(|_| "uncommitted".to_owned()),
+        text(span, "ktrace.acknowledge.type").map(str::to_owned),
         number("ktrace.commit.messages", "messages"),
+        number("ktrace.acknowledge.messages", "messages"),
         skew,
         text(span, "ktrace.transaction.state").map(|state| format!("txn={state}")),
+        inferred(span).map(|cause| format!("because-of={}", short(cause.trace_id))),
     ]
+}
+
+/// The link to the delivery that made its producer send it.
+pub(super) fn inferred<'a>(span: &'a Span<'_>) -> Option<&'a Link<'a>> {
+    let is_inferred = |link: &&Link<'_>| link.attribute.as_ref().is_some_and(|(name, _)| *name == INFERRED);
+    span.links.iter().find(is_inferred)
+}
+
+/// A trace id as lines show it.
+fn short(id: TraceId) -> String {
+    let id = id.to_string();
+    id.get(..16).unwrap_or(&id).to_owned()
 }
 
 /// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.
@@ -233,10 +249,14 @@ mod tests {
         span.attributes.push(("ktrace.delivery.count", Value::Int(2)));
         span.attributes.push(("ktrace.transaction.state", "aborted".into()));
         span.attributes.push(("ktrace.clock_skew_ms", Value::Double(3.25)));
-        assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 skew=3.2ms txn=aborted"));
+        span.attributes.push(("ktrace.uncommitted", Value::Bool(true)));
+        assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 uncommitted skew=3.2ms txn=aborted"));
         let mut span = samples::commit();
         span.attributes.push(("ktrace.commit.messages", Value::Int(17)));
         assert!(lines(&[span], false)[0].ends_with(" group=billing messages=17"));
+        let acknowledged = lines(&[samples::acknowledgement()], false);
+        let line = "12:00:01.234 billing     · orders[2]@1042   ack     trace=4bf92f3577b34da6 3.1ms group=billing release messages=3";
+        assert_eq!(acknowledged, [line]);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ktrace_kafka::protocol::error;
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
+use super::identity;
 use super::numbered::Numbered;
 use super::transactions::Producer;
 
@@ -23,17 +24,8 @@ impl Message {
         topic: &str,
         partition: i32,
     ) -> Self {
-        let mut state = Xxh3Default::new();
-        state.update(b"seq.");
-        let cluster = producer.cluster.as_deref().unwrap_or_default();
-        state.update(&(cluster.len() as u64).to_be_bytes());
-        state.update(cluster.as_bytes());
-        state.update(&producer.id.to_be_bytes());
-        state.update(&producer_epoch.to_be_bytes());
-        state.update(&sequence.to_be_bytes());
-        state.update(&partition.to_be_bytes());
-        state.update(topic.as_bytes());
-        Self(state.digest128())
+        let cluster = producer.cluster.as_deref().unwrap_or_default().as_bytes();
+        Self(identity::sequence_hash(producer.id, producer_epoch, sequence, (topic, partition), cluster))
     }
 
     /// Of any other: what is known of it, and which of those alike in its request it is. `derived` is its derived trace id
@@ -49,6 +41,17 @@ impl Message {
         state.update(topic.as_bytes());
         state.update(&nth.to_be_bytes());
         Self(state.digest128())
+    }
+}
+
+/// Where messages with failed attempts were to go. A message is sent again to the same partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place(u64);
+
+impl Place {
+    #[must_use]
+    pub fn new(topic: &str, partition: i32) -> Self {
+        Self(xxh3_64(topic.as_bytes()).wrapping_add(u64::from(partition.cast_unsigned())))
     }
 }
 
@@ -75,10 +78,31 @@ struct Known {
     followed: u32,
 }
 
+/// How far a producer has come in a partition.
+#[derive(Clone, Copy, Debug)]
+struct Acked {
+    /// The sequence number of the last message that was acknowledged.
+    sequence: i32,
+    /// When it was sent.
+    start_ns: u64,
+}
+
+/// Producers in partitions whose last sequence number is kept; past it those of long ago are forgotten.
+const MAX_ACKED: usize = 16 << 10;
+
+/// Rings are read so much apart at most.
+const APART_NS: u64 = 2_000_000_000;
+
 #[derive(Debug, Default)]
 struct Failed {
     by_message: HashMap<Message, Known>,
-    order: VecDeque<(Message, u64)>,
+    order: VecDeque<(Message, Place, u64)>,
+    /// Where they were to go, and how many there.
+    places: HashMap<Place, usize>,
+    /// By what names the messages of a producer in a partition, with no sequence number.
+    acked: HashMap<Message, Acked>,
+    /// Those that had to make room.
+    forgotten: u64,
 }
 
 /// See the module.
@@ -120,13 +144,55 @@ impl Attempts {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Acquire) == 0
+        self.len() == 0
+    }
+
+    /// Messages with failed attempts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
     }
 
     /// The number of changes so far.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.failed.number()
+    }
+
+    /// Whether any that is sent there may be one of them.
+    #[must_use]
+    pub fn are_at(&self, place: Place) -> bool {
+        !self.is_empty() && self.failed.look(|failed| failed.places.contains_key(&place))
+    }
+
+    /// How many had to make room for others since this was asked last.
+    pub fn take_forgotten(&self) -> u64 {
+        self.failed.look_through(|failed| std::mem::take(&mut failed.forgotten))
+    }
+
+    /// With several rings: messages up to this sequence number were acknowledged, as sent at this time.
+    pub fn acked(&self, of: Message, sequence: i32, start_ns: u64) {
+        self.failed.look_through(|failed| {
+            if failed.acked.len() >= MAX_ACKED && !failed.acked.contains_key(&of) {
+                failed.acked.retain(|_, known| start_ns.saturating_sub(known.start_ns) < APART_NS);
+                if failed.acked.len() >= MAX_ACKED {
+                    failed.forgotten = failed.forgotten.saturating_add(failed.acked.len() as u64);
+                    failed.acked.clear();
+                }
+            }
+            let known = failed.acked.entry(of).or_insert(Acked { sequence, start_ns });
+            if is_up_to(known.sequence, sequence) {
+                *known = Acked { sequence, start_ns };
+            }
+        });
+    }
+
+    /// Whether a message that was sent at this time is among those that were acknowledged later: it was sent again, or one behind it
+    /// would have been refused.
+    #[must_use]
+    pub fn was_acked_later(&self, of: Message, sequence: i32, start_ns: u64) -> bool {
+        let is_later = |known: &Acked| is_up_to(sequence, known.sequence) && start_ns < known.start_ns;
+        self.failed.look(|failed| failed.acked.get(&of).is_some_and(is_later))
     }
 
     /// A message is sent. Gives what came before; those attempts are told by this one.
@@ -142,14 +208,19 @@ impl Attempts {
     }
 
     /// An attempt that began at this time has failed. Gives what came before, like [`Attempts::sent`].
-    pub fn failed(&self, message: Message, start_ns: u64, now_ns: u64) -> Before {
+    pub fn failed(&self, message: Message, place: Place, start_ns: u64, now_ns: u64) -> Before {
         let mut before = Before::default();
         self.failed.tell(|failed| {
-            failed
-                .forget(|len, since_ns| len >= MAX_MESSAGES || now_ns.saturating_sub(since_ns) > PATIENCE_NS);
-            let Failed { by_message, order } = failed;
+            failed.forget(|_, since_ns| now_ns.saturating_sub(since_ns) > PATIENCE_NS);
+            if !failed.by_message.contains_key(&message) {
+                failed.forgotten =
+                    failed.forgotten.saturating_add(failed.forget(|len, _| len >= MAX_MESSAGES));
+            }
+            let Failed { by_message, order, places, .. } = failed;
             let known = by_message.entry(message).or_insert_with(|| {
-                order.push_back((message, now_ns));
+                order.push_back((message, place, now_ns));
+                let count = places.entry(place).or_default();
+                *count = count.saturating_add(1);
                 Known { before: Before { attempts: 0, start_ns }, followed: 0 }
             });
             before = known.before;
@@ -181,15 +252,29 @@ impl Attempts {
     }
 }
 
+/// Sequence numbers go on with 0 behind the last that there is.
+fn is_up_to(sequence: i32, last: i32) -> bool {
+    last.wrapping_sub(sequence) & i32::MAX < 1 << 30
+}
+
 impl Failed {
-    /// Forgets the oldest as long as that is to be, of so many and since when it is there.
-    fn forget(&mut self, is_over: impl Fn(usize, u64) -> bool) {
-        while let Some((oldest, since_ns)) = self.order.front().copied()
+    /// Forgets the oldest as long as that is to be, of so many and since when it is there. Gives how many those were.
+    fn forget(&mut self, is_over: impl Fn(usize, u64) -> bool) -> u64 {
+        let mut forgotten = 0_u64;
+        while let Some((oldest, place, since_ns)) = self.order.front().copied()
             && is_over(self.order.len(), since_ns)
         {
             self.order.pop_front();
             self.by_message.remove(&oldest);
+            if let Some(count) = self.places.get_mut(&place) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.places.remove(&place);
+                }
+            }
+            forgotten = forgotten.saturating_add(1);
         }
+        forgotten
     }
 }
 
@@ -201,33 +286,69 @@ mod tests {
         Message::numbered(&Producer { cluster: None, id: 1 }, 0, sequence, "orders", 2)
     }
 
+    fn place() -> Place {
+        Place::new("orders", 2)
+    }
+
     #[test]
     fn attempts_are_counted_until_one_succeeds() {
         let attempts = Attempts::default();
         let message = numbered(5);
         assert!(attempts.is_empty());
         assert_eq!(attempts.sent(message), Before::default());
-        assert_eq!(attempts.failed(message, 10, 20), Before { attempts: 0, start_ns: 10 });
+        assert_eq!(attempts.failed(message, place(), 10, 20), Before { attempts: 0, start_ns: 10 });
         assert!(!attempts.is_empty() && !attempts.is_followed(message, 0));
-        assert_eq!(attempts.failed(message, 30, 40), Before { attempts: 1, start_ns: 10 });
+        assert_eq!(attempts.failed(message, place(), 30, 40), Before { attempts: 1, start_ns: 10 });
         assert!(attempts.is_followed(message, 0) && !attempts.is_followed(message, 1));
         assert_eq!(attempts.sent(message), Before { attempts: 2, start_ns: 10 });
         assert!(attempts.is_followed(message, 1));
         assert_ne!(message, numbered(6));
+        assert!(attempts.are_at(place()) && !attempts.are_at(Place::new("orders", 3)));
         // Given up in the end.
         attempts.expire(21 + PATIENCE_NS);
-        assert!(attempts.is_empty());
+        assert!(attempts.is_empty() && !attempts.are_at(place()));
         assert_eq!(attempts.sent(message), Before::default());
+        assert_eq!(attempts.take_forgotten(), 0);
     }
 
     #[test]
-    fn messages_are_bounded() {
+    fn what_was_acknowledged_later_was_sent_again() {
         let attempts = Attempts::default();
-        for sequence in 0..=MAX_MESSAGES as i32 {
-            attempts.failed(numbered(sequence), 0, 0);
+        let of = |id| Message::numbered(&Producer { cluster: None, id }, 0, -1, "orders", 2);
+        attempts.acked(of(1), 9, 100);
+        attempts.acked(of(1), 4, 300);
+        let was = |sequence, start_ns| attempts.was_acked_later(of(1), sequence, start_ns);
+        assert_eq!([was(9, 50), was(5, 99), was(10, 50), was(9, 100)], [true, true, false, false]);
+        assert!(!attempts.was_acked_later(of(2), 9, 50));
+        attempts.acked(of(3), i32::MAX, 100);
+        attempts.acked(of(3), 5, 200);
+        assert!(attempts.was_acked_later(of(3), i32::MAX - 3, 150) && attempts.is_empty());
+    }
+
+    /// Hostile: millions of producers.
+    #[test]
+    fn producers_are_bounded_and_those_forgotten_too_early_are_counted() {
+        let attempts = Attempts::default();
+        let count = 100_000;
+        for id in 0..count {
+            let of = Message::numbered(&Producer { cluster: None, id }, 0, -1, "orders", 2);
+            attempts.acked(of, 1, 5);
         }
-        assert_eq!(attempts.len.load(Ordering::Relaxed), MAX_MESSAGES);
+        let left = attempts.failed.look(|failed| failed.acked.len());
+        assert!(left <= MAX_ACKED);
+        assert_eq!(attempts.take_forgotten() + left as u64, count as u64);
+    }
+
+    #[test]
+    fn messages_are_bounded_and_those_forgotten_are_counted() {
+        let attempts = Attempts::default();
+        for sequence in 0..2 * MAX_MESSAGES as i32 {
+            attempts.failed(numbered(sequence), Place::new("orders", sequence), 0, 0);
+        }
+        assert_eq!(attempts.len(), MAX_MESSAGES);
         assert_eq!(attempts.sent(numbered(0)), Before::default());
+        assert_eq!(attempts.failed.look(|failed| failed.places.len()), MAX_MESSAGES);
+        assert_eq!([attempts.take_forgotten(), attempts.take_forgotten()], [MAX_MESSAGES as u64, 0]);
     }
 
     #[test]

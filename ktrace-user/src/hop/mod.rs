@@ -6,7 +6,10 @@
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
 //!             ├ progress   how often it was delivered, and what a commit covers
+//!             ├ uncommitted  what it has not committed in time
+//!             ├ acknowledge  what members of share groups do with it
 //!             ├ attempts   how often it was sent
+//!             ├ chains     which message made its process send it
 //!             ├ transactions  what became of its transaction
 //!             └ topics     names of topic ids
 //! ```
@@ -21,7 +24,9 @@
     )
 )]
 
+pub mod acknowledge;
 pub mod attempts;
+pub mod chains;
 pub mod groups;
 mod hops;
 pub mod identity;
@@ -32,6 +37,7 @@ pub mod sampling;
 mod show;
 pub mod topics;
 pub mod transactions;
+pub mod uncommitted;
 mod waiting;
 
 use std::sync::Arc;
@@ -39,6 +45,8 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
+use acknowledge::Acknowledgement;
+use chains::Cause;
 use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
@@ -75,9 +83,13 @@ pub enum Kind {
         times: Option<u32>,
         /// Later messages of the partition were delivered to the group before, and this one was not.
         is_behind: bool,
+        /// Its group has not committed it for too long: see [`uncommitted`].
+        is_uncommitted: bool,
     },
     /// A group will go on behind it.
     Committed(Box<Commit>),
+    /// A share group's member has acknowledged it, or the last of a few.
+    Acknowledged(Box<Acknowledgement>),
 }
 
 /// A commit of a group's offset.
@@ -147,6 +159,8 @@ pub struct Passage {
     pub context: Option<Context>,
     /// The transaction that it is a part of, and what became of it.
     pub transaction: Option<(Arc<Transaction>, State)>,
+    /// The delivery that made its producer send it, where no header tells.
+    pub cause: Option<Box<Cause>>,
     /// The trace id that both sides can tell without any header.
     pub derived: TraceId,
     /// Kafka's error code, 0 for none.
@@ -160,10 +174,44 @@ pub struct Passage {
 }
 
 impl Passage {
+    /// Of what a group does with messages: it is none itself.
+    #[must_use]
+    pub fn settling(kind: Kind, partition: i32, offset: i64, derived: TraceId) -> Self {
+        Self {
+            kind,
+            partition,
+            offset: Some(offset),
+            timestamp_ms: -1,
+            key: None,
+            value_len: None,
+            context: None,
+            transaction: None,
+            cause: None,
+            derived,
+            error: 0,
+            truncated: false,
+            start_ns: 0,
+            end_ns: 0,
+        }
+    }
+
     /// The trace that the hop belongs to.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
         self.context.as_ref().map_or(self.derived, |context| context.trace_id)
+    }
+
+    /// What made its producer send it, unless its headers name that trace.
+    pub fn caused_by(&mut self, cause: Option<Cause>) {
+        let is_news = |cause: &Cause| self.context.as_ref().is_none_or(|own| own.trace_id != cause.trace_id);
+        self.cause = cause.filter(is_news).map(Box::new);
+    }
+
+    /// How often it was delivered before came out later than the rest.
+    pub fn counts(&mut self, before: progress::Before) {
+        if let Kind::Delivered { times, is_behind, .. } = &mut self.kind {
+            (*times, *is_behind) = (Some(before.times.saturating_add(1)), before.is_behind);
+        }
     }
 
     /// How long it took here, in nanoseconds.
@@ -210,7 +258,9 @@ impl Hop {
     pub fn group(&self) -> Option<&str> {
         match self.passage.kind {
             Kind::Produced { .. } => None,
-            Kind::Delivered { .. } | Kind::Committed(_) => self.parties.reader.group().map(|group| &**group),
+            Kind::Delivered { .. } | Kind::Committed(_) | Kind::Acknowledged(_) => {
+                self.parties.reader.group().map(|group| &**group)
+            }
         }
     }
 }

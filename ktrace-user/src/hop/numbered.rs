@@ -25,6 +25,11 @@ impl<T> Numbered<T> {
         look(&self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Does something to it that is no news.
+    pub fn look_through<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+        act(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Tells the value something; `learn` says whether that was news.
     pub fn tell(&self, learn: impl FnOnce(&mut T) -> bool) {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);

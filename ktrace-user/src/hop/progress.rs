@@ -17,7 +17,10 @@ pub const MAX_OPEN: usize = 512;
 const MAX_OPEN_IN_ALL: usize = 256 << 10;
 
 /// Partitions, each with a group, that are kept; past it half of them are forgotten.
-const MAX_PARTITIONS: usize = 64 << 10;
+const MAX_PARTITIONS: usize = 32 << 10;
+
+/// What the names of their groups and topics may take.
+const MAX_NAME_BYTES: usize = 16 << 20;
 
 /// A partition as a group reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,8 +71,8 @@ pub struct Covered {
     pub is_known: bool,
 }
 
-/// Messages that one commit names.
-const MAX_SHOWN: usize = 32;
+/// Messages that one commit or acknowledgement names.
+pub const MAX_SHOWN: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -181,10 +184,24 @@ fn push(all: &mut VecDeque<Stretch>, offsets: Range<i64>, times: u32) {
     }
 }
 
+#[derive(Debug, Default)]
+struct Places {
+    /// So many at most, where that is less than there may be.
+    most: Option<usize>,
+    by_place: HashMap<Place, Arc<Mutex<Progress>>>,
+    name_bytes: usize,
+}
+
+impl Place {
+    fn name_bytes(&self) -> usize {
+        self.group.len().saturating_add(self.topic.len())
+    }
+}
+
 /// The progress of all groups in all partitions.
 #[derive(Debug, Default)]
 pub struct AllProgress {
-    by_place: Mutex<HashMap<Place, Arc<Mutex<Progress>>>>,
+    places: Mutex<Places>,
     open: AtomicUsize,
 }
 
@@ -197,22 +214,41 @@ pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 }
 
 impl AllProgress {
+    /// Holds no more than this part of what it may.
+    pub fn hold_at_most(&self, part: f64) {
+        let most = (MAX_PARTITIONS as f64 * part) as usize;
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).most = Some(most.max(1));
+    }
+
+    /// Partitions of groups, and open messages of all of them.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        (places.by_place.len(), self.open.load(Ordering::Relaxed))
+    }
+
     /// That of a group in a partition, and how many others were forgotten to make room for it.
     pub fn of(&self, place: Place) -> (Shared, u64) {
         let mut forgotten = 0_u64;
-        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_place.len() >= MAX_PARTITIONS && !by_place.contains_key(&place) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Places { by_place, name_bytes, most } = &mut *places;
+        if let Some(known) = by_place.get(&place) {
+            return (Arc::clone(known), 0);
+        }
+        if by_place.len() >= most.unwrap_or(MAX_PARTITIONS) || *name_bytes >= MAX_NAME_BYTES {
             // Any half of them.
             let mut odd = false;
-            by_place.retain(|_, progress| {
+            by_place.retain(|place, progress| {
                 odd = !odd;
                 if odd {
                     self.weigh(lock(progress).open.len(), 0);
+                    *name_bytes = name_bytes.saturating_sub(place.name_bytes());
                     forgotten = forgotten.saturating_add(1);
                 }
                 !odd
             });
         }
+        *name_bytes = name_bytes.saturating_add(place.name_bytes());
         (Arc::clone(by_place.entry(place).or_default()), forgotten)
     }
 
@@ -220,9 +256,9 @@ impl AllProgress {
     pub fn wait(&self, progress: &mut Progress, opened: &mut Vec<Open>) {
         let before = progress.open.len();
         let most = if self.open.load(Ordering::Relaxed) < MAX_OPEN_IN_ALL { MAX_OPEN } else { 1 };
-        progress.open.extend(opened.drain(..));
-        let excess = progress.open.len().saturating_sub(most);
-        progress.open.drain(..excess);
+        let excess = before.saturating_add(opened.len()).saturating_sub(most);
+        progress.open.drain(..excess.min(before));
+        progress.open.extend(opened.drain(..).skip(excess.saturating_sub(before)));
         self.weigh(before, progress.open.len());
     }
 
@@ -230,6 +266,10 @@ impl AllProgress {
     pub fn commit(&self, progress: &mut Progress, offset: i64) -> Covered {
         let before = progress.open.len();
         let covered = progress.commit(offset);
+        // Room that was needed once is not kept for ever.
+        if progress.open.capacity() > progress.open.len().saturating_mul(4).saturating_add(MAX_SHOWN) {
+            progress.open.shrink_to(progress.open.len().saturating_mul(2));
+        }
         self.weigh(before, progress.open.len());
         covered
     }
@@ -344,7 +384,34 @@ mod tests {
         all.wait(&mut lock(&first), &mut vec![open(1)]);
         let forgotten: u64 = (0..=MAX_PARTITIONS as i32).map(|partition| all.of(place(partition)).1).sum();
         assert_eq!(forgotten, MAX_PARTITIONS as u64 / 2);
-        assert!(all.by_place.lock().unwrap().len() <= MAX_PARTITIONS);
+        assert!(all.sizes().0 <= MAX_PARTITIONS);
+    }
+
+    /// Hostile: millions of groups with long names.
+    #[test]
+    fn names_are_bounded_too() {
+        let (all, mut forgotten) = (AllProgress::default(), 0);
+        for group in 0..100_000 {
+            let group = format!("{group}-{}", "x".repeat(1000));
+            let place = Place { cluster: None, group: group.into(), topic: "t".into(), partition: 0 };
+            forgotten += all.of(place).1;
+            assert!(all.places.lock().unwrap().name_bytes <= MAX_NAME_BYTES + 2000);
+        }
+        let left = all.sizes().0;
+        assert!(left * 1000 <= MAX_NAME_BYTES);
+        assert_eq!(forgotten + left as u64, 100_000);
+    }
+
+    #[test]
+    fn room_for_open_messages_is_given_back() {
+        let all = AllProgress::default();
+        let place = Place { cluster: None, group: "g".into(), topic: "t".into(), partition: 0 };
+        let (progress, _) = all.of(place);
+        let mut progress = lock(&progress);
+        all.wait(&mut progress, &mut (0..100).cycle().take(3 * MAX_OPEN).map(open).collect());
+        assert!(progress.open.capacity() <= 2 * MAX_OPEN);
+        all.commit(&mut progress, 1000);
+        assert!(progress.open.capacity() <= MAX_SHOWN);
     }
 
     #[test]

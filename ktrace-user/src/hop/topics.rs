@@ -3,12 +3,13 @@
 //! Topic ids are UUIDs, so those of several clusters do not meet. What one worker learns of them, all know.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::numbered::Numbered;
 
 /// A topic's name, and the names of its spans.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub struct TopicName {
     pub name: Arc<str>,
     /// `send T`
@@ -17,15 +18,37 @@ pub struct TopicName {
     pub poll: Arc<str>,
     /// `commit T`
     pub commit: Arc<str>,
+    /// `ack T`
+    pub ack: Arc<str>,
+}
+
+impl PartialEq for TopicName {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for TopicName {}
+
+impl Hash for TopicName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
 }
 
 impl TopicName {
+    /// What it takes, about.
+    fn bytes(&self) -> usize {
+        self.name.len().saturating_mul(4).saturating_add(TOPIC_BYTES)
+    }
+
     fn new(name: &str) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
             send: format!("send {name}").into(),
             poll: format!("poll {name}").into(),
             commit: format!("commit {name}").into(),
+            ack: format!("ack {name}").into(),
         })
     }
 }
@@ -33,23 +56,71 @@ impl TopicName {
 /// Topics kept at once. A cluster has fewer; past it, what is known is learnt anew.
 const MAX_TOPICS: usize = 64 << 10;
 
+/// What their names may take, by id for all workers, and by name for each.
+const MAX_BYTES: usize = 24 << 20;
+
+/// What a topic takes beside its name.
+const TOPIC_BYTES: usize = 256;
+
+/// No name is longer (`org.apache.kafka.common.internals.Topic`): of what claims to be one, the beginning is kept.
+const MAX_NAME_BYTES: usize = 249;
+
 /// Which topic an id names, as all workers know it.
 #[derive(Debug, Default)]
 pub struct TopicIds {
     by_id: HashMap<u128, Arc<TopicName>>,
+    bytes: usize,
+    most: Room,
+    /// Those that had to make room.
+    forgotten: u64,
+}
+
+/// What all ids may take with their names.
+#[derive(Debug)]
+struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MAX_BYTES)
+    }
 }
 
 impl TopicIds {
+    /// Holds no more than this part of what it may.
+    pub fn hold_at_most(&mut self, part: f64) {
+        self.most = Room((MAX_BYTES as f64 * part) as usize);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Metadata told the name of an id. Returns whether that is news.
     pub fn learn(&mut self, id: u128, topic: Arc<TopicName>) -> bool {
         if self.by_id.get(&id).is_some_and(|known| known.name == topic.name) {
             return false;
         }
-        if self.by_id.len() >= MAX_TOPICS {
+        if self.by_id.len() >= MAX_TOPICS || self.bytes >= self.most.0 {
+            self.forgotten = self.forgotten.saturating_add(self.by_id.len() as u64);
             self.by_id.clear();
+            self.bytes = 0;
         }
+        self.bytes = self.bytes.saturating_add(topic.bytes());
         self.by_id.insert(id, topic);
         true
+    }
+
+    /// How many had to make room for others since this was asked last.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// What they take, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -57,6 +128,7 @@ impl TopicIds {
 #[derive(Debug, Default)]
 pub struct Topics {
     by_name: HashMap<Arc<str>, Arc<TopicName>>,
+    bytes: usize,
     /// As looked up when all workers' knowledge had this number; `None` for ids without a name.
     by_id: (u64, HashMap<u128, Option<Arc<TopicName>>>),
     /// The last topic that was named; the next is nearly always the same.
@@ -64,8 +136,15 @@ pub struct Topics {
 }
 
 impl Topics {
+    /// How many there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.by_name.len()
+    }
+
     /// The topic of this name.
     pub fn named(&mut self, name: &str) -> Arc<TopicName> {
+        let name = kept(name);
         if let Some(last) = &self.last
             && *last.name == *name
         {
@@ -74,10 +153,13 @@ impl Topics {
         let topic = match self.by_name.get(name) {
             Some(topic) => Arc::clone(topic),
             None => {
-                if self.by_name.len() >= MAX_TOPICS {
-                    self.by_name.clear();
-                }
                 let topic = TopicName::new(name);
+                // Nothing is lost: a name is all that there is to know.
+                if self.by_name.len() >= MAX_TOPICS || self.bytes >= MAX_BYTES {
+                    self.by_name.clear();
+                    self.bytes = 0;
+                }
+                self.bytes = self.bytes.saturating_add(topic.bytes());
                 self.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
                 topic
             }
@@ -100,6 +182,7 @@ impl Topics {
 
     /// Metadata told the name of an id; most often again.
     pub fn learn(&mut self, ids: &Numbered<TopicIds>, id: u128, name: &str) {
+        let name = kept(name);
         if self.of(ids, id).is_none_or(|topic| *topic.name != *name) {
             let topic = self.named(name);
             ids.tell(|ids| ids.learn(id, topic));
@@ -111,6 +194,11 @@ impl Topics {
     pub fn unnamed(id: u128) -> Arc<TopicName> {
         TopicName::new(&base64(id))
     }
+}
+
+/// As much of a name as is kept.
+fn kept(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or(name)
 }
 
 /// A UUID as Kafka prints it: URL-safe base64 without padding (`org.apache.kafka.common.Uuid`).
@@ -150,6 +238,21 @@ mod tests {
         let first = topics.named("orders");
         topics.named("payments");
         assert!(Arc::ptr_eq(&first, &topics.named("orders")));
+    }
+
+    /// Hostile: millions of names, long ones among them.
+    #[test]
+    fn names_are_bounded_and_ids_forgotten_are_counted() {
+        let (ids, mut topics) = (Numbered::default(), Topics::default());
+        let long = "é".repeat(20_000);
+        assert_eq!(topics.named(&long).name.len(), MAX_NAME_BYTES - 1);
+        for id in 0..200_000_u128 {
+            topics.learn(&ids, id, &format!("{id}-{}", &long[..240]));
+            assert!(topics.bytes <= MAX_BYTES + 2000 && topics.by_id.1.len() <= MAX_TOPICS);
+        }
+        let (left, bytes) = ids.look(|ids| (ids.size(), ids.bytes()));
+        assert!(bytes <= MAX_BYTES + 2000 && left <= MAX_TOPICS, "{left} {bytes}");
+        assert_eq!(ids.look_through(TopicIds::take_forgotten) + left as u64, 200_000);
     }
 
     #[test]

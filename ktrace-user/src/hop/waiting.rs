@@ -53,6 +53,8 @@ pub struct Waiting {
     /// Topics that are waited for, and by how many.
     topics: HashMap<u128, usize>,
     unnamed: u64,
+    /// Hops that went out before it was time, to make room.
+    early: u64,
 }
 
 impl Waiting {
@@ -60,6 +62,11 @@ impl Waiting {
     #[must_use]
     pub fn unnamed(&self) -> u64 {
         self.unnamed
+    }
+
+    /// Hops that had to make room since this was asked last.
+    pub fn take_early(&mut self) -> u64 {
+        std::mem::take(&mut self.early)
     }
 
     /// Hops that wait.
@@ -74,6 +81,12 @@ impl Waiting {
         self.len == 0
     }
 
+    /// Whether what comes on this connection waits behind others.
+    #[must_use]
+    pub fn holds(&self, connection: ConnectionId) -> bool {
+        self.len > 0 && self.connections.contains_key(&connection)
+    }
+
     /// The topics whose names are waited for.
     pub fn topics(&self) -> impl Iterator<Item = u128> {
         self.topics.keys().copied()
@@ -83,7 +96,7 @@ impl Waiting {
     pub fn pass(&mut self, connection: ConnectionId, now_ns: u64, hop: Hop) -> Option<Hop> {
         let waits = hop.waits();
         let is_attempt = hop.may_be_sent_again();
-        if !waits && (self.len == 0 || !self.connections.contains_key(&connection)) {
+        if !waits && !self.holds(connection) {
             return Some(hop);
         }
         let id = match hop.topic {
@@ -105,6 +118,7 @@ impl Waiting {
         }
         let oldest = queue.pop_front()?;
         let hop = self.let_go(oldest);
+        self.early = self.early.saturating_add(1);
         self.note(&hop);
         Some(hop)
     }
@@ -266,6 +280,7 @@ mod tests {
         }
         let oldest = waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), -1)).unwrap();
         assert_eq!(oldest.passage.offset, Some(100));
+        assert_eq!([waiting.take_early(), waiting.take_early()], [1, 0]);
         assert_eq!(released(&mut waiting, &[], None).len(), MAX_HOPS);
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Head, Operation, Partition};
 
+use super::late_runs::LateRun;
 use super::listener::Listener;
-use crate::hop::attempts::Message;
+use crate::hop::attempts::{self, Message};
+use crate::hop::chains::Read;
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::transactions::Transaction;
@@ -31,10 +33,16 @@ pub(super) struct At {
     pub batch: Option<i64>,
     /// Of the batch at hand, if it is a part of one.
     pub transaction: Option<Arc<Transaction>>,
+    /// Messages whose attempts failed were to go here.
+    pub may_be_sent_again: bool,
     /// How many there are of each that may be one that was sent before.
     alike: HashMap<Message, u32>,
     /// What the group gets.
     run: Option<Run>,
+    /// What its process gets, where that may make it send something.
+    pub reads: Vec<Read>,
+    /// In its place, where it is told late for whom the messages are.
+    pub late: Option<Box<LateRun>>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -67,6 +75,9 @@ impl At {
 
     /// A record of this offset comes.
     pub fn pass(&mut self, offset: i64) {
+        if let Some(late) = &mut self.late {
+            late.pass(offset);
+        }
         let Some(run) = &mut self.run else { return };
         if run.next == i64::MIN {
             run.from = run.from.min(offset);
@@ -115,16 +126,33 @@ impl Listener<'_> {
         let topic = self.told.topic(partition.topic);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
-        let (reader, run) = match partition.operation {
-            Operation::Produce { .. } => (Reader::Unknown, None),
-            Operation::ShareFetch { group_id, member_id, .. } => (share_member(group_id, member_id), None),
+        let (reader, run, late) = match partition.operation {
+            Operation::Produce { .. } => {
+                self.writes(head.request_start_ns);
+                (Reader::Unknown, None, None)
+            }
+            Operation::ShareFetch { group_id, member_id, .. } => {
+                let reader = share_member(group_id, member_id);
+                self.acquires_as(&reader);
+                (reader, None, None)
+            }
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
-                let asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
-                let reader = self.peer.reader(self.id, &topic, asked, &self.told.shared);
-                let run = self.run(&reader, (&topic, id), partition.index, (fetch_offset, high_watermark));
-                (reader, run)
+                let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
+                let reader = self.peer.reader(self.id, &topic, &mut asked, &self.told.shared);
+                let asked_ns = asked.ns;
+                match self.late_run((&topic, id), partition, asked_ns, &reader) {
+                    Some(late) => (Reader::Unknown, None, Some(late)),
+                    None => {
+                        let offsets = (fetch_offset, high_watermark);
+                        let run = self.run(&reader, (&topic, id), partition.index, offsets);
+                        (reader, run, None)
+                    }
+                }
             }
         };
+        let may_be_sent_again = matches!(partition.operation, Operation::Produce { .. })
+            && !self.told.shared.attempts.is_empty()
+            && self.told.shared.attempts.are_at(attempts::Place::new(&shown(&topic).name, partition.index));
         self.peer.at = Some(At {
             request_seq: head.request_seq,
             correlation_id: head.correlation_id,
@@ -135,8 +163,11 @@ impl Listener<'_> {
             parties: None,
             batch: None,
             transaction: None,
+            may_be_sent_again,
             alike: HashMap::new(),
             run,
+            reads: vec![],
+            late,
         });
     }
 
@@ -189,23 +220,40 @@ impl Listener<'_> {
         parties
     }
 
-    /// A hop that a commit will cover.
-    pub(super) fn open(&mut self, hop: &Hop) {
-        let Some(Run { open, .. }) = self.peer.at.as_mut().and_then(|at| at.run.as_mut()) else { return };
-        if let (Some(offset), Topic::Named(topic)) = (hop.passage.offset, &hop.topic) {
+    /// A hop that a commit will cover, or that a share group's member will acknowledge.
+    pub(super) fn open(&mut self, operation: Operation<'_>, hop: &Hop) {
+        let (Some(at), Some(offset), Topic::Named(topic)) =
+            (&mut self.peer.at, hop.passage.offset, &hop.topic)
+        else {
+            return;
+        };
+        let open = || {
             let span_id = hop.passage.span_id(&hop.parties, topic);
+            Open { offset, trace_id: hop.passage.trace_id(), span_id }
+        };
+        if let (Operation::ShareFetch { .. }, Some(id)) = (operation, at.id) {
+            let open = open();
+            self.acquire(id, hop.passage.partition, open);
+            return;
+        }
+        if let Some(Run { open: opened, .. }) = &mut at.run {
             // The newest are kept in the end.
-            if open.len() >= 2 * progress::MAX_OPEN {
-                open.drain(..progress::MAX_OPEN);
+            if opened.len() >= 2 * progress::MAX_OPEN {
+                opened.drain(..progress::MAX_OPEN);
             }
-            open.push(Open { offset, trace_id: hop.passage.trace_id(), span_id });
+            opened.push(open());
         }
     }
 
     /// No more records come for now: what is known of them is told to all.
     pub(super) fn settle(&mut self) {
         self.apply_markers();
-        let Some(At { run: Some(mut run), .. }) = self.peer.at.take() else { return };
+        let Some(At { run, late, mut reads, .. }) = self.peer.at.take() else { return };
+        self.tell_reads(&mut reads);
+        if let Some(late) = late {
+            self.told.wait_for_reader(*late);
+        }
+        let Some(mut run) = run else { return };
         run.note();
         if !run.open.is_empty() {
             self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut run.open);
@@ -226,7 +274,7 @@ pub(super) fn named<'a>(topic: kafka::Topic<'_>, known: &'a Topic, partition: i3
     groups::At { id, name, partition }
 }
 
-fn share_member(group: Option<&str>, member: Option<&str>) -> Reader {
+pub(super) fn share_member(group: Option<&str>, member: Option<&str>) -> Reader {
     let kept = |id: &str| (!id.is_empty() && id.len() <= MAX_ID_BYTES).then(|| Arc::from(id));
     let Some(group) = group.and_then(kept) else { return Reader::Unknown };
     match member.and_then(kept) {

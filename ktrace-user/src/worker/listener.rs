@@ -7,16 +7,19 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
+use super::chained::LateSends;
+use super::late_runs::LateRuns;
 use super::losses;
 use super::peer::{Peer, StandIns};
 use super::pending_commits::LateCommits;
 use super::shared::Shared;
-use super::transactional::Attempt;
+use super::transactional::{Attempt, Ended};
 use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
+use crate::hop::uncommitted::{Due, Uncommitted};
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, Topic, Verdict, Waiting, identity};
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
@@ -30,21 +33,30 @@ pub(super) struct Told {
     /// Both ends of a connection may be seen.
     pub both: bool,
     pub topics: Topics,
+    pub ended: Ended,
     /// Hops wait for what was unknown when what is known of topics, transactions and attempts had these numbers.
     pub numbers: [u64; 3],
     pub stand_ins: StandIns,
     pub waiting: Waiting,
     /// Commits that wait for what other workers read.
     pub late: LateCommits,
+    /// So do messages that were sent.
+    pub late_sends: LateSends,
+    /// Messages that wait for that.
+    pub late_runs: LateRuns,
+    /// Messages of share groups that were not acknowledged yet.
+    pub acquired: usize,
     /// Hops held while the other ends of their connections are sought.
     pub sought_hops: usize,
     /// What the user wants.
     pub sampling: Sampling,
     pub exceptions: Exceptions,
-    /// What the CPU limit leaves time for.
-    pub within_cpu: Sampling,
     /// Hops bear their records' keys.
     pub keys: bool,
+    /// Chains are followed.
+    pub infer: bool,
+    /// What is not committed in time is told, and nothing else.
+    pub uncommitted: Option<Arc<Uncommitted>>,
     pub own_losses: losses::Own,
     pub sink: Box<dyn FnMut(Hop) + Send>,
 }
@@ -66,17 +78,34 @@ impl Told {
     }
 
     pub fn release(&mut self, now_ns: Option<u64>) {
-        let Self { waiting, topics, shared, sink, .. } = self;
-        waiting.release(|hop| judge(hop, topics, shared), now_ns, sink);
+        let Self { waiting, topics, ended, shared, own_losses, sink, .. } = self;
+        // While it waited the limits may have become stricter.
+        let give = |hop: Hop| {
+            if own_losses.is_within(&shared.within, hop.passage.trace_id()) {
+                sink(hop);
+            }
+        };
+        waiting.release(|hop| judge(hop, topics, ended, shared), now_ns, give);
+    }
+
+    /// Tells of what was not committed in time.
+    pub fn give_uncommitted(&mut self, now_ns: u64) {
+        let Some(uncommitted) = &self.uncommitted else { return };
+        let Due { hops, left_out } = uncommitted.due(now_ns);
+        self.own_losses.left_out = self.own_losses.left_out.saturating_add(left_out);
+        hops.into_iter().for_each(&mut self.sink);
     }
 
     /// Tells all workers' losses what is new of this one's.
     pub fn tell_losses(&mut self, counters: &kafka::Counters) {
+        self.own_losses.ask(&self.shared);
+        let early = self.waiting.take_early();
+        self.own_losses.shown_early = self.own_losses.shown_early.saturating_add(early);
         self.own_losses.tell(&self.shared.losses, counters, self.waiting.unnamed());
     }
 
     pub fn pass(&mut self, id: ConnectionId, mut hop: Hop) {
-        if hop.waits() && judge(&mut hop, &mut self.topics, &self.shared) == Verdict::Drop {
+        if hop.waits() && judge(&mut hop, &mut self.topics, &mut self.ended, &self.shared) == Verdict::Drop {
             return;
         }
         if let Some(hop) = self.waiting.pass(id, hop.passage.end_ns, hop) {
@@ -84,18 +113,14 @@ impl Told {
         }
     }
 
-    /// Whether a trace is shown.
+    /// Whether what a group has done with messages of a trace is shown.
     pub fn keeps(&mut self, trace_id: TraceId) -> bool {
-        self.sampling.keeps(trace_id) && self.has_time_for(trace_id)
+        self.uncommitted.is_some() || (self.sampling.keeps(trace_id) && self.is_within(trace_id))
     }
 
-    /// Whether the CPU limit leaves time for it.
-    fn has_time_for(&mut self, trace_id: TraceId) -> bool {
-        let has = self.within_cpu.keeps(trace_id);
-        if !has {
-            self.own_losses.cpu_limit = self.own_losses.cpu_limit.saturating_add(1);
-        }
-        has
+    /// Whether the agent's limits leave room for it; else it is counted.
+    pub fn is_within(&mut self, trace_id: TraceId) -> bool {
+        self.own_losses.is_within(&self.shared.within, trace_id)
     }
 
     /// Whether a message is shown.
@@ -117,7 +142,7 @@ impl Told {
             let flags = record.context.context.and_then(|context| context.flags);
             self.exceptions.decide(flags, took_ns, partition.error != 0)
         };
-        wanted.unwrap_or_else(|| self.sampling.keeps(trace_id)) && self.has_time_for(trace_id)
+        wanted.unwrap_or_else(|| self.sampling.keeps(trace_id)) && self.is_within(trace_id)
     }
 
     /// A topic as it is known by now.
@@ -132,7 +157,7 @@ impl Told {
 }
 
 /// Finds out what is not known of a hop yet, as far as it is known by now.
-fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
+fn judge(hop: &mut Hop, topics: &mut Topics, ended: &mut Ended, shared: &Shared) -> Verdict {
     if let Topic::Id(id) = hop.topic
         && let Some(name) = topics.of(&shared.topics, id)
     {
@@ -142,7 +167,7 @@ fn judge(hop: &mut Hop, topics: &mut Topics, shared: &Shared) -> Verdict {
     if let (Some((transaction, state @ State::Open)), Kind::Produced { .. }) =
         (&mut passage.transaction, &passage.kind)
     {
-        *state = shared.transactions.look(|known| known.of_sent(&transaction.producer, passage.end_ns));
+        *state = ended.of(shared, transaction, passage.end_ns);
     }
     if let Kind::Produced { attempt, pending: Some(message), .. } = &passage.kind
         && shared.attempts.is_followed(**message, attempt.saturating_sub(1))
@@ -169,13 +194,27 @@ impl Listener<'_> {
         }
     }
 
+    /// A commit may be among what was missed.
+    pub(super) fn missed_commits(&mut self) {
+        if let Some(uncommitted) = &self.told.uncommitted {
+            uncommitted.missed(self.peer.resource(&mut self.told.stand_ins));
+        }
+    }
+
+    #[inline]
     pub(super) fn pass(&mut self, hop: Hop) {
+        // Most need not wait, and each way in and out again is a copy.
+        if !hop.waits() && !self.peer.search.is_superfluous() && !self.told.waiting.holds(self.id) {
+            (self.told.sink)(hop);
+            return;
+        }
         let now_ns = hop.passage.end_ns;
         match self.peer.search.hold(hop, now_ns) {
             Some(hop) => self.told.pass(self.id, hop),
             None => {
                 self.told.sought_hops = self.told.sought_hops.saturating_add(1);
                 if self.told.sought_hops > MAX_SOUGHT_HOPS {
+                    self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
                     self.turn(None);
                 }
             }
@@ -194,7 +233,7 @@ impl Sink for Listener<'_> {
         {
             let twins = &self.told.shared.twins;
             match self.peer.side {
-                Side::Client => twins.note(place),
+                Side::Client => twins.note(place, head.end_ns()),
                 Side::Broker => {
                     let superfluous = self.peer.search.at(place, twins);
                     self.told.sought_hops = self.told.sought_hops.saturating_sub(superfluous);
@@ -206,6 +245,7 @@ impl Sink for Listener<'_> {
 
     fn missed(&mut self, bytes: u64) {
         self.peer.missed.gap(bytes);
+        self.missed_commits();
         self.missed_ends();
     }
 
@@ -263,7 +303,13 @@ impl Sink for Listener<'_> {
                 (derived, Some(derived))
             }
         };
+        let sought = attempt.as_ref().and_then(|attempt| self.seeks(head, attempt, record));
         if !self.told.keeps_message(trace_id, head, partition, record) {
+            match sought {
+                Some(sought) => self.caused(sought, None),
+                None if !is_sent => self.read(head, record, || derived.unwrap_or_else(derive), None),
+                None => {}
+            }
             return;
         }
         let transaction = self.transaction(partition.operation, batch, partition.error);
@@ -287,7 +333,11 @@ impl Sink for Listener<'_> {
                 let delivery =
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
                 let (times, is_behind) = at.times(partition.operation);
-                (Kind::Delivered { lag, delivery, times, is_behind }, response.start_ns, response.end_ns)
+                (
+                    Kind::Delivered { lag, delivery, times, is_behind, is_uncommitted: false },
+                    response.start_ns,
+                    response.end_ns,
+                )
             }
         };
         let (topic, parties) = (at.topic.clone(), at.parties.clone());
@@ -310,6 +360,7 @@ impl Sink for Listener<'_> {
                     others: record.context.others.iter().filter_map(other).collect(),
                 }),
                 transaction,
+                cause: None,
                 derived,
                 error: partition.error,
                 truncated: self.peer.missed.show(),
@@ -317,7 +368,17 @@ impl Sink for Listener<'_> {
                 end_ns,
             },
         };
-        self.open(&hop);
-        self.pass(hop);
+        if !is_sent {
+            self.read(head, record, || derived, Some(&hop));
+        }
+        if let Some(late) = self.peer.at.as_mut().and_then(|at| at.late.as_mut()) {
+            late.take(hop);
+            return;
+        }
+        self.open(partition.operation, &hop);
+        match sought {
+            Some(sought) => self.caused(sought, Some(hop)),
+            None => self.pass(hop),
+        }
     }
 }

@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ktrace_kafka::Counters;
+use ktrace_kafka::context::TraceId;
 use ktrace_kafka::counters::Lost;
 use serde::Serialize;
+
+use super::shared::Shared;
+use super::throttle::{Limit, Within};
 
 /// A loss has ended when nothing was lost for so long.
 const QUIET: Duration = Duration::from_secs(5);
@@ -16,17 +20,37 @@ const QUIET: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 16;
 
 /// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
-const TOLD_AT_ONCE: [&str; 6] =
-    ["gap_bytes", "held_too_much", "too_many_pending", "memory_limit", "connection_forgotten", "cpu_limit"];
+const TOLD_AT_ONCE: [&str; 7] = [
+    "gap_bytes",
+    "held_too_much",
+    "too_many_pending",
+    "memory_limit",
+    "connection_forgotten",
+    "cpu_limit",
+    "span_limit",
+];
+
+/// Messages that were not committed in time, and not listed for want of room.
+const LEFT_OUT: &str = "uncommitted_left_out";
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 6] = [
+const MORE: [&str; 16] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
     "connection_forgotten",
     "cpu_limit",
+    "span_limit",
     "progress_forgotten",
+    "chain_forgotten",
+    "member_forgotten",
+    "attempt_forgotten",
+    "transaction_forgotten",
+    "topic_forgotten",
+    "cluster_forgotten",
+    "twin_forgotten",
+    "shown_early",
+    LEFT_OUT,
 ];
 
 /// How many reasons there are.
@@ -51,14 +75,58 @@ pub(super) struct Own {
     pub forgotten: u64,
     /// Messages skipped because of the CPU limit.
     pub cpu_limit: u64,
+    /// Messages skipped because of the limit of spans a second.
+    pub span_limit: u64,
     /// Partitions of groups whose deliveries are counted anew.
     pub progress_forgotten: u64,
+    /// Messages that may have made their process send others, forgotten before their time.
+    pub chain_forgotten: u64,
+    /// Members of groups, learnt anew.
+    pub member_forgotten: u64,
+    /// Failed messages, whose next attempts count as their first.
+    pub attempt_forgotten: u64,
+    /// Ends of transactions that something may have waited for.
+    pub transaction_forgotten: u64,
+    /// Ids of topics whose names have to be learnt anew.
+    pub topic_forgotten: u64,
+    /// Brokers and clients of which it has to be learnt anew to which cluster they belong.
+    pub cluster_forgotten: u64,
+    /// Exchanges by which the other ends of their connections were to be known.
+    pub twin_forgotten: u64,
+    /// Hops and commits that were shown before what they waited for, as too many waited.
+    pub shown_early: u64,
+    /// Messages that were not committed in time, and not shown for that.
+    pub left_out: u64,
     told: [u64; REASONS],
 }
 
 impl Own {
     pub fn new(recognised: bool) -> Self {
         Self { recognised, ..Self::default() }
+    }
+
+    /// What had to make room in what all workers know is told by whoever asks first.
+    pub fn ask(&mut self, shared: &Shared) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        shared.groups.look_through(|groups| add(&mut self.member_forgotten, groups.take_forgotten()));
+        add(&mut self.attempt_forgotten, shared.attempts.take_forgotten());
+        shared
+            .transactions
+            .look_through(|known| add(&mut self.transaction_forgotten, known.take_forgotten()));
+        shared.clusters.look_through(|clusters| add(&mut self.cluster_forgotten, clusters.take_forgotten()));
+        add(&mut self.twin_forgotten, shared.twins.take_forgotten());
+        shared.topics.look_through(|ids| add(&mut self.topic_forgotten, ids.take_forgotten()));
+    }
+
+    /// Whether all limits leave room for a message of this trace; else it is counted.
+    pub fn is_within(&mut self, within: &Within, trace: TraceId) -> bool {
+        let count = match within.skips(trace) {
+            None => return true,
+            Some(Limit::Cpu) => &mut self.cpu_limit,
+            Some(Limit::Spans) => &mut self.span_limit,
+        };
+        *count = count.saturating_add(1);
+        false
     }
 
     /// By reason, zeros too. `unnamed`: hops shown without their topic's name.
@@ -74,7 +142,17 @@ impl Own {
             unnamed,
             self.forgotten,
             self.cpu_limit,
+            self.span_limit,
             self.progress_forgotten,
+            self.chain_forgotten,
+            self.member_forgotten,
+            self.attempt_forgotten,
+            self.transaction_forgotten,
+            self.topic_forgotten,
+            self.cluster_forgotten,
+            self.twin_forgotten,
+            self.shown_early,
+            self.left_out,
         ];
         reasons().zip(lost.chain(more))
     }
@@ -98,6 +176,11 @@ impl Losses {
     /// By reason, zeros too.
     pub fn so_far(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         reasons().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Messages that were not committed in time, and not listed.
+    pub fn left_out(&self) -> u64 {
+        self.so_far().find_map(|(reason, count)| (reason == LEFT_OUT).then_some(count)).unwrap_or(0)
     }
 
     /// Of them, those that are told while they go on.

@@ -42,6 +42,8 @@ pub(super) struct Memory {
     /// As it is at present: less while the process is larger than it should be.
     budget: AtomicUsize,
     held: AtomicUsize,
+    /// What is known of groups, topics and all else that is no connection's.
+    known: AtomicUsize,
 }
 
 impl Default for Memory {
@@ -50,16 +52,18 @@ impl Default for Memory {
             nominal: AtomicUsize::new(DEFAULT_BYTES),
             budget: AtomicUsize::new(DEFAULT_BYTES),
             held: AtomicUsize::new(0),
+            known: AtomicUsize::new(0),
         }
     }
 }
 
-/// What is left of the user's limit for what workers hold.
+/// What is left of the user's limit for what workers hold, beside so many sinks' queues and what these sinks hold else.
 ///
 /// # Errors
 /// The least limit that is enough.
-pub fn budget(limit: usize, ring_bytes: usize, sinks: usize) -> Result<usize, usize> {
-    let fixed = ring_bytes.saturating_add(BASE_BYTES).saturating_add(QUEUED_BYTES.saturating_mul(sinks));
+pub fn budget(limit: usize, ring_bytes: usize, (sinks, sinks_bytes): (usize, usize)) -> Result<usize, usize> {
+    let queued = QUEUED_BYTES.saturating_mul(sinks).saturating_add(sinks_bytes);
+    let fixed = ring_bytes.saturating_add(BASE_BYTES).saturating_add(queued);
     match limit.checked_sub(fixed) {
         Some(left) if left >= LEAST_BYTES => Ok(left),
         _ => Err(fixed.saturating_add(LEAST_BYTES)),
@@ -90,13 +94,29 @@ impl Memory {
         self.budget.store(next, Ordering::Relaxed);
     }
 
+    /// What knowledge may take of what it may where the user sets no limit, or one above that.
+    pub fn part(&self) -> f64 {
+        self.nominal.load(Ordering::Relaxed).min(DEFAULT_BYTES) as f64 / DEFAULT_BYTES as f64
+    }
+
+    /// So much is known: what is held beside it has to be less by that. Half of the budget is for connections in any case.
+    pub fn know(&self, bytes: usize) {
+        self.known.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What that leaves.
+    pub fn left(&self) -> usize {
+        let budget = self.budget();
+        budget - self.known.load(Ordering::Relaxed).min(budget / 2)
+    }
+
     pub fn is_over(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > self.budget()
+        self.held.load(Ordering::Relaxed) > self.left()
     }
 
     /// How much has to go so that there is room again for a while.
     pub fn surplus(&self) -> usize {
-        self.held.load(Ordering::Relaxed).saturating_sub(self.budget() / 8 * 7)
+        self.held.load(Ordering::Relaxed).saturating_sub(self.left() / 8 * 7)
     }
 
     /// Bounds of single connections that fit.
@@ -139,8 +159,9 @@ mod tests {
 
     #[test]
     fn rings_and_queues_come_off_the_limit() {
-        let least = budget(64 << 20, 64 << 20, 1).unwrap_err();
-        assert_eq!(budget(least, 64 << 20, 1), Ok(LEAST_BYTES));
+        let least = budget(64 << 20, 64 << 20, (1, 0)).unwrap_err();
+        assert_eq!(budget(least, 64 << 20, (1, 0)), Ok(LEAST_BYTES));
+        assert_eq!(budget(least + 5, 64 << 20, (1, 5)), Ok(LEAST_BYTES));
         assert!(least > 64 << 20 && least < 200 << 20, "{least}");
     }
 
@@ -156,6 +177,22 @@ mod tests {
             memory.regulate(100 << 20, 150 << 20);
         }
         assert_eq!(memory.budget(), 100 << 20);
+    }
+
+    #[test]
+    fn what_is_known_leaves_less_for_connections_but_half() {
+        let memory = Memory::default();
+        memory.set(LEAST_BYTES);
+        let mut one = Told::default();
+        one.tell(&memory, LEAST_BYTES / 2, true);
+        for (known, is_over) in [(LEAST_BYTES / 2, false), (LEAST_BYTES, false)] {
+            memory.know(known);
+            assert_eq!(memory.is_over(), is_over);
+        }
+        one.tell(&memory, LEAST_BYTES / 2 + 1, true);
+        assert!(memory.is_over() && memory.part() < 0.02);
+        memory.know(0);
+        assert!(!memory.is_over());
     }
 
     #[test]

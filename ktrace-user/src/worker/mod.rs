@@ -7,14 +7,19 @@
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
 //! [`Shared`].
 
+mod acknowledged;
 mod at;
+mod chained;
 mod grouped;
+mod late_runs;
 mod listener;
 mod losses;
 mod memory;
 mod peer;
 mod pending_commits;
 mod shared;
+mod sizes;
+mod span_limit;
 mod throttle;
 mod transactional;
 mod twins;
@@ -34,8 +39,11 @@ use ktrace_kafka::{Push, Scratch};
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
+use crate::hop::uncommitted::Uncommitted;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
+use chained::LateSends;
+use late_runs::LateRuns;
 use listener::{Listener, Told};
 pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use memory::budget;
@@ -43,6 +51,7 @@ use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
 pub use shared::Shared;
 pub use throttle::Throttle;
+use transactional::Ended;
 use twins::Search;
 
 /// At which end of connections messages are shown.
@@ -85,6 +94,10 @@ pub struct WorkerOptions {
     pub agents: Vec<IpNet>,
     /// Hops bear their records' keys.
     pub keys: bool,
+    /// What made a process send a message is found out where no header tells.
+    pub infer: bool,
+    /// Looks for what is not committed in time; the sink gives it all hops.
+    pub uncommitted: Option<Arc<Uncommitted>>,
 }
 
 /// What a worker has seen, as the summary tells it.
@@ -135,6 +148,8 @@ const RECOGNISED_SEARCH_BYTES: u64 = 1 << 20;
 struct Connection {
     kafka: kafka::Connection,
     peer: Peer,
+    /// What its lists took when they were last weighed.
+    peer_bytes: usize,
     /// Nobody wants to know what it says: it is not read.
     left_out: bool,
     /// It was found to be TLS or something else, and the source was told to leave it.
@@ -205,15 +220,20 @@ impl Worker {
                 shared: Arc::clone(shared),
                 both: options.sides == Sides::Both,
                 topics: Topics::default(),
+                ended: Ended::default(),
                 numbers: [0; 3],
                 stand_ins: StandIns::default(),
                 waiting: Waiting::default(),
                 late: LateCommits::default(),
+                late_sends: LateSends::default(),
+                late_runs: LateRuns::default(),
+                acquired: 0,
                 sought_hops: 0,
                 sampling: options.sampling,
                 exceptions: options.exceptions,
-                within_cpu: Sampling::default(),
                 keys: options.keys,
+                infer: options.infer,
+                uncommitted: options.uncommitted,
                 own_losses: losses::Own::new(options.recognised),
                 sink,
             },
@@ -256,7 +276,9 @@ impl Worker {
         for id in ids {
             self.forget(id);
         }
+        self.told.give_late_runs(None);
         self.give_up_commits(None);
+        self.told.give_sent(None);
         self.told.give_late(None);
         self.told.release(None);
         self.held_told.tell(&self.told.shared.memory, 0, true);
@@ -309,6 +331,7 @@ impl Worker {
         let connection = Connection {
             kafka: kafka::Connection::default(),
             peer,
+            peer_bytes: 0,
             left_out,
             given_up: false,
             last_ns: self.swept_ns,
@@ -333,6 +356,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
         self.told.now_ns = segment.time_ns;
+        self.told.give_late_runs(Some(segment.time_ns));
         let direction = match segment.direction {
             Direction::ToBroker => kafka::Direction::ToBroker,
             Direction::ToClient => kafka::Direction::ToClient,
@@ -355,6 +379,7 @@ impl Worker {
                 kafka.push(scratch, push, &mut listener);
                 listener.settle();
             });
+            weigh_peer(&mut self.held_bytes, connection);
         }
         let speaks = connection.kafka.speaks();
         let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
@@ -398,14 +423,15 @@ impl Worker {
         if !self.held_told.tell(memory, bytes, at_once) || !memory.is_over() {
             return;
         }
-        if bytes > memory.budget() / workers.load(Ordering::Relaxed).max(1) {
+        if bytes > memory.left() / workers.load(Ordering::Relaxed).max(1) {
             self.make_light(bytes.saturating_sub(memory.surplus()));
             self.held_told.tell(&self.told.shared.memory, self.weight(), true);
         }
     }
 
     fn weight(&self) -> usize {
-        let hops = self.told.waiting.len().saturating_add(self.told.sought_hops);
+        let late = self.told.late.len() + self.told.late_runs.len() + self.told.late_sends.len();
+        let hops = self.told.waiting.len() + self.told.sought_hops + late;
         self.held_bytes
             .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
             .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
@@ -416,7 +442,9 @@ impl Worker {
         let mut heavy: Vec<(usize, ConnectionId)> = self
             .connections
             .iter()
-            .map(|(id, connection)| (connection.kafka.held_bytes(), *id))
+            .map(|(id, connection)| {
+                (connection.kafka.held_bytes().saturating_add(connection.peer_bytes), *id)
+            })
             .filter(|(bytes, _)| *bytes > LIGHT_BYTES)
             .collect();
         heavy.sort_unstable_by(|a, b| b.cmp(a));
@@ -429,7 +457,9 @@ impl Worker {
                 listener.settle();
                 kafka.shed(scratch);
                 listener.missed_ends();
+                listener.peer.shed();
                 listener.peer.missed.messages();
+                listener.missed_commits();
             });
         }
         if self.weight() <= wanted {
@@ -438,6 +468,9 @@ impl Worker {
         for (id, connection) in &mut self.connections {
             Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(None);
         }
+        self.told.give_sent(None);
+        self.told.give_late_runs(None);
+        self.told.give_late(None);
         self.told.release(None);
         if self.weight() > wanted && self.connections.len() > FEW_CONNECTIONS {
             self.make_room();
@@ -453,8 +486,11 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let scratch = &mut self.scratch;
         let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| act(kafka, scratch, &mut listener));
-        listener.settle();
+        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+            act(kafka, scratch, &mut listener);
+            listener.settle();
+        });
+        weigh_peer(&mut self.held_bytes, connection);
     }
 
     /// A connection is over: its client may go on with another.
@@ -465,13 +501,15 @@ impl Worker {
 
     fn forget(&mut self, id: ConnectionId) {
         if let Some(mut connection) = self.connections.remove(&id) {
-            self.held_bytes = self.held_bytes.saturating_sub(connection.kafka.held_bytes());
+            let held = connection.kafka.held_bytes().saturating_add(connection.peer_bytes);
+            self.held_bytes = self.held_bytes.saturating_sub(held);
             let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
             if let Some(direction) = connection.refused {
                 connection.kafka.reset(direction);
             }
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.settle();
+            listener.forget_acquired();
             listener.turn(None);
             self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;
@@ -505,6 +543,11 @@ fn weigh(held: &mut usize, kafka: &mut kafka::Connection, act: impl FnOnce(&mut 
     let before = kafka.held_bytes();
     act(kafka);
     *held = held.saturating_sub(before).saturating_add(kafka.held_bytes());
+}
+
+fn weigh_peer(held: &mut usize, connection: &mut Connection) {
+    let before = std::mem::replace(&mut connection.peer_bytes, connection.peer.held_bytes());
+    *held = held.saturating_sub(before).saturating_add(connection.peer_bytes);
 }
 
 #[cfg(test)]

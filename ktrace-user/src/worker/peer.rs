@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::at::At;
+use super::at::{At, MAX_ID_BYTES};
 use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
+use crate::hop::acknowledge::Acquired;
+use crate::hop::chains;
 use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
@@ -21,6 +23,9 @@ const MAX_STAND_INS: usize = 16 << 10;
 
 /// Partitions of which a connection's client has asked where they begin or end; past it they are forgotten.
 const MAX_LISTED: usize = 4096;
+
+/// What one of a connection's partitions takes.
+const PARTITION_BYTES: usize = 64;
 
 /// A client's library, as it names itself: name and version.
 type Software = (Arc<str>, Arc<str>);
@@ -37,6 +42,8 @@ pub(super) struct Peer {
     client_address: Option<Arc<str>>,
     /// The client's process; at the broker's end it is elsewhere.
     owner: Option<Arc<Process>>,
+    /// What it reads and writes, if that is followed, once it was looked for.
+    chain: Option<Option<chains::Shared>>,
     client_id: Option<Arc<str>>,
     software: Option<Software>,
     cluster_id: Option<Arc<str>>,
@@ -56,12 +63,16 @@ pub(super) struct Peer {
     parties: Option<(Reader, Arc<Parties>)>,
     /// Where the records at hand stand.
     pub at: Option<At>,
+    /// What it has brought to a share group's member.
+    pub acquired: Acquired,
     /// Behind what the connection has brought of partitions with transactions, where the client reads uncommitted messages too.
     pub read_to: HashMap<(Topic, i32), i64>,
     /// Markers that the exchanges at hand have brought, by partition and producer.
     pub markers: HashMap<(Topic, i32, i64), Vec<(i64, State)>>,
     /// Who ends transactions on this connection.
     pub producers: Vec<Producer>,
+    /// What the client fetches is told late until then; `None` before its first messages.
+    pub late_until_ns: Option<u64>,
     /// What is missing of the connection.
     pub missed: Missed,
     /// Exchanges seen.
@@ -79,6 +90,7 @@ impl Peer {
             broker_address: text(ends.broker),
             client_address: (side == Side::Broker).then(|| text(ends.client)),
             owner: None,
+            chain: None,
             client_id: None,
             software: None,
             cluster_id: None,
@@ -90,13 +102,33 @@ impl Peer {
             stand_in: None,
             parties: None,
             at: None,
+            acquired: Acquired::default(),
             read_to: HashMap::new(),
             markers: HashMap::new(),
             producers: vec![],
+            late_until_ns: None,
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
         }
+    }
+
+    /// Who it is to those who know groups.
+    pub fn speaker(&self) -> &Client {
+        &self.speaker
+    }
+
+    /// What its lists take, about.
+    pub fn held_bytes(&self) -> usize {
+        let partitions = self.listed.len().saturating_add(self.read_to.len());
+        let of_partitions = partitions.saturating_mul(PARTITION_BYTES);
+        of_partitions.saturating_add(self.producers.len().saturating_mul(size_of::<Producer>()))
+    }
+
+    /// Forgets what only helps.
+    pub fn shed(&mut self) {
+        self.listed = HashMap::new();
+        self.read_to = HashMap::new();
     }
 
     /// The process at the captured end is known.
@@ -107,7 +139,7 @@ impl Peer {
                     self.speaker.speaker = Speaker::Process(process.pid);
                 }
                 self.owner = Some(process);
-                (self.reader, self.is_broker, self.parties) = (None, None, None);
+                (self.reader, self.is_broker, self.parties, self.chain) = (None, None, None, None);
             }
             Side::Broker => shared.brokers.tell(|brokers| brokers.learn(&process)),
         }
@@ -117,6 +149,7 @@ impl Peer {
     pub fn exchange(&mut self, client_id: Option<&str>) {
         self.exchanges = self.exchanges.saturating_add(1);
         self.missed.exchange();
+        let client_id = client_id.filter(|id| id.len() <= MAX_ID_BYTES);
         if self.client_id.as_deref() != client_id {
             self.client_id = client_id.map(Into::into);
             self.speaker.id.clone_from(&self.client_id);
@@ -149,6 +182,12 @@ impl Peer {
         }
     }
 
+    /// What the client's process reads and writes, if that is followed.
+    pub fn chain(&mut self, shared: &Shared) -> Option<&chains::Shared> {
+        let owner = &self.owner;
+        self.chain.get_or_insert_with(|| owner.as_ref().and_then(|owner| shared.chains.of(owner))).as_ref()
+    }
+
     /// Something is told of a member of a group on this connection.
     pub fn tells_groups(
         &self,
@@ -161,7 +200,7 @@ impl Peer {
         shared.groups.tell(|groups| tell(groups, heard));
     }
 
-    fn line(&self, connection: ConnectionId) -> Line {
+    pub fn line(&self, connection: ConnectionId) -> Line {
         Line { connection, broker: self.ends.broker }
     }
 
@@ -178,7 +217,7 @@ impl Peer {
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        mut asked: Asked<'_>,
+        asked: &mut Asked<'_>,
         shared: &Shared,
     ) -> Reader {
         let at = asked.at;
@@ -199,7 +238,7 @@ impl Peer {
         }
         let (line, mut reader) = (self.line(id), Reader::Unknown);
         shared.groups.tell(|groups| {
-            let (found, news) = groups.reader(&self.speaker, line, asked);
+            let (found, news) = groups.reader(&self.speaker, line, *asked);
             reader = found;
             news
         });
@@ -209,7 +248,7 @@ impl Peer {
 
     /// The broker names its cluster.
     pub fn names_cluster(&mut self, id: &str, shared: &Shared) {
-        if self.cluster_id.as_deref() == Some(id) {
+        if self.cluster_id.as_deref() == Some(id) || id.len() > MAX_ID_BYTES {
             return;
         }
         let id = Arc::from(id);
@@ -265,7 +304,7 @@ impl Peer {
     }
 
     /// The process's, or what the client says of itself where there is none: in a capture file, and at the broker's end.
-    fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
+    pub fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
         if let Some(process) = &self.owner {
             return Arc::clone(&process.resource);
         }
@@ -357,5 +396,43 @@ impl StandIns {
             Arc::new(Resource::new(attributes))
         });
         Arc::clone(resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::topics::Topics;
+
+    fn peer() -> Peer {
+        let ends = Ends { client: ([10, 0, 0, 1], 4000).into(), broker: ([10, 0, 0, 2], 9092).into() };
+        Peer::new(ends, Side::Client)
+    }
+
+    /// Hostile: names that are as long as the protocol allows.
+    #[test]
+    fn long_names_are_not_kept() {
+        let (mut peer, shared, long) = (peer(), Shared::default(), "x".repeat(MAX_ID_BYTES + 1));
+        peer.exchange(Some(&long));
+        peer.software(&long, "1");
+        peer.names_cluster(&long, &shared);
+        assert!(peer.client_id.is_none() && peer.software.is_none() && peer.cluster_id.is_none());
+        assert_eq!(shared.clusters.number(), 0);
+        peer.exchange(Some(&long[1..]));
+        assert!(peer.client_id.is_some());
+    }
+
+    /// Hostile: a client that asks for all partitions that there could be.
+    #[test]
+    fn lists_are_bounded_weighed_and_shed() {
+        let (mut peer, mut topics) = (peer(), Topics::default());
+        let topic = topics.named("orders");
+        for partition in 0..1_000_000 {
+            peer.listed(&topic, partition, 0, 0);
+            assert!(peer.held_bytes() <= MAX_LISTED * PARTITION_BYTES);
+        }
+        assert!(peer.held_bytes() > 0);
+        peer.shed();
+        assert_eq!(peer.held_bytes(), 0);
     }
 }

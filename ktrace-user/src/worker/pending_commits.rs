@@ -2,7 +2,7 @@
 //! that is read a little later.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::listener::{Listener, Told};
@@ -13,12 +13,14 @@ use crate::hop::{Hop, Kind, progress};
 /// Producers with such offsets, and offsets of one of them; past it they are told as they are.
 const MAX_PRODUCERS: usize = 1024;
 const MAX_COMMITS: usize = 256;
+/// Of all producers.
+const MAX_IN_ALL: usize = 32 << 10;
 
 /// Rings are read so much apart at most: a reader that finds nothing sleeps for 0.1 s.
-const LATE_NS: u64 = 250_000_000;
+pub(super) const LATE_NS: u64 = 250_000_000;
 
-/// Commits of a worker that wait for that; past it the oldest does not.
-const MAX_LATE: usize = 64 << 10;
+/// What waits for that in a worker, of each kind; past it the oldest does not.
+pub(super) const MAX_LATE: usize = 16 << 10;
 
 /// A transaction that has not ended after this is not waited for: Kafka aborts it after a minute by default
 /// (`transaction.timeout.ms`).
@@ -34,13 +36,20 @@ pub(super) struct PendingCommit {
 #[derive(Default)]
 pub(super) struct PendingCommits {
     by_producer: Mutex<HashMap<Producer, Vec<PendingCommit>>>,
+    len: AtomicUsize,
 }
 
 impl PendingCommits {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
     /// Gives it back if there are too many.
     pub fn wait(&self, producer: &Producer, commit: PendingCommit) -> Option<PendingCommit> {
         let mut by_producer = self.by_producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_producer.len() >= MAX_PRODUCERS && !by_producer.contains_key(producer) {
+        let is_new = !by_producer.contains_key(producer);
+        if (by_producer.len() >= MAX_PRODUCERS && is_new) || self.len() >= MAX_IN_ALL {
             return Some(commit);
         }
         let commits = by_producer.entry(producer.clone()).or_default();
@@ -48,13 +57,16 @@ impl PendingCommits {
             return Some(commit);
         }
         commits.push(commit);
+        self.len.fetch_add(1, Ordering::Relaxed);
         None
     }
 
     /// The transaction has ended.
     pub fn take(&self, producer: &Producer) -> Vec<PendingCommit> {
         let mut by_producer = self.by_producer.lock().unwrap_or_else(PoisonError::into_inner);
-        by_producer.remove(producer).unwrap_or_default()
+        let commits = by_producer.remove(producer).unwrap_or_default();
+        self.len.fetch_sub(commits.len(), Ordering::Relaxed);
+        commits
     }
 
     /// Those that have waited too long, or all of them.
@@ -70,6 +82,7 @@ impl PendingCommits {
             }
             !is_over
         });
+        self.len.fetch_sub(over.len(), Ordering::Relaxed);
         over.sort_by_key(|commit| commit.hop.passage.end_ns);
         over
     }
@@ -79,6 +92,13 @@ impl PendingCommits {
 #[derive(Default)]
 pub(super) struct LateCommits {
     queue: VecDeque<(ConnectionId, u64, PendingCommit, Option<State>)>,
+}
+
+impl LateCommits {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
 }
 
 impl Listener<'_> {
@@ -93,7 +113,8 @@ impl Listener<'_> {
         }
         let due_ns = self.told.now_ns.saturating_add(LATE_NS);
         self.told.late.queue.push_back((self.id, due_ns, commit, state));
-        if self.told.late.queue.len() > MAX_LATE {
+        if self.told.late.len() > MAX_LATE {
+            self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
             self.told.give_first_late();
         }
     }
@@ -138,5 +159,28 @@ impl Told {
             commit.covered = covered;
         }
         self.keeps(hop.passage.derived).then_some(hop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::samples;
+
+    /// Hostile: as many offsets of as many producers as there may be.
+    #[test]
+    fn commits_are_bounded_in_all() {
+        let commits = PendingCommits::default();
+        let producer = |id| Producer { cluster: None, id };
+        let mut given_back = 0;
+        for at in 0..200_000 {
+            let commit = PendingCommit { hop: samples::sent(), progress: None };
+            given_back += usize::from(commits.wait(&producer(at % 2000), commit).is_some());
+        }
+        assert_eq!((commits.len(), given_back), (MAX_IN_ALL, 200_000 - MAX_IN_ALL));
+        let first = commits.take(&producer(0)).len();
+        assert_eq!(commits.len(), MAX_IN_ALL - first);
+        assert_eq!(commits.over(None).len(), MAX_IN_ALL - first);
+        assert_eq!(commits.len(), 0);
     }
 }

@@ -4,14 +4,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::losses::Losses;
 use super::memory::Memory;
 use super::pending_commits::PendingCommits;
+use super::span_limit::SpanLimit;
+use super::throttle::{Limit, Within};
 use super::twins::Twins;
 use crate::hop::attempts::Attempts;
+use crate::hop::chains::Chains;
 use crate::hop::groups::{Client, Groups};
 use crate::hop::numbered::Numbered;
 use crate::hop::progress::AllProgress;
@@ -30,6 +33,7 @@ pub struct Shared {
     pub(super) groups: Numbered<Groups>,
     pub(super) progress: AllProgress,
     pub(super) attempts: Attempts,
+    pub(super) chains: Chains,
     pub(super) transactions: Numbered<Transactions>,
     pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,
@@ -37,8 +41,8 @@ pub struct Shared {
     pub(super) twins: Twins,
     pub(super) memory: Memory,
     pub(super) losses: Losses,
-    /// The threshold of the traces that are kept within the CPU limit.
-    pub(super) cpu_threshold: AtomicU64,
+    pub(super) within: Within,
+    spans: SpanLimit,
     pub(super) workers: AtomicUsize,
     tls: Mutex<BTreeMap<String, u64>>,
 }
@@ -50,6 +54,10 @@ impl Shared {
     /// All workers together may hold so much: see [`super::budget`]. Before the first worker.
     pub fn may_hold(&self, bytes: usize) {
         self.memory.set(bytes);
+        let part = self.memory.part();
+        self.groups.look_through(|groups| groups.hold_at_most(part));
+        self.topics.look_through(|ids| ids.hold_at_most(part));
+        self.progress.hold_at_most(part);
     }
 
     /// How large the process is, and how large it may be.
@@ -57,9 +65,30 @@ impl Shared {
         self.memory.regulate(resident, allowed);
     }
 
-    /// Of the traces that the user wants, only these are shown from now on.
+    /// Of the traces that the user wants, only these are within the limit of CPU time from now on.
     pub fn keep(&self, sampling: Sampling) {
-        self.cpu_threshold.store(sampling.threshold(), Ordering::Relaxed);
+        self.within.keep(Limit::Cpu, sampling);
+    }
+
+    /// No more spans a second than this. Before the first worker.
+    pub fn show_at_most(&self, spans: u32) {
+        self.spans.set(spans);
+    }
+
+    /// A span is given to the sinks.
+    pub fn count_span(&self) {
+        self.spans.count(&self.within);
+    }
+
+    /// Spans that were given to the sinks.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        self.spans.shown()
+    }
+
+    /// It is as late as this.
+    pub(super) fn turn(&self, now_ns: u64) {
+        self.spans.turn(now_ns, &self.within);
     }
 
     /// What the workers have lost so far, by reason, zeros too.
@@ -70,6 +99,12 @@ impl Shared {
     /// Of that, what the user is told while it is lost.
     pub fn losses_to_tell(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.losses.to_tell()
+    }
+
+    /// Messages that were not committed in time, and not listed.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.losses.left_out()
     }
 
     /// TLS connections so far, by service.
@@ -96,6 +131,8 @@ pub(super) struct Clusters {
     by_broker: HashMap<SocketAddr, Arc<str>>,
     /// `None` for clients of several.
     by_client: HashMap<Client, Option<Arc<str>>>,
+    /// Those that had to make room.
+    forgotten: u64,
 }
 
 impl Clusters {
@@ -112,9 +149,11 @@ impl Clusters {
             return false;
         }
         if self.by_broker.len() >= MAX_BROKERS {
+            self.forgotten += self.by_broker.len() as u64;
             self.by_broker.clear();
         }
         if self.by_client.len() >= MAX_BROKERS {
+            self.forgotten += self.by_client.len() as u64;
             self.by_client.clear();
         }
         self.by_broker.insert(broker, Arc::clone(id));
@@ -123,6 +162,11 @@ impl Clusters {
             *known = None;
         }
         true
+    }
+
+    /// How many had to make room for others since this was asked last.
+    pub(super) fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
     }
 }
 
@@ -171,5 +215,19 @@ mod tests {
         assert_eq!(clusters.of(one, &client(1)).as_deref(), Some("a"));
         assert_eq!(clusters.of(([10, 0, 0, 3], 9092).into(), &client(1)), None);
         assert!(!clusters.learn(two, &client(1), &"b".into()));
+    }
+
+    /// Hostile: as many addresses and client ids as there may be.
+    #[test]
+    fn clusters_are_bounded_and_those_forgotten_are_counted() {
+        let mut clusters = Clusters::default();
+        for number in 0..100_000_u32 {
+            let broker = (std::net::Ipv4Addr::from(number), 9092).into();
+            let client = Client { speaker: Speaker::Process(1), id: Some(number.to_string().into()) };
+            clusters.learn(broker, &client, &"a".into());
+            assert!(clusters.by_broker.len() <= MAX_BROKERS && clusters.by_client.len() <= MAX_BROKERS);
+        }
+        let held = (clusters.by_broker.len() + clusters.by_client.len()) as u64;
+        assert_eq!(clusters.take_forgotten() + held, 200_000);
     }
 }

@@ -22,7 +22,14 @@ type Headers<'x> = &'x [(&'x str, &'x str)];
 
 /// A batch of one record without key and value; all its lengths are below 64.
 fn batch(headers: Headers<'_>) -> Vec<u8> {
-    let mut record = vec![0, 0, 0, 1, 1, headers.len() as u8 * 2];
+    batch_of(None, headers)
+}
+
+/// The same, with a key.
+fn batch_of(key: Option<&str>, headers: Headers<'_>) -> Vec<u8> {
+    let mut record = vec![0, 0, 0, key.map_or(1, |key| key.len() as u8 * 2)];
+    record.extend(key.unwrap_or_default().bytes());
+    record.extend([1, headers.len() as u8 * 2]);
     for text in headers.iter().flat_map(|(key, value)| [key, value]) {
         record.push(text.len() as u8 * 2);
         record.extend(text.bytes());
@@ -41,7 +48,10 @@ fn batch(headers: Headers<'_>) -> Vec<u8> {
 
 /// Produce v3 of one record to `topic`, client `me`.
 fn produce(id: i32, topic: &str, headers: Headers<'_>) -> Vec<u8> {
-    let batch = batch(headers);
+    produce_batch(id, topic, &batch(headers))
+}
+
+fn produce_batch(id: i32, topic: &str, batch: &[u8]) -> Vec<u8> {
     framed(&[
         &[0, 0, 0, 3],
         &id.to_be_bytes(),
@@ -50,7 +60,7 @@ fn produce(id: i32, topic: &str, headers: Headers<'_>) -> Vec<u8> {
         &text(topic),
         &[0, 0, 0, 1, 0, 0, 0, 0],
         &(batch.len() as u32).to_be_bytes(),
-        &batch,
+        batch,
     ])
 }
 
@@ -291,10 +301,12 @@ fn what_is_not_sampled_is_not_made() {
 }
 
 mod attempts;
+mod chains;
 mod groups;
 mod keys;
 mod limits;
 mod losses;
+mod share;
 mod sharing;
 mod sides;
 mod transactions;

@@ -1,6 +1,7 @@
 //! What a connection tells of transactions.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::api;
@@ -9,12 +10,16 @@ use ktrace_kafka::{Event, Head, Operation};
 
 use super::at::MAX_ID_BYTES;
 use super::listener::Listener;
-use crate::hop::attempts::{Before, Message, may_follow};
+use super::shared::Shared;
+use crate::hop::attempts::{Before, Message, Place, may_follow};
 use crate::hop::transactions::{Producer, State, Transaction};
 use crate::hop::{Hop, Kind, Topic, identity, shown};
 
 /// Partitions of one connection that are followed, and producers.
 const MAX_PARTITIONS: usize = 1024;
+
+/// Names all messages of a producer in a partition.
+const NO_SEQUENCE: i32 = -1;
 
 /// An attempt to send a message.
 pub(super) struct Attempt {
@@ -23,9 +28,34 @@ pub(super) struct Attempt {
     pub pending: Option<Box<Message>>,
 }
 
+/// What became of the transaction of the message before: neighbours are most often of one.
+#[derive(Default)]
+pub(super) struct Ended {
+    /// With when the message was acknowledged, and the number of what was known.
+    last: Option<(Arc<Transaction>, u64, u64, State)>,
+}
+
+impl Ended {
+    pub fn of(&mut self, shared: &Shared, transaction: &Arc<Transaction>, acked_ns: u64) -> State {
+        let number = shared.transactions.number();
+        if let Some((known, ns, of, state)) = &self.last
+            && Arc::ptr_eq(known, transaction)
+            && (*ns, *of) == (acked_ns, number)
+        {
+            return *state;
+        }
+        let state = shared.transactions.look(|known| known.of_sent(&transaction.producer, acked_ns));
+        self.last = Some((Arc::clone(transaction), acked_ns, number, state));
+        state
+    }
+}
+
 impl Listener<'_> {
     /// What tells how transactions end.
     pub(super) fn of_a_transaction(&mut self, head: &Head<'_>, event: &Event<'_>) {
+        if let Event::Producer { error: 0, .. } = event {
+            self.writes(head.end_ns());
+        }
         match *event {
             Event::TransactionEnd { transaction, committed, error: 0 } => {
                 let producer = self.producer(transaction.producer_id);
@@ -89,6 +119,9 @@ impl Listener<'_> {
         let topic = self.told.topic(topic);
         let state = if self.goes_on(&topic, partition, offset) { state } else { State::Unknown };
         self.read_to(&topic, partition, offset.saturating_add(1));
+        if self.peer.markers.len() >= MAX_PARTITIONS {
+            self.apply_markers();
+        }
         self.peer.markers.entry((topic, partition, producer_id)).or_default().push((offset, state));
     }
 
@@ -98,18 +131,31 @@ impl Listener<'_> {
             return;
         }
         let markers = std::mem::take(&mut self.peer.markers);
-        let decide = |hop: &mut Hop| {
+        // Neighbours are most often of one transaction.
+        let mut last = None;
+        let mut decide = |hop: &mut Hop| {
             let Hop { topic, passage, .. } = hop;
             if let (Kind::Delivered { .. }, Some((transaction, known @ State::Open)), Some(offset)) =
                 (&passage.kind, &mut passage.transaction, passage.offset)
-                && let Some(markers) =
-                    markers.get(&(topic.clone(), passage.partition, transaction.producer.id))
+                && let Some(markers) = {
+                    let of = (&*topic, passage.partition, transaction.producer.id);
+                    match &last {
+                        Some((known, markers)) if is_of(known, of) => *markers,
+                        _ => {
+                            let of = (of.0.clone(), of.1, of.2);
+                            let found = markers.get(&of);
+                            last = Some((of, found));
+                            found
+                        }
+                    }
+                }
                 && let Some((_, state)) = markers.get(markers.partition_point(|(at, _)| *at <= offset))
             {
                 *known = *state;
             }
         };
-        self.peer.search.tell(decide);
+        self.peer.search.tell(&mut decide);
+        self.told.late_runs.tell(self.id, &mut decide);
         if !self.told.waiting.is_empty() {
             self.told.waiting.tell(self.id, decide);
             self.told.release(Some(self.told.now_ns));
@@ -166,6 +212,7 @@ impl Listener<'_> {
             }
         };
         self.peer.search.tell(lose);
+        self.told.late_runs.tell(self.id, lose);
         self.told.waiting.tell(self.id, lose);
     }
 
@@ -218,6 +265,21 @@ impl Listener<'_> {
         Some((transaction, state))
     }
 
+    /// A batch is acknowledged. Where several rings are read, a failed attempt to send it may lie in one that is read later.
+    fn acked(&mut self, head: &Head<'_>, partition: i32, batch: &Batch<'_>) {
+        if batch.producer_id < 0
+            || batch.base_sequence < 0
+            || self.told.shared.workers.load(Ordering::Relaxed) <= 1
+        {
+            return;
+        }
+        let producer = self.producer(batch.producer_id);
+        let Some(topic) = self.peer.at.as_ref().map(|at| shown(&at.topic)) else { return };
+        let of = Message::numbered(&producer, batch.producer_epoch, NO_SEQUENCE, &topic.name, partition);
+        let last = batch.base_sequence.wrapping_add(batch.last_offset_delta) & i32::MAX;
+        self.told.shared.attempts.acked(of, last, head.request_start_ns);
+    }
+
     /// Which attempt to send a message this is.
     pub(super) fn attempt(
         &mut self,
@@ -226,17 +288,24 @@ impl Listener<'_> {
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) -> Attempt {
-        let is_first = error == 0 && self.told.shared.attempts.is_empty();
+        if error == 0 && record.offset_delta == 0 {
+            self.acked(head, partition, batch);
+        }
+        let is_first = error == 0 && !self.peer.at.as_ref().is_some_and(|at| at.may_be_sent_again);
         // Else the other end of the connection tells of it too.
         if is_first || self.peer.search.is_superfluous() {
             return Attempt { before: Before::default(), pending: None };
         }
         let topic = self.peer.at.as_ref().map(|at| shown(&at.topic));
         let topic = topic.as_ref().map_or("", |topic| &*topic.name);
+        let mut numbered = None;
         let message = if batch.producer_id >= 0 && batch.base_sequence >= 0 {
             let sequence = batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX;
             let producer = self.producer(batch.producer_id);
-            Message::numbered(&producer, batch.producer_epoch, sequence, topic, partition)
+            let of =
+                |sequence| Message::numbered(&producer, batch.producer_epoch, sequence, topic, partition);
+            numbered = Some((of(NO_SEQUENCE), sequence));
+            of(sequence)
         } else {
             // Without an offset; a batch may be put together anew.
             let derived =
@@ -252,7 +321,18 @@ impl Listener<'_> {
         if error == 0 {
             return Attempt { before: attempts.sent(message), pending: None };
         }
-        let before = attempts.failed(message, head.request_start_ns, head.end_ns());
+        let place = Place::new(topic, partition);
+        let before = attempts.failed(message, place, head.request_start_ns, head.end_ns());
+        if let Some((of, sequence)) = numbered
+            && attempts.was_acked_later(of, sequence, head.request_start_ns)
+        {
+            attempts.sent(message);
+        }
         Attempt { before, pending: may_follow(error).then(|| message.into()) }
     }
+}
+
+/// Whether markers of this place and producer are those.
+fn is_of(known: &(Topic, i32, i64), (topic, partition, producer_id): (&Topic, i32, i64)) -> bool {
+    (known.1, known.2) == (partition, producer_id) && known.0 == *topic
 }

@@ -50,27 +50,43 @@ impl Place {
 /// What the clients' ends of all workers have noted.
 #[derive(Default)]
 pub(super) struct Twins {
-    noted: Mutex<(HashSet<Place>, VecDeque<Place>)>,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Default)]
+struct Noted {
+    places: HashSet<Place>,
+    /// With when they were noted.
+    order: VecDeque<(Place, u64)>,
+    /// Those that had to make room while their other end may still have looked for them.
+    forgotten: u64,
 }
 
 impl Twins {
     /// A client's end was at this place.
-    pub(super) fn note(&self, place: Place) {
-        let (set, order) = &mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !set.insert(place) {
+    pub(super) fn note(&self, place: Place, now_ns: u64) {
+        let Noted { places, order, forgotten } =
+            &mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !places.insert(place) {
             return;
         }
-        order.push_back(place);
+        order.push_back((place, now_ns));
         if order.len() > MAX_PLACES
-            && let Some(oldest) = order.pop_front()
+            && let Some((oldest, since_ns)) = order.pop_front()
         {
-            set.remove(&oldest);
+            places.remove(&oldest);
+            *forgotten += u64::from(now_ns.saturating_sub(since_ns) < PATIENCE_NS);
         }
     }
 
     fn any(&self, places: &VecDeque<Place>) -> bool {
-        let (set, _) = &*self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        places.iter().any(|place| set.contains(place))
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        places.iter().any(|place| noted.places.contains(place))
+    }
+
+    /// How many places had to make room too early since this was asked last.
+    pub(super) fn take_forgotten(&self) -> u64 {
+        std::mem::take(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner).forgotten)
     }
 }
 
@@ -176,5 +192,26 @@ impl Search {
     /// Whether there is something to look for.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Sought { .. }) || !self.open.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hostile: exchanges that never end.
+    #[test]
+    fn places_are_bounded_and_those_forgotten_too_early_are_counted() {
+        let twins = Twins::default();
+        let place = |at| Place { request_seq: at, correlation_id: 0, response_seq: None };
+        let most = MAX_PLACES as u32;
+        for at in 0..3 * most {
+            // The first of them are old when they go.
+            twins.note(place(at), if at < most { 0 } else { 2 * PATIENCE_NS });
+        }
+        let noted = twins.noted.lock().unwrap();
+        assert_eq!((noted.places.len(), noted.order.len()), (MAX_PLACES, MAX_PLACES));
+        drop(noted);
+        assert_eq!([twins.take_forgotten(), twins.take_forgotten()], [most.into(), 0]);
     }
 }

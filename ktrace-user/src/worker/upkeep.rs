@@ -1,8 +1,6 @@
 //! What a worker does from time to time: it looks through what waits and through all connections, and forgets what is over.
 
-use std::sync::atomic::Ordering;
-
-use super::{Connection, ConnectionId, Listener, SWEEP_NS, Sampling, Sides, Worker, count_tls};
+use super::{Connection, ConnectionId, Listener, SWEEP_NS, Sides, Worker, count_tls};
 use crate::hop::transactions::State;
 
 /// A closed connection is kept for this long: what was on its way may still pass.
@@ -72,13 +70,17 @@ impl Worker {
                 Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(Some(now_ns));
             }
         }
+        self.told.give_sent(Some(now_ns));
+        self.told.give_late_runs(Some(now_ns));
         self.told.give_late(Some(now_ns));
         self.told.release(Some(now_ns));
-        let cpu = Sampling::from_threshold(self.told.shared.cpu_threshold.load(Ordering::Relaxed));
-        self.told.within_cpu = cpu;
+        self.told.shared.turn(now_ns);
+        self.told.give_uncommitted(now_ns);
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
         self.told.shared.attempts.expire(now_ns);
+        self.told.shared.chains.expire(now_ns);
+        self.told.shared.memory.know(self.told.shared.known_bytes());
         self.weigh_all(true);
         self.told.tell_losses(&self.scratch.counters);
     }

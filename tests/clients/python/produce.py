@@ -1,6 +1,7 @@
 # Produces messages and logs each as the broker acknowledged it. With --edges true, of four messages in turn one has no
 # key, one empty key and value, one no value. --set NAME=VALUE gives the library a setting. With --cells it does so for one
 # topic after the other, transactions of --transaction messages where they are transactional; every second one is aborted.
+# --timestamp MS is the first message's, the others' follow by a millisecond each.
 # --instrumented true: with OpenTelemetry's instrumentation, which puts a traceparent into every message.
 import sys
 import time
@@ -53,7 +54,8 @@ class Cell:
         while True:
             try:
                 log = self.log(key, body, headers)
-                self.producer.produce(self.topic, body, key, headers=headers, on_delivery=log)
+                time_of = {"timestamp": self.given.timestamp + i} if self.given.timestamp else {}
+                self.producer.produce(self.topic, body, key, headers=headers, on_delivery=log, **time_of)
                 break
             except BufferError:
                 self.producer.poll(0.1)
@@ -83,6 +85,7 @@ def main():
     given = options.parse(
         count=1, codec="none", acks="all", idempotence="true", payload=100, header_style="none", linger_ms=5,
         key_prefix=None, interval_ms=0, edges="false", set="", cells="", transaction=4, instrumented="false",
+        timestamp=0,
     )  # fmt: skip
     if given.instrumented == "true":
         instrumented.confluent_kafka()

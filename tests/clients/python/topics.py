@@ -1,4 +1,5 @@
-# Creates topics, and deletes those of these names before: `topics.py BOOTSTRAP PARTITIONS TOPIC…`. It returns when their partitions have leaders that know it: a broker
+# Creates topics, and deletes those of these names before: `topics.py BOOTSTRAP PARTITIONS TOPIC…`, with settings as
+# `TOPIC:NAME=VALUE`. It returns when their partitions have leaders that know it: a broker
 # tells of itself as leader before it is.
 import sys
 import time
@@ -6,12 +7,17 @@ import time
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-bootstrap, partitions, *names = sys.argv[1:]
+bootstrap, partitions, *topics = sys.argv[1:]
+settings = {}
+for topic in topics:
+    name, *given = topic.split(":")
+    settings[name] = dict(one.split("=", 1) for one in given)
+names = list(settings)
 admin = AdminClient({"bootstrap.servers": bootstrap})
 known = [name for name in names if name in admin.list_topics(timeout=10).topics]
 for deleted in admin.delete_topics(known, operation_timeout=30).values() if known else []:
     deleted.result(30)
-for created in admin.create_topics([NewTopic(name, int(partitions)) for name in names]).values():
+for created in admin.create_topics([NewTopic(name, int(partitions), config=settings[name]) for name in names]).values():
     created.result(30)
 
 

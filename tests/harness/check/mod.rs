@@ -162,7 +162,7 @@ fn sort<'a>(truth: &Truth, spans: &'a [Span], report: &mut Report) -> Hops<'a> {
     hops
 }
 
-/// Ids are well-formed and no two spans have the same; messages without context have a trace each.
+/// Ids are well-formed and no two spans have the same; of one topic, messages without context have a trace each.
 fn identities(spans: &[Span], report: &mut Report) {
     let hex = |id: &str, length: usize| {
         id.len() == length
@@ -170,7 +170,7 @@ fn identities(spans: &[Span], report: &mut Report) {
             && id.bytes().any(|digit| digit != b'0')
     };
     let mut seen: HashMap<(&str, &str), &Span> = HashMap::new();
-    let mut derived: HashMap<&str, &Span> = HashMap::new();
+    let mut derived: HashMap<(&str, &str), &Span> = HashMap::new();
     for span in spans {
         if !hex(&span.trace_id, 32) || !hex(&span.span_id, 16) {
             report.wrong.push(format!("ids are not hexadecimal: {span:?}"));
@@ -180,7 +180,7 @@ fn identities(spans: &[Span], report: &mut Report) {
         }
         if span.is_derived()
             && span.operation() == "send"
-            && let Some(first) = derived.insert(&span.trace_id, span)
+            && let Some(first) = derived.insert((&span.trace_id, &span.name), span)
         {
             report.wrong.push(format!("two messages in one derived trace: {first:?}\n  and {span:?}"));
         }

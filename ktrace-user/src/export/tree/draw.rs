@@ -7,7 +7,7 @@ use anstyle::Style;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use super::super::text::{
-    FAILED, FAINT, SERVICE, arrow, get, milliseconds, paint, printable, target, text, unusual,
+    FAILED, FAINT, SERVICE, arrow, get, inferred, milliseconds, paint, printable, target, text, unusual,
 };
 use super::super::{Span, Value};
 
@@ -58,7 +58,7 @@ fn shown(nanos: u64) -> String {
     milliseconds(nanos as f64 / 1e6)
 }
 
-/// Every span once, parents before their children. Those whose parent was not seen are roots; where spans name each other in a
+/// Every span once, parents before their children; what was caused by a delivery, as far as is known, stands below it. Those whose parent was not seen are roots; where spans name each other in a
 /// circle, its first is one, too.
 fn nodes(spans: &[Span<'_>]) -> Vec<Node> {
     let mut by_id: HashMap<SpanId, usize> = HashMap::with_capacity(spans.len());
@@ -68,7 +68,9 @@ fn nodes(spans: &[Span<'_>]) -> Vec<Node> {
     let mut roots = Vec::new();
     let mut children: Vec<Vec<usize>> = spans.iter().map(|_| Vec::new()).collect();
     for (at, span) in spans.iter().enumerate() {
-        match span.parent.and_then(|parent| by_id.get(&parent)).filter(|parent| **parent != at) {
+        let cause = || inferred(span).map(|link| link.span_id);
+        match span.parent.or_else(cause).and_then(|parent| by_id.get(&parent)).filter(|parent| **parent != at)
+        {
             Some(parent) => children[*parent].push(at),
             None => roots.push(at),
         }
@@ -187,7 +189,7 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::samples;
+    use super::super::super::{INFERRED, Link, samples};
     use super::*;
 
     fn id(number: u8) -> SpanId {
@@ -224,6 +226,23 @@ mod tests {
                 "│  └─ billing       ← poll orders[2]@1042   +12ms took=19ms  queue=12ms group=billing",
                 "└─ orders-api       → send orders[2]      +1200ms took=3.1ms NOT_ENOUGH_REPLICAS",
                 "",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_delivery_caused_stands_below_it() {
+        let mut caused = span(samples::send(), 5, None, 31);
+        caused.trace_id = TraceId::new([0xbc; 16]).unwrap();
+        let trace_id = samples::poll().trace_id;
+        let attribute = Some((INFERRED, "key".into()));
+        caused.links = vec![Link { trace_id, span_id: id(3), attribute }];
+        let lines = drawn(vec![span(samples::poll(), 3, None, 0), caused]);
+        assert_eq!(
+            lines[1..3],
+            [
+                "└─ billing       ← poll orders[2]@1042  +0ms took=19ms  queue=12ms group=billing",
+                "   └─ orders-api → send orders[2]@1042 +31ms took=3.1ms because-of=4bf92f3577b34da6",
             ]
         );
     }

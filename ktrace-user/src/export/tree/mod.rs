@@ -25,13 +25,21 @@ const LOOK: Duration = Duration::from_millis(500);
 const CHUNK: usize = 64 << 10;
 
 /// Starts printing trees to standard output. When nobody reads it any more, `stop` is set and the sink ends with
-/// [`ExportError::Closed`].
+/// [`ExportError::Closed`]. Of the agent's memory limit it takes a quarter at most.
 ///
 /// # Errors
 /// [`ExportError::Thread`].
-pub fn tree(when_full: WhenFull, stop: Arc<AtomicBool>) -> Result<Sink, ExportError> {
+pub fn tree(
+    when_full: WhenFull,
+    stop: Arc<AtomicBool>,
+    memory_limit: Option<usize>,
+) -> Result<Sink, ExportError> {
     let text = Text::new(TimeZone::system(), false);
-    start(Trees::new(text, coloured()), Box::new(io::stdout()), when_full, stop)
+    let mut trees = Trees::new(text, coloured());
+    if let Some(limit) = memory_limit {
+        trees.traces.hold_at_most(limit / 4);
+    }
+    start(trees, Box::new(io::stdout()), when_full, stop)
 }
 
 fn start(
@@ -42,6 +50,7 @@ fn start(
 ) -> Result<Sink, ExportError> {
     let (sender, mut queued, counters) = queue("tree", QUEUE, when_full);
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ExportError::Thread)?;
+    let bytes = trees.traces.most_bytes();
     let run = move || {
         let mut hops = Hops::default();
         loop {
@@ -68,7 +77,7 @@ fn start(
     };
     let thread =
         std::thread::Builder::new().name("ktrace-tree".to_owned()).spawn(run).map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: None })
+    Ok(Sink { sender, thread, limit: None, bytes })
 }
 
 /// What was gathered and not printed is lost with what nobody has taken.

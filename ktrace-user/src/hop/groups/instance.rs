@@ -9,8 +9,15 @@ use crate::capture::ConnectionId;
 /// Partitions of one member that are kept; what it may read beyond them is not known.
 const MAX_PARTITIONS: usize = 64 << 10;
 
+/// What a partition takes, under both names of its topic, and a topic beside its name.
+pub(super) const PARTITION_BYTES: usize = 96;
+pub(super) const TOPIC_BYTES: usize = 256;
+
 /// Connections on which one member reads that are kept.
 const MAX_LINES: usize = 256;
+
+/// What a member takes beside its names and what it reads.
+pub(super) const MEMBER_BYTES: usize = size_of::<Instance>() + size_of::<Member>() + 128;
 
 /// Since when a partition is read, and from where.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +36,14 @@ struct Assignment {
 }
 
 impl Assignment {
+    /// What it takes, about.
+    fn bytes(&self) -> usize {
+        let names: usize = self.by_name.keys().map(|name| name.len()).sum();
+        let topics = self.by_name.len().saturating_add(self.by_id.len());
+        let partitions = self.len.saturating_mul(PARTITION_BYTES);
+        names.saturating_add(topics.saturating_mul(TOPIC_BYTES)).saturating_add(partitions)
+    }
+
     fn begin(&self, at: At<'_>) -> Option<Begin> {
         let by_id = at.id.and_then(|id| self.by_id.get(&id));
         let by_id = by_id.and_then(|partitions| partitions.get(&at.partition));
@@ -86,6 +101,8 @@ pub(super) struct Instance {
     is_lost: bool,
     /// When its last connection ended.
     silent_since: Option<u64>,
+    /// When it was last heard.
+    pub heard_ns: u64,
 }
 
 impl Instance {
@@ -101,7 +118,16 @@ impl Instance {
             is_whole: false,
             is_lost: false,
             silent_since: None,
+            heard_ns: 0,
         }
+    }
+
+    /// What it takes, about.
+    pub fn bytes(&self) -> usize {
+        let names = self.member.group.len().saturating_add(self.member.id.len());
+        let lines = self.reads_on.capacity().saturating_mul(size_of::<Line>());
+        let assigned = self.assignment.bytes().saturating_add(self.former.0.bytes());
+        MEMBER_BYTES.saturating_add(names).saturating_add(lines).saturating_add(assigned)
     }
 
     /// It was never heard before, and begins now.

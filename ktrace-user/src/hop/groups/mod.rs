@@ -22,7 +22,7 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::error;
 
 use crate::capture::ConnectionId;
-use instance::{Has, Instance};
+use instance::{Has, Instance, MEMBER_BYTES, PARTITION_BYTES, TOPIC_BYTES};
 
 /// Who sends requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,8 +86,14 @@ pub struct Line {
     pub broker: SocketAddr,
 }
 
-/// Clients kept at once; past it they are learnt anew, with their next heartbeat.
-const MAX_CLIENTS: usize = 64 << 10;
+/// What all of it may take; past it clients that were silent longest are forgotten, and learnt anew with their next heartbeat.
+const MAX_BYTES: usize = 48 << 20;
+
+/// What a client takes beside its id and its members.
+const CLIENT_BYTES: usize = 128;
+
+/// Who a connection cannot be is kept of so many.
+const MAX_EXCLUDED: usize = 32;
 
 /// Members of one client; past it those that were silent longest are forgotten.
 const MAX_INSTANCES: usize = 256;
@@ -105,6 +111,21 @@ pub struct Groups {
     excluded: HashMap<ConnectionId, HashSet<u64>>,
     /// Members so far.
     count: u64,
+    /// What it takes, at most: what was added since it was last summed up, and that sum.
+    bytes: usize,
+    most: Room,
+    /// Members that had to make room.
+    forgotten: u64,
+}
+
+/// What all of it may take.
+#[derive(Debug)]
+struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MAX_BYTES)
+    }
 }
 
 /// A fetch from a partition.
@@ -140,6 +161,59 @@ fn is_out(code: i16) -> bool {
 }
 
 impl Groups {
+    /// Clients, and the members of all of them.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.clients.len(), self.clients.values().map(Vec::len).sum())
+    }
+
+    /// Holds no more than this part of what it may.
+    pub fn hold_at_most(&mut self, part: f64) {
+        self.most = Room((MAX_BYTES as f64 * part) as usize);
+    }
+
+    /// What it takes, at most.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many members had to make room for others since this was asked last.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    fn summed_up(&self) -> usize {
+        let of = |(client, list): (&Client, &Vec<Instance>)| {
+            let id = client.id.as_ref().map_or(0, |id| id.len());
+            list.iter().map(Instance::bytes).fold(CLIENT_BYTES.saturating_add(id), usize::saturating_add)
+        };
+        self.clients.iter().map(of).fold(0, usize::saturating_add)
+    }
+
+    /// Forgets the half of the clients that was silent longest, again and again until no more than three quarters are held.
+    fn make_room(&mut self) {
+        self.bytes = self.summed_up();
+        while self.bytes > self.most.0.saturating_mul(3) / 4 && !self.clients.is_empty() {
+            let heard = |list: &Vec<Instance>| list.iter().map(|one| one.heard_ns).max().unwrap_or(0);
+            let mut times: Vec<u64> = self.clients.values().map(heard).collect();
+            let half = times.len() / 2;
+            let (_, &mut median, _) = times.select_nth_unstable(half);
+            let forgotten = &mut self.forgotten;
+            self.clients.retain(|_, list| {
+                let is_kept = heard(list) > median;
+                if !is_kept {
+                    *forgotten = forgotten.saturating_add(list.len() as u64);
+                }
+                is_kept
+            });
+            self.bytes = self.summed_up();
+        }
+        let Self { clients, connections, excluded, .. } = self;
+        connections.retain(|_, client| clients.contains_key(client));
+        excluded.retain(|connection, _| connections.contains_key(connection));
+    }
+
     /// A member was heard. Returns whether that is news.
     pub fn member(&mut self, heard: Heard<'_>, member: &kafka::Member<'_>) -> bool {
         use kafka::MemberState::{Joining, Leaving, Pausing, Stable};
@@ -179,6 +253,8 @@ impl Groups {
 
     /// A member is to read a partition.
     pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
+        let name = at.name.map_or(0, str::len);
+        self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
         let Some(instance) = self.instance(heard, group, member) else { return false };
         instance.assign(at, heard.now_ns)
     }
@@ -200,8 +276,14 @@ impl Groups {
                 return false;
             }
         }
+        let name = at.name.map_or(0, str::len);
         let Some(instance) = self.instance(heard, group, member) else { return false };
-        instance.comes(heard.line.connection, false) | instance.is_seen_to_read(at)
+        let comes = instance.comes(heard.line.connection, false);
+        let is_new = instance.is_seen_to_read(at);
+        if is_new {
+            self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
+        }
+        comes | is_new
     }
 
     /// Where a group stands in a partition, as a member asked. Others may ask too, who read it for nobody or not at all.
@@ -258,7 +340,8 @@ impl Groups {
                 let is_out = |one: &&Instance| one.has(asked.at, asked.ns) == Has::No;
                 // Where nobody could be it, something was not heard.
                 if !free().all(|one| is_out(&one)) {
-                    excluded.extend(free().filter(is_out).map(|one| one.number));
+                    let more = MAX_EXCLUDED.saturating_sub(excluded.len());
+                    excluded.extend(free().filter(is_out).map(|one| one.number).take(more));
                 }
                 excluded.retain(|number| list.iter().any(|one| one.number == *number));
                 if !excluded.is_empty() {
@@ -290,13 +373,15 @@ impl Groups {
 
     /// The member of this client, known or new.
     fn instance(&mut self, heard: Heard<'_>, group: &str, member: &str) -> Option<&mut Instance> {
-        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(heard.client) {
-            self.clients.clear();
-            self.connections.clear();
-            self.excluded.clear();
+        if self.bytes > self.most.0 {
+            self.make_room();
         }
         self.connections.insert(heard.line.connection, heard.client.clone());
-        let list = self.clients.entry(heard.client.clone()).or_default();
+        let id = heard.client.id.as_ref().map_or(0, |id| id.len());
+        let list = self.clients.entry(heard.client.clone()).or_insert_with(|| {
+            self.bytes = self.bytes.saturating_add(CLIENT_BYTES).saturating_add(id);
+            vec![]
+        });
         let speaks = Some(heard.line.connection);
         let same = |one: &Instance| *one.member.group == *group && *one.member.id == *member;
         // The same under another name: it was given one, or has lost its place and joins again.
@@ -320,13 +405,18 @@ impl Groups {
                         (0..).zip(&*list).min_by_key(|(_, one)| one.silent_since().unwrap_or(u64::MAX));
                     let place = silent.map_or(0, |(place, _)| place);
                     list.remove(place);
+                    self.forgotten = self.forgotten.saturating_add(1);
                 }
+                self.bytes = self.bytes.saturating_add(MEMBER_BYTES).saturating_add(group.len());
+                self.bytes = self.bytes.saturating_add(member.len());
                 self.count = self.count.saturating_add(1);
                 list.push(Instance::new(self.count, group, member));
                 list.len().saturating_sub(1)
             }
         };
-        list.get_mut(place)
+        let instance = list.get_mut(place)?;
+        instance.heard_ns = heard.now_ns;
+        Some(instance)
     }
 }
 

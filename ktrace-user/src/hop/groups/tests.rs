@@ -246,3 +246,50 @@ fn what_goes_is_forgotten() {
     }
     assert!(world.groups.clients[&world.client].len() <= MAX_INSTANCES);
 }
+
+/// Hostile: as many names as there may be, each said once or with all that there may be of it.
+#[test]
+fn all_of_it_is_bounded_and_members_forgotten_are_counted() {
+    let long = "x".repeat(900);
+    type Tell<'x> = &'x dyn Fn(&mut World, u64);
+    let worlds: [(&str, Tell<'_>); 4] = [
+        ("groups", &|world, number| world.joins(1, &format!("{number}-{long}"), "m")),
+        ("members", &|world, number| world.joins(1, "a", &format!("{number}-{long}"))),
+        ("clients", &|world, number| {
+            world.client.id = Some(format!("{number}-{long}").into());
+            world.joins(number, "a", "a1");
+        }),
+        ("partitions", &|world, number| {
+            world.client.id = Some(number.to_string().into());
+            world.assign(number, "a", "a1", &(0..1000).collect::<Vec<_>>());
+        }),
+    ];
+    for (what, tell) in worlds {
+        let mut world = World::new();
+        let count = if what == "partitions" { 2_000 } else { 100_000 };
+        for number in 0..count {
+            tell(&mut world, number);
+            assert!(world.groups.bytes <= MAX_BYTES + (1 << 20), "{what}");
+        }
+        let held = world.groups.summed_up();
+        assert!(held <= world.groups.bytes, "{what}: {held}");
+        let (clients, members) = world.groups.sizes();
+        assert!(world.groups.connections.len() <= clients.max(1), "{what}");
+        let forgotten = world.groups.take_forgotten();
+        assert!(forgotten > 0 && forgotten + members as u64 == count, "{what}: {forgotten} {members}");
+    }
+}
+
+#[test]
+fn who_was_heard_last_is_kept() {
+    let mut world = World::new();
+    world.groups.most.0 = 100 << 10;
+    for number in 0..1000 {
+        world.client.id = Some(number.to_string().into());
+        world.joins(number, "a", "a1");
+        world.client.id = Some("faithful".into());
+        world.joins(5000, "a", "a1");
+    }
+    assert!(world.groups.clients.contains_key(&world.client));
+    assert!((10..500).contains(&world.groups.clients.len()));
+}

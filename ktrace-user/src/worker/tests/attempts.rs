@@ -49,3 +49,32 @@ fn a_connection_that_is_reset_leaves_attempts() {
     assert_eq!(talk.told(), ["send @6", "send @7 attempts=2"]);
     assert_eq!(talk.watched.worker.finish().lost, [].into());
 }
+
+/// A message of an idempotent producer.
+fn numbered(id: i32, sequence: i32) -> Vec<u8> {
+    let mut request = produce(id, "orders", &[]);
+    let at = request.len() - batch(&[]).len() + 43;
+    request[at..at + 8].copy_from_slice(&7_i64.to_be_bytes());
+    request[at + 8..at + 10].copy_from_slice(&0_i16.to_be_bytes());
+    request[at + 10..at + 14].copy_from_slice(&sequence.to_be_bytes());
+    request
+}
+
+/// Of two rings the one with the attempt that succeeds is read first.
+#[test]
+fn an_attempt_that_failed_and_is_read_after_the_one_that_succeeds_is_none_of_its_own() {
+    let shared = Arc::default();
+    let (mut fails, mut succeeds) = (Talk::with(&shared), Talk::with(&shared));
+    succeeds.watched.now_ns = fails.watched.now_ns + 100_000_000;
+    succeeds.say(2, |id| (numbered(id, 4), produced(id, "orders", 7)));
+    assert_eq!(succeeds.told(), ["send @7"]);
+    fails.say(1, |id| (numbered(id, 4), refused(id)));
+    // It never went anywhere, as far as was seen.
+    fails.say(1, |id| (numbered(id, 5), refused(id)));
+    fails.watched.wait(PATIENCE_NS);
+    assert_eq!(fails.told(), ["send error=NOT_LEADER_OR_FOLLOWER"]);
+    // Sent again though it was there: as where there is one ring.
+    fails.say(1, |id| (numbered(id, 4), refused(id)));
+    fails.watched.wait(PATIENCE_NS);
+    assert_eq!(fails.told().len(), 2);
+}

@@ -1,6 +1,9 @@
 //! Groups: whose a delivery is, how often it was delivered, and what a commit covers.
 
+use std::time::Duration;
+
 use super::*;
+use crate::hop::uncommitted::Uncommitted;
 
 fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
     framed(&[&[0, key, 0, version], &id.to_be_bytes(), &text("me"), &parts.concat()])
@@ -68,8 +71,12 @@ impl Talk {
     }
 
     /// One of several workers.
-    fn with(shared: &Arc<Shared>) -> Self {
-        let watched = Watched::with(WorkerOptions::default(), shared);
+    pub fn with(shared: &Arc<Shared>) -> Self {
+        Self::told_by(WorkerOptions::default(), shared)
+    }
+
+    pub fn told_by(options: WorkerOptions, shared: &Arc<Shared>) -> Self {
+        let watched = Watched::with(options, shared);
         Self { watched, at: HashMap::default(), id: 0 }
     }
 
@@ -80,6 +87,10 @@ impl Talk {
         self.watched.socket.0 = port.into();
         self.watched.talk(ends(port), *place, &request, &answer);
         *place = (place.0 + request.len() as u32, place.1 + answer.len() as u32);
+    }
+
+    fn told_count(&self) -> usize {
+        self.watched.hops().len()
     }
 
     /// The spans so far, told in short.
@@ -97,7 +108,10 @@ impl Talk {
                 ("ktrace.consumer.member.id", "member="),
                 ("ktrace.delivery.count", "count="),
                 ("ktrace.out_of_order", "behind="),
+                ("ktrace.uncommitted", "uncommitted="),
+                ("ktrace.acknowledge.type", ""),
                 ("ktrace.commit.messages", "messages="),
+                ("ktrace.acknowledge.messages", "messages="),
                 ("ktrace.commit.goes_back", "back="),
                 ("ktrace.transaction.state", "in="),
                 ("ktrace.attempts", "attempts="),
@@ -199,4 +213,145 @@ fn a_commit_that_is_read_before_what_it_covers_waits_a_little() {
     let told = Arc::clone(&commits.watched.hops);
     let _ = commits.watched.worker.finish();
     assert_eq!(told.lock().unwrap().len(), 2, "what waits is told at the end");
+}
+
+/// Of two rings the one with the assignment is read last.
+#[test]
+fn first_messages_that_are_read_before_their_member_is_known_wait_a_little() {
+    let shared = Arc::default();
+    let (mut fetches, mut joins) = (Talk::with(&shared), Talk::with(&shared));
+    fetches.watched.now_ns = joins.watched.now_ns + 10_000_000;
+    fetches.say(11, |id| fetched(id, 0, &[0, 1]));
+    fetches.say(11, |id| fetched(id, 1, &[1, 2]));
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    assert!(fetches.told().is_empty());
+    joins.watched.now_ns = fetches.watched.now_ns;
+    joins.say(1, |id| committed(id, "g", "m1", 2, 0));
+    fetches.watched.now_ns += 150_000_000;
+    fetches.say(11, |id| fetched(id, 3, &[3]));
+    let named = [
+        "poll @0 group=g member=m1",
+        "poll @1 group=g member=m1",
+        "poll @1 group=g member=m1 count=2",
+        "poll @2 group=g member=m1",
+        "poll @3 group=g member=m1",
+    ];
+    assert_eq!(fetches.told(), named);
+    joins.watched.wait(300_000_000);
+    assert_eq!(joins.told(), ["commit @2 group=g member=m1 messages=2"]);
+    let first = fetches.watched.hops()[2].clone();
+    let commit = joins.watched.hops()[0].clone();
+    assert_eq!(
+        commit.span(&shown(&commit.topic)).parent,
+        Some(first.passage.span_id(&first.parties, &shown(&first.topic))),
+        "its last message's"
+    );
+}
+
+/// Once a connection: who has no group does not wait again; nor does anybody where there is one ring.
+#[test]
+fn who_reads_for_no_group_waits_once_and_where_there_is_one_ring_never() {
+    let shared = Arc::default();
+    let mut one = Talk::with(&shared);
+    one.say(11, |id| fetched(id, 0, &[0]));
+    assert_eq!(one.told(), ["poll @0"]);
+    let _other = Talk::with(&shared);
+    one.say(12, |id| fetched(id, 0, &[0]));
+    assert_eq!(one.told().len(), 1);
+    one.watched.wait(250_000_000);
+    assert_eq!(one.told().len(), 2);
+    one.say(12, |id| fetched(id, 1, &[1]));
+    assert_eq!(one.told().len(), 3);
+    one.say(13, |id| fetched(id, 0, &[0]));
+    let told = Arc::clone(&one.watched.hops);
+    let totals = one.watched.worker.finish();
+    assert_eq!((told.lock().unwrap().len(), totals.lost.len()), (4, 0));
+}
+
+/// Hostile: more of them than may wait.
+#[test]
+fn first_messages_that_wait_are_bounded_and_counted() {
+    let shared = Arc::default();
+    let (mut one, _other) = (Talk::with(&shared), Talk::with(&shared));
+    let most = 64 << 10;
+    let mut passed = 0;
+    while one.told_count() == 0 {
+        let offsets: Vec<i64> = (passed..passed + 500).collect();
+        one.say(11, |id| fetched(id, offsets[0], &offsets));
+        passed += 500;
+        assert!(passed < most + 1000);
+    }
+    assert!(passed > most - 1000);
+    let early = one.watched.worker.finish().lost["shown_early"];
+    assert!(early > most as u64 - 1000, "{early}");
+}
+
+/// Hostile: a group that commits again and again, more than may wait.
+#[test]
+fn commits_that_wait_for_other_workers_are_bounded_and_counted() {
+    let shared = Arc::default();
+    let (mut one, _other) = (Talk::with(&shared), Talk::with(&shared));
+    let most = 16 << 10;
+    for offset in 0..=most {
+        one.say(1, |id| committed(id, "g", "m1", offset, 0));
+        one.watched.now_ns -= 2000;
+    }
+    assert_eq!(one.told_count(), 1);
+    assert_eq!(one.watched.worker.finish().lost, [("shown_early", 1)].into());
+}
+
+#[test]
+fn what_is_not_committed_in_time_is_given_once() {
+    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
+    let options =
+        || WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
+    let mut talk = Talk::told_by(options(), &Arc::default());
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
+    // None of its trace is wanted, and it is told all the same.
+    talk.watched.worker.told.sampling = Sampling::new(0.0);
+    talk.say(1, |id| committed(id, "g", "m1", 2, 0));
+    let hops = std::mem::take(&mut *talk.watched.hops());
+    assert_eq!(hops.len(), 4);
+    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
+    talk.watched.wait(10_000_000_000);
+    assert!(talk.told().is_empty());
+    talk.watched.wait(1_000_000_000);
+    talk.watched.wait(1_000_000_000);
+    assert_eq!(talk.told(), ["poll @2 group=g member=m1 uncommitted=true"]);
+    // A hole in what its client got may have held a commit.
+    talk.watched.worker.told.sampling = Sampling::default();
+    talk.say(11, |id| fetched(id, 3, &[3]));
+    let hop = talk.watched.hops().pop().unwrap();
+    assert!(uncommitted.pass(hop, Some).is_none());
+    talk.at.insert(11, (100_000, 200_000));
+    talk.say(11, |id| fetched(id, 4, &[4]));
+    talk.watched.wait(1_000_000_000);
+    talk.watched.wait(20_000_000_000);
+    let last = talk.watched.hops().last().map(|hop| hop.passage.offset);
+    assert_eq!(last, Some(Some(4)));
+    assert_eq!(talk.watched.worker.finish().lost["uncommitted_left_out"], 1);
+}
+
+/// OffsetFetch v1.
+fn stands(id: i32, group: &str, offset: i64) -> (Vec<u8>, Vec<u8>) {
+    let topic = [&[0, 0, 0, 1][..], &text("orders"), &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    let request = request(9, 1, id, &[&text(group), &topic]);
+    (request, framed(&[&id.to_be_bytes(), &topic, &offset.to_be_bytes(), &[0xff, 0xff, 0, 0]]))
+}
+
+#[test]
+fn where_a_group_stands_says_what_somebody_has_committed() {
+    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
+    let options = WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
+    let mut talk = Talk::told_by(options, &Arc::default());
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
+    let hops = std::mem::take(&mut *talk.watched.hops());
+    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
+    // Anybody may ask.
+    talk.say(2, |id| stands(id, "g", 2));
+    talk.watched.wait(12_000_000_000);
+    talk.watched.wait(1_000_000_000);
+    assert_eq!(talk.told(), ["poll @2 group=g member=m1 uncommitted=true"]);
 }

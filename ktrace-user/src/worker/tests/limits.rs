@@ -1,6 +1,7 @@
 //! What goes first when memory or CPU time is short.
 
 use super::*;
+use crate::hop::groups::{Client, Heard, Line, Speaker};
 
 /// Most of a Produce request of this size, its rest still to come.
 fn begin_frame(watched: &mut Watched, socket: u64, bytes: usize) {
@@ -100,4 +101,41 @@ fn past_the_cpu_limit_the_same_traces_are_skipped_first_and_counted() {
     assert!(few.iter().all(|offset| half.contains(offset)));
     let skipped = 200 - half.len() - few.len();
     assert_eq!(watched.worker.finish().lost, [("cpu_limit", skipped as u64)].into());
+}
+
+/// What one worker's traffic pushes out is told once, by whichever worker looks.
+#[test]
+fn what_makes_room_in_what_all_know_is_a_loss() {
+    let shared = Arc::new(Shared::default());
+    let one = Watched::with(WorkerOptions::default(), &shared);
+    let mut other = Watched::with(WorkerOptions::default(), &shared);
+    shared.groups.look_through(|groups| groups.hold_at_most(0.0));
+    let client = Client { speaker: Speaker::Process(1), id: None };
+    let line = Line { connection: ConnectionId(1), broker: ends(1).broker };
+    for now_ns in 1..=10 {
+        let heard = Heard { client: &client, line, now_ns };
+        shared.groups.tell(|groups| groups.assignment_begins(heard, "a", &now_ns.to_string(), 1));
+    }
+    other.wait(SWEEP_NS);
+    let lost = |worker: Worker| worker.finish().lost.get("member_forgotten").copied().unwrap_or(0);
+    assert_eq!(
+        shared.losses().find(|(reason, _)| *reason == "member_forgotten"),
+        Some(("member_forgotten", 9))
+    );
+    assert_eq!([lost(one.worker), lost(other.worker)], [0, 9]);
+}
+
+/// They were within the limit when they came.
+#[test]
+fn what_waits_is_held_against_the_limits_again() {
+    let shared = Arc::new(Shared::default());
+    let options = WorkerOptions { sides: Sides::Both, ..WorkerOptions::default() };
+    let mut watched = Watched::with(options, &shared);
+    let (request, answer) = sharing::by_id(42);
+    watched.talk(ends(4000), (100, 200), &request, &answer);
+    assert!(watched.offsets().is_empty(), "its topic is not known");
+    shared.keep(Sampling::new(0.0));
+    watched.wait(20_000_000_000);
+    assert!(watched.offsets().is_empty());
+    assert_eq!(watched.worker.finish().lost["cpu_limit"], 1);
 }

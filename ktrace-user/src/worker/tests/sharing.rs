@@ -21,7 +21,7 @@ fn metadata() -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Produce v13: the topic by its id.
-fn by_id(offset: i64) -> (Vec<u8>, Vec<u8>) {
+pub fn by_id(offset: i64) -> (Vec<u8>, Vec<u8>) {
     let batch = batch(&[]);
     let len = batch.len() + 1;
     let request = framed(&[

@@ -1,0 +1,157 @@
+//! What a connection tells of chains: what its process gets, and what it sends because of that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ktrace_kafka::Head;
+use ktrace_kafka::context::TraceId;
+use ktrace_kafka::record::Record;
+
+use super::listener::{Listener, Told};
+use super::pending_commits::{LATE_NS, MAX_LATE};
+use super::transactional::Attempt;
+use crate::capture::ConnectionId;
+use crate::hop::chains::{self, Cause, Chain, Read, key};
+use crate::hop::{Hop, Topic, shown};
+
+/// So many messages are told at once.
+const TOGETHER: usize = 1024;
+
+/// See [`Listener::seeks`].
+pub(super) struct Sought {
+    chain: chains::Shared,
+    topic: Arc<str>,
+    key: Option<u64>,
+    sent_ns: u64,
+}
+
+impl Sought {
+    fn find(&self) -> Option<Cause> {
+        self.chain.sends(&self.topic, self.key, self.sent_ns)
+    }
+}
+
+/// Messages that were sent and wait for what other workers read, in order.
+#[derive(Default)]
+pub(super) struct LateSends {
+    queue: VecDeque<(ConnectionId, u64, Sought, Option<Hop>)>,
+}
+
+impl LateSends {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+impl Told {
+    /// Tells of what was sent and has waited long enough, or of all.
+    pub(super) fn give_sent(&mut self, now_ns: Option<u64>) {
+        while let Some((_, due_ns, ..)) = self.late_sends.queue.front()
+            && now_ns.is_none_or(|now| *due_ns <= now)
+        {
+            self.give_first_sent();
+        }
+    }
+
+    fn give_first_sent(&mut self) {
+        let Some((id, _, sought, hop)) = self.late_sends.queue.pop_front() else { return };
+        let cause = sought.find();
+        if let Some(mut hop) = hop {
+            hop.passage.caused_by(cause);
+            self.pass(id, hop);
+        }
+    }
+}
+
+impl Listener<'_> {
+    /// The client's process, where chains are followed.
+    fn chain(&mut self) -> Option<&Chain> {
+        if !self.told.infer || self.peer.search.is_superfluous() {
+            return None;
+        }
+        self.peer.chain(&self.told.shared).map(|chain| &**chain)
+    }
+
+    /// The process writes, or is about to.
+    pub(super) fn writes(&mut self, now_ns: u64) {
+        if let Some(chain) = self.chain() {
+            chain.begins_to_write(now_ns);
+        }
+    }
+
+    /// What is needed to find out what made the process send a message.
+    pub(super) fn seeks(
+        &mut self,
+        head: &Head<'_>,
+        attempt: &Attempt,
+        record: &Record<'_>,
+    ) -> Option<Sought> {
+        if !self.told.infer || self.peer.search.is_superfluous() {
+            return None;
+        }
+        let topic = self.peer.at.as_ref().map(|at| Arc::clone(&shown(&at.topic).name))?;
+        let chain = Arc::clone(self.peer.chain(&self.told.shared)?);
+        let is_first = attempt.before.attempts == 0;
+        let sent_ns = if is_first { head.request_start_ns } else { attempt.before.start_ns };
+        Some(Sought { chain, topic, key: key(record.key), sent_ns })
+    }
+
+    /// A message was sent, and `hop` is there where it is shown: with one ring what made the process do so was read before, with
+    /// several it may be read a little later.
+    pub(super) fn caused(&mut self, sought: Sought, hop: Option<Hop>) {
+        if self.told.shared.workers.load(Ordering::Relaxed) <= 1 {
+            let cause = sought.find();
+            if let Some(mut hop) = hop {
+                hop.passage.caused_by(cause);
+                self.pass(hop);
+            }
+            return;
+        }
+        let due_ns = self.told.now_ns.saturating_add(LATE_NS);
+        self.told.late_sends.queue.push_back((self.id, due_ns, sought, hop));
+        if self.told.late_sends.queue.len() > MAX_LATE {
+            self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
+            self.told.give_first_sent();
+        }
+    }
+
+    /// The process gets a message; `hop` is there where it is shown.
+    pub(super) fn read(
+        &mut self,
+        head: &Head<'_>,
+        record: &Record<'_>,
+        derived: impl FnOnce() -> TraceId,
+        hop: Option<&Hop>,
+    ) {
+        let Some(key) = self.chain().filter(|chain| chain.writes()).and_then(|_| key(record.key)) else {
+            return;
+        };
+        let cause = hop.and_then(|hop| match &hop.topic {
+            Topic::Named(topic) => Some(Cause {
+                trace_id: hop.passage.trace_id(),
+                span_id: hop.passage.span_id(&hop.parties, topic),
+            }),
+            Topic::Id(_) => None,
+        });
+        let Some(at) = &mut self.peer.at else { return };
+        at.reads.push(Read { key, message: derived(), end_ns: head.end_ns(), cause });
+        if at.reads.len() >= TOGETHER {
+            let mut reads = std::mem::take(&mut at.reads);
+            self.tell_reads(&mut reads);
+        }
+    }
+
+    /// What the process has got is told to all.
+    pub(super) fn tell_reads(&mut self, reads: &mut Vec<Read>) {
+        if reads.is_empty() {
+            return;
+        }
+        if let Some(chain) = self.peer.chain(&self.told.shared) {
+            let forgotten = self.told.shared.chains.read(chain, reads);
+            let count = &mut self.told.own_losses.chain_forgotten;
+            *count = count.saturating_add(forgotten);
+        }
+    }
+}

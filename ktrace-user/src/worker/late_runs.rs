@@ -1,0 +1,205 @@
+//! The first messages of a consumer, where several rings are read: what tells for whom it reads, as the assignment of its member,
+//! may lie in one that is read a little later.
+//!
+//! A connection whose first messages are nobody's as far as is known is told a little later, when that may have come. It is so
+//! once in its life; where there is one ring, all is read in order, and nothing waits.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ktrace_kafka::Operation;
+
+use super::listener::{Listener, Told};
+use super::shared::Shared;
+use crate::capture::ConnectionId;
+use crate::hop::groups::{Asked, At, Client, Line, Reader};
+use crate::hop::progress::{self, Before, Open, Place};
+use crate::hop::{Hop, Parties, Topic, shown};
+
+/// For so long: rings are read 0.1 s apart at most. Commits wait for longer.
+const LATE_NS: u64 = 150_000_000;
+
+/// Hops of a worker that wait so; past it all go out at once.
+const MAX_HOPS: usize = 64 << 10;
+
+/// Messages of a partition one behind the other.
+pub(super) struct LateRun {
+    connection: ConnectionId,
+    due_ns: u64,
+    client: Client,
+    line: Line,
+    cluster: Option<Arc<str>>,
+    topic: Topic,
+    id: Option<u128>,
+    partition: i32,
+    asked_ns: u64,
+    fetch_offset: i64,
+    high_watermark: i64,
+    /// Offsets that have passed, in their order.
+    ranges: Vec<Range<i64>>,
+    hops: Vec<Hop>,
+}
+
+/// Those of one worker, in order.
+#[derive(Default)]
+pub(super) struct LateRuns {
+    queue: VecDeque<LateRun>,
+    hops: usize,
+}
+
+impl LateRuns {
+    /// Hops that wait.
+    pub fn len(&self) -> usize {
+        self.hops
+    }
+
+    /// Tells the hops of a connection something.
+    pub fn tell(&mut self, connection: ConnectionId, mut tell: impl FnMut(&mut Hop)) {
+        for run in self.queue.iter_mut().filter(|run| run.connection == connection) {
+            run.hops.iter_mut().for_each(&mut tell);
+        }
+    }
+}
+
+impl LateRun {
+    /// A record of this offset passes, whether it is shown or not.
+    pub fn pass(&mut self, offset: i64) {
+        match self.ranges.last_mut() {
+            Some(last) if offset >= last.end => last.end = offset.saturating_add(1),
+            Some(_) => self.ranges.push(offset..offset.saturating_add(1)),
+            None => {
+                let from = if self.fetch_offset < 0 { offset } else { offset.min(self.fetch_offset) };
+                self.ranges.push(from..offset.saturating_add(1));
+            }
+        }
+    }
+
+    pub fn take(&mut self, hop: Hop) {
+        self.hops.push(hop);
+    }
+
+    /// Finds out for whom it was, and how often it was delivered.
+    fn settle(mut self, shared: &Shared) -> (ConnectionId, Vec<Hop>, u64) {
+        let name = match &self.topic {
+            Topic::Named(topic) => Some(&*topic.name),
+            Topic::Id(_) => None,
+        };
+        let at = At { id: self.id, name, partition: self.partition };
+        let asked = Asked { at, ns: self.asked_ns, offset: self.fetch_offset };
+        let mut reader = Reader::Unknown;
+        shared.groups.tell(|groups| {
+            let (found, news) = groups.reader(&self.client, self.line, asked);
+            reader = found;
+            news
+        });
+        let Some(group) = reader.group().map(Arc::clone) else { return (self.connection, self.hops, 0) };
+        let topic = Arc::clone(&shown(&self.topic).name);
+        let place = Place { cluster: self.cluster.take(), group, topic, partition: self.partition };
+        let (progress, forgotten) = shared.progress.of(place);
+        let (mut known, mut opened) = (progress::lock(&progress), vec![]);
+        match self.id {
+            Some(id) => known.log_is(id),
+            None if self.high_watermark >= 0 => known.log_ends(self.high_watermark),
+            None => {}
+        }
+        let mut parties: Option<(Arc<Parties>, Arc<Parties>)> = None;
+        let mut hops = self.hops.iter_mut().peekable();
+        for range in self.ranges {
+            let mut before = Before { times: 0, is_behind: false, until: i64::MIN };
+            while let Some(hop) = hops.next_if(|hop| hop.passage.offset.is_some_and(|at| range.contains(&at)))
+            {
+                let offset = hop.passage.offset.unwrap_or_default();
+                if offset >= before.until {
+                    before = known.before(offset);
+                }
+                hop.passage.counts(before);
+                let named = match &parties {
+                    Some((of, named)) if Arc::ptr_eq(of, &hop.parties) => Arc::clone(named),
+                    _ => {
+                        let named = Arc::new(Parties { reader: reader.clone(), ..(*hop.parties).clone() });
+                        parties = Some((Arc::clone(&hop.parties), Arc::clone(&named)));
+                        named
+                    }
+                };
+                hop.parties = named;
+                if let Topic::Named(topic) = &hop.topic {
+                    let span_id = hop.passage.span_id(&hop.parties, topic);
+                    opened.push(Open { offset, trace_id: hop.passage.trace_id(), span_id });
+                }
+            }
+            known.deliver(range);
+        }
+        shared.progress.wait(&mut known, &mut opened);
+        (self.connection, self.hops, forgotten)
+    }
+}
+
+impl Listener<'_> {
+    /// The run that begins, if it is to be told later: where `reader` is all that is known of who reads.
+    pub(super) fn late_run(
+        &mut self,
+        (topic, id): (&Topic, Option<u128>),
+        partition: &ktrace_kafka::Partition<'_>,
+        asked_ns: u64,
+        reader: &Reader,
+    ) -> Option<Box<LateRun>> {
+        let Operation::Fetch { fetch_offset, high_watermark, .. } = partition.operation else { return None };
+        if self.told.shared.workers.load(Ordering::Relaxed) <= 1 || self.peer.search.is_superfluous() {
+            return None;
+        }
+        let now_ns = self.told.now_ns;
+        let due_ns = *self.peer.late_until_ns.get_or_insert(match reader {
+            Reader::Unknown => now_ns.saturating_add(LATE_NS),
+            _ => 0,
+        });
+        if now_ns >= due_ns {
+            return None;
+        }
+        Some(Box::new(LateRun {
+            connection: self.id,
+            due_ns,
+            client: self.peer.speaker().clone(),
+            line: self.peer.line(self.id),
+            cluster: self.peer.cluster(&self.told.shared),
+            topic: topic.clone(),
+            id,
+            partition: partition.index,
+            asked_ns,
+            fetch_offset,
+            high_watermark,
+            ranges: vec![],
+            hops: vec![],
+        }))
+    }
+}
+
+impl Told {
+    pub(super) fn wait_for_reader(&mut self, run: LateRun) {
+        self.late_runs.hops = self.late_runs.hops.saturating_add(run.hops.len());
+        self.late_runs.queue.push_back(run);
+        // Runs count too: of what is not sampled there are no hops.
+        if self.late_runs.hops.saturating_add(self.late_runs.queue.len()) > MAX_HOPS {
+            self.own_losses.shown_early =
+                self.own_losses.shown_early.saturating_add(self.late_runs.hops as u64);
+            self.give_late_runs(None);
+        }
+    }
+
+    /// Tells those that have waited long enough, or all.
+    pub(super) fn give_late_runs(&mut self, now_ns: Option<u64>) {
+        while let Some(run) = self.late_runs.queue.front()
+            && now_ns.is_none_or(|now| run.due_ns <= now)
+            && let Some(run) = self.late_runs.queue.pop_front()
+        {
+            self.late_runs.hops = self.late_runs.hops.saturating_sub(run.hops.len());
+            let (connection, hops, forgotten) = run.settle(&self.shared);
+            let count = &mut self.own_losses.progress_forgotten;
+            *count = count.saturating_add(forgotten);
+            for hop in hops {
+                self.pass(connection, hop);
+            }
+        }
+    }
+}

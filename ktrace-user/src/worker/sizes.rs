@@ -1,0 +1,69 @@
+//! How much is held of what has no part in the bytes at hand: what there is of each kind that has a bound.
+
+use super::memory::HOP_BYTES;
+use super::{Shared, Worker};
+use crate::hop::groups::Groups;
+use crate::hop::topics::TopicIds;
+
+impl Worker {
+    /// What this worker holds, by kind.
+    #[must_use]
+    pub fn sizes(&self) -> [(&'static str, usize); 7] {
+        [
+            ("connections", self.connections.len()),
+            ("waiting hops", self.told.waiting.len()),
+            ("hops whose other end is sought", self.told.sought_hops),
+            ("first messages of consumers", self.told.late_runs.len()),
+            ("late commits", self.told.late.len()),
+            ("late sends", self.told.late_sends.len()),
+            ("topics", self.told.topics.size()),
+        ]
+    }
+}
+
+/// What one of each kind takes, about, with its place in a table.
+const PARTITION_BYTES: usize = 768;
+const OPEN_BYTES: usize = 48;
+const ATTEMPT_BYTES: usize = 128;
+const END_BYTES: usize = 24;
+const READ_BYTES: usize = 112;
+
+impl Shared {
+    /// What all of it takes, about.
+    pub(super) fn known_bytes(&self) -> usize {
+        let (partitions, open) = self.progress.sizes();
+        let (_, ends) = self.transactions.look(|known| known.sizes());
+        [
+            self.groups.look(Groups::bytes),
+            self.topics.look(TopicIds::bytes),
+            partitions * PARTITION_BYTES,
+            open * OPEN_BYTES,
+            self.attempts.len() * ATTEMPT_BYTES,
+            ends * END_BYTES,
+            self.chains.size() * READ_BYTES,
+            self.commits.len() * HOP_BYTES,
+        ]
+        .iter()
+        .sum()
+    }
+
+    /// What the workers hold together, by kind.
+    #[must_use]
+    pub fn sizes(&self) -> [(&'static str, usize); 10] {
+        let (clients, members) = self.groups.look(|groups| groups.sizes());
+        let (partitions, open) = self.progress.sizes();
+        let (producers, ends) = self.transactions.look(|known| known.sizes());
+        [
+            ("clients", clients),
+            ("members", members),
+            ("partitions of groups", partitions),
+            ("open messages", open),
+            ("failed messages", self.attempts.len()),
+            ("producers", producers),
+            ("ends of transactions", ends),
+            ("pending commits", self.commits.len()),
+            ("messages that may cause others", self.chains.size()),
+            ("topic ids", self.topics.look(|ids| ids.size())),
+        ]
+    }
+}

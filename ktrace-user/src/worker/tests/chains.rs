@@ -1,0 +1,175 @@
+//! Chains: what a process sends because of what it got.
+
+use super::groups::{fetched_batches, logged};
+use super::*;
+use crate::export::Resource;
+
+/// A process that reads on one connection and writes on another.
+struct Service {
+    watched: Watched,
+    at: [(u32, u32); 2],
+    id: i32,
+}
+
+const READS: usize = 0;
+const WRITES: usize = 1;
+
+impl Service {
+    fn new(options: WorkerOptions) -> Self {
+        Self::with(options, &Arc::default(), &process())
+    }
+
+    /// As one of several workers sees the process.
+    fn with(options: WorkerOptions, shared: &Arc<Shared>, owner: &Arc<Process>) -> Self {
+        let mut watched = Watched::with(options, shared);
+        for (socket, port) in [(READS as u64, 4000), (WRITES as u64, 4001)] {
+            watched.worker.event(Event::Opened {
+                connection: ConnectionId(socket),
+                ends: ends(port),
+                side: Side::Client,
+                owner: Some(Arc::clone(owner)),
+            });
+        }
+        Self { watched, at: [(100, 200); 2], id: 0 }
+    }
+
+    fn say(&mut self, which: usize, request: &[u8], answer: &[u8]) {
+        self.watched.socket.0 = which as u64;
+        let place = &mut self.at[which];
+        self.watched.talk(ends(4000 + which as u16), *place, request, answer);
+        *place = (place.0 + request.len() as u32, place.1 + answer.len() as u32);
+        self.id += 1;
+    }
+
+    fn reads(&mut self, offset: i64, key: Option<&str>) {
+        let (request, answer) = fetched_batches(self.id, offset, &logged(offset, batch_of(key, &[])));
+        self.say(READS, &request, &answer);
+    }
+
+    fn writes(&mut self, offset: i64, key: Option<&str>, headers: Headers<'_>) {
+        let request = produce_batch(self.id, "invoices", &batch_of(key, headers));
+        self.say(WRITES, &request, &produced(self.id, "invoices", offset));
+    }
+
+    /// What each message that was sent was linked to: the offset of what its process got.
+    fn links(&self) -> Vec<Option<i64>> {
+        let hops = self.watched.hops();
+        let link = |hop: &Hop| {
+            let topic = shown(&hop.topic);
+            let span = hop.span(&topic);
+            let (link, none) = (span.links.first()?, span.links.get(1));
+            assert_eq!((&link.attribute, none), (&Some(("ktrace.inferred", "key".into())), None));
+            let cause = hops.iter().find(|hop| {
+                let topic = shown(&hop.topic);
+                (hop.passage.trace_id(), hop.passage.span_id(&hop.parties, &topic))
+                    == (link.trace_id, link.span_id)
+            })?;
+            assert!(matches!(cause.passage.kind, crate::hop::Kind::Delivered { .. }));
+            cause.passage.offset
+        };
+        hops.iter()
+            .filter(|hop| matches!(hop.passage.kind, crate::hop::Kind::Produced { .. }))
+            .map(link)
+            .collect()
+    }
+
+    /// It has written, and always because of what it got: four times since it is known to write.
+    fn proven(options: WorkerOptions) -> Self {
+        let mut service = Self::new(options);
+        for at in 0..5 {
+            service.reads(at, Some(&format!("k{at}")));
+            service.writes(at, Some(&format!("k{at}")), &[]);
+        }
+        assert_eq!(service.links(), [None; 5]);
+        service
+    }
+}
+
+fn process() -> Arc<Process> {
+    Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(vec![])) })
+}
+
+fn infer() -> WorkerOptions {
+    WorkerOptions { infer: true, ..WorkerOptions::default() }
+}
+
+#[test]
+fn what_is_sent_with_the_key_of_what_was_read_is_linked_to_it() {
+    let mut service = Service::proven(infer());
+    service.reads(10, Some("order-1"));
+    service.reads(11, Some("order-2"));
+    service.reads(12, None);
+    service.writes(10, Some("order-2"), &[]);
+    service.writes(11, Some("order-1"), &[]);
+    service.writes(12, Some("order-1"), &[]);
+    service.reads(13, Some("order-1"));
+    service.writes(13, Some("order-1"), &[]);
+    assert_eq!(service.links()[5..], [Some(11), Some(10), Some(10), None]);
+    service.writes(14, None, &[]);
+    service.writes(15, Some("order-2"), &[]);
+    assert_eq!(
+        service.links()[9..],
+        [None, None],
+        "what has no key has no cause, and the rule is to be shown anew"
+    );
+}
+
+#[test]
+fn it_is_not_looked_for_unless_asked_for() {
+    let mut service = Service::proven(WorkerOptions::default());
+    service.reads(10, Some("order-1"));
+    service.writes(10, Some("order-1"), &[]);
+    assert_eq!(service.links()[5..], [None]);
+}
+
+#[test]
+fn a_message_that_is_not_sampled_is_no_cause_but_hides_none() {
+    let mut service = Service::proven(infer());
+    service.watched.worker.told.sampling = Sampling::new(0.5);
+    let kept: Vec<bool> = (10..20)
+        .map(|offset| {
+            let before = service.watched.hops().len();
+            service.reads(offset, Some(&format!("order-{offset}")));
+            service.watched.hops().len() > before
+        })
+        .collect();
+    service.watched.worker.told.sampling = Sampling::default();
+    for offset in 10..20 {
+        service.writes(offset, Some(&format!("order-{offset}")), &[]);
+    }
+    let expected: Vec<_> = (10..20).zip(&kept).map(|(offset, kept)| kept.then_some(offset)).collect();
+    assert!(kept.contains(&true) && kept.contains(&false));
+    assert_eq!(service.links()[5..], expected);
+}
+
+#[test]
+fn headers_that_name_the_same_trace_need_no_link() {
+    let mut service = Service::proven(infer());
+    service.reads(10, Some("order-1"));
+    let trace = service.watched.hops().last().map(|hop| hop.passage.trace_id().to_string()).unwrap();
+    let header = format!("00-{trace}-00f067aa0ba902b7-01");
+    service.writes(10, Some("order-1"), &[("traceparent", &header)]);
+    assert_eq!(service.links()[5..], [None]);
+}
+
+/// Of two rings the one with what was sent is read first.
+#[test]
+fn what_is_sent_waits_a_little_for_what_is_read_elsewhere() {
+    let (shared, owner) = (Arc::default(), process());
+    let mut reader = Service::with(infer(), &shared, &owner);
+    let mut writer = Service::with(infer(), &shared, &owner);
+    writer.writes(0, Some("first"), &[]);
+    for at in 1..10 {
+        writer.watched.now_ns = reader.watched.now_ns + 10_000;
+        writer.writes(at, Some(&format!("k{at}")), &[]);
+        reader.reads(at, Some(&format!("k{at}")));
+    }
+    assert_eq!(writer.links(), []);
+    reader.watched.wait(300_000_000);
+    writer.watched.wait(300_000_000);
+    let hops: Vec<Hop> = reader.watched.hops().drain(..).collect();
+    writer.watched.hops().extend(hops);
+    let links = writer.links();
+    assert_eq!(links[..5], [None; 5]);
+    assert_eq!(links[5..], [Some(5), Some(6), Some(7), Some(8), Some(9)]);
+}
