@@ -22,10 +22,13 @@ use harness::truth::{Line, Truth};
 const TOPIC: &str = "orders";
 const PARTITIONS: u32 = 6;
 
-/// Library, service, settings. The last is not idempotent. Java sends each message as a batch, and may come to a state where it
-/// sends one again and again in vain, as another before that was refused too: it gives up before the agent does.
+/// Each message is a batch. Java's idempotent producer may come to a state where it sends a message again and again in vain, as one
+/// before that, refused too, is not sent again: it gives up before the agent does.
+const JAVA: &str = "batch.size=0,delivery.timeout.ms=20000,request.timeout.ms=15000";
+
+/// Library, service, settings. The last is not idempotent.
 const PRODUCERS: [(Library, &str, &str); 3] = [
-    (Library::Java, "out-java", "batch.size=0,delivery.timeout.ms=20000,request.timeout.ms=15000"),
+    (Library::Java, "out-java", JAVA),
     (Library::Python, "out-python", "debug=msg"),
     (Library::Python, "out-plain", "debug=msg,enable.idempotence=false"),
 ];
@@ -74,11 +77,11 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     finish(dir, consumers, &mut first.truth)?;
 
     let late = Produce::new(Library::Java, &bootstrap, TOPIC, "late");
-    let late = Produce { count: 800, interval_ms: 10, ..late }.start_with(dir, &["--set", "batch.size=0"])?;
+    let late = Produce { count: 800, interval_ms: 10, ..late }.start_with(dir, &["--set", JAVA])?;
     std::thread::sleep(Duration::from_secs(4));
     cluster.create_topics(PARTITIONS, &[TOPIC])?;
     let mut over_both = Truth::default();
-    late.finish(Duration::from_secs(120), &mut over_both)?;
+    late.wait(Duration::from_secs(120), &mut over_both)?;
     refusals.insert("late", refused::java(&fs::read_to_string(dir.join("late.log"))?)?);
     divide(over_both, &mut first.truth, &mut second.truth);
     let latest = Produce::new(Library::Python, &bootstrap, TOPIC, "latest");
@@ -268,7 +271,7 @@ fn key(span: &Span) -> &str {
 
 /// Each hop is told, and truly; what was delivered again is told so.
 fn judge(name: &str, of: &Generation) -> Result<()> {
-    for (_, service, _) in PRODUCERS {
+    for service in PRODUCERS.map(|(_, service, _)| service).into_iter().chain(["late"]) {
         let given_up = of.truth.errors.iter().filter(|line| line.service == service).count();
         let told: BTreeSet<_> = of.failed.iter().filter(|span| span.service() == service).map(key).collect();
         // it may have given up some that it had never sent
