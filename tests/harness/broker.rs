@@ -1,4 +1,4 @@
-//! A real Kafka broker in KRaft mode, one node, on loopback if not told otherwise.
+//! A real Kafka broker in KRaft mode, on loopback if not told otherwise: alone, or one node of several.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::process::{self, Process};
 use crate::{cache, ports, tools};
@@ -26,6 +26,9 @@ pub struct Settings {
     pub jvm: &'static [&'static str],
     /// Further lines for the broker's properties.
     pub properties: String,
+    pub node_id: u32,
+    /// The controllers' port of each node of its cluster, in the order of their ids, which begin with 1. Empty where it is alone.
+    pub quorum: Vec<u16>,
     /// Whether it goes on when whoever started it has ended.
     pub outlives: bool,
 }
@@ -40,6 +43,8 @@ impl Default for Settings {
             heap_mib: 512,
             jvm: &QUICK_START,
             properties: String::new(),
+            node_id: 1,
+            quorum: Vec::new(),
             outlives: false,
         }
     }
@@ -61,11 +66,26 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker whose data and log are in `dir/broker`, and returns when it serves.
     pub fn start(dir: &Path, settings: &Settings) -> Result<Self> {
+        let mut broker = Self::launch(dir, settings)?;
+        broker.wait_until_it_serves()?;
+        if settings.outlives {
+            broker.process.leave_running();
+        }
+        Ok(broker)
+    }
+
+    /// Starts a broker, which may need others of its cluster before it serves.
+    pub fn launch(dir: &Path, settings: &Settings) -> Result<Self> {
         let home = dir.join("broker");
         fs::create_dir_all(&home)?;
-        let [controller] = ports::free()?;
+        let quorum = if settings.quorum.is_empty() {
+            let [controller] = ports::free()?;
+            &[controller][..]
+        } else {
+            &settings.quorum
+        };
         let config = home.join("server.properties");
-        fs::write(&config, properties(&home, settings, controller))?;
+        fs::write(&config, properties(&home, settings, quorum)?)?;
         let kafka = tools::kafka(settings.version)?;
         cache::step("java", |java| {
             java.args(QUICK_START).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
@@ -78,7 +98,7 @@ impl Broker {
         } else {
             process::command("java")
         };
-        let mut process = Process::start(
+        let process = Process::start(
             "the broker",
             java.args(settings.jvm)
                 .arg(format!("-Xmx{}m", settings.heap_mib))
@@ -89,11 +109,11 @@ impl Broker {
                 .current_dir(&home),
             &home.join("log"),
         )?;
-        process.wait_for_line("Kafka Server started", Duration::from_secs(60))?;
-        if settings.outlives {
-            process.leave_running();
-        }
         Ok(Self { port: settings.port, bootstrap: settings.advertised(), process })
+    }
+
+    pub fn wait_until_it_serves(&mut self) -> Result<()> {
+        self.process.wait_for_line("Kafka Server started", Duration::from_secs(60))
     }
 
     /// `host:port` for clients.
@@ -107,6 +127,12 @@ impl Broker {
         cache::step(tools::python()?, |python| {
             python.arg(source()).arg(self.bootstrap()).arg(partitions.to_string()).args(names)
         })
+    }
+
+    /// Told to end, upon which it gives its partitions to others, where there are any.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.terminate(Duration::from_secs(60))?;
+        Ok(())
     }
 
     /// Killed, and started anew with what it had written.
@@ -141,22 +167,28 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/topics.py")
 }
 
-fn properties(home: &Path, settings: &Settings, controller: u16) -> String {
+fn properties(home: &Path, settings: &Settings, quorum: &[u16]) -> Result<String> {
     let (host, port, advertised, data) =
         (settings.host, settings.port, settings.advertised(), home.join("data"));
-    format!(
+    let node = settings.node_id;
+    let controller = quorum.get(node as usize - 1).context("a node that is not of its cluster")?;
+    let voters: Vec<String> =
+        (1..).zip(quorum).map(|(node, port)| format!("{node}@127.0.0.1:{port}")).collect();
+    let (voters, replicas) = (voters.join(","), quorum.len().min(3));
+    Ok(format!(
         "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={node}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://{advertised}
 controller.listener.names=CONTROLLER
 log.dirs={}
-offsets.topic.replication.factor=1
+default.replication.factor={replicas}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=3
-transaction.state.log.replication.factor=1
+transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
@@ -164,5 +196,5 @@ auto.create.topics.enable=false
 ",
         data.display(),
         settings.properties
-    )
+    ))
 }

@@ -1,10 +1,11 @@
 //! A real Jaeger, all in one, that keeps traces in memory.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -27,7 +28,12 @@ pub struct Shown {
     pub parent_span_id: Option<String>,
     pub operation: String,
     pub service: String,
+    /// `span.kind`.
+    pub kind: String,
 }
+
+/// Who calls whom, and how often: what Jaeger's page draws as the graph of services.
+pub type Graph = BTreeMap<(String, String), u64>;
 
 impl Jaeger {
     pub fn start(dir: &Path) -> Result<Self> {
@@ -92,6 +98,22 @@ impl Jaeger {
             .collect())
     }
 
+    /// The graph of all services as soon as it is the wanted one, else as it is in the end. The storage in memory computes it
+    /// from the spans when it is asked: a call for each span whose parent is another service's. Other storages have a job for it
+    /// (`spark-dependencies`), which counts each reference, so links as well.
+    pub fn graph(&self, wanted: &Graph) -> Result<Graph> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let until = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() + 60_000;
+            let answer = self.get(&format!("/api/dependencies?endTs={until}&lookback=3600000"))?;
+            let graph = edges(&answer);
+            if graph == *wanted || Instant::now() >= deadline {
+                return Ok(graph);
+            }
+            sleep(Duration::from_millis(200));
+        }
+    }
+
     /// HTTP/1.0, so that the answer is not in chunks.
     fn get(&self, path: &str) -> Result<Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.query_port))?;
@@ -119,8 +141,17 @@ impl Jaeger {
     }
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn edges(answer: &Value) -> Graph {
+    let edge =
+        |one: &Value| ((text(&one["parent"]), text(&one["child"])), one["callCount"].as_u64().unwrap_or(0));
+    answer["data"].as_array().into_iter().flatten().map(edge).collect()
+}
+
 fn shown(answer: &Value) -> Vec<Shown> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut spans = Vec::new();
     for trace in answer["data"].as_array().into_iter().flatten() {
         for span in trace["spans"].as_array().into_iter().flatten() {
@@ -129,7 +160,9 @@ fn shown(answer: &Value) -> Vec<Shown> {
             let references = span["references"].as_array();
             let within = || references.into_iter().flatten().filter(|one| one["traceID"] == span["traceID"]);
             let parent = within().find(|one| one["refType"] == "CHILD_OF").or_else(|| within().next());
+            let kind = span["tags"].as_array().into_iter().flatten().find(|tag| tag["key"] == "span.kind");
             spans.push(Shown {
+                kind: kind.map(|tag| text(&tag["value"])).unwrap_or_default(),
                 span_id: text(&span["spanID"]),
                 parent_span_id: parent.map(|reference| text(&reference["spanID"])),
                 operation: text(&span["operationName"]),

@@ -1,4 +1,4 @@
-//! A capture of loopback ports into a file.
+//! A capture of a port into a file, and what can be made of it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,11 +16,16 @@ pub struct Capture {
 impl Capture {
     /// Captures the whole packets of TCP `port` on loopback into `dir/NAME.pcap`.
     pub fn start(dir: &Path, name: &str, port: u16) -> Result<Self> {
+        Self::start_on("lo", dir, name, port)
+    }
+
+    /// The same on another link.
+    pub fn start_on(link: &str, dir: &Path, name: &str, port: u16) -> Result<Self> {
         let file = dir.join(format!("{name}.pcap"));
         let mut process = Process::start(
             "tcpdump",
             process::command("tcpdump")
-                .args(["-i", "lo", "--packet-buffered", "-s", "262144", "--time-stamp-precision=nano"])
+                .args(["-i", link, "--packet-buffered", "-s", "262144", "--time-stamp-precision=nano"])
                 // KiB in the kernel for what is not written yet
                 .args(["-B", "262144"])
                 // stays the user it is, so that it can write into the test's directory
@@ -46,18 +51,8 @@ impl Capture {
 
 /// Writes a capture anew in `count` files of about as many packets each, beside it, as a rotating capture would.
 pub fn split(file: &Path, count: usize) -> Result<Vec<PathBuf>> {
-    /// Of a file, and of a packet.
-    const HEADERS: (usize, usize) = (24, 16);
     let bytes = std::fs::read(file)?;
-    let (head, mut rest) = bytes.split_at_checked(HEADERS.0).context("no pcap header")?;
-    let mut packets = Vec::new();
-    while !rest.is_empty() {
-        let len = rest.get(8..12).and_then(|len| len.try_into().ok()).context("a cut packet")?;
-        let len = HEADERS.1 + u32::from_le_bytes(len) as usize;
-        let (packet, others) = rest.split_at_checked(len).context("a cut packet")?;
-        packets.push(packet);
-        rest = others;
-    }
+    let (head, packets) = packets(&bytes)?;
     packets
         .chunks(packets.len().div_ceil(count).max(1))
         .enumerate()
@@ -67,4 +62,39 @@ pub fn split(file: &Path, count: usize) -> Result<Vec<PathBuf>> {
             Ok(path)
         })
         .collect()
+}
+
+/// Writes a capture anew, beside it, as one whose clock is `seconds` ahead, from the packet on that stands at this part of all: of
+/// the whole, `0.0`.
+pub fn shift(file: &Path, seconds: i32, from: f64) -> Result<PathBuf> {
+    let bytes = std::fs::read(file)?;
+    let (head, packets) = packets(&bytes)?;
+    let first = (packets.len() as f64 * from) as usize;
+    let mut shifted = head.to_vec();
+    for (index, packet) in packets.into_iter().enumerate() {
+        // a packet's header begins with its seconds
+        let (time, rest) = packet.split_first_chunk().context("a cut packet")?;
+        let behind = if index < first { 0 } else { seconds };
+        shifted.extend(u32::from_le_bytes(*time).wrapping_add_signed(behind).to_le_bytes());
+        shifted.extend(rest);
+    }
+    let path = file.with_extension(format!("{seconds}s.pcap"));
+    std::fs::write(&path, shifted)?;
+    Ok(path)
+}
+
+/// The file's header, and its packets, each with its own.
+fn packets(bytes: &[u8]) -> Result<(&[u8], Vec<&[u8]>)> {
+    /// Of a file, and of a packet.
+    const HEADERS: (usize, usize) = (24, 16);
+    let (head, mut rest) = bytes.split_at_checked(HEADERS.0).context("no pcap header")?;
+    let mut packets = Vec::new();
+    while !rest.is_empty() {
+        let len = rest.get(8..12).and_then(|len| len.try_into().ok()).context("a cut packet")?;
+        let len = HEADERS.1 + u32::from_le_bytes(len) as usize;
+        let (packet, others) = rest.split_at_checked(len).context("a cut packet")?;
+        packets.push(packet);
+        rest = others;
+    }
+    Ok((head, packets))
 }

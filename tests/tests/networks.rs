@@ -1,13 +1,11 @@
 //! The ground truth over networks that are not loopback: through loss and reordering, through address translation as
 //! Kubernetes' services do it, and on a port that nobody named.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use harness::agent::{Agent, Ended};
 use harness::broker::{Broker, Settings};
 use harness::check::check;
-use harness::clients::{Consume, Library, Produce};
+use harness::hosts::Hosts;
 use harness::lossy::{Badness, Link};
 use harness::namespace::{End, Namespace, wire};
 use harness::need::{self, Need};
@@ -150,59 +148,15 @@ fn two_hosts_without_a_word_between_them() -> Result<()> {
     if !need::met("two hosts", &NEEDS) {
         return Ok(());
     }
-    const BROKER: &str = "10.79.9.9";
     let scratch = Scratch::new()?;
     let dir = scratch.path();
-    let namespace = |name| Namespace::new(dir, name);
-    let (producers, brokers, consumers) =
-        (namespace("producers")?, namespace("brokers")?, namespace("consumers")?);
-    for (host, link, net) in [(&producers, "one", "10.79.1"), (&consumers, "two", "10.79.2")] {
-        let (own, other) = (format!("{net}.2/24"), format!("{net}.1/24"));
-        wire(
-            End { namespace: host, link: "eth0", address: &own },
-            End { namespace: &brokers, link, address: &other },
-        )?;
-        host.ip(&format!("route add default via {net}.1"))?;
-    }
-    brokers.ip(&format!("addr add {BROKER}/32 dev lo"))?;
-    let broker = brokers.within(|| {
-        let broker = Broker::start(dir, &Settings { host: BROKER, ..Settings::default() })?;
-        broker.create_topics(3, &["orders"])?;
-        Ok(broker)
-    })?;
+    let hosts = Hosts::new(dir)?;
     let observe = |name, host: &Namespace| {
-        Agent::observe(dir, name, broker.port, &["--netns", &host.path().display().to_string()])
+        Agent::observe(dir, name, hosts.broker.port, &["--netns", &host.path().display().to_string()])
     };
-    let (sending, receiving) = (observe("sending", &producers)?, observe("receiving", &consumers)?);
-    let bootstrap = broker.bootstrap();
-    let mut truth = Truth::default();
-    let libraries = [
-        (Library::JavaAgent, "none", "gzip"),
-        (Library::Python, "none", "lz4"),
-        (Library::Python, "b3", "zstd"),
-        (Library::Sarama, "traceparent", "snappy"),
-    ];
-    let count = 4 * each();
-    producers.within(|| {
-        for (number, (library, header_style, codec)) in libraries.into_iter().enumerate() {
-            let service = format!("out-{number}");
-            let new = Produce::new(library, &bootstrap, "orders", &service);
-            Produce { count, codec, header_style, ..new }.run(dir, &mut truth)?;
-        }
-        Ok(())
-    })?;
-    consumers.within(|| {
-        let consumer = Consume {
-            library: Library::Java,
-            bootstrap: &bootstrap,
-            topics: &["orders"],
-            service: "in",
-            group: "in",
-            expect: count as usize * libraries.len(),
-        };
-        consumer.start(dir)?.finish(Duration::from_secs(120), &mut truth)
-    })?;
-    truth.resolve();
+    let (sending, receiving) =
+        (observe("sending", &hosts.producers)?, observe("receiving", &hosts.consumers)?);
+    let truth = hosts.talk(dir, 4 * each())?;
     sending.wait_for_hops(truth.sent.len())?;
     receiving.wait_for_hops(truth.received.len())?;
     let (mut sent, received) = (sending.stop()?, receiving.stop()?);

@@ -124,7 +124,7 @@ apis! {
     60 "DescribeCluster" 2 0;
     61 "DescribeProducers" 0 0;
     62 "BrokerRegistration" 4 0;
-    63 "BrokerHeartbeat" 1 0;
+    63 "BrokerHeartbeat" 2 0;
     64 "UnregisterBroker" 0 0;
     65 "DescribeTransactions" 0 0;
     66 "ListTransactions" 2 0;
@@ -167,6 +167,12 @@ mod tests {
         for (index, api) in APIS.iter().enumerate() {
             assert_eq!(usize::try_from(api.key), Ok(index), "{}", api.name);
         }
+    }
+
+    /// The oracle has none of it.
+    #[test]
+    fn brokers_of_4_3_say_that_they_live() {
+        assert_eq!(Api::of(63).map(|api| (api.name, api.check(2))), Some(("BrokerHeartbeat", Ok(()))));
     }
 
     #[test]

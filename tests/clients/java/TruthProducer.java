@@ -4,7 +4,8 @@
 // With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With
 // `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. With `--cells` it
 // does so for one topic after the other. With `--messages FILE` it sends what stands there instead, a line each: topic, key
-// (none where it is empty) and value, with tabs between; an empty line is a pause. SIGTERM ends it early: what was sent till then is logged.
+// (none where it is empty) and value, with tabs between; an empty line is a pause. SIGTERM ends it early: what was
+// sent till then is logged. `--set NAME=VALUE,…` gives the library settings.
 
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -141,6 +142,12 @@ public final class TruthProducer {
         properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
         if (cell.transactionalId() != null) {
             properties.put("transactional.id", cell.transactionalId());
+        }
+        for (String setting : options.get("set", "").split(",")) {
+            if (!setting.isEmpty()) {
+                String[] parts = setting.split("=", 2);
+                properties.put(parts[0], parts[1]);
+            }
         }
         return properties;
     }

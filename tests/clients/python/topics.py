@@ -17,7 +17,7 @@ admin = AdminClient({"bootstrap.servers": bootstrap})
 known = [name for name in names if name in admin.list_topics(timeout=10).topics]
 for deleted in admin.delete_topics(known, operation_timeout=30).values() if known else []:
     deleted.result(30)
-for created in admin.create_topics([NewTopic(name, int(partitions), 1, config=settings[name]) for name in names]).values():
+for created in admin.create_topics([NewTopic(name, int(partitions), config=settings[name]) for name in names]).values():
     created.result(30)
 
 

@@ -119,7 +119,9 @@ pub fn check(truth: &Truth, spans: &[Span]) -> Report {
         let Some(place) = line.place() else { continue };
         logged.insert((place.clone(), line.service.as_str()));
         let polls = hops.polls.entry(place.clone()).or_default();
-        let Some(at) = polls.iter().position(|poll| is_of(poll, line)) else {
+        // two members of a group may have fetched it, and one of them have had no time to log it
+        let own = polls.iter().position(|poll| is_of(poll, line) && poll.service() == line.service);
+        let Some(at) = own.or_else(|| polls.iter().position(|poll| is_of(poll, line))) else {
             report.missed.push(format!("poll by {} of {}", line.service, name(line)));
             continue;
         };

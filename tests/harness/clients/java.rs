@@ -3,24 +3,25 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Client, Consume, Library, Produce, logging};
 use crate::{process, tools};
 
 pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
-    let mut command = java(what.library, "TruthProducer")?;
+    let mut command = java(what.library, "TruthProducer", extra)?;
     command.args(["--client", what.library.name()]);
     logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
 pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
-    let mut command = java(what.library, "TruthConsumer")?;
+    let mut command = java(what.library, "TruthConsumer", extra)?;
     command.args(["--client", what.library.name()]);
     logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-fn java(library: Library, main: &str) -> Result<Command> {
+/// The OpenTelemetry Java agent's own spans go where `--otlp URL` among the arguments says, and else nowhere.
+fn java(library: Library, main: &str, extra: &[&str]) -> Result<Command> {
     let mut classes = tools::java_clients()?.into_os_string();
     classes.push(":");
     let old = library == Library::JavaOld;
@@ -35,6 +36,11 @@ fn java(library: Library, main: &str) -> Result<Command> {
         command.arg(agent);
         for signal in ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"] {
             command.env(signal, "none");
+        }
+        if let Some(at) = extra.iter().position(|name| *name == "--otlp") {
+            let url = extra.get(at + 1).context("--otlp takes a URL")?;
+            command.env("OTEL_TRACES_EXPORTER", "otlp").env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", url);
         }
     }
     command.arg("-cp").arg(classes).arg(main);

@@ -235,6 +235,12 @@ impl Client {
         self.read(truth)
     }
 
+    /// Waits for its end, also if that is a bad one, as when its library has given up messages, and adds what it knows to `truth`.
+    pub fn wait(mut self, within: Duration, truth: &mut Truth) -> Result<()> {
+        self.process.wait(within)?;
+        self.read(truth)
+    }
+
     /// Ends it now and adds what it knows to `truth`.
     pub fn stop(mut self, truth: &mut Truth) -> Result<()> {
         self.process.terminate(Duration::from_secs(20))?;
