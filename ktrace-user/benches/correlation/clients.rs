@@ -40,7 +40,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(id: u64) -> Self {
-        let client = SocketAddr::from(([10, 0, 1, (id / 4) as u8], 40_000 + id as u16));
+        let client = SocketAddr::from(([10, 0, 1, ((id - 1) / 4) as u8], 40_000 + id as u16));
         let ends = Ends { client, broker: ([10, 0, 0, 1], 9092).into() };
         Self { id, ends, correlation_id: 0, sequences: [1, 1] }
     }
