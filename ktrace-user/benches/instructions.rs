@@ -59,7 +59,13 @@ fn hops(sent: bool) -> Vec<Hop> {
         let kind = if sent {
             Kind::Produced { acks: -1, attempt: 1, pending: None }
         } else {
-            Kind::Delivered { lag: Some(HOPS - offset), delivery, times: Some(1), is_behind: false }
+            Kind::Delivered {
+                lag: Some(HOPS - offset),
+                delivery,
+                times: Some(1),
+                is_behind: false,
+                is_uncommitted: false,
+            }
         };
         let context = Context {
             format: "traceparent",

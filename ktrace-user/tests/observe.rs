@@ -86,6 +86,45 @@ fn a_trace_is_found_by_its_id_and_a_slow_message_by_its_time() {
 }
 
 #[test]
+fn what_a_share_group_accepts_stands_below_the_delivery() {
+    let tree = replay("4.3.0/java-share-group", &["--tree", "--trace", "ce9d99c2"]);
+    let expected = [
+        "├─ out-0   → send orders[0]@3    +0ms took=20ms",
+        "└─ in-0    ← poll orders[0]@3 +6490ms took=0.7ms queue=6595ms group=in-0",
+        "   └─ in-0 · ack orders[0]@3  +6508ms took=36ms  group=in-0 accept messages=4",
+    ];
+    assert!(tree.lines().skip(1).take_while(|line| !line.is_empty()).eq(expected), "{tree}");
+    let acks = spans("4.3.0/java-share-group", &["--group", "in-0"]);
+    let acks: Vec<_> = acks.iter().filter(|span| span["name"] == "ack orders").collect();
+    assert!(
+        acks.len() == 2 && acks.iter().all(|span| span["links"].as_array().unwrap().len() == 3),
+        "{acks:?}"
+    );
+    assert!(spans("4.3.0/java-share-group", &["--uncommitted", "50ms"]).is_empty());
+}
+
+/// Sarama commits once a second.
+#[test]
+fn what_is_not_committed_in_time_is_shown_and_nothing_else() {
+    let late = spans("4.3.0/sarama", &["--uncommitted", "1ms"]);
+    let all = spans("4.3.0/sarama", &["--group", "in-*"]);
+    let polls: Vec<_> = all.iter().filter(|span| span["name"] == "poll orders").collect();
+    let ids = |span: &Value| (span["trace_id"].to_string(), span["span_id"].to_string());
+    assert_eq!(late.iter().map(ids).collect::<BTreeSet<_>>(), polls.into_iter().map(ids).collect());
+    assert!(attributes(&late, "ktrace.uncommitted").iter().all(|is| **is == Value::Bool(true)));
+    assert_eq!((late.len(), spans("4.3.0/sarama", &["--uncommitted", "2s"]).len()), (8, 0));
+    // Commits count whatever is asked for.
+    let first = late[0]["trace_id"].as_str().unwrap();
+    for (only, of) in [("--key", "out-0-4"), ("--trace", first), ("--follow-key", "out-0-4")] {
+        let len = |time| spans("4.3.0/sarama", &["--uncommitted", time, only, of]).len();
+        assert_eq!([len("1ms"), len("2s")], [1, 0], "{only}");
+    }
+    assert_eq!(spans("4.3.0/sarama", &["--uncommitted", "1ms", "--group", "out-*"]).len(), 0);
+    let lines = replay("4.3.0/sarama", &["--uncommitted", "1ms"]);
+    assert!(lines.lines().all(|line| line.contains(" poll ") && line.contains(" uncommitted")), "{lines}");
+}
+
+#[test]
 fn what_is_slow_and_what_its_parent_wants_is_kept_whatever_the_share() {
     let slow = spans("4.3.0/java", &["--sample", "0", "--sample-slow", "1s"]);
     assert_eq!(slow.len(), 8);

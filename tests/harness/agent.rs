@@ -110,7 +110,8 @@ impl Agent {
     /// Without a look at all that a line has, as there may be many.
     fn hops_so_far(&self) -> Result<usize> {
         let text = fs::read_to_string(&self.output)?;
-        Ok(text.lines().filter(|line| !line.contains(r#""name":"commit "#)).count())
+        let settles = |line: &&str| line.contains(r#""messaging.operation.type":"settle""#);
+        Ok(text.lines().filter(|line| !settles(line)).count())
     }
 
     /// SIGTERM: it detaches, flushes and ends.

@@ -74,7 +74,7 @@ impl Span {
         self.attributes.get("ktrace.derived") == Some(&Value::Bool(true))
     }
 
-    /// `send`, `poll` or `commit`: the first word of the name.
+    /// `send`, `poll`, `commit` or `ack`: the first word of the name.
     #[must_use]
     pub fn operation(&self) -> &str {
         self.name.split(' ').next().unwrap_or_default()

@@ -15,6 +15,8 @@ pub enum Event {
     /// What this client sent since the last such line was a transaction; the line has no message.
     Committed,
     Aborted,
+    /// A share group's member has acknowledged it, and the broker has answered.
+    Acknowledged,
     /// The client's library reported a failure; the line has no message.
     Error,
 }
@@ -55,8 +57,15 @@ pub struct Line {
     pub value_len: Option<u64>,
     #[serde(default)]
     pub headers: Vec<(String, Option<HeaderValue>)>,
+    /// Kafka's name of it where the broker has refused an acknowledgement.
     #[serde(default)]
     pub error: Option<String>,
+    /// Of an acknowledgement: `accept`, `release`, `reject` or `renew`.
+    #[serde(default)]
+    pub acknowledge: Option<String>,
+    /// Of one, which delivery of the message it was.
+    #[serde(default)]
+    pub delivery: Option<i64>,
     /// Sent in a transaction that was aborted.
     #[serde(skip)]
     pub aborted: bool,
@@ -86,6 +95,7 @@ pub struct Place {
 pub struct Truth {
     pub sent: Vec<Line>,
     pub received: Vec<Line>,
+    pub acknowledged: Vec<Line>,
     pub errors: Vec<Line>,
 }
 
@@ -112,6 +122,7 @@ impl Truth {
         match line.event {
             Event::Sent => self.sent.push(line),
             Event::Received => self.received.push(line),
+            Event::Acknowledged => self.acknowledged.push(line),
             Event::Error => self.errors.push(line),
             // told by `read`, which knows whose it is
             Event::Committed | Event::Aborted => {}

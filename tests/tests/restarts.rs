@@ -267,7 +267,7 @@ fn within<'a>(truth: &'a [Timed], life: &Life) -> impl Iterator<Item = &'a Timed
                             .is_some_and(|begun| begun > first)
                     })
             }
-            Event::Error | Event::Committed | Event::Aborted => false,
+            Event::Error | Event::Acknowledged | Event::Committed | Event::Aborted => false,
         })
         .collect::<Vec<_>>()
         .into_iter()

@@ -8,6 +8,7 @@ use globset::{Glob, GlobMatcher};
 use ktrace_kafka::context::TraceId;
 
 use super::follow::Follow;
+use crate::hop::uncommitted::Uncommitted;
 use crate::hop::{Hop, Key, shown};
 
 /// What the user asks for; empty asks for all.
@@ -23,9 +24,10 @@ pub struct Wanted<'a> {
     pub follow_key: Option<&'a str>,
     /// Keys are shown, and not only looked at.
     pub keys: bool,
+    pub uncommitted: Option<Duration>,
 }
 
-/// Keeps a span or leaves it out. Clones follow the same traces.
+/// Keeps a span or leaves it out. Clones follow the same traces, and wait for the same commits.
 #[derive(Clone, Debug)]
 pub struct Filter {
     topic: Patterns,
@@ -37,6 +39,7 @@ pub struct Filter {
     slower_than_ns: Option<u64>,
     follow: Option<Arc<Follow>>,
     keys: bool,
+    uncommitted: Option<Arc<Uncommitted>>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +97,7 @@ impl Filter {
             slower_than_ns: wanted.slower_than.map(|least| least.as_nanos().try_into().unwrap_or(u64::MAX)),
             follow: wanted.follow_key.map(|key| Arc::new(Follow::new(key))),
             keys: wanted.keys,
+            uncommitted: wanted.uncommitted.map(|patience| Arc::new(Uncommitted::new(patience))),
         })
     }
 
@@ -114,7 +118,20 @@ impl Filter {
 
     /// The hop to be shown, if it is: with its key only where keys are shown.
     #[must_use]
-    pub fn pass(&self, mut hop: Hop) -> Option<Hop> {
+    pub fn pass(&self, hop: Hop) -> Option<Hop> {
+        match &self.uncommitted {
+            Some(uncommitted) => uncommitted.pass(hop, |hop| self.passes(hop)),
+            None => self.passes(hop),
+        }
+    }
+
+    /// What looks for messages that are not committed in time.
+    #[must_use]
+    pub fn uncommitted(&self) -> Option<Arc<Uncommitted>> {
+        self.uncommitted.clone()
+    }
+
+    fn passes(&self, mut hop: Hop) -> Option<Hop> {
         if !self.keeps(&hop) {
             return None;
         }

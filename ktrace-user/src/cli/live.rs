@@ -124,6 +124,7 @@ pub fn worker(
     shared: &Arc<Shared>,
     sinks: &Sinks,
 ) -> Result<Worker, Failure> {
+    let options = WorkerOptions { uncommitted: filter.uncommitted(), ..options };
     let filter = filter.clone();
     let senders = sinks.senders();
     let told = Arc::clone(shared);

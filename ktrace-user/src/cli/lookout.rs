@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often where CPU time is limited.
 const SHORT_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often it is told at most that messages were not listed: of a group that never commits there are more and more.
+const LEFT_OUT_PAUSE: Duration = Duration::from_secs(60);
+
 /// The user's limits of the agent itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -71,6 +74,8 @@ struct Looks {
     cpu: (Duration, Instant),
     /// Services of which it was told that they speak TLS.
     tls: BTreeSet<String>,
+    /// Of how many messages it was told that they are not listed, and when.
+    left_out: (u64, Option<Instant>),
 }
 
 impl Looks {
@@ -85,6 +90,7 @@ impl Looks {
             throttle: limits.cpu.map(Throttle::new),
             cpu: (cpu_time(), begin),
             tls: BTreeSet::new(),
+            left_out: (0, None),
         }
     }
 
@@ -92,6 +98,7 @@ impl Looks {
         if let Some(line) = self.lost() {
             say(&line);
         }
+        self.left_out(false);
         for (service, count) in self.shared.tls() {
             if !self.tls.contains(&service) {
                 let (what, are) = if count == 1 { ("connection", "is") } else { ("connections", "are") };
@@ -119,8 +126,20 @@ impl Looks {
         self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.losses_to_tell()))
     }
 
+    /// Messages that `--uncommitted` does not list; now where this is the `end`.
+    fn left_out(&mut self, end: bool) {
+        let count = self.shared.left_out();
+        let (told, since) = self.left_out;
+        let is_due = end || since.is_none_or(|since| since.elapsed() >= LEFT_OUT_PAUSE);
+        if count > told && is_due {
+            say(&format!("{} messages more were not committed in time and are not listed", count - told));
+            self.left_out = (count, Some(Instant::now()));
+        }
+    }
+
     fn end(&mut self) {
         self.look();
+        self.left_out(true);
         if let Some(line) = self.losses.end() {
             say(&line);
         }

@@ -50,6 +50,9 @@ pub struct Pipeline {
     /// Only messages with this very key, and all of the traces that those belong to from then on, whatever their keys
     #[arg(long, value_name = "KEY", env = "KTRACE_FOLLOW_KEY")]
     pub follow_key: Option<String>,
+    /// Only deliveries that their group has not committed, or acknowledged, within this time, such as 60s: each once, when it is over
+    #[arg(long, value_name = "DURATION", env = "KTRACE_UNCOMMITTED", value_parser = duration)]
+    pub uncommitted: Option<Duration>,
     /// Show keys of records: messaging.kafka.message.key
     #[arg(long, env = "KTRACE_KEYS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
@@ -157,6 +160,7 @@ impl Pipeline {
             slower_than: self.slower_than,
             follow_key: self.follow_key.as_deref(),
             keys: self.keys,
+            uncommitted: self.uncommitted,
         };
         Filter::new(&wanted).map_err(|error| Failure::Usage {
             what: error.to_string(),

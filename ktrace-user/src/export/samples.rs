@@ -29,6 +29,7 @@ fn span(service: &str, operation: &'static str) -> Span<'static> {
         name: match operation {
             "send" => "send orders",
             "poll" => "poll orders",
+            "ack" => "ack orders",
             _ => "commit orders",
         },
         kind: Kind::Client,
@@ -87,5 +88,15 @@ pub fn failed() -> Span<'static> {
 pub fn commit() -> Span<'static> {
     let mut span = span("billing", "commit");
     span.attributes.push(("messaging.consumer.group.name", text("billing")));
+    span
+}
+
+pub fn acknowledgement() -> Span<'static> {
+    let mut span = span("billing", "ack");
+    span.attributes.extend([
+        ("messaging.consumer.group.name", text("billing")),
+        ("ktrace.acknowledge.type", text("release")),
+        ("ktrace.acknowledge.messages", Value::Int(3)),
+    ]);
     span
 }

@@ -158,7 +158,7 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
 }
 
 /// What most spans have not.
-pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 6] {
+pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 9] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,
@@ -170,7 +170,10 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 6] {
     [
         number("ktrace.attempts", "attempts"),
         number("ktrace.delivery.count", "delivery"),
+        get(span, "ktrace.uncommitted").map(|_| "uncommitted".to_owned()),
+        text(span, "ktrace.acknowledge.type").map(str::to_owned),
         number("ktrace.commit.messages", "messages"),
+        number("ktrace.acknowledge.messages", "messages"),
         skew,
         text(span, "ktrace.transaction.state").map(|state| format!("txn={state}")),
         inferred(span).map(|cause| format!("because-of={}", short(cause.trace_id))),
@@ -246,10 +249,14 @@ mod tests {
         span.attributes.push(("ktrace.delivery.count", Value::Int(2)));
         span.attributes.push(("ktrace.transaction.state", "aborted".into()));
         span.attributes.push(("ktrace.clock_skew_ms", Value::Double(3.25)));
-        assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 skew=3.2ms txn=aborted"));
+        span.attributes.push(("ktrace.uncommitted", Value::Bool(true)));
+        assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 uncommitted skew=3.2ms txn=aborted"));
         let mut span = samples::commit();
         span.attributes.push(("ktrace.commit.messages", Value::Int(17)));
         assert!(lines(&[span], false)[0].ends_with(" group=billing messages=17"));
+        let acknowledged = lines(&[samples::acknowledgement()], false);
+        let line = "12:00:01.234 billing     · orders[2]@1042   ack     trace=4bf92f3577b34da6 3.1ms group=billing release messages=3";
+        assert_eq!(acknowledged, [line]);
     }
 
     #[test]

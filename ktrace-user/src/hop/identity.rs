@@ -11,6 +11,9 @@
 //! | place of a commit | XXH3-64 | `comm`, partition (4), committed offset (8), the request's correlation id (4) and TCP sequence number (4), the group |
 //! | `commit` span id | XXH3-64 | `comm`, the place (8), the topic's name |
 //! | trace id of a commit whose last message is not known | XXH3-128 | `comm`, the place (8) |
+//! | place of an acknowledgement | XXH3-64 | `ackn`, partition (4), its first and its last offset (8 each), the request's correlation id (4) and TCP sequence number (4), the group |
+//! | `ack` span id | XXH3-64 | `ackn`, the place (8), the topic's name |
+//! | trace id of an acknowledgement whose last message is not known | XXH3-128 | `ackn`, the place (8) |
 //!
 //! Producer and consumer both know what the trace id is made of: the producer's host from the request and from the
 //! response's base offset and append time, the consumer's host from the fetched batch. Neither the topic, nor the codec,
@@ -173,6 +176,38 @@ pub(super) fn sequence_hash(
     hash(head, topic.as_bytes(), cluster, xxh3_128, Xxh3Default::digest128)
 }
 
+/// Which acknowledgement of a share group this is: of these offsets, all in the same way.
+#[derive(Clone, Copy, Debug)]
+pub struct AckPlace<'a> {
+    pub group: &'a str,
+    pub partition: i32,
+    pub first_offset: i64,
+    pub last_offset: i64,
+    pub correlation_id: i32,
+    /// TCP sequence number of the request's first byte.
+    pub request_seq: u32,
+}
+
+/// What the ids of an acknowledgement's span are made of, beside its topic.
+#[must_use]
+pub fn ack_hash(place: AckPlace<'_>) -> u64 {
+    let head = joined!(32: *b"ackn", place.partition.to_be_bytes(), place.first_offset.to_be_bytes(), place.last_offset.to_be_bytes(), place.correlation_id.to_be_bytes(), place.request_seq.to_be_bytes());
+    hash(head, place.group.as_bytes(), &[], xxh3_64, Xxh3Default::digest)
+}
+
+/// The trace of an acknowledgement whose messages are not known.
+#[must_use]
+pub fn ack_trace_id(place: u64) -> TraceId {
+    trace_id(xxh3_128(&joined!(12: *b"ackn", place.to_be_bytes())))
+}
+
+/// The id of the span that shows an acknowledgement.
+#[must_use]
+pub fn ack_span_id(place: u64, topic: &str) -> SpanId {
+    let head = joined!(12: *b"ackn", place.to_be_bytes());
+    span_id(hash(head, topic.as_bytes(), &[], xxh3_64, Xxh3Default::digest))
+}
+
 /// A hash of all zeros is no id; its neighbour is as good.
 fn trace_id(hash: u128) -> TraceId {
     TraceId::new(hash.max(1).to_be_bytes()).unwrap_or_else(|| trace_id(u128::from(xxh3_64(b"zero"))))
@@ -197,6 +232,17 @@ mod tests {
             poll_span_id(derived, "orders", Some("billing-1"), delivery).to_string(),
             "8aca963028c6b113"
         );
+        let place = ack_hash(AckPlace {
+            group: "billing",
+            partition: 2,
+            first_offset: 1040,
+            last_offset: 1042,
+            correlation_id: 9,
+            request_seq: 0x8000_0001,
+        });
+        assert_eq!(place, 0xff7d_75ec_8a41_ca95);
+        assert_eq!(ack_span_id(place, "orders").to_string(), "1050db48faa97b80");
+        assert_eq!(ack_trace_id(place).to_string(), "a62fad4bb27a7417bb9eefcf40527489");
     }
 
     #[test]

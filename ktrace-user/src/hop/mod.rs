@@ -6,6 +6,8 @@
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
 //!             ├ progress   how often it was delivered, and what a commit covers
+//!             ├ uncommitted  what it has not committed in time
+//!             ├ acknowledge  what members of share groups do with it
 //!             ├ attempts   how often it was sent
 //!             ├ chains     which message made its process send it
 //!             ├ transactions  what became of its transaction
@@ -22,6 +24,7 @@
     )
 )]
 
+pub mod acknowledge;
 pub mod attempts;
 pub mod chains;
 pub mod groups;
@@ -34,6 +37,7 @@ pub mod sampling;
 mod show;
 pub mod topics;
 pub mod transactions;
+pub mod uncommitted;
 mod waiting;
 
 use std::sync::Arc;
@@ -41,6 +45,7 @@ use std::sync::Arc;
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use crate::export::Resource;
+use acknowledge::Acknowledgement;
 use chains::Cause;
 use groups::Reader;
 pub use hops::{HopRef, Hops};
@@ -78,9 +83,13 @@ pub enum Kind {
         times: Option<u32>,
         /// Later messages of the partition were delivered to the group before, and this one was not.
         is_behind: bool,
+        /// Its group has not committed it for too long: see [`uncommitted`].
+        is_uncommitted: bool,
     },
     /// A group will go on behind it.
     Committed(Box<Commit>),
+    /// A share group's member has acknowledged it, or the last of a few.
+    Acknowledged(Box<Acknowledgement>),
 }
 
 /// A commit of a group's offset.
@@ -165,6 +174,27 @@ pub struct Passage {
 }
 
 impl Passage {
+    /// Of what a group does with messages: it is none itself.
+    #[must_use]
+    pub fn settling(kind: Kind, partition: i32, offset: i64, derived: TraceId) -> Self {
+        Self {
+            kind,
+            partition,
+            offset: Some(offset),
+            timestamp_ms: -1,
+            key: None,
+            value_len: None,
+            context: None,
+            transaction: None,
+            cause: None,
+            derived,
+            error: 0,
+            truncated: false,
+            start_ns: 0,
+            end_ns: 0,
+        }
+    }
+
     /// The trace that the hop belongs to.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
@@ -228,7 +258,9 @@ impl Hop {
     pub fn group(&self) -> Option<&str> {
         match self.passage.kind {
             Kind::Produced { .. } => None,
-            Kind::Delivered { .. } | Kind::Committed(_) => self.parties.reader.group().map(|group| &**group),
+            Kind::Delivered { .. } | Kind::Committed(_) | Kind::Acknowledged(_) => {
+                self.parties.reader.group().map(|group| &**group)
+            }
         }
     }
 }

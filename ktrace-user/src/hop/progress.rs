@@ -71,8 +71,8 @@ pub struct Covered {
     pub is_known: bool,
 }
 
-/// Messages that one commit names.
-const MAX_SHOWN: usize = 32;
+/// Messages that one commit or acknowledgement names.
+pub const MAX_SHOWN: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use ktrace_kafka::context::SpanId;
+
+use super::acknowledge::{AcknowledgeType, Acknowledgement};
 use super::groups::Reader;
+use super::progress::Open;
 use super::topics::Topics;
 use super::{Context, Hop, Kind, Parties, Passage, Topic, identity};
 use crate::export::{Resource, Value};
@@ -54,8 +58,10 @@ pub fn sent() -> Hop {
 /// A message that `billing` got, whose headers name its trace.
 pub fn delivered() -> Hop {
     let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
-    let mut passage =
-        passage(Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false }, 1043);
+    let mut passage = passage(
+        Kind::Delivered { lag: Some(3), delivery, times: Some(1), is_behind: false, is_uncommitted: false },
+        1043,
+    );
     passage.context = Some(Context {
         format: "w3c",
         trace_id: identity::derived_trace_id(0, 0, 0, None, None),
@@ -65,4 +71,16 @@ pub fn delivered() -> Hop {
     });
     let topic = Topic::Named(Topics::default().named("orders"));
     Hop { parties: parties("billing", Some("billing")), topic, passage }
+}
+
+/// What `billing` says of it, as a member of a share group.
+pub fn acknowledged() -> Hop {
+    let delivered = delivered();
+    let open =
+        Open { offset: 1043, trace_id: delivered.passage.trace_id(), span_id: SpanId::new([7; 8]).unwrap() };
+    let of = Acknowledgement { of: AcknowledgeType::Accept, messages: 1, shown: vec![open], place: 7 };
+    let derived = open.trace_id;
+    let passage =
+        Passage { end_ns: SENT_NS, ..Passage::settling(Kind::Acknowledged(of.into()), 2, 1043, derived) };
+    Hop { passage, ..delivered }
 }

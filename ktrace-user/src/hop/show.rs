@@ -6,6 +6,7 @@ use ktrace_kafka::context::{SpanId, TraceId};
 use ktrace_kafka::protocol::error;
 
 use super::groups::Reader;
+use super::progress::Open;
 use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
 use crate::export::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
 
@@ -41,13 +42,12 @@ impl Passage {
                 (sent_by.or(named.then_some(send)), SpanKind::Consumer, &topic.poll, links)
             }
             Kind::Committed(commit) => {
-                // In the trace of the last message that it covers.
-                let (last, others) = match commit.covered.shown.split_first() {
-                    Some((last, others)) => (Some(last.span_id), others),
-                    None => (None, [].as_slice()),
-                };
-                let links = others.iter().map(|open| link(open.trace_id, open.span_id, false)).collect();
+                let (last, links) = settled(&commit.covered.shown);
                 (last, SpanKind::Client, &topic.commit, links)
+            }
+            Kind::Acknowledged(acknowledgement) => {
+                let (last, links) = settled(&acknowledgement.shown);
+                (last, SpanKind::Client, &topic.ack, links)
             }
         };
         if let Some(context) = &self.context {
@@ -93,6 +93,7 @@ impl Passage {
                 identity::poll_span_id(self.derived, &topic.name, parties.client_id.as_deref(), *delivery)
             }
             Kind::Committed(commit) => identity::commit_span_id(commit.place, &topic.name),
+            Kind::Acknowledged(of) => identity::ack_span_id(of.place, &topic.name),
         }
     }
 
@@ -101,6 +102,7 @@ impl Passage {
             Kind::Produced { .. } => ("send", "send"),
             Kind::Delivered { .. } => ("poll", "receive"),
             Kind::Committed(_) => ("commit", "settle"),
+            Kind::Acknowledged(_) => ("ack", "settle"),
         };
         let broker = &*parties.broker_address;
         let port = i64::from(parties.broker_port);
@@ -124,7 +126,7 @@ impl Passage {
             add("messaging.kafka.message.key", Value::Str(key.text()));
         }
         match (&self.kind, self.value_len) {
-            (Kind::Committed(_), _) => {}
+            (Kind::Committed(_) | Kind::Acknowledged(_), _) => {}
             (_, None) => add("messaging.kafka.message.tombstone", Value::Bool(true)),
             (_, Some(len)) => {
                 add("messaging.message.body.size", Value::Int(len.try_into().unwrap_or(i64::MAX)));
@@ -158,13 +160,16 @@ impl Passage {
                     add("ktrace.attempts", Value::Int((*attempt).into()));
                 }
             }
-            Kind::Delivered { lag, times, is_behind, .. } => {
+            Kind::Delivered { lag, times, is_behind, is_uncommitted, .. } => {
                 reader(&parties.reader, &mut add);
                 if let Some(times) = times.filter(|times| *times > 1) {
                     add("ktrace.delivery.count", Value::Int(times.into()));
                 }
                 if *is_behind {
                     add("ktrace.out_of_order", Value::Bool(true));
+                }
+                if *is_uncommitted {
+                    add("ktrace.uncommitted", Value::Bool(true));
                 }
                 if let Some(lag) = lag {
                     add("ktrace.lag", Value::Int(*lag));
@@ -183,9 +188,15 @@ impl Passage {
                     add("ktrace.commit.goes_back", Value::Bool(true));
                 }
             }
+            Kind::Acknowledged(of) => {
+                reader(&parties.reader, &mut add);
+                add("ktrace.acknowledge.type", of.of.name().into());
+                let messages = i64::try_from(of.messages).unwrap_or(i64::MAX);
+                add("ktrace.acknowledge.messages", Value::Int(messages));
+            }
         }
         match (&self.kind, &self.context) {
-            (Kind::Committed(_), _) => {}
+            (Kind::Committed(_) | Kind::Acknowledged(_), _) => {}
             (_, Some(context)) => add("ktrace.context.format", context.format.into()),
             (_, None) => add("ktrace.derived", Value::Bool(true)),
         }
@@ -243,6 +254,12 @@ fn reader<'a>(reader: &'a Reader, add: &mut impl FnMut(&'static str, Value<'a>))
             add("ktrace.consumer.generation", Value::Int(generation.into()));
         }
     }
+}
+
+/// What settles messages stands in the trace of the last of them, and names the others.
+fn settled(shown: &[Open]) -> (Option<SpanId>, Vec<Link<'static>>) {
+    let others = shown.iter().skip(1).map(|open| link(open.trace_id, open.span_id, false));
+    (shown.first().map(|last| last.span_id), others.collect())
 }
 
 /// A link to the `send` span. Jaeger takes a link to the parent for all that is known of the two, and shows the span as

@@ -18,6 +18,8 @@ pub struct TopicName {
     pub poll: Arc<str>,
     /// `commit T`
     pub commit: Arc<str>,
+    /// `ack T`
+    pub ack: Arc<str>,
 }
 
 impl PartialEq for TopicName {
@@ -46,6 +48,7 @@ impl TopicName {
             send: format!("send {name}").into(),
             poll: format!("poll {name}").into(),
             commit: format!("commit {name}").into(),
+            ack: format!("ack {name}").into(),
         })
     }
 }

@@ -132,7 +132,9 @@ impl Listener<'_> {
                 (Reader::Unknown, None, None)
             }
             Operation::ShareFetch { group_id, member_id, .. } => {
-                (share_member(group_id, member_id), None, None)
+                let reader = share_member(group_id, member_id);
+                self.acquires_as(&reader);
+                (reader, None, None)
             }
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
                 let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
@@ -218,16 +220,28 @@ impl Listener<'_> {
         parties
     }
 
-    /// A hop that a commit will cover.
-    pub(super) fn open(&mut self, hop: &Hop) {
-        let Some(Run { open, .. }) = self.peer.at.as_mut().and_then(|at| at.run.as_mut()) else { return };
-        if let (Some(offset), Topic::Named(topic)) = (hop.passage.offset, &hop.topic) {
+    /// A hop that a commit will cover, or that a share group's member will acknowledge.
+    pub(super) fn open(&mut self, operation: Operation<'_>, hop: &Hop) {
+        let (Some(at), Some(offset), Topic::Named(topic)) =
+            (&mut self.peer.at, hop.passage.offset, &hop.topic)
+        else {
+            return;
+        };
+        let open = || {
             let span_id = hop.passage.span_id(&hop.parties, topic);
+            Open { offset, trace_id: hop.passage.trace_id(), span_id }
+        };
+        if let (Operation::ShareFetch { .. }, Some(id)) = (operation, at.id) {
+            let open = open();
+            self.acquire(id, hop.passage.partition, open);
+            return;
+        }
+        if let Some(Run { open: opened, .. }) = &mut at.run {
             // The newest are kept in the end.
-            if open.len() >= 2 * progress::MAX_OPEN {
-                open.drain(..progress::MAX_OPEN);
+            if opened.len() >= 2 * progress::MAX_OPEN {
+                opened.drain(..progress::MAX_OPEN);
             }
-            open.push(Open { offset, trace_id: hop.passage.trace_id(), span_id });
+            opened.push(open());
         }
     }
 
@@ -260,7 +274,7 @@ pub(super) fn named<'a>(topic: kafka::Topic<'_>, known: &'a Topic, partition: i3
     groups::At { id, name, partition }
 }
 
-fn share_member(group: Option<&str>, member: Option<&str>) -> Reader {
+pub(super) fn share_member(group: Option<&str>, member: Option<&str>) -> Reader {
     let kept = |id: &str| (!id.is_empty() && id.len() <= MAX_ID_BYTES).then(|| Arc::from(id));
     let Some(group) = group.and_then(kept) else { return Reader::Unknown };
     match member.and_then(kept) {

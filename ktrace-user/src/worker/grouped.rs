@@ -1,5 +1,7 @@
 //! What a connection tells of groups: who is a member, of what, and how far it has come.
 
+use std::sync::Arc;
+
 use ktrace_kafka as kafka;
 use ktrace_kafka::{Committed, Event, Head};
 
@@ -7,7 +9,7 @@ use super::at::{MAX_ID_BYTES, named};
 use super::listener::Listener;
 use super::pending_commits::PendingCommit;
 use crate::hop::groups::{self, Groups, Heard, Member, Reader};
-use crate::hop::progress::Covered;
+use crate::hop::progress::{Covered, Place};
 use crate::hop::transactions::{State, Transaction};
 use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity};
 
@@ -39,6 +41,7 @@ impl Listener<'_> {
                 self.tell_partition(head, (group_id, ""), (topic, partition), |groups, heard, at| {
                     groups.position(heard, group_id, at, offset)
                 });
+                self.stands(head, group_id, (topic, partition), offset);
             }
             Event::LogOffset { topic, partition, offset, error: 0, .. } => {
                 if let Topic::Named(topic) = self.told.topic(topic) {
@@ -55,6 +58,7 @@ impl Listener<'_> {
                 }
                 self.committed(head, &commit);
             }
+            Event::Acknowledged { .. } => self.acknowledged(head, event),
             _ => {}
         }
     }
@@ -81,6 +85,24 @@ impl Listener<'_> {
         let known = self.told.topic(topic);
         let at = named(topic, &known, partition);
         self.tell(head, group, member, |groups, heard| tell(groups, heard, at));
+    }
+
+    /// The broker has told where a group stands.
+    fn stands(
+        &mut self,
+        head: &Head<'_>,
+        group: &str,
+        (topic, partition): (kafka::Topic<'_>, i32),
+        offset: i64,
+    ) {
+        let Some(uncommitted) = self.told.uncommitted.clone() else { return };
+        if let Topic::Named(topic) = self.told.topic(topic)
+            && (1..=MAX_ID_BYTES).contains(&group.len())
+        {
+            let cluster = self.peer.cluster(&self.told.shared);
+            let place = Place { cluster, group: group.into(), topic: Arc::clone(&topic.name), partition };
+            uncommitted.stands(&place, offset, head.end_ns());
+        }
     }
 
     /// A group's offset was committed, or should have been.
@@ -114,20 +136,15 @@ impl Listener<'_> {
             parties: self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins),
             topic,
             passage: Passage {
-                kind: Kind::Committed(commit.into()),
-                partition: of.partition,
-                offset: Some(of.offset),
-                timestamp_ms: -1,
-                value_len: None,
-                key: None,
-                context: None,
-                transaction: None,
-                cause: None,
-                derived: identity::commit_trace_id(place),
                 error: of.error,
-                truncated: false,
                 start_ns: head.request_start_ns,
                 end_ns: response.end_ns,
+                ..Passage::settling(
+                    Kind::Committed(commit.into()),
+                    of.partition,
+                    of.offset,
+                    identity::commit_trace_id(place),
+                )
             },
         };
         // The other end of the connection tells of it, or it is given up soon.

@@ -19,6 +19,7 @@ use crate::capture::{ConnectionId, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
+use crate::hop::uncommitted::{Due, Uncommitted};
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, Topic, Verdict, Waiting, identity};
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
@@ -43,6 +44,8 @@ pub(super) struct Told {
     pub late_sends: LateSends,
     /// Messages that wait for that.
     pub late_runs: LateRuns,
+    /// Messages of share groups that were not acknowledged yet.
+    pub acquired: usize,
     /// Hops held while the other ends of their connections are sought.
     pub sought_hops: usize,
     /// What the user wants.
@@ -52,6 +55,8 @@ pub(super) struct Told {
     pub keys: bool,
     /// Chains are followed.
     pub infer: bool,
+    /// What is not committed in time is told, and nothing else.
+    pub uncommitted: Option<Arc<Uncommitted>>,
     pub own_losses: losses::Own,
     pub sink: Box<dyn FnMut(Hop) + Send>,
 }
@@ -83,6 +88,14 @@ impl Told {
         waiting.release(|hop| judge(hop, topics, ended, shared), now_ns, give);
     }
 
+    /// Tells of what was not committed in time.
+    pub fn give_uncommitted(&mut self, now_ns: u64) {
+        let Some(uncommitted) = &self.uncommitted else { return };
+        let Due { hops, left_out } = uncommitted.due(now_ns);
+        self.own_losses.left_out = self.own_losses.left_out.saturating_add(left_out);
+        hops.into_iter().for_each(&mut self.sink);
+    }
+
     /// Tells all workers' losses what is new of this one's.
     pub fn tell_losses(&mut self, counters: &kafka::Counters) {
         self.own_losses.ask(&self.shared);
@@ -100,9 +113,9 @@ impl Told {
         }
     }
 
-    /// Whether a trace is shown.
+    /// Whether what a group has done with messages of a trace is shown.
     pub fn keeps(&mut self, trace_id: TraceId) -> bool {
-        self.sampling.keeps(trace_id) && self.is_within(trace_id)
+        self.uncommitted.is_some() || (self.sampling.keeps(trace_id) && self.is_within(trace_id))
     }
 
     /// Whether the agent's limits leave room for it; else it is counted.
@@ -181,6 +194,13 @@ impl Listener<'_> {
         }
     }
 
+    /// A commit may be among what was missed.
+    pub(super) fn missed_commits(&mut self) {
+        if let Some(uncommitted) = &self.told.uncommitted {
+            uncommitted.missed(self.peer.resource(&mut self.told.stand_ins));
+        }
+    }
+
     #[inline]
     pub(super) fn pass(&mut self, hop: Hop) {
         // Most need not wait, and each way in and out again is a copy.
@@ -225,6 +245,7 @@ impl Sink for Listener<'_> {
 
     fn missed(&mut self, bytes: u64) {
         self.peer.missed.gap(bytes);
+        self.missed_commits();
         self.missed_ends();
     }
 
@@ -312,7 +333,11 @@ impl Sink for Listener<'_> {
                 let delivery =
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
                 let (times, is_behind) = at.times(partition.operation);
-                (Kind::Delivered { lag, delivery, times, is_behind }, response.start_ns, response.end_ns)
+                (
+                    Kind::Delivered { lag, delivery, times, is_behind, is_uncommitted: false },
+                    response.start_ns,
+                    response.end_ns,
+                )
             }
         };
         let (topic, parties) = (at.topic.clone(), at.parties.clone());
@@ -350,7 +375,7 @@ impl Sink for Listener<'_> {
             late.take(hop);
             return;
         }
-        self.open(&hop);
+        self.open(partition.operation, &hop);
         match sought {
             Some(sought) => self.caused(sought, Some(hop)),
             None => self.pass(hop),

@@ -30,8 +30,11 @@ const TOLD_AT_ONCE: [&str; 7] = [
     "span_limit",
 ];
 
+/// Messages that were not committed in time, and not listed for want of room.
+const LEFT_OUT: &str = "uncommitted_left_out";
+
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 15] = [
+const MORE: [&str; 16] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
@@ -47,6 +50,7 @@ const MORE: [&str; 15] = [
     "cluster_forgotten",
     "twin_forgotten",
     "shown_early",
+    LEFT_OUT,
 ];
 
 /// How many reasons there are.
@@ -91,6 +95,8 @@ pub(super) struct Own {
     pub twin_forgotten: u64,
     /// Hops and commits that were shown before what they waited for, as too many waited.
     pub shown_early: u64,
+    /// Messages that were not committed in time, and not shown for that.
+    pub left_out: u64,
     told: [u64; REASONS],
 }
 
@@ -146,6 +152,7 @@ impl Own {
             self.cluster_forgotten,
             self.twin_forgotten,
             self.shown_early,
+            self.left_out,
         ];
         reasons().zip(lost.chain(more))
     }
@@ -169,6 +176,11 @@ impl Losses {
     /// By reason, zeros too.
     pub fn so_far(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         reasons().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Messages that were not committed in time, and not listed.
+    pub fn left_out(&self) -> u64 {
+        self.so_far().find_map(|(reason, count)| (reason == LEFT_OUT).then_some(count)).unwrap_or(0)
     }
 
     /// Of them, those that are told while they go on.

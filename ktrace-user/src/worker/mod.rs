@@ -7,6 +7,7 @@
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
 //! [`Shared`].
 
+mod acknowledged;
 mod at;
 mod chained;
 mod grouped;
@@ -38,6 +39,7 @@ use ktrace_kafka::{Push, Scratch};
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
+use crate::hop::uncommitted::Uncommitted;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use chained::LateSends;
@@ -94,6 +96,8 @@ pub struct WorkerOptions {
     pub keys: bool,
     /// What made a process send a message is found out where no header tells.
     pub infer: bool,
+    /// Looks for what is not committed in time; the sink gives it all hops.
+    pub uncommitted: Option<Arc<Uncommitted>>,
 }
 
 /// What a worker has seen, as the summary tells it.
@@ -223,11 +227,13 @@ impl Worker {
                 late: LateCommits::default(),
                 late_sends: LateSends::default(),
                 late_runs: LateRuns::default(),
+                acquired: 0,
                 sought_hops: 0,
                 sampling: options.sampling,
                 exceptions: options.exceptions,
                 keys: options.keys,
                 infer: options.infer,
+                uncommitted: options.uncommitted,
                 own_losses: losses::Own::new(options.recognised),
                 sink,
             },
@@ -453,6 +459,7 @@ impl Worker {
                 listener.missed_ends();
                 listener.peer.shed();
                 listener.peer.missed.messages();
+                listener.missed_commits();
             });
         }
         if self.weight() <= wanted {
@@ -502,6 +509,7 @@ impl Worker {
             }
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.settle();
+            listener.forget_acquired();
             listener.turn(None);
             self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;

@@ -8,6 +8,7 @@ use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
 use crate::export::{Resource, Value};
+use crate::hop::acknowledge::Acquired;
 use crate::hop::chains;
 use crate::hop::groups::{Asked, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::transactions::{Producer, State};
@@ -62,6 +63,8 @@ pub(super) struct Peer {
     parties: Option<(Reader, Arc<Parties>)>,
     /// Where the records at hand stand.
     pub at: Option<At>,
+    /// What it has brought to a share group's member.
+    pub acquired: Acquired,
     /// Behind what the connection has brought of partitions with transactions, where the client reads uncommitted messages too.
     pub read_to: HashMap<(Topic, i32), i64>,
     /// Markers that the exchanges at hand have brought, by partition and producer.
@@ -99,6 +102,7 @@ impl Peer {
             stand_in: None,
             parties: None,
             at: None,
+            acquired: Acquired::default(),
             read_to: HashMap::new(),
             markers: HashMap::new(),
             producers: vec![],
@@ -300,7 +304,7 @@ impl Peer {
     }
 
     /// The process's, or what the client says of itself where there is none: in a capture file, and at the broker's end.
-    fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
+    pub fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
         if let Some(process) = &self.owner {
             return Arc::clone(&process.resource);
         }

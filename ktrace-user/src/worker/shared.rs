@@ -101,6 +101,12 @@ impl Shared {
         self.losses.to_tell()
     }
 
+    /// Messages that were not committed in time, and not listed.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.losses.left_out()
+    }
+
     /// TLS connections so far, by service.
     #[must_use]
     pub fn tls(&self) -> BTreeMap<String, u64> {

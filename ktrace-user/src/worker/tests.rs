@@ -306,6 +306,7 @@ mod groups;
 mod keys;
 mod limits;
 mod losses;
+mod share;
 mod sharing;
 mod sides;
 mod transactions;

@@ -75,6 +75,7 @@ impl Worker {
         self.told.give_late(Some(now_ns));
         self.told.release(Some(now_ns));
         self.told.shared.turn(now_ns);
+        self.told.give_uncommitted(now_ns);
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
         self.told.shared.attempts.expire(now_ns);

@@ -45,6 +45,14 @@ final class Truth implements AutoCloseable {
         file.println(line.append("]}"));
     }
 
+    /** `error` is Kafka's name of it, null for none. */
+    synchronized void acknowledged(
+            String group, String topic, int partition, long offset, int delivery, String type, String error) {
+        file.println("{\"event\":\"acknowledged\"," + who + ",\"group\":" + text(group) + ",\"topic\":" + text(topic)
+                + ",\"partition\":" + partition + ",\"offset\":" + offset + ",\"delivery\":" + delivery
+                + ",\"acknowledge\":" + text(type) + ",\"error\":" + text(error) + "}");
+    }
+
     /** What was sent since the last such line was one transaction. */
     synchronized void transactionEnds(boolean committed) {
         file.println("{\"event\":" + text(committed ? "committed" : "aborted") + "," + who + "}");

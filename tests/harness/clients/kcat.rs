@@ -101,6 +101,8 @@ fn blank(event: Event, service: &str) -> Line {
         value_len: None,
         headers: Vec::new(),
         error: None,
+        acknowledge: None,
+        delivery: None,
         aborted: false,
     }
 }

@@ -237,7 +237,12 @@ mod tests {
         // 3.1 ms to send, 34 ms from the record's timestamp on; two digits count.
         let near = |us: Option<[u64; 2]>, of: u64| us.unwrap().iter().all(|us| us.abs_diff(of) <= of / 100);
         assert!(near(orders.took_us, 3_100) && near(orders.queue_us, 34_000), "{orders:?}");
+        let mut late = samples::acknowledged();
+        late.passage.error = 121;
+        figures.add(&hops([late]));
         figures.turn(1.0);
+        let group = row(&figures, Table::Groups, "billing · orders");
+        assert_eq!((group.delivered, group.errors), (0.0, 1.0), "what a member says is no message");
         let orders = row(&figures, Table::Topics, "orders");
         assert_eq!((orders.sent, orders.lag), (0.0, None));
         assert!(orders.took_us.is_some(), "latencies are of the last seconds");

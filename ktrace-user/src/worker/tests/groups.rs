@@ -1,6 +1,9 @@
 //! Groups: whose a delivery is, how often it was delivered, and what a commit covers.
 
+use std::time::Duration;
+
 use super::*;
+use crate::hop::uncommitted::Uncommitted;
 
 fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
     framed(&[&[0, key, 0, version], &id.to_be_bytes(), &text("me"), &parts.concat()])
@@ -69,7 +72,11 @@ impl Talk {
 
     /// One of several workers.
     pub fn with(shared: &Arc<Shared>) -> Self {
-        let watched = Watched::with(WorkerOptions::default(), shared);
+        Self::told_by(WorkerOptions::default(), shared)
+    }
+
+    pub fn told_by(options: WorkerOptions, shared: &Arc<Shared>) -> Self {
+        let watched = Watched::with(options, shared);
         Self { watched, at: HashMap::default(), id: 0 }
     }
 
@@ -101,7 +108,10 @@ impl Talk {
                 ("ktrace.consumer.member.id", "member="),
                 ("ktrace.delivery.count", "count="),
                 ("ktrace.out_of_order", "behind="),
+                ("ktrace.uncommitted", "uncommitted="),
+                ("ktrace.acknowledge.type", ""),
                 ("ktrace.commit.messages", "messages="),
+                ("ktrace.acknowledge.messages", "messages="),
                 ("ktrace.commit.goes_back", "back="),
                 ("ktrace.transaction.state", "in="),
                 ("ktrace.attempts", "attempts="),
@@ -288,4 +298,60 @@ fn commits_that_wait_for_other_workers_are_bounded_and_counted() {
     }
     assert_eq!(one.told_count(), 1);
     assert_eq!(one.watched.worker.finish().lost, [("shown_early", 1)].into());
+}
+
+#[test]
+fn what_is_not_committed_in_time_is_given_once() {
+    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
+    let options =
+        || WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
+    let mut talk = Talk::told_by(options(), &Arc::default());
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
+    // None of its trace is wanted, and it is told all the same.
+    talk.watched.worker.told.sampling = Sampling::new(0.0);
+    talk.say(1, |id| committed(id, "g", "m1", 2, 0));
+    let hops = std::mem::take(&mut *talk.watched.hops());
+    assert_eq!(hops.len(), 4);
+    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
+    talk.watched.wait(10_000_000_000);
+    assert!(talk.told().is_empty());
+    talk.watched.wait(1_000_000_000);
+    talk.watched.wait(1_000_000_000);
+    assert_eq!(talk.told(), ["poll @2 group=g member=m1 uncommitted=true"]);
+    // A hole in what its client got may have held a commit.
+    talk.watched.worker.told.sampling = Sampling::default();
+    talk.say(11, |id| fetched(id, 3, &[3]));
+    let hop = talk.watched.hops().pop().unwrap();
+    assert!(uncommitted.pass(hop, Some).is_none());
+    talk.at.insert(11, (100_000, 200_000));
+    talk.say(11, |id| fetched(id, 4, &[4]));
+    talk.watched.wait(1_000_000_000);
+    talk.watched.wait(20_000_000_000);
+    let last = talk.watched.hops().last().map(|hop| hop.passage.offset);
+    assert_eq!(last, Some(Some(4)));
+    assert_eq!(talk.watched.worker.finish().lost["uncommitted_left_out"], 1);
+}
+
+/// OffsetFetch v1.
+fn stands(id: i32, group: &str, offset: i64) -> (Vec<u8>, Vec<u8>) {
+    let topic = [&[0, 0, 0, 1][..], &text("orders"), &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    let request = request(9, 1, id, &[&text(group), &topic]);
+    (request, framed(&[&id.to_be_bytes(), &topic, &offset.to_be_bytes(), &[0xff, 0xff, 0, 0]]))
+}
+
+#[test]
+fn where_a_group_stands_says_what_somebody_has_committed() {
+    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
+    let options = WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
+    let mut talk = Talk::told_by(options, &Arc::default());
+    talk.say(1, |id| assigned(id, "g", "m1"));
+    talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
+    let hops = std::mem::take(&mut *talk.watched.hops());
+    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
+    // Anybody may ask.
+    talk.say(2, |id| stands(id, "g", 2));
+    talk.watched.wait(12_000_000_000);
+    talk.watched.wait(1_000_000_000);
+    assert_eq!(talk.told(), ["poll @2 group=g member=m1 uncommitted=true"]);
 }

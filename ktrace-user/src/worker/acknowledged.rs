@@ -1,0 +1,115 @@
+//! What members of share groups tell of the messages that they have acquired.
+
+use std::ops::RangeInclusive;
+
+use ktrace_kafka as kafka;
+use ktrace_kafka::{Event, Head};
+
+use super::at::share_member;
+use super::listener::Listener;
+use crate::hop::acknowledge::{Acknowledgement, Acquired, runs};
+use crate::hop::groups::Reader;
+use crate::hop::progress::Open;
+use crate::hop::{Hop, Kind, Passage, identity};
+
+/// Messages of share groups that a worker remembers until they are acknowledged; past it a connection's are forgotten.
+const MAX_ACQUIRED_IN_ALL: usize = 256 << 10;
+
+impl Listener<'_> {
+    /// This member speaks: what another one has got on the connection is not its own.
+    pub(super) fn acquires_as(&mut self, reader: &Reader) {
+        if !self.peer.acquired.is_of(reader) {
+            self.forget_acquired();
+            self.peer.acquired = Acquired::of(reader.clone());
+        }
+    }
+
+    /// A message that was delivered to a member.
+    pub(super) fn acquire(&mut self, topic: u128, partition: i32, open: Open) {
+        let acquired = &mut self.peer.acquired;
+        let before = acquired.len();
+        acquired.add(topic, partition, open);
+        self.told.acquired = self.told.acquired.saturating_sub(before).saturating_add(acquired.len());
+        if self.told.acquired > MAX_ACQUIRED_IN_ALL {
+            self.forget_acquired();
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn forget_acquired(&mut self) {
+        self.told.acquired = self.told.acquired.saturating_sub(self.peer.acquired.len());
+        self.peer.acquired.clear();
+    }
+
+    /// A member has acknowledged messages, or wanted to.
+    pub(super) fn acknowledged(&mut self, head: &Head<'_>, event: &Event<'_>) {
+        let Event::Acknowledged {
+            group_id,
+            member_id,
+            topic: of,
+            partition,
+            first_offset,
+            last_offset,
+            types,
+            error,
+        } = *event
+        else {
+            return;
+        };
+        if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
+            return;
+        }
+        let reader = share_member(Some(group_id), Some(member_id));
+        let Some(response) = head.response.filter(|_| reader != Reader::Unknown) else { return };
+        self.acquires_as(&reader);
+        let topic = self.told.topic(of);
+        let parties = self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins);
+        for (offsets, of_run) in runs(first_offset..=last_offset, types) {
+            let (first_offset, last_offset) = (*offsets.start(), *offsets.end());
+            // One that was refused may come again.
+            let forget = error == 0 && of_run.leaves_its_member();
+            let shown = self.acquired(of, partition, offsets, forget);
+            let place = identity::ack_hash(identity::AckPlace {
+                group: group_id,
+                partition,
+                first_offset,
+                last_offset,
+                correlation_id: head.correlation_id,
+                request_seq: head.request_seq,
+            });
+            let derived = shown.first().map_or_else(|| identity::ack_trace_id(place), |last| last.trace_id);
+            if !self.told.keeps(derived) {
+                continue;
+            }
+            let messages = i128::from(last_offset).saturating_sub(first_offset.into()).saturating_add(1);
+            let messages = u64::try_from(messages).unwrap_or(0);
+            let of = Acknowledgement { of: of_run, messages, shown, place };
+            self.pass(Hop {
+                parties: parties.clone(),
+                topic: topic.clone(),
+                passage: Passage {
+                    error,
+                    start_ns: head.request_start_ns,
+                    end_ns: response.end_ns,
+                    ..Passage::settling(Kind::Acknowledged(of.into()), partition, last_offset, derived)
+                },
+            });
+        }
+    }
+
+    /// What of these offsets is known to be the member's.
+    fn acquired(
+        &mut self,
+        topic: kafka::Topic<'_>,
+        partition: i32,
+        offsets: RangeInclusive<i64>,
+        forget: bool,
+    ) -> Vec<Open> {
+        let kafka::Topic::Id(topic) = topic else { return vec![] };
+        let before = self.peer.acquired.len();
+        let shown = self.peer.acquired.take(topic, partition, offsets, forget);
+        let taken = before.saturating_sub(self.peer.acquired.len());
+        self.told.acquired = self.told.acquired.saturating_sub(taken);
+        shown
+    }
+}
