@@ -84,7 +84,8 @@ impl Workers {
                 drop(hop);
                 shown.fetch_add(1, Ordering::Relaxed);
             };
-            Worker::new(WorkerOptions::default(), shared, Box::new(sink)).expect("known formats")
+            Worker::new(WorkerOptions { infer: true, ..WorkerOptions::default() }, shared, Box::new(sink))
+                .expect("known formats")
         };
         Self { workers: (0..count).map(worker).collect(), shown, took: Duration::ZERO }
     }

@@ -91,6 +91,7 @@ struct Reads {
 #[derive(Debug, Default)]
 pub struct Chain {
     writes: AtomicBool,
+    has_read: AtomicBool,
     reads: Mutex<Reads>,
 }
 
@@ -157,6 +158,12 @@ impl Chain {
     #[must_use]
     pub fn writes(&self) -> bool {
         self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has got anything since it writes: before that nothing can have made it send something.
+    #[must_use]
+    pub fn has_read(&self) -> bool {
+        self.has_read.load(Ordering::Relaxed)
     }
 
     /// It writes, or is about to.
@@ -241,6 +248,7 @@ impl Chains {
     /// A process got these. Gives how many were forgotten before their time.
     pub fn read(&self, chain: &Chain, read: &mut Vec<Read>) -> u64 {
         let mut reads = chain.lock();
+        chain.has_read.store(true, Ordering::Relaxed);
         let before = reads.known.len();
         for read in read.drain(..) {
             reads.push(read);
@@ -279,6 +287,7 @@ impl Chains {
             if now_ns.saturating_sub(reads.wrote_ns) > IDLE_NS {
                 *reads = Reads::default();
                 chain.writes.store(false, Ordering::Relaxed);
+                chain.has_read.store(false, Ordering::Relaxed);
             }
             self.weigh(before, reads.known.len());
         }

@@ -91,8 +91,9 @@ impl Listener<'_> {
         if !self.told.infer || self.peer.search.is_superfluous() {
             return None;
         }
+        // Who only writes does not pay for it, nor wait.
+        let chain = self.peer.chain(&self.told.shared).filter(|chain| chain.has_read()).map(Arc::clone)?;
         let topic = self.peer.at.as_ref().map(|at| Arc::clone(&shown(&at.topic).name))?;
-        let chain = Arc::clone(self.peer.chain(&self.told.shared)?);
         let is_first = attempt.before.attempts == 0;
         let sent_ns = if is_first { head.request_start_ns } else { attempt.before.start_ns };
         Some(Sought { chain, topic, key: key(record.key), sent_ns })
