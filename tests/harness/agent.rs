@@ -129,6 +129,13 @@ impl Agent {
         Ok(summary)
     }
 
+    /// The same where its output is none of spans; returns that.
+    pub fn stop_with_text(mut self) -> Result<String> {
+        let (status, _, stderr) = self.end()?;
+        ensure!(status.success(), "ktrace ended with {status} and said:\n{stderr}");
+        Ok(fs::read_to_string(&self.output)?)
+    }
+
     fn end(&mut self) -> Result<(ExitStatus, Value, String)> {
         let status = self.process.terminate(Duration::from_secs(30))?;
         let stderr = self.process.said();

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod broker;
 pub mod cache;
+pub mod chain;
 pub mod check;
 pub mod clients;
 pub mod collector;

@@ -66,6 +66,9 @@ pub struct Line {
     /// Of one, which delivery of the message it was.
     #[serde(default)]
     pub delivery: Option<i64>,
+    /// The messages that made a service send this one.
+    #[serde(default)]
+    pub because: Vec<Place>,
     /// Sent in a transaction that was aborted.
     #[serde(skip)]
     pub aborted: bool,
@@ -83,7 +86,7 @@ impl Line {
 }
 
 /// A message's place.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     pub topic: String,
     pub partition: i32,

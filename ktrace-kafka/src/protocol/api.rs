@@ -48,6 +48,7 @@ pub mod key {
     pub const API_VERSIONS: i16 = 18;
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const SASL_AUTHENTICATE: i16 = 36;
+    pub const SHARE_FETCH: i16 = 78;
 }
 
 const NEVER: i16 = i16::MAX;

@@ -13,7 +13,7 @@ use super::pending_commits::{LATE_NS, MAX_LATE};
 use super::transactional::Attempt;
 use crate::capture::ConnectionId;
 use crate::hop::chains::{self, Cause, Chain, Read, key};
-use crate::hop::{Hop, Topic, shown};
+use crate::hop::{Hop, Topic, identity, shown};
 
 /// So many messages are told at once.
 const TOGETHER: usize = 1024;
@@ -77,7 +77,14 @@ impl Listener<'_> {
     /// The process writes, or is about to.
     pub(super) fn writes(&mut self, now_ns: u64) {
         if let Some(chain) = self.chain() {
-            chain.begins_to_write(now_ns);
+            chain.writes(now_ns);
+        }
+    }
+
+    /// The process has got something that was not seen, or may have: a part of a connection is missing, or its beginning.
+    pub(super) fn misses(&mut self, now_ns: u64) {
+        if let Some(chain) = self.chain() {
+            chain.missed(now_ns);
         }
     }
 
@@ -126,7 +133,7 @@ impl Listener<'_> {
         derived: impl FnOnce() -> TraceId,
         hop: Option<&Hop>,
     ) {
-        let Some(key) = self.chain().filter(|chain| chain.writes()).and_then(|_| key(record.key)) else {
+        let Some(key) = self.chain().filter(|chain| !chain.only_reads()).and_then(|_| key(record.key)) else {
             return;
         };
         let cause = hop.and_then(|hop| match &hop.topic {
@@ -137,7 +144,8 @@ impl Listener<'_> {
             Topic::Id(_) => None,
         });
         let Some(at) = &mut self.peer.at else { return };
-        at.reads.push(Read { key, message: derived(), end_ns: head.end_ns(), cause });
+        let message = identity::send_span_id(derived(), &shown(&at.topic).name);
+        at.reads.push(Read { key, message, end_ns: head.end_ns(), cause });
         if at.reads.len() >= TOGETHER {
             let mut reads = std::mem::take(&mut at.reads);
             self.tell_reads(&mut reads);

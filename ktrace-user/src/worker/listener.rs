@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::context::TraceId;
+use ktrace_kafka::protocol::api;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
@@ -240,11 +241,16 @@ impl Sink for Listener<'_> {
                 }
             }
         }
+        // Clients ask for versions or topics before they fetch: this one has begun before.
+        if self.peer.exchanges == 0 && matches!(head.api_key, api::key::FETCH | api::key::SHARE_FETCH) {
+            self.misses(head.end_ns());
+        }
         self.peer.exchange(head.client_id);
     }
 
     fn missed(&mut self, bytes: u64) {
         self.peer.missed.gap(bytes);
+        self.misses(self.told.now_ns);
         self.missed_commits();
         self.missed_ends();
     }

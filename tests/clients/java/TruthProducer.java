@@ -3,8 +3,11 @@
 //
 // With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With
 // `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. With `--cells` it
-// does so for one topic after the other. SIGTERM ends it early: what was sent till then is logged.
+// does so for one topic after the other. With `--messages FILE` it sends what stands there instead, a line each: topic, key
+// (none where it is empty) and value, with tabs between; an empty line is a pause. SIGTERM ends it early: what was sent till then is logged.
 
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Properties;
 import java.util.Random;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -30,8 +33,13 @@ public final class TruthProducer {
         try (Truth truth = new Truth(options)) {
             TruthProducer all = new TruthProducer(options, truth);
             all.stopOnSignal(Thread.currentThread());
-            for (Cell cell : Cell.of(options)) {
-                all.produce(cell);
+            String messages = options.get("messages", "");
+            if (!messages.isEmpty()) {
+                all.produce(Path.of(messages));
+            } else {
+                for (Cell cell : Cell.of(options)) {
+                    all.produce(cell);
+                }
             }
             // SIGTERM has its own way to end
             failed = all.failed && !all.stopped.get();
@@ -72,16 +80,7 @@ public final class TruthProducer {
                 String key = kind == 1 ? null : kind == 2 ? "" : keyPrefix + "-" + i;
                 var record = new ProducerRecord<>(cell.topic(), key, kind == 2 ? "" : kind == 3 ? null : value);
                 HeaderStyle.write(style, record.headers(), random, i);
-                producer.send(record, (metadata, error) -> {
-                    if (error != null) {
-                        failed = true;
-                        truth.error(error);
-                        return;
-                    }
-                    truth.message("sent", null, metadata.topic(), metadata.partition(),
-                            metadata.hasOffset() ? metadata.offset() : -1, metadata.timestamp(), record.key(),
-                            metadata.serializedValueSize(), record.headers());
-                });
+                send(producer, record);
                 if (transactional && i % transaction == transaction - 1) {
                     producer.flush();
                     boolean commit = i / transaction % 2 == 0;
@@ -97,6 +96,38 @@ public final class TruthProducer {
                 }
             }
         }
+    }
+
+    private void produce(Path messages) throws Exception {
+        long interval = options.number("interval-ms", 0);
+        try (var producer = new KafkaProducer<>(
+                properties(Cell.of(options).get(0)), new StringSerializer(), new StringSerializer())) {
+            for (String line : Files.readAllLines(messages)) {
+                if (stopped.get()) {
+                    return;
+                }
+                if (line.isEmpty()) {
+                    Thread.sleep(interval);
+                    continue;
+                }
+                String[] parts = line.split("\t", 3);
+                String key = parts[1].isEmpty() ? null : parts[1];
+                send(producer, new ProducerRecord<>(parts[0], key, parts[2]));
+            }
+        }
+    }
+
+    private void send(KafkaProducer<String, String> producer, ProducerRecord<String, String> record) {
+        producer.send(record, (metadata, error) -> {
+            if (error != null) {
+                failed = true;
+                truth.error(error);
+                return;
+            }
+            truth.message("sent", null, metadata.topic(), metadata.partition(),
+                    metadata.hasOffset() ? metadata.offset() : -1, metadata.timestamp(), record.key(),
+                    metadata.serializedValueSize(), record.headers());
+        });
     }
 
     private Properties properties(Cell cell) {

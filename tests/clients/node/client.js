@@ -1,5 +1,6 @@
-// kafkajs: `client.js produce|consume OPTIONS`, with the options of the other clients.
+// kafkajs: `client.js produce|consume|forward OPTIONS`, with the options of the other clients.
 //
+// `forward` sends each message on, with key and value as they are, to the topic of --into: `NAME-TOPIC` of `NAME-…`.
 // With --edges true, of four messages in turn one has no key, one empty key and value, one no value. With --cells it
 // produces to one topic after the other, as the other clients do.
 'use strict';
@@ -124,7 +125,8 @@ async function produceCell({ topic, codec, acks, idempotent, transactional }) {
   await producer.disconnect();
 }
 
-async function consume() {
+/** `then` is done with each message before the next one. */
+async function consume(then = async () => {}) {
   await codecs.ready;
   const readUncommitted = options['isolation-level'] === 'read_uncommitted';
   const consumer = kafka.consumer({ groupId: options.group, maxWaitTimeInMs: 500, readUncommitted });
@@ -133,18 +135,9 @@ async function consume() {
   let seen = 0;
   await new Promise((enough) => {
     consumer.run({
-      eachMessage: async ({ topic, partition, message: got }) => {
-        tell({
-          event: 'received',
-          group: options.group,
-          topic,
-          partition,
-          offset: Number(got.offset),
-          timestamp: Number(got.timestamp),
-          key: got.key?.toString() ?? null,
-          value_len: got.value?.length ?? null,
-          headers: pairs(got.headers),
-        });
+      eachMessage: async (delivered) => {
+        received(delivered);
+        await then(delivered);
         seen += 1;
         if (seen === Number(options.expect)) enough();
       },
@@ -153,7 +146,43 @@ async function consume() {
   await consumer.disconnect();
 }
 
-({ produce, consume })[verb]().catch((error) => {
+function received({ topic, partition, message: got }) {
+  tell({
+    event: 'received',
+    group: options.group,
+    topic,
+    partition,
+    offset: Number(got.offset),
+    timestamp: Number(got.timestamp),
+    key: got.key?.toString() ?? null,
+    value_len: got.value?.length ?? null,
+    headers: pairs(got.headers),
+  });
+}
+
+async function forward() {
+  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
+  await producer.connect();
+  await consume(async ({ topic: from, partition, message: got }) => {
+    const topic = from.replace(/[^-]*$/, options.into);
+    const one = { key: got.key, value: got.value, timestamp: String(Date.now()) };
+    const [at] = await producer.send({ topic, messages: [one] });
+    tell({
+      event: 'sent',
+      because: [{ topic: from, partition, offset: Number(got.offset) }],
+      topic,
+      partition: at.partition,
+      offset: Number(at.baseOffset),
+      timestamp: Number(one.timestamp),
+      key: one.key?.toString() ?? null,
+      value_len: one.value?.length ?? null,
+      headers: pairs(one.headers),
+    });
+  });
+  await producer.disconnect();
+}
+
+({ produce, consume, forward })[verb]().catch((error) => {
   console.error(error);
   process.exit(1);
 });

@@ -20,7 +20,7 @@ class Truth:
         self.file = open(options.truth, "w", encoding="utf-8")
         self.who = {"client": client, "service": options.service, "client_id": options.client_id}
 
-    def message(self, event, message, headers, key, value_len, group=None):
+    def message(self, event, message, headers, key, value_len, group=None, **more):
         offset = message.offset()
         kind, timestamp = message.timestamp()
         self.write(
@@ -35,6 +35,7 @@ class Truth:
             key=key,
             value_len=value_len,
             headers=[[name, header_value(value)] for name, value in headers or []],
+            **more,
         )
 
     def transaction_ends(self, committed):

@@ -18,7 +18,7 @@ pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<
     logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-fn kafkajs(library: Library, verb: &str) -> Result<Command> {
+pub(super) fn kafkajs(library: Library, verb: &str) -> Result<Command> {
     let mut command = process::command("node");
     command.arg(tools::kafkajs()?).arg(verb);
     if library == Library::KafkajsInstrumented {

@@ -103,6 +103,7 @@ fn blank(event: Event, service: &str) -> Line {
         error: None,
         acknowledge: None,
         delivery: None,
+        because: Vec::new(),
         aborted: false,
     }
 }

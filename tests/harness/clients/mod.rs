@@ -1,5 +1,6 @@
 //! The truth-logging clients, all with the same options.
 
+mod forward;
 mod java;
 mod kafkajs;
 mod kcat;
@@ -15,6 +16,8 @@ use anyhow::Result;
 
 use crate::process::Process;
 use crate::truth::Truth;
+
+pub use forward::Forward;
 
 /// Which client library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

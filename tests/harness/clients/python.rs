@@ -27,7 +27,7 @@ pub fn script(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn python(library: Library, verb: &str) -> Result<Command> {
+pub(super) fn python(library: Library, verb: &str) -> Result<Command> {
     let mut command = if matches!(library, Library::KafkaPython | Library::KafkaPythonInstrumented) {
         let mut command = script("kafka_python")?;
         command.arg(verb);

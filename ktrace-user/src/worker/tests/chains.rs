@@ -7,12 +7,16 @@ use crate::export::Resource;
 /// A process that reads on one connection and writes on another.
 struct Service {
     watched: Watched,
+    owner: Arc<Process>,
     at: [(u32, u32); 2],
     id: i32,
 }
 
 const READS: usize = 0;
 const WRITES: usize = 1;
+
+/// After so many messages that it sent because of what it got, it is taken for granted.
+const PROOF: usize = 16;
 
 impl Service {
     fn new(options: WorkerOptions) -> Self {
@@ -30,7 +34,9 @@ impl Service {
                 owner: Some(Arc::clone(owner)),
             });
         }
-        Self { watched, at: [(100, 200); 2], id: 0 }
+        let mut service = Self { watched, owner: Arc::clone(owner), at: [(100, 200); 2], id: 0 };
+        service.asks_for_versions(READS);
+        service
     }
 
     fn say(&mut self, which: usize, request: &[u8], answer: &[u8]) {
@@ -39,6 +45,13 @@ impl Service {
         self.watched.talk(ends(4000 + which as u16), *place, request, answer);
         *place = (place.0 + request.len() as u32, place.1 + answer.len() as u32);
         self.id += 1;
+    }
+
+    /// ApiVersions v0.
+    fn asks_for_versions(&mut self, which: usize) {
+        let id = self.id.to_be_bytes();
+        let (request, answer) = (framed(&[&[0, 18, 0, 0], &id, &text("me")]), framed(&[&id, &[0; 6]]));
+        self.say(which, &request, &answer);
     }
 
     fn reads(&mut self, offset: i64, key: Option<&str>) {
@@ -73,14 +86,13 @@ impl Service {
             .collect()
     }
 
-    /// It has written, and always because of what it got: four times since it is known to write.
     fn proven(options: WorkerOptions) -> Self {
         let mut service = Self::new(options);
-        for at in 0..5 {
+        for at in 0..PROOF as i64 {
             service.reads(at, Some(&format!("k{at}")));
             service.writes(at, Some(&format!("k{at}")), &[]);
         }
-        assert_eq!(service.links(), [None; 5]);
+        assert_eq!(service.links(), [None; PROOF]);
         service
     }
 }
@@ -104,14 +116,34 @@ fn what_is_sent_with_the_key_of_what_was_read_is_linked_to_it() {
     service.writes(12, Some("order-1"), &[]);
     service.reads(13, Some("order-1"));
     service.writes(13, Some("order-1"), &[]);
-    assert_eq!(service.links()[5..], [Some(11), Some(10), Some(10), None]);
+    assert_eq!(service.links()[PROOF..], [Some(11), Some(10), Some(10), None]);
     service.writes(14, None, &[]);
     service.writes(15, Some("order-2"), &[]);
     assert_eq!(
-        service.links()[9..],
+        service.links()[PROOF + 4..],
         [None, None],
         "what has no key has no cause, and the rule is to be shown anew"
     );
+}
+
+/// What it had got before is not known.
+#[test]
+fn a_connection_of_before_the_agent_proves_nothing_for_a_while() {
+    let mut service = Service::new(infer());
+    for at in 0..30 {
+        if at == 20 {
+            service.watched.worker.event(Event::Opened {
+                connection: ConnectionId(READS as u64),
+                ends: ends(5000),
+                side: Side::Client,
+                owner: Some(Arc::clone(&service.owner)),
+            });
+        }
+        service.reads(at, Some(&format!("k{at}")));
+        service.writes(at, Some(&format!("k{at}")), &[]);
+    }
+    assert_eq!(service.links()[PROOF..20], [Some(16), Some(17), Some(18), Some(19)]);
+    assert_eq!(service.links()[20..], [None; 10]);
 }
 
 #[test]
@@ -119,7 +151,7 @@ fn it_is_not_looked_for_unless_asked_for() {
     let mut service = Service::proven(WorkerOptions::default());
     service.reads(10, Some("order-1"));
     service.writes(10, Some("order-1"), &[]);
-    assert_eq!(service.links()[5..], [None]);
+    assert_eq!(service.links()[PROOF..], [None]);
 }
 
 #[test]
@@ -139,7 +171,7 @@ fn a_message_that_is_not_sampled_is_no_cause_but_hides_none() {
     }
     let expected: Vec<_> = (10..20).zip(&kept).map(|(offset, kept)| kept.then_some(offset)).collect();
     assert!(kept.contains(&true) && kept.contains(&false));
-    assert_eq!(service.links()[5..], expected);
+    assert_eq!(service.links()[PROOF..], expected);
 }
 
 #[test]
@@ -149,7 +181,7 @@ fn headers_that_name_the_same_trace_need_no_link() {
     let trace = service.watched.hops().last().map(|hop| hop.passage.trace_id().to_string()).unwrap();
     let header = format!("00-{trace}-00f067aa0ba902b7-01");
     service.writes(10, Some("order-1"), &[("traceparent", &header)]);
-    assert_eq!(service.links()[5..], [None]);
+    assert_eq!(service.links()[PROOF..], [None]);
 }
 
 /// Of two rings the one with what was sent is read first.
@@ -159,7 +191,7 @@ fn what_is_sent_waits_a_little_for_what_is_read_elsewhere() {
     let mut reader = Service::with(infer(), &shared, &owner);
     let mut writer = Service::with(infer(), &shared, &owner);
     writer.writes(0, Some("first"), &[]);
-    for at in 1..10 {
+    for at in 1..20 {
         writer.watched.now_ns = reader.watched.now_ns + 10_000;
         writer.writes(at, Some(&format!("k{at}")), &[]);
         reader.reads(at, Some(&format!("k{at}")));
@@ -170,6 +202,6 @@ fn what_is_sent_waits_a_little_for_what_is_read_elsewhere() {
     let hops: Vec<Hop> = reader.watched.hops().drain(..).collect();
     writer.watched.hops().extend(hops);
     let links = writer.links();
-    assert_eq!(links[..6], [None; 6]);
-    assert_eq!(links[6..], [Some(6), Some(7), Some(8), Some(9)]);
+    assert_eq!(links[..PROOF + 2], [None; PROOF + 2]);
+    assert_eq!(links[PROOF + 2..], [Some(18), Some(19)]);
 }
