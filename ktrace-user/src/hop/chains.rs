@@ -312,6 +312,14 @@ impl Chains {
             early = early.saturating_add(is_early.into());
             reads.forget_oldest();
         }
+        if early > 0 && reads.wrote_ns.is_none() {
+            // It gets more than can be remembered, and may never write: as if it had been silent for long.
+            *reads = Reads::default();
+            chain.only_reads.store(true, Ordering::Relaxed);
+            chain.has_read.store(false, Ordering::Relaxed);
+            self.weigh(before, 0);
+            return 0;
+        }
         if early > 0 {
             reads.unsure_ns = reads.unsure_ns.max(newest_ns.saturating_add(WINDOW_NS));
         }
@@ -514,6 +522,18 @@ mod tests {
     }
 
     #[test]
+    fn who_gets_more_than_can_be_remembered_and_does_not_write_is_not_followed() {
+        let service = Service::new();
+        let many: Vec<Read> = (0..MAX_READS as u32 + 1).map(|at| read(u64::from(at), at, 3)).collect();
+        assert_eq!(service.reads(&many), 0, "no loss: nothing may ever come of it");
+        assert!(service.chain.only_reads() && !service.chain.has_read());
+        assert_eq!(service.chains.size(), 0);
+        service.chain.writes(5);
+        assert!(!service.chain.only_reads());
+        assert_eq!(service.sends(1, 6), None);
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded_and_what_is_forgotten_is_told() {
         let service = Service::proven();
         let many: Vec<Read> =
@@ -523,6 +543,7 @@ mod tests {
         assert_eq!(service.sends(1500, 4), None, "so who knows what else is");
         let others: Vec<_> = (10..20).filter_map(|pid| service.chains.of(&process(pid))).collect();
         for other in &others {
+            other.writes(1);
             service.chains.read(other, &mut many.clone());
         }
         assert!(service.chains.size() <= MAX_READS_IN_ALL);
