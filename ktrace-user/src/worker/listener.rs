@@ -241,8 +241,9 @@ impl Sink for Listener<'_> {
                 }
             }
         }
-        // Clients ask for versions or topics before they fetch: this one has begun before.
-        if self.peer.exchanges == 0 && matches!(head.api_key, api::key::FETCH | api::key::SHARE_FETCH) {
+        // On a new connection clients ask for versions before they fetch, or count from 0: this one has begun before.
+        let fetches = matches!(head.api_key, api::key::FETCH | api::key::SHARE_FETCH);
+        if self.peer.exchanges == 0 && fetches && head.correlation_id > 1 {
             self.misses(head.end_ns());
         }
         self.peer.exchange(head.client_id);
