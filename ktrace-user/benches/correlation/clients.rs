@@ -1,8 +1,11 @@
 //! Producers and consumers, and what their connections carry in each millisecond.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ktrace_user::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
+use ktrace_user::export::Resource;
+use ktrace_user::process::Process;
 
 use crate::Traffic;
 use crate::wire::{
@@ -36,18 +39,19 @@ pub struct Connection {
     ends: Ends,
     correlation_id: i32,
     sequences: [u32; 2],
+    owner: Arc<Process>,
 }
 
 impl Connection {
-    pub fn new(id: u64) -> Self {
-        let client = SocketAddr::from(([10, 0, 1, (id / 4) as u8], 40_000 + id as u16));
+    pub fn new(id: u64, owner: &Arc<Process>) -> Self {
+        let client = SocketAddr::from(([10, 0, 1, ((id - 1) / 4) as u8], 40_000 + id as u16));
         let ends = Ends { client, broker: ([10, 0, 0, 1], 9092).into() };
-        Self { id, ends, correlation_id: 0, sequences: [1, 1] }
+        Self { id, ends, correlation_id: 0, sequences: [1, 1], owner: Arc::clone(owner) }
     }
 
     pub fn open(&self, read: Read<'_>) {
-        let connection = ConnectionId(self.id);
-        read(self.id, &[Event::Opened { connection, ends: self.ends, side: Side::Client, owner: None }]);
+        let (connection, ends, owner) = (ConnectionId(self.id), self.ends, Some(Arc::clone(&self.owner)));
+        read(self.id, &[Event::Opened { connection, ends, side: Side::Client, owner }]);
     }
 
     /// A request and its response.
@@ -83,6 +87,10 @@ impl Connection {
         let (mut request, mut response) = (request.sealed(true, 0), response.sealed(false, 0));
         self.talk(now_ns, &mut request, &mut response, read);
     }
+}
+
+pub fn process(number: usize) -> Arc<Process> {
+    Arc::new(Process { pid: number as u32 + 1, resource: Arc::new(Resource::new(vec![])) })
 }
 
 /// A producer, and the member that reads what it writes.
@@ -148,12 +156,13 @@ impl Pair {
             let at = frame.0.len();
             (frame.raw(&batch.bytes).sealed(false, 0), at)
         });
-        let connection = |place| Connection::new((number * 4 + place) as u64 + 1);
+        let connection = |place, owner| Connection::new((number * 4 + place) as u64 + 1, owner);
+        let (sends, reads) = (process(2 * number), process(2 * number + 1));
         Self {
-            produces: connection(0),
-            ends: connection(1),
-            fetches: connection(2),
-            joins: connection(3),
+            produces: connection(0, &sends),
+            ends: connection(1, &sends),
+            fetches: connection(2, &reads),
+            joins: connection(3, &reads),
             partitions: [Partition::default(); PARTITIONS],
             in_transaction: false,
             response: response.sealed(false, 0),

@@ -1,7 +1,7 @@
 //! Names that come once, as long as they may be.
 
 use crate::Traffic;
-use crate::clients::{Connection, MILLISECOND_NS, Read, START_NS};
+use crate::clients::{Connection, MILLISECOND_NS, Read, START_NS, process};
 use crate::wire::{
     Batch, END_TXN, FETCH, Frame, JOIN_GROUP, LIST_OFFSETS, METADATA, OFFSET_COMMIT, PRODUCE, SYNC_GROUP,
     TXN_OFFSET_COMMIT, Writer,
@@ -20,7 +20,7 @@ pub struct Hostile {
 
 impl Default for Hostile {
     fn default() -> Self {
-        let connections = (1..=CONNECTIONS).map(Connection::new).collect();
+        let connections = (1..=CONNECTIONS).map(|id| Connection::new(id, &process(id as usize))).collect();
         Self { connections, rest: "x".repeat(REST), number: 0 }
     }
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use clients::Clients;
 use hostile::Hostile;
 use ktrace_user::capture::Event;
+use ktrace_user::hop::Hop;
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
 use mimalloc::MiMalloc;
 
@@ -80,11 +81,11 @@ impl Workers {
         let shown = Arc::new(AtomicU64::new(0));
         let worker = |_| {
             let shown = Arc::clone(&shown);
-            let sink = move |hop| {
-                drop(hop);
+            let sink = move |_: Hop| {
                 shown.fetch_add(1, Ordering::Relaxed);
             };
-            Worker::new(WorkerOptions::default(), shared, Box::new(sink)).expect("known formats")
+            Worker::new(WorkerOptions { infer: true, ..WorkerOptions::default() }, shared, Box::new(sink))
+                .expect("known formats")
         };
         Self { workers: (0..count).map(worker).collect(), shown, took: Duration::ZERO }
     }

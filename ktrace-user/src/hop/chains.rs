@@ -126,6 +126,7 @@ struct Reads {
 /// What one process reads and writes.
 #[derive(Debug, Default)]
 pub struct Chain {
+    has_read: AtomicBool,
     /// What it gets is not remembered, as it does not write.
     only_reads: AtomicBool,
     reads: Mutex<Reads>,
@@ -194,6 +195,12 @@ impl Chain {
     #[must_use]
     pub fn only_reads(&self) -> bool {
         self.only_reads.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is known to have got anything: before that nothing is known that may have made it send something.
+    #[must_use]
+    pub fn has_read(&self) -> bool {
+        self.has_read.load(Ordering::Relaxed)
     }
 
     /// It writes, or is about to.
@@ -283,6 +290,7 @@ impl Chains {
     /// A process got these. Gives how many were forgotten though they may still cause something.
     pub fn read(&self, chain: &Chain, read: &mut Vec<Read>) -> u64 {
         let mut reads = chain.lock();
+        chain.has_read.store(true, Ordering::Relaxed);
         let before = reads.known.len();
         for read in read.drain(..) {
             reads.push(read);
@@ -303,6 +311,14 @@ impl Chains {
             let is_early = reads.known.front().is_some_and(|known| known.read.end_ns >= since_ns);
             early = early.saturating_add(is_early.into());
             reads.forget_oldest();
+        }
+        if early > 0 && reads.wrote_ns.is_none() {
+            // It gets more than can be remembered, and may never write: as if it had been silent for long.
+            *reads = Reads::default();
+            chain.only_reads.store(true, Ordering::Relaxed);
+            chain.has_read.store(false, Ordering::Relaxed);
+            self.weigh(before, 0);
+            return 0;
         }
         if early > 0 {
             reads.unsure_ns = reads.unsure_ns.max(newest_ns.saturating_add(WINDOW_NS));
@@ -334,6 +350,7 @@ impl Chains {
             };
             if is_over {
                 *reads = Reads::default();
+                chain.has_read.store(false, Ordering::Relaxed);
                 chain.only_reads.store(true, Ordering::Relaxed);
             }
             self.weigh(before, reads.known.len());
@@ -505,6 +522,18 @@ mod tests {
     }
 
     #[test]
+    fn who_gets_more_than_can_be_remembered_and_does_not_write_is_not_followed() {
+        let service = Service::new();
+        let many: Vec<Read> = (0..MAX_READS as u32 + 1).map(|at| read(u64::from(at), at, 3)).collect();
+        assert_eq!(service.reads(&many), 0, "no loss: nothing may ever come of it");
+        assert!(service.chain.only_reads() && !service.chain.has_read());
+        assert_eq!(service.chains.size(), 0);
+        service.chain.writes(5);
+        assert!(!service.chain.only_reads());
+        assert_eq!(service.sends(1, 6), None);
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded_and_what_is_forgotten_is_told() {
         let service = Service::proven();
         let many: Vec<Read> =
@@ -514,6 +543,7 @@ mod tests {
         assert_eq!(service.sends(1500, 4), None, "so who knows what else is");
         let others: Vec<_> = (10..20).filter_map(|pid| service.chains.of(&process(pid))).collect();
         for other in &others {
+            other.writes(1);
             service.chains.read(other, &mut many.clone());
         }
         assert!(service.chains.size() <= MAX_READS_IN_ALL);

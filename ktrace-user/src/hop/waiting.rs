@@ -40,11 +40,41 @@ struct Held {
     id: Option<u128>,
 }
 
+/// Hops of one connection, in order.
+#[derive(Default)]
+struct Queue {
+    held: VecDeque<Held>,
+    /// Partitions of hops one behind the other, and how many these are: what is told of one partition skips the others.
+    runs: VecDeque<(i32, usize)>,
+}
+
+impl Queue {
+    fn push(&mut self, held: Held) {
+        let partition = held.hop.passage.partition;
+        match self.runs.back_mut() {
+            Some((of, len)) if *of == partition => *len = len.saturating_add(1),
+            _ => self.runs.push_back((partition, 1)),
+        }
+        self.held.push_back(held);
+    }
+
+    fn pop(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        if let Some((_, len)) = self.runs.front_mut() {
+            *len = len.saturating_sub(1);
+            if *len == 0 {
+                self.runs.pop_front();
+            }
+        }
+        Some(held)
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Waiting {
     /// In order, so that a capture file is told the same each time.
-    connections: BTreeMap<ConnectionId, VecDeque<Held>>,
+    connections: BTreeMap<ConnectionId, Queue>,
     /// Failed attempts, in the order in which they came.
     attempts: VecDeque<Held>,
     /// When they were looked through.
@@ -107,26 +137,37 @@ impl Waiting {
             let count = self.topics.entry(id).or_default();
             *count = count.saturating_add(1);
         }
-        let queue = match is_attempt {
-            true => &mut self.attempts,
-            false => self.connections.entry(connection).or_default(),
-        };
-        queue.push_back(Held { since_ns: now_ns, hop, id });
+        let held = Held { since_ns: now_ns, hop, id };
         self.len = self.len.saturating_add(1);
-        if self.len <= MAX_HOPS {
-            return None;
-        }
-        let oldest = queue.pop_front()?;
-        let hop = self.let_go(oldest);
+        let is_over = self.len > MAX_HOPS;
+        let oldest = if is_attempt {
+            self.attempts.push_back(held);
+            if is_over { self.attempts.pop_front() } else { None }
+        } else {
+            let queue = self.connections.entry(connection).or_default();
+            queue.push(held);
+            if is_over { queue.pop() } else { None }
+        };
+        let hop = self.let_go(oldest?);
         self.early = self.early.saturating_add(1);
         self.note(&hop);
         Some(hop)
     }
 
-    /// Tells the hops of a connection something.
-    pub fn tell(&mut self, connection: ConnectionId, mut tell: impl FnMut(&mut Hop)) {
-        for held in self.connections.get_mut(&connection).into_iter().flatten() {
-            tell(&mut held.hop);
+    /// Tells the hops of a connection something, those of certain partitions.
+    pub fn tell(
+        &mut self,
+        connection: ConnectionId,
+        is_among: impl Fn(i32) -> bool,
+        mut tell: impl FnMut(&mut Hop),
+    ) {
+        let Some(Queue { held, runs }) = self.connections.get_mut(&connection) else { return };
+        let mut at = 0_usize;
+        for (partition, len) in runs {
+            if is_among(*partition) {
+                held.iter_mut().skip(at).take(*len).for_each(|held| tell(&mut held.hop));
+            }
+            at = at.saturating_add(*len);
         }
     }
 
@@ -161,20 +202,20 @@ impl Waiting {
         }
         let mut connections = std::mem::take(&mut self.connections);
         connections.retain(|_, queue| {
-            while let Some(first) = queue.front_mut() {
+            while let Some(first) = queue.held.front_mut() {
                 let verdict = judge(&mut first.hop);
                 let over = now_ns.is_none_or(|now| now.saturating_sub(first.since_ns) > PATIENCE_NS);
                 if verdict == Verdict::Wait && !over {
                     break;
                 }
-                let Some(held) = queue.pop_front() else { break };
+                let Some(held) = queue.pop() else { break };
                 let hop = self.let_go(held);
                 if verdict != Verdict::Drop {
                     self.note(&hop);
                     give(hop);
                 }
             }
-            !queue.is_empty()
+            !queue.held.is_empty()
         });
         self.connections = connections;
     }
@@ -252,6 +293,27 @@ mod tests {
         assert_eq!(released(&mut waiting, &[], Some(5)), []);
         assert_eq!(released(&mut waiting, &[7], Some(5)), [(2, true), (3, true)]);
         assert_eq!((waiting.unnamed(), waiting.len(), waiting.topics().count()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_told_of_partitions_is_told_to_no_others() {
+        let mut waiting = Waiting::default();
+        for (offset, partition) in [(0, 1), (1, 1), (2, 7), (3, 1), (4, 7), (5, 7)] {
+            let mut hop = hop(Topic::Id(7), offset);
+            hop.passage.partition = partition;
+            assert!(waiting.pass(ConnectionId(1), offset as u64, hop).is_none());
+        }
+        let told = |waiting: &mut Waiting, partition| {
+            let mut offsets = vec![];
+            waiting.tell(ConnectionId(1), |of| of == partition, |hop| offsets.extend(hop.passage.offset));
+            offsets
+        };
+        assert_eq!([told(&mut waiting, 7), told(&mut waiting, 1)], [[2, 4, 5], [0, 1, 3]]);
+        // The first has gone.
+        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS + 1)), [(0, false)]);
+        assert_eq!(told(&mut waiting, 7), [2, 4, 5]);
+        assert_eq!(told(&mut waiting, 1), [1, 3]);
+        assert!(told(&mut waiting, 2).is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ktrace_kafka as kafka;
+use ktrace_kafka::context::TraceId;
 use ktrace_kafka::{Head, Operation, Partition};
 
 use super::delays::Delay;
@@ -12,9 +13,10 @@ use super::listener::Listener;
 use crate::hop::attempts::{self, Message};
 use crate::hop::chains::Read;
 use crate::hop::groups::{self, Member, Reader};
+use crate::hop::identity::{self, Delivery};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::transactions::Transaction;
-use crate::hop::{Hop, Parties, Topic, shown};
+use crate::hop::{Hop, Kind, Parties, Topic, shown};
 
 /// Longer ids of groups and members are not kept.
 pub(super) const MAX_ID_BYTES: usize = 1024;
@@ -57,7 +59,15 @@ struct Run {
     next: i64,
     before: Before,
     /// Those that are shown.
-    open: Vec<Open>,
+    open: Vec<Opened>,
+}
+
+/// One of them: most are forgotten again, so what its span's id is made of does for now.
+struct Opened {
+    offset: i64,
+    trace_id: TraceId,
+    derived: TraceId,
+    delivery: Delivery,
 }
 
 impl At {
@@ -233,12 +243,9 @@ impl Listener<'_> {
         else {
             return;
         };
-        let open = || {
-            let span_id = hop.passage.span_id(&hop.parties, topic);
-            Open { offset, trace_id: hop.passage.trace_id(), span_id }
-        };
         if let (Operation::ShareFetch { .. }, Some(id)) = (operation, at.id) {
-            let open = open();
+            let span_id = hop.passage.span_id(&hop.parties, topic);
+            let open = Open { offset, trace_id: hop.passage.trace_id(), span_id };
             self.acquire(id, hop.passage.partition, open);
             return;
         }
@@ -247,7 +254,10 @@ impl Listener<'_> {
             if opened.len() >= 2 * progress::MAX_OPEN {
                 opened.drain(..progress::MAX_OPEN);
             }
-            opened.push(open());
+            if let Kind::Delivered { delivery, .. } = hop.passage.kind {
+                let (trace_id, derived) = (hop.passage.trace_id(), hop.passage.derived);
+                opened.push(Opened { offset, trace_id, derived, delivery });
+            }
         }
     }
 
@@ -259,7 +269,9 @@ impl Listener<'_> {
 
     fn note(&mut self) {
         self.apply_markers();
-        let Some(At { run, late, delay, mut reads, .. }) = self.peer.at.take() else { return };
+        let Some(At { run, late, delay, mut reads, topic, parties, .. }) = self.peer.at.take() else {
+            return;
+        };
         self.tell_reads(&mut reads);
         if let Some(delay) = delay {
             delay.settle(self.told);
@@ -269,8 +281,16 @@ impl Listener<'_> {
         }
         let Some(mut run) = run else { return };
         run.note();
-        if !run.open.is_empty() {
-            self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut run.open);
+        let (Topic::Named(topic), Some(parties)) = (topic, parties) else { return };
+        let old = run.open.len().saturating_sub(progress::MAX_OPEN);
+        let client_id = parties.client_id.as_deref();
+        let open = |of: Opened| {
+            let span_id = identity::poll_span_id(of.derived, &topic.name, client_id, of.delivery);
+            Open { offset: of.offset, trace_id: of.trace_id, span_id }
+        };
+        let mut open: Vec<Open> = run.open.drain(..).skip(old).map(open).collect();
+        if !open.is_empty() {
+            self.told.shared.progress.wait(&mut progress::lock(&run.progress), &mut open);
         }
     }
 }

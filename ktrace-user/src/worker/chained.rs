@@ -97,8 +97,9 @@ impl Listener<'_> {
         if !self.told.infer || self.peer.search.is_superfluous() {
             return None;
         }
+        // Who only writes does not pay for it, nor wait.
+        let chain = self.peer.chain(&self.told.shared).filter(|chain| chain.has_read()).map(Arc::clone)?;
         let topic = self.peer.at.as_ref().map(|at| Arc::clone(&shown(&at.topic).name))?;
-        let chain = Arc::clone(self.peer.chain(&self.told.shared)?);
         Some(Sought { chain, topic, key: key(record.key), sent_ns: attempt.start_ns(head) })
     }
 

@@ -1,5 +1,6 @@
 //! What a connection tells of transactions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ktrace_kafka as kafka;
@@ -163,7 +164,8 @@ impl Listener<'_> {
         self.peer.search.tell(&mut decide);
         self.told.late_runs.tell(self.id, &mut decide);
         if !self.told.waiting.is_empty() {
-            self.told.waiting.tell(self.id, decide);
+            let partitions: HashSet<i32> = markers.keys().map(|(_, partition, _)| *partition).collect();
+            self.told.waiting.tell(self.id, |partition| partitions.contains(&partition), decide);
             self.told.release(Some(self.told.now_ns));
         }
     }
@@ -219,7 +221,7 @@ impl Listener<'_> {
         };
         self.peer.search.tell(lose);
         self.told.late_runs.tell(self.id, lose);
-        self.told.waiting.tell(self.id, lose);
+        self.told.waiting.tell(self.id, |_| true, lose);
     }
 
     /// Bytes of the connection are missing: ends of transactions may be among them.
