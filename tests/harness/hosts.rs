@@ -11,7 +11,8 @@ use crate::namespace::{End, Namespace, wire};
 use crate::need::Need;
 use crate::truth::Truth;
 
-pub const NEEDS: [Need; 3] = [Need::Program("java"), Need::Program("ip"), Need::Program("unshare")];
+pub const NEEDS: [Need; 4] =
+    [Need::Program("java"), Need::Program("go"), Need::Program("ip"), Need::Program("unshare")];
 
 const BROKER: &str = "10.79.9.9";
 const TOPIC: &str = "orders";

@@ -100,6 +100,8 @@ pub struct Truth {
     pub received: Vec<Line>,
     pub acknowledged: Vec<Line>,
     pub errors: Vec<Line>,
+    /// Topics whose messages have their times from the broker.
+    pub append_timed: Vec<String>,
 }
 
 impl Truth {

@@ -104,7 +104,9 @@ fn what_is_sent_too_late_is_not_linked_to_what_came_since() -> Result<()> {
     }
     ensure!(truth.sent.len() == 6 * LATE + 2, "{} sent", truth.sent.len());
     agent.wait_for_hops(truth.sent.len() + truth.received.len())?;
-    let claims = Claims::check(&truth, &agent.stop()?.spans);
+    let ended = agent.stop()?;
+    ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
+    let claims = Claims::check(&truth, &ended.spans);
     ensure!(claims.are_true(), "{} links are wrong: {claims}", claims.wrong.len());
     Ok(())
 }

@@ -84,6 +84,8 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     late.wait(Duration::from_secs(120), &mut over_both)?;
     refusals.insert("late", refused::java(&fs::read_to_string(dir.join("late.log"))?)?);
     divide(over_both, &mut first.truth, &mut second.truth);
+    let has_late = |of: &Generation| of.truth.sent.iter().any(|line| line.service == "late");
+    ensure!(has_late(&first) && has_late(&second), "it did not write to both");
     let latest = Produce::new(Library::Python, &bootstrap, TOPIC, "latest");
     Produce { count: 200, interval_ms: 2, ..latest }.run(dir, &mut second.truth)?;
     finish(dir, consume(dir, &bootstrap)?, &mut second.truth)?;
@@ -93,10 +95,12 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     drop(cluster);
     let [ended, at_both, at_brokers] = [agent.stop()?, of_both.stop()?, of_brokers.stop()?];
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
-    eprintln!(
-        "at both ends lost {}, at the brokers' {}",
-        at_both.summary["lost"], at_brokers.summary["lost"]
-    );
+    for (at, of) in [("both ends", &at_both), ("the brokers' ends", &at_brokers)] {
+        // What a broker had begun when it ended has no answer, and nobody is told of it.
+        let begun = of.summary["lost"]["unanswered"].as_u64().unwrap_or_default();
+        eprintln!("at {at}: {begun} requests without an answer");
+        ensure!(of.lost() == begun, "lost at {at}: {}", of.summary["lost"]);
+    }
     the_same(&ended.spans, &at_both.spans, &[]).context("at both ends")?;
     the_same(&ended.spans, &at_brokers.spans, &["client.address", "client.port", "ktrace.side"])
         .context("at the brokers' ends")?;

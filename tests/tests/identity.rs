@@ -29,7 +29,8 @@ const TWINS: [&str; 2] = ["left", "right"];
 
 #[test]
 fn a_message_is_the_same_at_both_ends() -> Result<()> {
-    if !need::met("identity", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    let programs = ["java", "node", "go"].map(Need::Program);
+    if !need::met("identity", &[&[Need::Root, Need::Agent, Need::CgroupV2], &programs[..]].concat()) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -74,6 +75,7 @@ fn a_message_is_the_same_at_both_ends() -> Result<()> {
     }
     let ended = agent.stop()?;
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
+    truth.append_timed = ["appended", "both"].map(str::to_owned).into();
     truth.resolve();
     let report = check(&truth, &ended.spans);
     eprintln!("{report}");

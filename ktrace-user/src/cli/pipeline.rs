@@ -70,7 +70,7 @@ pub struct Pipeline {
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
     pub sample_parent: bool,
     /// Do not link a message to the one that made its process send it where no header names that: the only one with its key that the
-    /// process got within a minute
+    /// process got in the last ten minutes, and within the last minute
     #[arg(long, env = "KTRACE_NO_INFER", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
     pub no_infer: bool,

@@ -147,19 +147,28 @@ impl Acquired {
         self.of == *member
     }
 
-    /// A message was delivered, perhaps again.
-    pub fn add(&mut self, topic: u128, partition: i32, Open { offset, trace_id, span_id }: Open) {
+    /// A message was delivered, perhaps again. Gives how many others were forgotten to make room.
+    pub fn add(&mut self, topic: u128, partition: i32, Open { offset, trace_id, span_id }: Open) -> usize {
+        let mut forgotten = 0;
         if self.len >= MAX_ACQUIRED {
             let of_partition = self.by_partition.get_mut(&(topic, partition));
-            match of_partition.and_then(BTreeMap::pop_first) {
-                Some(_) => self.len = self.len.saturating_sub(1),
-                None => self.clear(),
-            }
+            forgotten = match of_partition.and_then(BTreeMap::pop_first) {
+                Some(_) => {
+                    self.len = self.len.saturating_sub(1);
+                    1
+                }
+                None => {
+                    let all = self.len;
+                    self.clear();
+                    all
+                }
+            };
         }
         let of_partition = self.by_partition.entry((topic, partition)).or_default();
         if of_partition.insert(offset, (trace_id, span_id)).is_none() {
             self.len = self.len.saturating_add(1);
         }
+        forgotten
     }
 
     /// The messages of a range, the last first and not too many; they are forgotten if they are not the member's any more.

@@ -7,7 +7,6 @@
 //! | derived trace id | XXH3-128 | partition (4 bytes), offset (8), record timestamp in ms (8), key length (4; −1 for null), key, value length (4; −1 for null) |
 //! | `send` span id | XXH3-64 | `send`, the derived trace id (16), the topic's name |
 //! | `poll` span id | XXH3-64 | `poll`, the derived trace id (16), the fetch's correlation id (4), the response's TCP sequence number (4), length of the topic's name (4), the name, the client id |
-//!
 //! | place of a commit | XXH3-64 | `comm`, partition (4), committed offset (8), the request's correlation id (4) and TCP sequence number (4), the group |
 //! | `commit` span id | XXH3-64 | `comm`, the place (8), the topic's name |
 //! | trace id of a commit whose last message is not known | XXH3-128 | `comm`, the place (8) |

@@ -19,7 +19,7 @@ impl Listener<'_> {
     /// This member speaks: what another one has got on the connection is not its own.
     pub(super) fn acquires_as(&mut self, reader: &Reader) {
         if !self.peer.acquired.is_of(reader) {
-            self.forget_acquired();
+            self.forget_acquired(false);
             self.peer.acquired = Acquired::of(reader.clone());
         }
     }
@@ -28,17 +28,24 @@ impl Listener<'_> {
     pub(super) fn acquire(&mut self, topic: u128, partition: i32, open: Open) {
         let acquired = &mut self.peer.acquired;
         let before = acquired.len();
-        acquired.add(topic, partition, open);
+        let forgotten = acquired.add(topic, partition, open);
         self.told.acquired = self.told.acquired.saturating_sub(before).saturating_add(acquired.len());
+        let count = &mut self.told.own_losses.acquired_forgotten;
+        *count = count.saturating_add(forgotten as u64);
         if self.told.acquired > MAX_ACQUIRED_IN_ALL {
-            self.forget_acquired();
+            self.forget_acquired(true);
         }
     }
 
-    /// The connection is over.
-    pub(super) fn forget_acquired(&mut self) {
-        self.told.acquired = self.told.acquired.saturating_sub(self.peer.acquired.len());
+    /// Its member speaks here no more, or, where that is a `loss`, room is needed.
+    pub(super) fn forget_acquired(&mut self, is_loss: bool) {
+        let forgotten = self.peer.acquired.len();
+        self.told.acquired = self.told.acquired.saturating_sub(forgotten);
         self.peer.acquired.clear();
+        if is_loss {
+            let count = &mut self.told.own_losses.acquired_forgotten;
+            *count = count.saturating_add(forgotten as u64);
+        }
     }
 
     /// A member has acknowledged messages, or wanted to.

@@ -7,8 +7,9 @@ use ktrace_kafka::Head;
 use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::Record;
 
-use super::listener::{Listener, Told};
+use super::listener::Listener;
 use super::pending_commits::{LATE_NS, MAX_LATE};
+use super::told::Told;
 use super::transactional::Attempt;
 use crate::capture::ConnectionId;
 use crate::hop::chains::{self, Cause, Chain, Read, key};

@@ -8,7 +8,8 @@ use ktrace_kafka::Head;
 use ktrace_kafka::record::{Batch, Record};
 
 use super::at::At;
-use super::listener::{Listener, Told};
+use super::listener::Listener;
+use super::told::Told;
 use crate::hop::appends::{self, Append, Cluster, Found, Number, Place, Request, Sent, Sought};
 use crate::hop::{Kind, Passage, Topic, shown};
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use ktrace_kafka::Operation;
 
-use super::listener::{Listener, Told};
+use super::listener::Listener;
 use super::shared::Shared;
+use super::told::Told;
 use crate::capture::ConnectionId;
 use crate::hop::groups::{Asked, At, Client, Line, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
@@ -20,10 +21,14 @@ use crate::hop::{Hop, Parties, Topic, shown};
 /// For so long: rings are read 0.1 s apart at most. Commits wait for longer.
 const LATE_NS: u64 = 150_000_000;
 
-/// Hops of a worker that wait so; past it all go out at once.
-const MAX_HOPS: usize = 64 << 10;
+/// Hops of a worker that wait so, and stretches of offsets; past it all go out at once.
+pub(super) const MAX_HOPS: usize = 64 << 10;
+
+/// So many of a run at most are told together: who sends an exchange decides how long it is.
+const MAX_PART: usize = 1024;
 
 /// Messages of a partition one behind the other.
+#[derive(Clone)]
 pub(super) struct LateRun {
     connection: ConnectionId,
     due_ns: u64,
@@ -45,13 +50,13 @@ pub(super) struct LateRun {
 #[derive(Default)]
 pub(super) struct LateRuns {
     queue: VecDeque<LateRun>,
-    hops: usize,
+    size: usize,
 }
 
 impl LateRuns {
-    /// Hops that wait.
+    /// Hops that wait, and stretches of offsets.
     pub fn len(&self) -> usize {
-        self.hops
+        self.size
     }
 
     /// Tells the hops of a connection something.
@@ -77,6 +82,23 @@ impl LateRun {
 
     pub fn take(&mut self, hop: Hop) {
         self.hops.push(hop);
+    }
+
+    fn size(&self) -> usize {
+        self.hops.len().saturating_add(self.ranges.len())
+    }
+
+    /// What is there already, if it is enough to be told; the rest goes on behind it.
+    pub fn part(&mut self) -> Option<Self> {
+        if self.size() < MAX_PART {
+            return None;
+        }
+        let part = self.clone();
+        self.hops.clear();
+        let end = self.ranges.last().map_or(0, |last| last.end);
+        self.ranges.clear();
+        self.ranges.push(end..end);
+        Some(part)
     }
 
     /// Finds out for whom it was, and how often it was delivered.
@@ -176,12 +198,12 @@ impl Listener<'_> {
 
 impl Told {
     pub(super) fn wait_for_reader(&mut self, run: LateRun) {
-        self.late_runs.hops = self.late_runs.hops.saturating_add(run.hops.len());
+        // Of what is not sampled there are no hops.
+        self.late_runs.size = self.late_runs.size.saturating_add(run.size());
         self.late_runs.queue.push_back(run);
-        // Runs count too: of what is not sampled there are no hops.
-        if self.late_runs.hops.saturating_add(self.late_runs.queue.len()) > MAX_HOPS {
-            self.own_losses.shown_early =
-                self.own_losses.shown_early.saturating_add(self.late_runs.hops as u64);
+        if self.late_runs.size > MAX_HOPS {
+            let hops = self.late_runs.queue.iter().map(|run| run.hops.len() as u64).sum();
+            self.own_losses.shown_early = self.own_losses.shown_early.saturating_add(hops);
             self.give_late_runs(None);
         }
     }
@@ -192,7 +214,7 @@ impl Told {
             && now_ns.is_none_or(|now| run.due_ns <= now)
             && let Some(run) = self.late_runs.queue.pop_front()
         {
-            self.late_runs.hops = self.late_runs.hops.saturating_sub(run.hops.len());
+            self.late_runs.size = self.late_runs.size.saturating_sub(run.size());
             let (connection, hops, forgotten) = run.settle(&self.shared);
             let count = &mut self.own_losses.progress_forgotten;
             *count = count.saturating_add(forgotten);

@@ -34,7 +34,7 @@ const TOLD_AT_ONCE: [&str; 7] = [
 const LEFT_OUT: &str = "uncommitted_left_out";
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 17] = [
+const MORE: [&str; 18] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
@@ -52,6 +52,7 @@ const MORE: [&str; 17] = [
     "shown_early",
     LEFT_OUT,
     "append_forgotten",
+    "acquired_forgotten",
 ];
 
 /// How many reasons there are.
@@ -62,9 +63,25 @@ fn reasons() -> impl Iterator<Item = &'static str> {
 }
 
 /// All workers' losses so far, summed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Losses {
     counts: [AtomicU64; REASONS],
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; REASONS] }
+    }
+}
+
+/// What was told, by reason.
+#[derive(Clone, Copy, Debug)]
+struct Told([u64; REASONS]);
+
+impl Default for Told {
+    fn default() -> Self {
+        Self([0; REASONS])
+    }
 }
 
 /// One worker's losses, and what it has told of them.
@@ -100,7 +117,9 @@ pub(super) struct Own {
     pub left_out: u64,
     /// Messages and partitions whose producers' requests were forgotten.
     pub append_forgotten: u64,
-    told: [u64; REASONS],
+    /// Messages that members of share groups hold.
+    pub acquired_forgotten: u64,
+    told: Told,
 }
 
 impl Own {
@@ -157,6 +176,7 @@ impl Own {
             self.shown_early,
             self.left_out,
             self.append_forgotten,
+            self.acquired_forgotten,
         ];
         reasons().zip(lost.chain(more))
     }
@@ -165,7 +185,7 @@ impl Own {
     pub fn tell(&mut self, losses: &Losses, counters: &Counters, unnamed: u64) {
         let mut told = self.told;
         for ((sum, told), (_, count)) in
-            losses.counts.iter().zip(&mut told).zip(self.counts(counters, unnamed))
+            losses.counts.iter().zip(&mut told.0).zip(self.counts(counters, unnamed))
         {
             if count > *told {
                 sum.fetch_add(count - *told, Ordering::Relaxed);

@@ -22,6 +22,7 @@ mod shared;
 mod sizes;
 mod span_limit;
 mod throttle;
+mod told;
 mod transactional;
 mod twins;
 mod upkeep;
@@ -45,13 +46,14 @@ use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use chained::LateSends;
 use late_runs::LateRuns;
-use listener::{Listener, Told};
+use listener::Listener;
 pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use memory::budget;
 use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
 pub use shared::Shared;
 pub use throttle::Throttle;
+use told::Told;
 use transactional::Ended;
 use twins::Search;
 
@@ -459,6 +461,7 @@ impl Worker {
                 kafka.shed(scratch);
                 listener.missed_ends();
                 listener.peer.shed();
+                listener.forget_acquired(true);
                 listener.peer.missed.messages();
                 listener.missed_commits();
             });
@@ -510,7 +513,7 @@ impl Worker {
             }
             connection.kafka.finish(&mut self.scratch, &mut listener);
             listener.settle();
-            listener.forget_acquired();
+            listener.forget_acquired(false);
             listener.answers_nothing();
             listener.turn(None);
             self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));

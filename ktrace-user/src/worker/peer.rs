@@ -25,8 +25,9 @@ const MAX_STAND_INS: usize = 16 << 10;
 /// Partitions of which a connection's client has asked where they begin or end; past it they are forgotten.
 const MAX_LISTED: usize = 4096;
 
-/// What one of a connection's partitions takes.
+/// What one of a connection's partitions takes, and one message that a share group's member holds.
 const PARTITION_BYTES: usize = 64;
+const ACQUIRED_BYTES: usize = 64;
 
 /// A client's library, as it names itself: name and version.
 type Software = (Arc<str>, Arc<str>);
@@ -126,7 +127,9 @@ impl Peer {
     pub fn held_bytes(&self) -> usize {
         let partitions = self.listed.len().saturating_add(self.read_to.len());
         let of_partitions = partitions.saturating_mul(PARTITION_BYTES);
-        of_partitions.saturating_add(self.producers.len().saturating_mul(size_of::<Producer>()))
+        let acquired = self.acquired.len().saturating_mul(ACQUIRED_BYTES);
+        let producers = self.producers.len().saturating_mul(size_of::<Producer>());
+        of_partitions.saturating_add(producers).saturating_add(acquired)
     }
 
     /// Forgets what only helps.

@@ -5,7 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::listener::{Listener, Told};
+use super::listener::Listener;
+use super::told::Told;
 use crate::capture::ConnectionId;
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Hop, Kind, progress};

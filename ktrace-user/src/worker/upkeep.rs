@@ -80,7 +80,8 @@ impl Worker {
         self.give_up_commits(Some(now_ns));
         self.told.shared.attempts.expire(now_ns);
         self.told.shared.chains.expire(now_ns);
-        self.told.shared.memory.know(self.told.shared.known_bytes());
+        let known = self.told.shared.known_bytes(self.told.uncommitted.as_deref());
+        self.told.shared.memory.know(known);
         self.weigh_all(true);
         self.told.tell_losses(&self.scratch.counters);
     }

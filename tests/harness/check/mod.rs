@@ -129,7 +129,11 @@ pub fn check(truth: &Truth, spans: &[Span]) -> Report {
         report.received.found += 1;
         // what was sent tells the context, as the receiver's library may change headers in memory
         let origin = origins.get(&place).copied().unwrap_or(line);
-        judge(line, poll, poll_faults(line, origin, poll, sends.get(&place).copied()), &mut report);
+        let mut faults = poll_faults(line, origin, poll, sends.get(&place).copied());
+        if !truth.append_timed.contains(&line.topic) {
+            faults.extend(delays::fault(origin, poll));
+        }
+        judge(line, poll, faults, &mut report);
     }
     for (place, polls) in &hops.polls {
         for poll in polls {
@@ -247,7 +251,6 @@ fn poll_faults(line: &Line, origin: &Line, span: &Span, send: Option<&Span>) -> 
         None => faults.same("has a link", !span.links.is_empty(), true),
     }
     faults.times(span);
-    faults.0.extend(delays::fault(origin, span));
     faults.0
 }
 

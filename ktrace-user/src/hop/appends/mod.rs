@@ -246,6 +246,13 @@ impl Appends {
         self.logs() == 0
     }
 
+    /// How many logs there are, and appends of all of them.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let logs = self.by_place.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (logs, self.len.load(Ordering::Relaxed))
+    }
+
     /// A response told what was appended.
     pub fn append(&self, log: &Log, append: Append) {
         let (before, after, is_awaited) = log.append(append);

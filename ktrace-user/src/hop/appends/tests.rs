@@ -1,3 +1,5 @@
+//! Appends: what is found of what was sent, and what is not.
+
 use super::log::{LATE_NS, MAX_APPENDS, PATIENCE_NS};
 use super::*;
 use crate::hop::{Kind, samples};

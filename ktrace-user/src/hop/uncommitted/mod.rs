@@ -140,6 +140,13 @@ impl Uncommitted {
         groups.due(now_ns, self.patience_ns.saturating_add(GRACE_NS))
     }
 
+    /// How many partitions of groups there are, and messages that wait in them.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let Groups { partitions, waiting, .. } = *self.groups();
+        (partitions, waiting)
+    }
+
     fn groups(&self) -> MutexGuard<'_, Groups> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }

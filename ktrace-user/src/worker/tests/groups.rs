@@ -286,6 +286,24 @@ fn first_messages_that_wait_are_bounded_and_counted() {
     assert!(early > most as u64 - 1000, "{early}");
 }
 
+/// Hostile: one exchange of more than may wait, with offsets that go on and with such that go back.
+#[test]
+fn first_messages_of_one_exchange_are_bounded_too() {
+    let many = 100_000_i64;
+    for offsets in [(0..many).collect::<Vec<_>>(), (0..many).rev().collect()] {
+        let shared = Arc::default();
+        let (mut one, _other) = (Talk::with(&shared), Talk::with(&shared));
+        one.say(11, |id| fetched(id, 0, &offsets));
+        assert!(one.watched.worker.told.late_runs.len() <= late_runs::MAX_HOPS);
+        let told = Arc::clone(&one.watched.hops);
+        let early = one.watched.worker.finish().lost["shown_early"];
+        assert!(early > 30_000, "{early}");
+        let told = told.lock().unwrap();
+        let order: Vec<_> = told.iter().filter_map(|hop| hop.passage.offset).collect();
+        assert_eq!(order, offsets, "in their order, none missing");
+    }
+}
+
 /// Hostile: a group that commits again and again, more than may wait.
 #[test]
 fn commits_that_wait_for_other_workers_are_bounded_and_counted() {
