@@ -57,6 +57,11 @@ fn usage_errors_are_one_line_and_a_hint() {
     for (args, what, advice) in [
         (&["replay", "--xyz"][..], "unexpected argument '--xyz' found", "see ktrace replay --help"),
         (&["--xyz"], "unexpected argument '--xyz' found", "see ktrace --help"),
+        (
+            &["replay", "--uncommitted", "0s", "f"],
+            "--uncommitted is too short",
+            "give 1ms or more; groups commit every few seconds, so 60s is a good start",
+        ),
         (&["fly"], "unrecognized subcommand 'fly'", "see ktrace --help"),
         (
             &["replay", "--topik", "x"],

@@ -231,6 +231,10 @@ impl<S: Sink> Reader for Responses<'_, S> {
             if pending.api_key == key::FETCH {
                 exchanges.sessions = Sessions::default();
             }
+            // Where bytes were missing that was told; here the request was not kept.
+            if !broken && matches!(pending.api_key, key::FETCH | key::SHARE_FETCH) {
+                self.sink.missed(0);
+            }
             return verdict;
         }
         let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));

@@ -149,8 +149,15 @@ pub struct Told {
 
 impl Pipeline {
     /// # Errors
-    /// [`Failure::Usage`] for a pattern that is none.
+    /// [`Failure::Usage`] for a pattern that is none, and a time that is too short.
     pub fn filter(&self) -> Result<Filter, Failure> {
+        if self.uncommitted.is_some_and(|patience| patience < Duration::from_millis(1)) {
+            return Err(Failure::Usage {
+                what: "--uncommitted is too short".to_owned(),
+                advice: "give 1ms or more; groups commit every few seconds, so 60s is a good start"
+                    .to_owned(),
+            });
+        }
         let wanted = Wanted {
             topic: &self.topic,
             group: &self.group,

@@ -266,7 +266,8 @@ impl Hop {
     #[must_use]
     pub fn waits(&self) -> bool {
         matches!(self.topic, Topic::Id(_))
-            || matches!(self.passage.transaction, Some((_, State::Open)))
+            || (matches!(self.passage.transaction, Some((_, State::Open)))
+                && !matches!(self.passage.kind, Kind::Committed(_)))
             || matches!(self.passage.kind, Kind::Delivered { sent: Sent::Sought(_), .. })
             || self.may_be_sent_again()
     }

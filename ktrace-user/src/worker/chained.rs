@@ -24,11 +24,13 @@ pub(super) struct Sought {
     topic: Arc<str>,
     key: Option<u64>,
     sent_ns: u64,
+    /// It was not sent before.
+    is_first: bool,
 }
 
 impl Sought {
     fn find(&self) -> Option<Cause> {
-        self.chain.sends(&self.topic, self.key, self.sent_ns)
+        self.chain.sends(&self.topic, self.key, self.sent_ns, self.is_first)
     }
 }
 
@@ -71,7 +73,8 @@ impl Listener<'_> {
         if !self.told.infer || self.peer.search.is_superfluous() {
             return None;
         }
-        self.peer.chain(&self.told.shared).map(|chain| &**chain)
+        let now_ns = self.told.now_ns;
+        self.peer.chain(&self.told.shared, now_ns).map(|chain| &**chain)
     }
 
     /// The process writes, or is about to.
@@ -83,8 +86,10 @@ impl Listener<'_> {
 
     /// The process has got something that was not seen, or may have: a part of a connection is missing, or its beginning.
     pub(super) fn misses(&mut self, now_ns: u64) {
-        if let Some(chain) = self.chain() {
-            chain.missed(now_ns);
+        match self.chain() {
+            Some(chain) => chain.missed(now_ns),
+            // Its process is not known yet.
+            None => self.peer.misses_reads = true,
         }
     }
 
@@ -99,9 +104,14 @@ impl Listener<'_> {
             return None;
         }
         // Who only writes does not pay for it, nor wait.
-        let chain = self.peer.chain(&self.told.shared).filter(|chain| chain.has_read()).map(Arc::clone)?;
+        let chain = self
+            .peer
+            .chain(&self.told.shared, self.told.now_ns)
+            .filter(|chain| chain.has_read())
+            .map(Arc::clone)?;
         let topic = self.peer.at.as_ref().map(|at| Arc::clone(&shown(&at.topic).name))?;
-        Some(Sought { chain, topic, key: key(record.key), sent_ns: attempt.start_ns(head) })
+        let is_first = attempt.before.attempts == 0;
+        Some(Sought { chain, topic, key: key(record.key), sent_ns: attempt.start_ns(head), is_first })
     }
 
     /// A message was sent, and `hop` is there where it is shown: with one ring what made the process do so was read before, with
@@ -155,7 +165,7 @@ impl Listener<'_> {
         if reads.is_empty() {
             return;
         }
-        if let Some(chain) = self.peer.chain(&self.told.shared) {
+        if let Some(chain) = self.peer.chain(&self.told.shared, self.told.now_ns) {
             let forgotten = self.told.shared.chains.read(chain, reads);
             let count = &mut self.told.own_losses.chain_forgotten;
             *count = count.saturating_add(forgotten);

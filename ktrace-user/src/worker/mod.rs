@@ -459,6 +459,7 @@ impl Worker {
                 kafka.give_up_holes(scratch, listener);
                 listener.settle();
                 kafka.shed(scratch);
+                listener.misses(listener.told.now_ns);
                 listener.missed_ends();
                 listener.peer.shed();
                 listener.forget_acquired(true);

@@ -46,6 +46,8 @@ pub(super) struct Peer {
     owner: Option<Arc<Process>>,
     /// What it reads and writes, if that is followed, once it was looked for.
     chain: Option<Option<chains::Shared>>,
+    /// It has got something that nobody has seen, and that is not told yet.
+    pub misses_reads: bool,
     client_id: Option<Arc<str>>,
     software: Option<Software>,
     cluster_id: Option<Arc<str>>,
@@ -95,6 +97,7 @@ impl Peer {
             client_address: (side == Side::Broker).then(|| text(ends.client)),
             owner: None,
             chain: None,
+            misses_reads: false,
             client_id: None,
             software: None,
             cluster_id: None,
@@ -147,6 +150,8 @@ impl Peer {
                 }
                 self.owner = Some(process);
                 (self.reader, self.is_broker, self.parties, self.chain) = (None, None, None, None);
+                // What came before is known of nobody.
+                self.misses_reads |= self.exchanges > 0;
             }
             Side::Broker => shared.brokers.tell(|brokers| brokers.learn(&process)),
         }
@@ -190,9 +195,14 @@ impl Peer {
     }
 
     /// What the client's process reads and writes, if that is followed.
-    pub fn chain(&mut self, shared: &Shared) -> Option<&chains::Shared> {
+    pub fn chain(&mut self, shared: &Shared, now_ns: u64) -> Option<&chains::Shared> {
         let owner = &self.owner;
-        self.chain.get_or_insert_with(|| owner.as_ref().and_then(|owner| shared.chains.of(owner))).as_ref()
+        let of = || owner.as_ref().and_then(|owner| shared.chains.of(owner));
+        let chain = self.chain.get_or_insert_with(of).as_ref()?;
+        if std::mem::take(&mut self.misses_reads) {
+            chain.missed(now_ns);
+        }
+        Some(chain)
     }
 
     /// Something is told of a member of a group on this connection.

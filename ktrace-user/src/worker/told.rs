@@ -76,10 +76,12 @@ impl Told {
     }
 
     pub fn release(&mut self, now_ns: Option<u64>) {
-        let Self { waiting, topics, ended, shared, own_losses, sink, .. } = self;
-        // While it waited the limits may have become stricter.
+        let Self { waiting, topics, ended, shared, own_losses, sink, uncommitted, .. } = self;
         let give = |hop: Hop| {
-            if own_losses.is_within(&shared.within, hop.passage.trace_id()) {
+            let settles = matches!(hop.passage.kind, Kind::Committed(_) | Kind::Acknowledged(_));
+            // While it waited the limits may have become stricter; what covers messages of other traces has to be known all the same.
+            let is_needed = settles && uncommitted.is_some();
+            if is_needed || own_losses.is_within(&shared.within, hop.passage.trace_id()) {
                 sink(hop);
             }
         };

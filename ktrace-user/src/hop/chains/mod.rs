@@ -218,9 +218,9 @@ impl Chain {
         reads.unsure_ns = reads.unsure_ns.max(now_ns.saturating_add(WINDOW_NS));
     }
 
-    /// It sends a message: what made it do so, if that can be shown.
+    /// It sends a message: what made it do so, if that can be shown. That it tries again (not `is_first`) proves nothing.
     #[must_use]
-    pub fn sends(&self, topic: &Arc<str>, key: Option<u64>, sent_ns: u64) -> Option<Cause> {
+    pub fn sends(&self, topic: &Arc<str>, key: Option<u64>, sent_ns: u64, is_first: bool) -> Option<Cause> {
         let mut reads = self.lock();
         reads.wrote_ns = reads.wrote_ns.max(Some(sent_ns));
         let is_sure = sent_ns >= reads.unsure_ns;
@@ -239,6 +239,7 @@ impl Chain {
         let streak = reads.by_topic.get_mut(topic)?;
         let is_proven = streak.is_proof();
         match found {
+            _ if !is_first => {}
             Some(one) => streak.goes_on(one.is_some()),
             None => streak.ends(),
         }

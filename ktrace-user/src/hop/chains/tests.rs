@@ -43,7 +43,7 @@ impl Service {
     }
 
     fn sends(&self, key: u64, sent_ns: u64) -> Option<Cause> {
-        self.chain.sends(&self.topic, Some(key), sent_ns)
+        self.chain.sends(&self.topic, Some(key), sent_ns, true)
     }
 
     /// It gets so many messages with keys of their own, and sends one of each; how many have a cause.
@@ -67,7 +67,7 @@ fn the_one_message_of_a_key_is_the_cause_once_that_is_the_rule() {
     assert_eq!(service.sends(100, 3), one.cause);
     assert_eq!(service.sends(100, 4), one.cause, "one makes two");
     assert_eq!(service.sends(100, 3 + WINDOW_NS), one.cause);
-    assert_eq!(service.chain.sends(&"other".into(), Some(100), 4), None, "to each topic its own rule");
+    assert_eq!(service.chain.sends(&"other".into(), Some(100), 4, true), None, "to each topic its own rule");
     assert_eq!(service.sends(100, 4 + WINDOW_NS), None, "too long ago");
 }
 
@@ -91,11 +91,23 @@ fn what_is_sent_without_a_cause_makes_more_proof_needed() {
     assert_eq!(service.causes(0, 3), 3);
     assert_eq!(service.sends(5555, 4), None);
     assert_eq!(service.causes(100, 100), 100 - 2 * FIRST_STREAK);
-    assert_eq!(service.chain.sends(&service.topic, None, 4), None, "nor without a key");
+    assert_eq!(service.chain.sends(&service.topic, None, 4, true), None, "nor without a key");
     assert_eq!(service.causes(200, 100), 100 - 4 * FIRST_STREAK);
     assert_eq!(service.sends(5555, 4), None);
     assert_eq!(service.sends(5555, 4), None, "two in a row are one");
     assert_eq!(service.causes(300, 200), 200 - 8 * FIRST_STREAK);
+}
+
+#[test]
+fn what_is_sent_again_and_again_is_one_proof() {
+    let service = Service::new();
+    service.reads(&[read(1, 1, 1)]);
+    for at in 0..2 * FIRST_STREAK {
+        assert_eq!(service.chain.sends(&service.topic, Some(1), 2, at == 0), None);
+    }
+    assert_eq!(service.causes(0, FIRST_STREAK), 1);
+    assert_eq!(service.chain.sends(&service.topic, Some(5555), 2, false), None);
+    assert_eq!(service.causes(100, 10), 10);
 }
 
 /// A service that gives its messages keys of other messages: with few keys around, each is some message's.
