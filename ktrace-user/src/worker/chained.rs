@@ -8,7 +8,7 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::Record;
 
 use super::listener::Listener;
-use super::pending_commits::{LATE_NS, MAX_LATE};
+use super::pending_commits::{LATE_NS, MAX_LATE, is_due};
 use super::told::Told;
 use super::transactional::Attempt;
 use crate::capture::ConnectionId;
@@ -51,7 +51,7 @@ impl Told {
     /// Tells of what was sent and has waited long enough, or of all.
     pub(super) fn give_sent(&mut self, now_ns: Option<u64>) {
         while let Some((_, due_ns, ..)) = self.late_sends.queue.front()
-            && now_ns.is_none_or(|now| *due_ns <= now)
+            && now_ns.is_none_or(|now| is_due(*due_ns, now, LATE_NS))
         {
             self.give_first_sent();
         }
@@ -128,7 +128,9 @@ impl Listener<'_> {
         let due_ns = self.told.now_ns.saturating_add(LATE_NS);
         self.told.late_sends.queue.push_back((self.id, due_ns, sought, hop));
         if self.told.late_sends.queue.len() > MAX_LATE {
-            self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
+            let is_shown = self.told.late_sends.queue.front().is_some_and(|(.., hop)| hop.is_some());
+            let count = &mut self.told.own_losses.shown_early;
+            *count = count.saturating_add(is_shown.into());
             self.told.give_first_sent();
         }
     }

@@ -4,19 +4,20 @@
 //! A connection whose first messages are nobody's as far as is known is told a little later, when that may have come. It is so
 //! once in its life; where there is one ring, all is read in order, and nothing waits.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use ktrace_kafka::Operation;
 
 use super::listener::Listener;
+use super::pending_commits::{is_due, last_due_ns};
 use super::shared::Shared;
 use super::told::Told;
 use crate::capture::ConnectionId;
 use crate::hop::groups::{Asked, At, Client, Line, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
-use crate::hop::{Hop, Parties, Topic, shown};
+use crate::hop::{Hop, Parties, Topic, TopicName, shown};
 
 /// For so long: rings are read 0.1 s apart at most. Commits wait for longer.
 const LATE_NS: u64 = 150_000_000;
@@ -46,10 +47,15 @@ pub(super) struct LateRun {
     hops: Vec<Hop>,
 }
 
-/// Those of one worker, in order.
+/// When a run is due, its connection, and which of all runs it is.
+type Key = (u64, ConnectionId, u64);
+
+/// Those of one worker. All of a connection are due at once, so who comes later may be due before.
 #[derive(Default)]
 pub(super) struct LateRuns {
-    queue: VecDeque<LateRun>,
+    queue: BTreeMap<Key, LateRun>,
+    /// Runs that there were.
+    count: u64,
     size: usize,
 }
 
@@ -61,9 +67,32 @@ impl LateRuns {
 
     /// Tells the hops of a connection something.
     pub fn tell(&mut self, connection: ConnectionId, mut tell: impl FnMut(&mut Hop)) {
-        for run in self.queue.iter_mut().filter(|run| run.connection == connection) {
+        for run in self.queue.values_mut().filter(|run| run.connection == connection) {
             run.hops.iter_mut().for_each(&mut tell);
         }
+    }
+
+    fn push(&mut self, run: LateRun) {
+        self.size = self.size.saturating_add(run.size());
+        self.count = self.count.saturating_add(1);
+        self.queue.insert((run.due_ns, run.connection, self.count), run);
+    }
+
+    fn remove(&mut self, key: Key) -> Option<LateRun> {
+        let run = self.queue.remove(&key)?;
+        self.size = self.size.saturating_sub(run.size());
+        Some(run)
+    }
+
+    /// The next that is due. Where a clock was set back, it may be behind others that are not.
+    fn due(&self, now_ns: Option<u64>) -> Option<Key> {
+        let (first, _) = self.queue.first_key_value()?;
+        let Some(now_ns) = now_ns else { return Some(*first) };
+        if is_due(first.0, now_ns, LATE_NS) {
+            return Some(*first);
+        }
+        let behind_ns = last_due_ns(now_ns, LATE_NS).saturating_add(1);
+        self.queue.range((behind_ns, ConnectionId(0), 0)..).next().map(|(key, _)| *key)
     }
 }
 
@@ -99,6 +128,15 @@ impl LateRun {
         self.ranges.clear();
         self.ranges.push(end..end);
         Some(part)
+    }
+
+    /// The name of its topic may have come meanwhile.
+    fn named(&mut self, name: Option<Arc<TopicName>>) {
+        let Some(name) = name else { return };
+        self.topic = Topic::Named(Arc::clone(&name));
+        for hop in &mut self.hops {
+            hop.topic = Topic::Named(Arc::clone(&name));
+        }
     }
 
     /// Finds out for whom it was, and how often it was delivered.
@@ -175,7 +213,8 @@ impl Listener<'_> {
             Reader::Unknown => now_ns.saturating_add(LATE_NS),
             _ => 0,
         });
-        if now_ns >= due_ns {
+        // Its runs that are due have been told, as those of all: it does not overtake them.
+        if is_due(due_ns, now_ns, LATE_NS) {
             return None;
         }
         Some(Box::new(LateRun {
@@ -199,10 +238,9 @@ impl Listener<'_> {
 impl Told {
     pub(super) fn wait_for_reader(&mut self, run: LateRun) {
         // Of what is not sampled there are no hops.
-        self.late_runs.size = self.late_runs.size.saturating_add(run.size());
-        self.late_runs.queue.push_back(run);
+        self.late_runs.push(run);
         if self.late_runs.size > MAX_HOPS {
-            let hops = self.late_runs.queue.iter().map(|run| run.hops.len() as u64).sum();
+            let hops = self.late_runs.queue.values().map(|run| run.hops.len() as u64).sum();
             self.own_losses.shown_early = self.own_losses.shown_early.saturating_add(hops);
             self.give_late_runs(None);
         }
@@ -210,17 +248,30 @@ impl Told {
 
     /// Tells those that have waited long enough, or all.
     pub(super) fn give_late_runs(&mut self, now_ns: Option<u64>) {
-        while let Some(run) = self.late_runs.queue.front()
-            && now_ns.is_none_or(|now| run.due_ns <= now)
-            && let Some(run) = self.late_runs.queue.pop_front()
-        {
-            self.late_runs.size = self.late_runs.size.saturating_sub(run.size());
-            let (connection, hops, forgotten) = run.settle(&self.shared);
-            let count = &mut self.own_losses.progress_forgotten;
-            *count = count.saturating_add(forgotten);
-            for hop in hops {
-                self.pass(connection, hop);
-            }
+        while let Some(key) = self.late_runs.due(now_ns) {
+            self.give_late_run(key);
+        }
+    }
+
+    /// Tells those of a connection that is over, before it is forgotten for whom it reads: later it would be learnt anew.
+    pub(super) fn give_late_runs_of(&mut self, connection: ConnectionId, late_until_ns: Option<u64>) {
+        let Some(due_ns) = late_until_ns else { return };
+        let of_it = (due_ns, connection, 0)..=(due_ns, connection, u64::MAX);
+        while let Some((key, _)) = self.late_runs.queue.range(of_it.clone()).next() {
+            self.give_late_run(*key);
+        }
+    }
+
+    fn give_late_run(&mut self, key: Key) {
+        let Some(mut run) = self.late_runs.remove(key) else { return };
+        if let Topic::Id(id) = run.topic {
+            run.named(self.topics.of(&self.shared.topics, id));
+        }
+        let (connection, hops, forgotten) = run.settle(&self.shared);
+        let count = &mut self.own_losses.progress_forgotten;
+        *count = count.saturating_add(forgotten);
+        for hop in hops {
+            self.pass(connection, hop);
         }
     }
 }

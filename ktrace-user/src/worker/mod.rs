@@ -276,10 +276,10 @@ impl Worker {
     pub fn finish(mut self) -> Totals {
         let mut ids: Vec<_> = self.connections.keys().copied().collect();
         ids.sort_unstable();
+        self.told.give_late_runs(None);
         for id in ids {
             self.forget(id);
         }
-        self.told.give_late_runs(None);
         self.give_up_commits(None);
         self.told.give_sent(None);
         self.told.give_late(None);
@@ -360,6 +360,7 @@ impl Worker {
         connection.last_ns = segment.time_ns;
         self.told.now_ns = segment.time_ns;
         self.told.give_late_runs(Some(segment.time_ns));
+        self.told.give_sent(Some(segment.time_ns));
         let direction = match segment.direction {
             Direction::ToBroker => kafka::Direction::ToBroker,
             Direction::ToClient => kafka::Direction::ToClient,
@@ -500,7 +501,11 @@ impl Worker {
 
     /// A connection is over: its client may go on with another.
     fn hung_up(&mut self, id: ConnectionId) {
-        self.act(id, |kafka, scratch, listener| kafka.end(scratch, listener));
+        self.act(id, |kafka, scratch, listener| {
+            kafka.end(scratch, listener);
+            listener.settle();
+            listener.told.give_late_runs_of(id, listener.peer.late_until_ns);
+        });
         self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
     }
 
@@ -517,6 +522,7 @@ impl Worker {
             listener.forget_acquired(false);
             listener.answers_nothing();
             listener.turn(None);
+            self.told.give_late_runs_of(id, connection.peer.late_until_ns);
             self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;
             if missed.gaps > 0 {

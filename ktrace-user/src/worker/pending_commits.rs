@@ -20,6 +20,16 @@ const MAX_IN_ALL: usize = 32 << 10;
 /// Rings are read so much apart at most: a reader that finds nothing sleeps for 0.1 s.
 pub(super) const LATE_NS: u64 = 250_000_000;
 
+/// What waits for `late_ns` has waited for long enough. If it is due later than all that waits, the clock was set back.
+pub(super) fn is_due(due_ns: u64, now_ns: u64, late_ns: u64) -> bool {
+    due_ns <= now_ns || due_ns > last_due_ns(now_ns, late_ns)
+}
+
+/// Nothing is due later: times do not come quite in order, but nearly.
+pub(super) fn last_due_ns(now_ns: u64, late_ns: u64) -> u64 {
+    now_ns.saturating_add(late_ns.saturating_mul(2))
+}
+
 /// What waits for that in a worker, of each kind; past it the oldest does not.
 pub(super) const MAX_LATE: usize = 16 << 10;
 
@@ -125,7 +135,7 @@ impl Told {
     /// Tells of the commits that have waited long enough, or of all.
     pub(super) fn give_late(&mut self, now_ns: Option<u64>) {
         while let Some((_, due_ns, ..)) = self.late.queue.front()
-            && now_ns.is_none_or(|now| *due_ns <= now)
+            && now_ns.is_none_or(|now| is_due(*due_ns, now, LATE_NS))
         {
             self.give_first_late();
         }

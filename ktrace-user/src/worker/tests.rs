@@ -305,6 +305,7 @@ mod chains;
 mod delays;
 mod groups;
 mod keys;
+mod late;
 mod limits;
 mod losses;
 mod share;

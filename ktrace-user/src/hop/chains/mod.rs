@@ -337,7 +337,8 @@ impl Chains {
     /// Forgets what is too old to have caused anything.
     pub fn expire(&self, now_ns: u64) {
         let last_ns = self.expired_ns.load(Ordering::Relaxed);
-        if now_ns.saturating_sub(last_ns) < EXPIRE_NS {
+        // The clock may be set back; and no two workers have the same.
+        if now_ns.abs_diff(last_ns) < EXPIRE_NS {
             return;
         }
         self.expired_ns.store(now_ns, Ordering::Relaxed);

@@ -165,6 +165,16 @@ fn who_does_not_write_is_not_followed_until_it_does() {
     assert!(service.chain.only_reads());
 }
 
+/// A wall clock.
+#[test]
+fn what_is_too_old_is_looked_for_though_the_clock_was_set_back() {
+    let service = Service::new();
+    service.chains.expire(100 * SILENT_NS);
+    service.reads(&[read(1, 1, SECOND)]);
+    service.chains.expire(2 * SILENT_NS);
+    assert!(service.chain.only_reads());
+}
+
 #[test]
 fn who_gets_more_than_can_be_remembered_and_does_not_write_is_not_followed() {
     let service = Service::new();

@@ -205,3 +205,53 @@ fn what_is_sent_waits_a_little_for_what_is_read_elsewhere() {
     assert_eq!(links[..PROOF + 2], [None; PROOF + 2]);
     assert_eq!(links[PROOF + 2..], [Some(18), Some(19)]);
 }
+
+/// One of two workers, of a process that has read; what it sends waits for the other.
+fn waits() -> (Service, Service) {
+    let (shared, owner) = (Arc::default(), process());
+    let mut reader = Service::with(infer(), &shared, &owner);
+    reader.reads(0, Some("k"));
+    let writer = Service::with(infer(), &shared, &owner);
+    (writer, reader)
+}
+
+#[test]
+fn what_is_sent_waits_no_longer_than_it_must() {
+    let (mut writer, _reader) = waits();
+    writer.watched.now_ns = 1_200_000_000;
+    writer.writes(0, Some("k"), &[]);
+    writer.watched.now_ns = 1_300_000_000;
+    writer.asks_for_versions(WRITES);
+    assert!(writer.links().is_empty());
+    // Between two looks at all that waits.
+    writer.watched.now_ns = 1_460_000_000;
+    writer.asks_for_versions(WRITES);
+    assert_eq!(writer.links(), [None]);
+}
+
+#[test]
+fn what_is_sent_does_not_wait_until_a_clock_that_was_set_back_is_there_again() {
+    let (mut writer, _reader) = waits();
+    writer.watched.now_ns = 60_000_000_000;
+    writer.writes(0, Some("k"), &[]);
+    assert!(writer.links().is_empty());
+    writer.watched.now_ns = 1_000_000_000;
+    writer.watched.wait(0);
+    assert_eq!(writer.links(), [None]);
+}
+
+/// Hostile: more than may wait. Of what is not shown, none is shown too early.
+#[test]
+fn what_is_sent_and_waits_is_bounded_and_counted_if_it_is_shown() {
+    for shown in [0_i64, 1] {
+        let (mut writer, _reader) = waits();
+        for offset in 0..=pending_commits::MAX_LATE as i64 {
+            let rate = if offset < shown { 1.0 } else { 0.0 };
+            writer.watched.worker.told.sampling = Sampling::new(rate);
+            writer.writes(offset, Some("k"), &[]);
+        }
+        assert_eq!(writer.watched.worker.told.late_sends.len(), pending_commits::MAX_LATE);
+        let lost = writer.watched.worker.finish().lost;
+        assert_eq!(lost.get("shown_early").copied().unwrap_or_default(), shown as u64);
+    }
+}

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::*;
 use crate::hop::uncommitted::Uncommitted;
 
-fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
+pub fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
     framed(&[&[0, key, 0, version], &id.to_be_bytes(), &text("me"), &parts.concat()])
 }
 
 /// SyncGroup v0: partition 0 of `orders`.
-fn assigned(id: i32, group: &str, member: &str) -> (Vec<u8>, Vec<u8>) {
+pub fn assigned(id: i32, group: &str, member: &str) -> (Vec<u8>, Vec<u8>) {
     let request = request(14, 0, id, &[&text(group), &[0, 0, 0, 5], &text(member), &[0; 4]]);
     let orders = text("orders");
     let assignment = [&[0, 0, 0, 0, 0, 1][..], &orders, &[0, 0, 0, 1, 0, 0, 0, 0], &[0xff; 4]].concat();
@@ -49,7 +49,7 @@ pub fn fetched_batches(id: i32, from: i64, records: &[u8]) -> (Vec<u8>, Vec<u8>)
 }
 
 /// OffsetCommit v2.
-fn committed(id: i32, group: &str, member: &str, offset: i64, error: u8) -> (Vec<u8>, Vec<u8>) {
+pub fn committed(id: i32, group: &str, member: &str, offset: i64, error: u8) -> (Vec<u8>, Vec<u8>) {
     let partition = [&[0, 0, 0, 1, 0, 0, 0, 0][..], &offset.to_be_bytes(), &[0xff, 0xff]].concat();
     let member = [&text(group)[..], &[0, 0, 0, 5], &text(member), &[0xff; 8]].concat();
     let request = request(8, 2, id, &[&member, &[0, 0, 0, 1], &text("orders"), &partition]);

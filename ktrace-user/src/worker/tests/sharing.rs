@@ -2,10 +2,10 @@
 
 use super::*;
 
-const ID: [u8; 16] = [7; 16];
+pub const ID: [u8; 16] = [7; 16];
 
 /// Metadata v10: the topic's id and name.
-fn metadata() -> (Vec<u8>, Vec<u8>) {
+pub fn metadata() -> (Vec<u8>, Vec<u8>) {
     let request = framed(&[&[0, 3, 0, 10, 0, 0, 0, 9], &text("me"), &[0], &[0, 0, 0, 0, 0]]);
     let answer = framed(&[
         &[0, 0, 0, 9, 0],

@@ -1,0 +1,156 @@
+//! What waits for other rings: in which order, until when, and what is known by then.
+
+use super::groups::{Talk, assigned, committed, fetched, logged, request};
+use super::sharing::{ID, metadata};
+use super::*;
+use crate::hop::Kind;
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+/// Two workers: of one that fetches, and of one that is a member, whose ring is read later.
+fn two() -> (Talk, Talk) {
+    let shared = Arc::default();
+    let (mut fetches, mut joins) = (Talk::with(&shared), Talk::with(&shared));
+    fetches.watched.now_ns = 10 * HOUR_NS;
+    joins.watched.now_ns = fetches.watched.now_ns - 10_000_000;
+    (fetches, joins)
+}
+
+/// Fetch v13: the topic by its id, one message.
+fn fetched_by_id(id: i32, offset: i64) -> (Vec<u8>, Vec<u8>) {
+    let records = logged(offset, batch(&[]));
+    let len = records.len() + 1;
+    let asked = [&[0xff; 4], &offset.to_be_bytes()[..], &[0xff; 4], &[0xff; 8], &[0, 1, 0, 0, 0]].concat();
+    let head = [&[0][..], &[0xff; 4], &[0; 4], &[0; 4], &[0, 1, 0, 0], &[0], &[0; 8], &[2], &ID].concat();
+    let request = request(1, 13, id, &[&head, &[2, 0, 0, 0, 0], &asked, &[0, 1, 1, 0]]);
+    let answer = framed(&[
+        &id.to_be_bytes(),
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+        &ID,
+        &[2, 0, 0, 0, 0, 0, 0],
+        &1000_i64.to_be_bytes(),
+        &1000_i64.to_be_bytes(),
+        &[0; 8],
+        &[1, 0xff, 0xff, 0xff, 0xff],
+        &[len as u8 & 0x7f | 0x80, (len >> 7) as u8],
+        &records,
+        &[0, 0, 0],
+    ]);
+    (request, answer)
+}
+
+/// Another connection, whose messages are due later, has brought its own in between.
+#[test]
+fn a_connection_does_not_overtake_its_own_first_messages() {
+    let (mut fetches, mut joins) = two();
+    fetches.say(11, |id| fetched(id, 0, &[0]));
+    fetches.watched.now_ns += 100_000_000;
+    fetches.say(12, |id| fetched(id, 0, &[0]));
+    fetches.watched.now_ns += 40_000_000;
+    fetches.say(11, |id| fetched(id, 10, &[10, 11]));
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    fetches.watched.now_ns += 20_000_000;
+    fetches.say(11, |id| fetched(id, 20, &[20]));
+    // For when they were sent.
+    fetches.watched.wait(500_000_000);
+    let told = [
+        "poll @0 group=g member=m1",
+        "poll @10 group=g member=m1",
+        "poll @11 group=g member=m1",
+        "poll @20 group=g member=m1",
+        "poll @0",
+    ];
+    assert_eq!(fetches.told(), told);
+}
+
+/// Also at the end: the connection whose number is higher was first.
+#[test]
+fn what_waits_is_counted_in_its_order_at_the_end() {
+    let (mut fetches, mut joins) = two();
+    fetches.say(12, |id| fetched(id, 5, &[5]));
+    fetches.say(11, |id| fetched(id, 0, &[0]));
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    joins.say(2, |id| assigned(id, "g", "m2"));
+    let Talk { watched, .. } = fetches;
+    let told = Arc::clone(&watched.hops);
+    let _ = watched.worker.finish();
+    let told = told.lock().unwrap();
+    let is_behind = |hop: &Hop| matches!(hop.passage.kind, Kind::Delivered { is_behind: true, .. });
+    let behind: Vec<_> =
+        told.iter().filter(|hop| is_behind(hop)).filter_map(|hop| hop.passage.offset).collect();
+    assert_eq!((told.len(), behind), (2, vec![0]));
+}
+
+/// The topic's name lies in the other ring too.
+#[test]
+fn first_messages_are_named_by_what_came_of_their_topic_meanwhile() {
+    let (mut fetches, mut joins) = two();
+    fetches.say(11, |id| fetched_by_id(id, 0));
+    joins.say(2, |_| metadata());
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    joins.watched.now_ns = fetches.watched.now_ns;
+    joins.say(1, |id| committed(id, "g", "m1", 1, 0));
+    fetches.watched.wait(300_000_000);
+    assert_eq!(fetches.told(), ["poll @0 group=g member=m1"]);
+    joins.watched.wait(300_000_000);
+    assert_eq!(joins.told(), ["commit @1 group=g member=m1 messages=1"]);
+    let (first, commit) = (fetches.watched.hops()[0].clone(), joins.watched.hops()[0].clone());
+    let span_id = first.passage.span_id(&first.parties, &shown(&first.topic));
+    assert_eq!(commit.span(&shown(&commit.topic)).parent, Some(span_id));
+}
+
+/// The client goes on with another connection, to the same broker.
+#[test]
+fn who_has_hung_up_reads_no_more_though_its_messages_are_told_late() {
+    let resets: fn(&mut Talk) = |talk| {
+        let (client, broker) = talk.at[&11];
+        talk.watched.socket.0 = 11;
+        talk.watched.reset(ends(11), Direction::ToBroker, client, broker);
+    };
+    let is_elsewhere: fn(&mut Talk) = |talk| {
+        talk.watched.worker.event(Event::Opened {
+            connection: ConnectionId(11),
+            ends: ends(13),
+            side: Side::Client,
+            owner: None,
+        });
+    };
+    for is_over in [resets, is_elsewhere] {
+        let (mut fetches, mut joins) = two();
+        fetches.say(11, |id| fetched(id, 0, &[0]));
+        joins.say(1, |id| assigned(id, "g", "m1"));
+        is_over(&mut fetches);
+        fetches.watched.wait(500_000_000);
+        fetches.say(12, |id| fetched(id, 1, &[1]));
+        fetches.watched.wait(500_000_000);
+        fetches.watched.wait(500_000_000);
+        assert_eq!(fetches.told(), ["poll @0 group=g member=m1", "poll @1 group=g member=m1"]);
+    }
+}
+
+/// Times are those of a wall clock.
+#[test]
+fn first_messages_do_not_wait_until_a_clock_that_was_set_back_is_there_again() {
+    let (mut fetches, _joins) = two();
+    fetches.say(11, |id| fetched(id, 0, &[0]));
+    let one = fetches.watched.worker.told.late_runs.len();
+    // Nearly in order.
+    fetches.watched.now_ns -= 5_000_000;
+    fetches.say(12, |id| fetched(id, 0, &[0]));
+    assert_eq!(fetches.watched.worker.told.late_runs.len(), 2 * one);
+    fetches.watched.now_ns -= HOUR_NS;
+    fetches.say(13, |id| fetched(id, 0, &[0]));
+    assert_eq!(fetches.watched.worker.told.late_runs.len(), one, "but for the last");
+    fetches.say(11, |id| fetched(id, 1, &[1]));
+    assert_eq!(fetches.watched.worker.told.late_runs.len(), one, "nor does it wait again");
+}
+
+#[test]
+fn commits_do_not_wait_until_a_clock_that_was_set_back_is_there_again() {
+    let (_fetches, mut joins) = two();
+    joins.say(1, |id| committed(id, "g", "m1", 1, 0));
+    assert!(joins.told().is_empty());
+    joins.watched.now_ns -= HOUR_NS;
+    joins.watched.wait(0);
+    assert_eq!(joins.told().len(), 1);
+}
