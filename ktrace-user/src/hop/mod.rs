@@ -55,7 +55,7 @@ pub use hops::{HopRef, Hops};
 pub use key::Key;
 pub use topics::TopicName;
 use transactions::{State, Transaction};
-pub use waiting::{Verdict, Waiting, shown};
+pub use waiting::{NEWS_NS, Verdict, Waiting, shown};
 
 /// A topic, its name known or still to come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

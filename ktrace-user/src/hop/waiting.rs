@@ -21,6 +21,9 @@ const ATTEMPT_NS: u64 = 30_000_000_000;
 /// How often failed attempts are looked through.
 const LOOK_NS: u64 = 50_000_000;
 
+/// How often hops are looked through because of requests that were answered: producers are answered all the time.
+pub const NEWS_NS: u64 = 5_000_000;
+
 /// Hops that wait at once; past it the oldest of the connection goes out as it is.
 const MAX_HOPS: usize = 128 << 10;
 
@@ -79,6 +82,8 @@ pub struct Waiting {
     attempts: VecDeque<Held>,
     /// When they were looked through.
     looked_ns: u64,
+    /// When all others were.
+    released_ns: u64,
     len: usize,
     /// Topics that are waited for, and by how many.
     topics: HashMap<u128, usize>,
@@ -97,6 +102,12 @@ impl Waiting {
     /// Hops that had to make room since this was asked last.
     pub fn take_early(&mut self) -> u64 {
         std::mem::take(&mut self.early)
+    }
+
+    /// Whether hops were not looked through just now.
+    #[must_use]
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        is_over(self.released_ns, NEWS_NS, now_ns)
     }
 
     /// Hops that wait.
@@ -182,8 +193,8 @@ impl Waiting {
             return;
         }
         // There may be many, and news of them with every record: not for each of these.
-        let due =
-            now_ns.is_none_or(|now| now < self.looked_ns || now.saturating_sub(self.looked_ns) >= LOOK_NS);
+        let due = now_ns.is_none_or(|now| is_over(self.looked_ns, LOOK_NS, now));
+        self.released_ns = now_ns.unwrap_or(0);
         let attempts = if due { std::mem::take(&mut self.attempts) } else { VecDeque::new() };
         if due {
             self.looked_ns = now_ns.unwrap_or(0);
@@ -238,6 +249,11 @@ impl Waiting {
             self.unnamed = self.unnamed.saturating_add(1);
         }
     }
+}
+
+/// Whether it was so long ago; a clock that was set back begins anew.
+fn is_over(since_ns: u64, after_ns: u64, now_ns: u64) -> bool {
+    now_ns < since_ns || now_ns.saturating_sub(since_ns) >= after_ns
 }
 
 /// A hop's topic as it is shown: its name, or its id in the name's place.

@@ -13,8 +13,12 @@ use super::told::Told;
 use crate::hop::appends::{self, Append, Cluster, Found, Number, Place, Request, Sent, Sought};
 use crate::hop::{Kind, Passage, Topic, shown};
 
-/// Partitions of a connection's requests that wait for their responses; past it the oldest is taken for one that does not.
-const MAX_ASKED: usize = 4096;
+/// Partitions of a connection's requests that wait for their responses; past it the oldest is taken for one that does not, and of
+/// one request the others are.
+pub(super) const MAX_ASKED: usize = 4096;
+
+/// What one of them takes with its log, which others may have forgotten.
+const ASKED_BYTES: usize = 384;
 
 /// Logs that a connection remembers; most clients write to and read fewer partitions of a broker.
 const MAX_LOOKED_UP: usize = 32;
@@ -27,6 +31,14 @@ pub(super) struct Asked {
     /// So many of them, from the first on, wait no longer.
     answered: usize,
     logs: Logs,
+}
+
+impl Asked {
+    /// What it takes, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        let places = self.waiting.capacity().saturating_mul(size_of::<(u32, appends::Shared)>());
+        places.saturating_add(self.waiting.len().saturating_mul(ASKED_BYTES))
+    }
 }
 
 /// Those that the connection's client has written to or read last.
@@ -61,13 +73,26 @@ impl Listener<'_> {
         if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
             return;
         }
+        if !self.has_room(head.request_seq) {
+            return;
+        }
         let known = self.told.topic(topic);
         let Some(log) = self.log(&known, id(topic), partition, true) else { return };
         let request = Request { connection: self.id, seq: head.request_seq };
         log.asked(request, head.request_start_ns);
+        self.peer.asked.waiting.push_back((head.request_seq, log));
+    }
+
+    /// Whether there is room for one more partition of a request: the oldest of an earlier one makes it.
+    fn has_room(&mut self, request_seq: u32) -> bool {
         let Asked { waiting, answered, .. } = &mut self.peer.asked;
-        waiting.push_back((head.request_seq, log));
-        *answered = (*answered).max(waiting.len().saturating_sub(MAX_ASKED));
+        if waiting.len() < MAX_ASKED {
+            return true;
+        }
+        let Some((seq, log)) = waiting.pop_front_if(|(seq, _)| *seq != request_seq) else { return false };
+        *answered = answered.saturating_sub(1);
+        self.told.shared.appends.answered(&log, Request { connection: self.id, seq });
+        true
     }
 
     /// An exchange is told: requests up to this one wait no longer.
@@ -86,10 +111,11 @@ impl Listener<'_> {
         }
     }
 
-    /// Nothing more is answered.
+    /// Nothing more is answered, as far as anybody waits for it.
     pub(super) fn answers_nothing(&mut self) {
         self.peer.asked.answered = self.peer.asked.waiting.len();
         self.answered();
+        self.peer.asked.waiting = VecDeque::new();
     }
 
     /// Of the records at hand, those that are sent, or those that are read where somebody of this host writes.

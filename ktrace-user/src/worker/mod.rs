@@ -413,9 +413,7 @@ impl Worker {
         if segment.rst || (segment.fin && connection.closed) {
             self.hung_up(segment.connection);
         }
-        if self.told.has_news() {
-            self.told.release(Some(segment.time_ns));
-        }
+        self.told.release_news(segment.time_ns);
         self.weigh_all(false);
     }
 
@@ -463,6 +461,7 @@ impl Worker {
                 listener.misses(listener.told.now_ns);
                 listener.missed_ends();
                 listener.peer.shed();
+                listener.answers_nothing();
                 listener.forget_acquired(true);
                 listener.peer.missed.messages();
                 listener.missed_commits();

@@ -132,7 +132,8 @@ impl Peer {
         let of_partitions = partitions.saturating_mul(PARTITION_BYTES);
         let acquired = self.acquired.len().saturating_mul(ACQUIRED_BYTES);
         let producers = self.producers.len().saturating_mul(size_of::<Producer>());
-        of_partitions.saturating_add(producers).saturating_add(acquired)
+        let asked = self.asked.held_bytes();
+        of_partitions.saturating_add(producers).saturating_add(acquired).saturating_add(asked)
     }
 
     /// Forgets what only helps.

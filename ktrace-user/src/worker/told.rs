@@ -61,10 +61,13 @@ pub(super) struct Told {
 
 impl Told {
     /// Whether something that is waited for may have come, from whichever worker.
-    pub fn has_news(&mut self) -> bool {
+    fn has_news(&mut self, now_ns: u64) -> bool {
         let Shared { topics, transactions, attempts, appends, .. } = &*self.shared;
         let numbers = [topics.number(), transactions.number(), attempts.number(), appends.number()];
         if self.numbers == numbers {
+            return false;
+        }
+        if self.numbers[..3] == numbers[..3] && !self.waiting.is_due(now_ns) {
             return false;
         }
         let before = std::mem::replace(&mut self.numbers, numbers);
@@ -73,6 +76,13 @@ impl Told {
         }
         let Self { waiting, topics, shared, .. } = self;
         waiting.topics().any(|id| topics.of(&shared.topics, id).is_some())
+    }
+
+    /// Where something of it may have come, gives the hops that need not wait any more.
+    pub fn release_news(&mut self, now_ns: u64) {
+        if self.has_news(now_ns) {
+            self.release(Some(now_ns));
+        }
     }
 
     pub fn release(&mut self, now_ns: Option<u64>) {

@@ -58,6 +58,7 @@ impl Worker {
     pub(super) fn tick(&mut self, now_ns: u64) {
         // A clock that was set back begins anew.
         if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
+            self.told.release_news(now_ns);
             return;
         }
         self.swept_ns = now_ns;

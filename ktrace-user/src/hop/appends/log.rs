@@ -16,6 +16,10 @@ const MAX_REQUESTS: usize = 64;
 /// both at about the same time.
 pub(super) const PATIENCE_NS: u64 = 1_000_000_000;
 
+/// A request that waits for its response for so long is taken for one that gets none: producers give it up then (Kafka's
+/// `request.timeout.ms`).
+pub(super) const REQUEST_NS: u64 = 30_000_000_000;
+
 /// Rings are read so much apart at most.
 pub(super) const LATE_NS: u64 = 250_000_000;
 
@@ -187,11 +191,12 @@ impl Known {
         }
         let first_ns = *self.first_ns.get_or_insert(sought.delivered_ns);
         // What holds for this offset holds for those behind it, up to the next append.
+        let is_last = next.is_none();
         let mut until = next.map_or(i64::MAX, |next| next.offsets.start);
         let what = if self.forgotten.contains(&offset) {
             until = until.min(self.forgotten.end);
             What::Forgotten
-        } else if self.may_come(sought, next.is_none(), first_ns) {
+        } else if self.may_come(sought, is_last, first_ns) {
             self.is_awaited = true;
             What::Sought
         } else {
@@ -208,9 +213,10 @@ impl Known {
     }
 
     /// Whether what was delivered may yet be told to a producer.
-    fn may_come(&self, sought: Sought, is_last: bool, first_ns: u64) -> bool {
+    fn may_come(&mut self, sought: Sought, is_last: bool, first_ns: u64) -> bool {
         let Some(now_ns) = sought.now_ns else { return false };
         let age_ns = now_ns.saturating_sub(sought.delivered_ns);
+        self.requests.retain(|asked| sought.delivered_ns.saturating_sub(asked.start_ns) < REQUEST_NS);
         let brings = |asked: &Asked| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
         (age_ns < PATIENCE_NS && self.requests.iter().any(brings))
             || (sought.several && is_last && age_ns < LATE_NS && self.is_written(sought, first_ns))

@@ -1,6 +1,6 @@
 //! Appends: what is found of what was sent, and what is not.
 
-use super::log::{LATE_NS, MAX_APPENDS, PATIENCE_NS};
+use super::log::{LATE_NS, MAX_APPENDS, PATIENCE_NS, REQUEST_NS};
 use super::*;
 use crate::hop::{Kind, samples};
 
@@ -121,6 +121,19 @@ fn what_a_request_may_bring_is_waited_for() {
     at(20, Some(1000));
     appends.answered(&log, request(1));
     assert_eq!((appends.number(), at(20, Some(1000))), (before + 2, lost), "the other began later");
+}
+
+/// Its answer was missed, or its client has given it up: producers wait half a minute by default.
+#[test]
+fn what_is_not_answered_for_long_is_waited_for_no_longer() {
+    let log = Shared::default();
+    let at = |delivered_ns| {
+        let sought = Sought { delivered_ns, ..sought(10, Some(delivered_ns)) };
+        log.find(sought).sent(7, &log)
+    };
+    log.asked(request(1), 500);
+    assert_eq!(at(499 + REQUEST_NS), Sent::Sought(Arc::clone(&log)));
+    assert_eq!([at(500 + REQUEST_NS), at(501)], [Sent::Unknown, Sent::Unknown], "it is forgotten");
 }
 
 #[test]

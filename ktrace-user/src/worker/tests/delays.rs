@@ -1,8 +1,24 @@
 //! How long messages were under way, where both ends are seen.
 
+use ktrace_kafka::{Head, Sink};
+
 use super::groups::{Talk, fetched};
 use super::*;
+use crate::hop::NEWS_NS;
 use crate::hop::sampling::Exceptions;
+use crate::worker::delays::MAX_ASKED;
+
+/// Of a request on its way.
+const HEAD: Head<'_> = Head {
+    api_key: 0,
+    version: 3,
+    correlation_id: 5,
+    client_id: None,
+    request_start_ns: 1000,
+    request_end_ns: 1001,
+    request_seq: 0,
+    response: None,
+};
 
 /// Offsets of the deliveries so far, with their time from end to end in microseconds.
 fn delays(watched: &Watched) -> Vec<(i64, Option<u64>)> {
@@ -91,6 +107,67 @@ fn what_another_host_sent_waits_only_for_who_may_have_sent_it() {
     assert_eq!(delays(&talk.watched), []);
     answer(&mut talk, 1, &response);
     assert_eq!(delays(&talk.watched), [(42, None)]);
+}
+
+/// Producers are answered all the time, and many deliveries may wait: not all are judged with every answer.
+#[test]
+fn what_waits_is_not_looked_through_with_every_answer() {
+    let mut talk = Talk::new();
+    talk.say(1, |id| sent(id, 40));
+    talk.say(2, |id| sent(id, 41));
+    let first = ask(&mut talk, 1, sent(90, 42));
+    let second = ask(&mut talk, 2, sent(91, 43));
+    talk.say(3, |id| fetched(id, 42, &[42]));
+    talk.say(4, |id| fetched(id, 43, &[43]));
+    answer(&mut talk, 1, &first);
+    assert_eq!(delays(&talk.watched), [(42, Some(3))]);
+    answer(&mut talk, 2, &second);
+    assert_eq!(delays(&talk.watched), [(42, Some(3))], "just looked");
+    talk.watched.wait(NEWS_NS);
+    assert_eq!(delays(&talk.watched)[1..], [(43, Some(4))]);
+}
+
+/// Hostile: as many partitions without records as a frame has room for.
+#[test]
+fn what_is_asked_is_bounded_weighed_and_shed() {
+    let shared = Arc::new(Shared::default());
+    let mut watched = Watched::with(WorkerOptions::default(), &shared);
+    open(&mut watched, ends(4000));
+    let Worker { connections, told, .. } = &mut watched.worker;
+    let peer = &mut connections.get_mut(&ConnectionId(1)).unwrap().peer;
+    let mut listener = Listener { id: ConnectionId(1), peer, told };
+    for request_seq in 0..3_u32 {
+        let head = Head { request_seq, ..HEAD };
+        for partition in 0..100_000 {
+            listener.sends(&head, kafka::Topic::Name(&format!("of{request_seq}")), partition);
+            assert!(listener.peer.held_bytes() <= MAX_ASKED * 512);
+        }
+    }
+    // No more of one request, and those of the last one in place of the others'.
+    assert_eq!(shared.appends.sizes().0, 3 * MAX_ASKED);
+    assert!(listener.peer.held_bytes() > MAX_ASKED * 128);
+    listener.answers_nothing();
+    assert_eq!(listener.peer.held_bytes(), 0);
+}
+
+#[test]
+fn what_is_asked_goes_where_memory_is_short() {
+    let shared = Arc::new(Shared::default());
+    let mut talk = Talk::with(&shared);
+    talk.say(1, |id| sent(id, 41));
+    let partitions: Vec<u8> = (0..1000_u32).flat_map(|at| [at.to_be_bytes(), [0xff; 4]].concat()).collect();
+    let mut request = produce(90, "orders", &[]);
+    let at = request.len() - batch(&[]).len() - 12;
+    request.truncate(at);
+    request.extend([&1000_u32.to_be_bytes()[..], &partitions].concat());
+    let len = (request.len() - 4) as u32;
+    request[..4].copy_from_slice(&len.to_be_bytes());
+    ask(&mut talk, 1, (request, vec![]));
+    let held = |talk: &Talk| talk.watched.worker.connections[&ConnectionId(1)].peer.held_bytes();
+    assert!(held(&talk) > 128_000);
+    shared.may_hold(memory::CONNECTION_BYTES * 2);
+    talk.watched.wait(SWEEP_NS);
+    assert_eq!(held(&talk), 0);
 }
 
 #[test]
