@@ -140,7 +140,14 @@ fn server(listener: &Socket, work: impl FnOnce(&Socket) -> Result<()>) -> Result
 fn expect(mut socket: &Socket, payload: Payload) -> Result<()> {
     let mut bytes = Vec::new();
     socket.read_to_end(&mut bytes)?;
-    ensure!(bytes == payload.bytes(), "other bytes were received than were sent");
+    let sent = payload.bytes();
+    let same = bytes.iter().zip(&sent).take_while(|(received, sent)| received == sent).count();
+    ensure!(
+        bytes == sent,
+        "{} bytes were received where {} were sent, the first {same} of them",
+        bytes.len(),
+        sent.len()
+    );
     Ok(())
 }
 
@@ -179,7 +186,9 @@ fn one(
     let mut writer = &socket;
     writer.write_all(&bytes[sent..])?;
     socket.shutdown(std::net::Shutdown::Write)?;
-    expect(&socket, to_client).with_context(|| name.clone())?;
-    let server = answering.join().with_context(|| name.clone())?;
+    // Both ends are waited for: the failure of one may well be the other's reason.
+    let (received, server) = (expect(&socket, to_client), answering.join());
+    let server = server.with_context(|| name.clone())?;
+    received.with_context(|| name.clone())?;
     stage.tell(Talk { name, ends, client, server, to_broker, to_client, sign })
 }

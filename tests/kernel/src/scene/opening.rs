@@ -9,6 +9,7 @@ use libc::c_int;
 use socket2::{Protocol, Socket, Type};
 
 use super::{Family, Stage, one, server};
+use crate::apart::apart;
 use crate::talk::{End, Sign, Talk, ends_of};
 use crate::{call, interface};
 
@@ -83,26 +84,33 @@ fn fast_open(stage: &mut Stage, family: Family) -> Result<()> {
         // Whether the kernel did it is known only then, so it is tried first.
         let (to_broker, to_client) = (stage.payload(9_000), stage.payload(9_000));
         let answering = server(&listener, |socket| super::answer(socket, to_broker, to_client))?;
-        let socket = family.socket()?;
-        let bytes = to_broker.bytes();
-        let sent = if deferred {
-            call::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
-            socket.connect(&family.server().into())?;
-            socket.send(&bytes[..500])?
-        } else {
-            let flags = libc::MSG_FASTOPEN;
-            socket.send_to_with_flags(&bytes[..500], &family.server().into(), flags)?
-        };
-        let (client, ends) = (End::of(&socket)?, ends_of(&socket)?);
-        let mut writer = &socket;
-        writer.write_all(&bytes[sent..])?;
-        socket.shutdown(std::net::Shutdown::Write)?;
-        super::expect(&socket, to_client)?;
-        let server = answering.join()?;
-        // tcpi_options of tcp_info; the bit says that the SYN's data was acknowledged.
-        const SYN_DATA: u8 = 32;
-        let told: [u8; 8] = call::option_bytes(&socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
-        let taken = told[5] & SYN_DATA != 0;
+        // In a process that has never used io_uring: what the kernel does late for that (a task work, 5.10 and 6.1) may interrupt the call while
+        // it waits for the connection. The call then starts again, and the bytes that went with the SYN are sent once more.
+        let asking = apart(|| {
+            let socket = family.socket()?;
+            let bytes = to_broker.bytes();
+            let sent = if deferred {
+                call::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
+                socket.connect(&family.server().into())?;
+                socket.send(&bytes[..500])?
+            } else {
+                let flags = libc::MSG_FASTOPEN;
+                socket.send_to_with_flags(&bytes[..500], &family.server().into(), flags)?
+            };
+            let (client, ends) = (End::of(&socket)?, ends_of(&socket)?);
+            let mut writer = &socket;
+            writer.write_all(&bytes[sent..])?;
+            socket.shutdown(std::net::Shutdown::Write)?;
+            super::expect(&socket, to_client).context("client")?;
+            // tcpi_options of tcp_info; the bit says that the SYN's data was acknowledged.
+            const SYN_DATA: u8 = 32;
+            let told: [u8; 8] = call::option_bytes(&socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+            Ok((sent, client, ends, told[5] & SYN_DATA != 0))
+        })?;
+        // Both ends are waited for: the failure of one may well be the other's reason.
+        let (asked, answered) = (asking.join(), answering.join());
+        let server = answered.with_context(|| name.clone())?;
+        let (sent, client, ends, taken) = asked.with_context(|| name.clone())?;
         on_syn &= taken;
         let sign = if taken { Sign::SynData(sent) } else { Sign::Nothing };
         stage.tell(Talk { name, ends, client, server, to_broker, to_client, sign })?;
