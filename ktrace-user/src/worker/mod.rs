@@ -16,6 +16,7 @@ mod late_runs;
 mod listener;
 mod losses;
 mod memory;
+mod options;
 mod peer;
 mod pending_commits;
 mod shared;
@@ -23,11 +24,12 @@ mod sizes;
 mod span_limit;
 mod throttle;
 mod told;
+mod totals;
 mod transactional;
 mod twins;
 mod upkeep;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,9 +41,7 @@ use ktrace_kafka::counters::Lost;
 use ktrace_kafka::{Push, Scratch};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
-use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::topics::Topics;
-use crate::hop::uncommitted::Uncommitted;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use chained::LateSends;
@@ -49,87 +49,15 @@ use late_runs::LateRuns;
 use listener::Listener;
 pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use memory::budget;
+pub use options::{Sides, WorkerOptions};
 use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
 pub use shared::Shared;
 pub use throttle::Throttle;
 use told::Told;
+pub use totals::Totals;
 use transactional::Ended;
 use twins::Search;
-
-/// At which end of connections messages are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Sides {
-    /// Those of clients on this host
-    #[default]
-    Client,
-    /// Those of all clients of brokers on this host
-    Broker,
-    /// Both; a connection within the host is shown once, as its client's
-    Both,
-}
-
-impl Sides {
-    /// Whether this end is shown.
-    #[must_use]
-    pub fn have(self, side: Side) -> bool {
-        match self {
-            Self::Client => side == Side::Client,
-            Self::Broker => side == Side::Broker,
-            Self::Both => true,
-        }
-    }
-}
-
-/// What the pipeline is told by the user.
-#[derive(Clone, Debug, Default)]
-pub struct WorkerOptions {
-    /// Trace header formats in the order in which they are tried; empty: all known. `key:NAME` is a user's own.
-    pub context: Vec<String>,
-    /// Which traces are shown.
-    pub sampling: Sampling,
-    pub exceptions: Exceptions,
-    pub sides: Sides,
-    /// The source has taken connections for Kafka by their first bytes and not by their ports: what turns out to be something else is given
-    /// up soon.
-    pub recognised: bool,
-    /// Addresses of clients that have an agent of their own: it shows them, so their connections are left out at the broker's end.
-    pub agents: Vec<IpNet>,
-    /// Hops bear their records' keys.
-    pub keys: bool,
-    /// What made a process send a message is found out where no header tells.
-    pub infer: bool,
-    /// Looks for what is not committed in time; the sink gives it all hops.
-    pub uncommitted: Option<Arc<Uncommitted>>,
-}
-
-/// What a worker has seen, as the summary tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    pub connections: u64,
-    /// Of them, those that are not read: their other end is shown, or their client has an agent of its own.
-    pub left_out: u64,
-    pub segments: u64,
-    pub bytes: u64,
-    pub frames: u64,
-    pub exchanges: u64,
-    pub batches: u64,
-    pub records: u64,
-    /// Frames of raw SASL tokens.
-    pub sasl_tokens: u64,
-    /// Bytes that came to an end that had closed.
-    pub unread_bytes: u64,
-    /// TLS connections, by service.
-    pub tls: BTreeMap<String, u64>,
-    /// The connections that lost most bytes.
-    pub lossy: Vec<Lossy>,
-    /// What did not become spans, by reason.
-    pub lost: BTreeMap<&'static str, u64>,
-    /// What could not be read, by reason.
-    pub malformed: BTreeMap<&'static str, u64>,
-    /// Of `malformed.context`, those of each format.
-    pub malformed_contexts: BTreeMap<&'static str, u64>,
-}
 
 /// Connections at once, as many as the kernel source remembers. Past it, those that were silent longest are forgotten;
 /// should they speak again, they are read from their next whole exchange on.

@@ -1,11 +1,13 @@
 //! Events in, spans out: what happens around connections, with the smallest messages that Kafka knows.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
 use crate::capture::Side;
 use crate::export::{Span, Value};
+use crate::hop::sampling::Sampling;
 use crate::hop::shown;
 
 /// A size prefix before what follows.

@@ -1,0 +1,55 @@
+//! What the pipeline is told by the user.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::capture::Side;
+use crate::hop::sampling::{Exceptions, Sampling};
+use crate::hop::uncommitted::Uncommitted;
+
+/// At which end of connections messages are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sides {
+    /// Those of clients on this host
+    #[default]
+    Client,
+    /// Those of all clients of brokers on this host
+    Broker,
+    /// Both; a connection within the host is shown once, as its client's
+    Both,
+}
+
+impl Sides {
+    /// Whether this end is shown.
+    #[must_use]
+    pub fn have(self, side: Side) -> bool {
+        match self {
+            Self::Client => side == Side::Client,
+            Self::Broker => side == Side::Broker,
+            Self::Both => true,
+        }
+    }
+}
+
+/// What the pipeline is told by the user.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerOptions {
+    /// Trace header formats in the order in which they are tried; empty: all known. `key:NAME` is a user's own.
+    pub context: Vec<String>,
+    /// Which traces are shown.
+    pub sampling: Sampling,
+    pub exceptions: Exceptions,
+    pub sides: Sides,
+    /// The source has taken connections for Kafka by their first bytes and not by their ports: what turns out to be something else is given
+    /// up soon.
+    pub recognised: bool,
+    /// Addresses of clients that have an agent of their own: it shows them, so their connections are left out at the broker's end.
+    pub agents: Vec<IpNet>,
+    /// Hops bear their records' keys.
+    pub keys: bool,
+    /// What made a process send a message is found out where no header tells.
+    pub infer: bool,
+    /// Looks for what is not committed in time; the sink gives it all hops.
+    pub uncommitted: Option<Arc<Uncommitted>>,
+}
