@@ -4,8 +4,9 @@
 //! A connection whose first messages are nobody's as far as is known is told a little later, when that may have come. It is so
 //! once in its life; where there is one ring, all is read in order, and nothing waits.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::{BTreeMap, HashSet};
+use std::mem;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use ktrace_kafka::Operation;
@@ -57,6 +58,8 @@ pub(super) struct LateRuns {
     /// Runs that there were.
     count: u64,
     size: usize,
+    /// Connections of such runs that are over.
+    over: HashSet<ConnectionId>,
 }
 
 impl LateRuns {
@@ -65,11 +68,25 @@ impl LateRuns {
         self.size
     }
 
-    /// Tells the hops of a connection something.
-    pub fn tell(&mut self, connection: ConnectionId, mut tell: impl FnMut(&mut Hop)) {
-        for run in self.queue.values_mut().filter(|run| run.connection == connection) {
+    /// Tells the hops of a connection, whose runs are due then, something.
+    pub fn tell(&mut self, connection: ConnectionId, due_ns: Option<u64>, mut tell: impl FnMut(&mut Hop)) {
+        let Some(due_ns) = due_ns else { return };
+        for (_, run) in self.queue.range_mut(of(connection, due_ns)) {
             run.hops.iter_mut().for_each(&mut tell);
         }
+    }
+
+    fn next_of(&self, connection: ConnectionId, due_ns: u64) -> Option<Key> {
+        self.queue.range(of(connection, due_ns)).next().map(|(key, _)| *key)
+    }
+
+    /// The connection is over. Returns whether that is to be told when its runs are, as some wait.
+    pub fn is_over(&mut self, connection: ConnectionId, due_ns: Option<u64>) -> bool {
+        let waits = due_ns.is_some_and(|due_ns| self.next_of(connection, due_ns).is_some());
+        if waits {
+            self.over.insert(connection);
+        }
+        waits
     }
 
     fn push(&mut self, run: LateRun) {
@@ -96,6 +113,11 @@ impl LateRuns {
     }
 }
 
+/// All runs of a connection.
+fn of(connection: ConnectionId, due_ns: u64) -> RangeInclusive<Key> {
+    (due_ns, connection, 0)..=(due_ns, connection, u64::MAX)
+}
+
 impl LateRun {
     /// A record of this offset passes, whether it is shown or not.
     pub fn pass(&mut self, offset: i64) {
@@ -119,15 +141,14 @@ impl LateRun {
 
     /// What is there already, if it is enough to be told; the rest goes on behind it.
     pub fn part(&mut self) -> Option<Self> {
-        if self.size() < MAX_PART {
-            return None;
-        }
-        let part = self.clone();
-        self.hops.clear();
-        let end = self.ranges.last().map_or(0, |last| last.end);
-        self.ranges.clear();
-        self.ranges.push(end..end);
-        Some(part)
+        (self.size() >= MAX_PART).then(|| self.split())
+    }
+
+    fn split(&mut self) -> Self {
+        let end = self.ranges.last().map(|last| last.end..last.end);
+        let (hops, ranges) = (mem::take(&mut self.hops), mem::take(&mut self.ranges));
+        self.ranges.extend(end);
+        Self { hops, ranges, ..self.clone() }
     }
 
     /// The name of its topic may have come meanwhile.
@@ -164,6 +185,17 @@ impl LateRun {
             None => {}
         }
         let mut parties: Option<(Arc<Parties>, Arc<Parties>)> = None;
+        for hop in &mut self.hops {
+            hop.parties = match &parties {
+                Some((of, named)) if Arc::ptr_eq(of, &hop.parties) => Arc::clone(named),
+                _ => {
+                    let named = Arc::new(Parties { reader: reader.clone(), ..(*hop.parties).clone() });
+                    parties = Some((Arc::clone(&hop.parties), Arc::clone(&named)));
+                    named
+                }
+            };
+        }
+        // What has no offset, or one that is hardly one, stands in no range.
         let mut hops = self.hops.iter_mut().peekable();
         for range in self.ranges {
             let mut before = Before { times: 0, is_behind: false, until: i64::MIN };
@@ -174,15 +206,6 @@ impl LateRun {
                     before = known.before(offset);
                 }
                 hop.passage.counts(before);
-                let named = match &parties {
-                    Some((of, named)) if Arc::ptr_eq(of, &hop.parties) => Arc::clone(named),
-                    _ => {
-                        let named = Arc::new(Parties { reader: reader.clone(), ..(*hop.parties).clone() });
-                        parties = Some((Arc::clone(&hop.parties), Arc::clone(&named)));
-                        named
-                    }
-                };
-                hop.parties = named;
                 if let Topic::Named(topic) = &hop.topic {
                     let span_id = hop.passage.span_id(&hop.parties, topic);
                     opened.push(Open { offset, trace_id: hop.passage.trace_id(), span_id });
@@ -235,6 +258,16 @@ impl Listener<'_> {
     }
 }
 
+impl Listener<'_> {
+    /// Something comes that is to be told to all messages before it.
+    pub(super) fn wait_with_others(&mut self) {
+        let late = self.peer.at.as_mut().and_then(|at| at.late.as_mut());
+        if let Some(late) = late.filter(|late| !late.hops.is_empty()) {
+            self.told.wait_for_reader(late.split());
+        }
+    }
+}
+
 impl Told {
     pub(super) fn wait_for_reader(&mut self, run: LateRun) {
         // Of what is not sampled there are no hops.
@@ -253,12 +286,11 @@ impl Told {
         }
     }
 
-    /// Tells those of a connection that is over, before it is forgotten for whom it reads: later it would be learnt anew.
+    /// Tells those of a connection that is forgotten, before it is forgotten for whom it reads: later it would be learnt anew.
     pub(super) fn give_late_runs_of(&mut self, connection: ConnectionId, late_until_ns: Option<u64>) {
         let Some(due_ns) = late_until_ns else { return };
-        let of_it = (due_ns, connection, 0)..=(due_ns, connection, u64::MAX);
-        while let Some((key, _)) = self.late_runs.queue.range(of_it.clone()).next() {
-            self.give_late_run(*key);
+        while let Some(key) = self.late_runs.next_of(connection, due_ns) {
+            self.give_late_run(key);
         }
     }
 
@@ -272,6 +304,9 @@ impl Told {
         *count = count.saturating_add(forgotten);
         for hop in hops {
             self.pass(connection, hop);
+        }
+        if self.late_runs.next_of(connection, key.0).is_none() && self.late_runs.over.remove(&connection) {
+            self.shared.groups.tell(|groups| groups.gone(connection, self.now_ns));
         }
     }
 }

@@ -124,13 +124,13 @@ impl Sink for Listener<'_> {
         if !self.peer.at.as_ref().is_some_and(|at| at.is(head, partition)) {
             self.arrive(head, partition);
         }
+        self.reads(partition, batch);
         if let Some(at) = &mut self.peer.at {
             if let Some(part) = at.late.as_mut().and_then(|late| late.part()) {
                 self.told.wait_for_reader(part);
             }
             at.pass(record.offset);
         }
-        self.reads(partition, batch);
         let offset = (record.offset >= 0).then_some(record.offset);
         let derive = || match offset {
             Some(offset) => identity::derived_trace_id(

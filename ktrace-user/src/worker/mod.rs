@@ -428,12 +428,15 @@ impl Worker {
 
     /// A connection is over: its client may go on with another.
     fn hung_up(&mut self, id: ConnectionId) {
+        let now_ns = self.swept_ns;
         self.act(id, |kafka, scratch, listener| {
             kafka.end(scratch, listener);
             listener.settle();
-            listener.told.give_late_runs_of(id, listener.peer.late_until_ns);
+            // For whom it has read is found out a little later.
+            if !listener.told.late_runs.is_over(id, listener.peer.late_until_ns) {
+                listener.told.shared.groups.tell(|groups| groups.gone(id, now_ns));
+            }
         });
-        self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
     }
 
     fn forget(&mut self, id: ConnectionId) {

@@ -73,6 +73,8 @@ pub(super) struct Peer {
     pub read_to: HashMap<(Topic, i32), i64>,
     /// Markers that the exchanges at hand have brought, by partition and producer.
     pub markers: HashMap<(Topic, i32, i64), Vec<(i64, State)>>,
+    /// From how many of them the exchange at hand reads elsewhere.
+    pub lost: u32,
     /// Who ends transactions on this connection.
     pub producers: Vec<Producer>,
     /// What the client fetches is told late until then; `None` before its first messages.
@@ -112,6 +114,7 @@ impl Peer {
             acquired: Acquired::default(),
             read_to: HashMap::new(),
             markers: HashMap::new(),
+            lost: 0,
             producers: vec![],
             late_until_ns: None,
             asked: Asked::default(),
@@ -161,6 +164,7 @@ impl Peer {
     /// An exchange of this client id begins.
     pub fn exchange(&mut self, client_id: Option<&str>) {
         self.exchanges = self.exchanges.saturating_add(1);
+        self.lost = 0;
         self.missed.exchange();
         let client_id = client_id.filter(|id| id.len() <= MAX_ID_BYTES);
         if self.client_id.as_deref() != client_id {

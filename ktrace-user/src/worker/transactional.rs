@@ -18,6 +18,10 @@ use crate::hop::{Hop, Kind, Topic, identity, shown};
 /// Partitions of one connection that are followed, and producers.
 const MAX_PARTITIONS: usize = 1024;
 
+/// Partitions of an exchange from which a client reads elsewhere than it has: past it nothing of the exchange is followed, as each means to
+/// look through what waits.
+const MAX_LOST: u32 = 256;
+
 /// Names all messages of a producer in a partition.
 const NO_SEQUENCE: i32 = -1;
 
@@ -125,7 +129,7 @@ impl Listener<'_> {
     ) {
         let topic = self.told.topic(topic);
         let state = if self.goes_on(&topic, partition, offset) { state } else { State::Unknown };
-        self.read_to(&topic, partition, offset.saturating_add(1));
+        self.read_to(topic.clone(), partition, offset.saturating_add(1));
         if self.peer.markers.len() >= MAX_PARTITIONS {
             self.apply_markers();
         }
@@ -138,6 +142,7 @@ impl Listener<'_> {
             return;
         }
         let markers = std::mem::take(&mut self.peer.markers);
+        self.wait_with_others();
         // Neighbours are most often of one transaction.
         let mut last = None;
         let mut decide = |hop: &mut Hop| {
@@ -162,7 +167,7 @@ impl Listener<'_> {
             }
         };
         self.peer.search.tell(&mut decide);
-        self.told.late_runs.tell(self.id, &mut decide);
+        self.told.late_runs.tell(self.id, self.peer.late_until_ns, &mut decide);
         if !self.told.waiting.is_empty() {
             let partitions: HashSet<i32> = markers.keys().map(|(_, partition, _)| *partition).collect();
             self.told.waiting.tell(self.id, |partition| partitions.contains(&partition), decide);
@@ -176,12 +181,17 @@ impl Listener<'_> {
         offset >= 0 && self.peer.read_to.get(&place).is_some_and(|end| offset <= *end)
     }
 
-    fn read_to(&mut self, topic: &Topic, partition: i32, offset: i64) {
+    fn read_to(&mut self, topic: Topic, partition: i32, offset: i64) {
+        let place = (topic, partition);
+        if let Some(end) = self.peer.read_to.get_mut(&place) {
+            *end = offset.max(*end);
+            return;
+        }
         if self.peer.read_to.len() >= MAX_PARTITIONS {
+            self.lost_sight(|_| true);
             self.peer.read_to.clear();
         }
-        let end = self.peer.read_to.entry((topic.clone(), partition)).or_insert(offset);
-        *end = offset.max(*end);
+        self.peer.read_to.insert(place, offset);
     }
 
     /// A consumer that reads uncommitted messages is here.
@@ -199,12 +209,19 @@ impl Listener<'_> {
         let topic = at.topic.clone();
         let end = batch.base_offset.saturating_add(i64::from(batch.last_offset_delta)).saturating_add(1);
         // It may have gone elsewhere.
-        if !self.goes_on(&topic, partition.index, fetch_offset) {
-            self.lost_sight(|hop| hop.topic == topic && hop.passage.partition == partition.index);
-            self.peer.read_to.insert((topic, partition.index), end);
-        } else {
-            self.read_to(&topic, partition.index, end);
+        if !self.goes_on(&topic, partition.index, fetch_offset)
+            && self.peer.read_to.remove(&(topic.clone(), partition.index)).is_some()
+        {
+            self.peer.lost = self.peer.lost.saturating_add(1);
+            match self.peer.lost {
+                ..MAX_LOST => {
+                    self.lost_sight(|hop| hop.topic == topic && hop.passage.partition == partition.index);
+                }
+                MAX_LOST => self.lost_sight(|_| true),
+                _ => {}
+            }
         }
+        self.read_to(topic, partition.index, end);
     }
 
     /// What was to come on this connection may have been missed.
@@ -219,8 +236,9 @@ impl Listener<'_> {
                 *state = State::Unknown;
             }
         };
+        self.wait_with_others();
         self.peer.search.tell(lose);
-        self.told.late_runs.tell(self.id, lose);
+        self.told.late_runs.tell(self.id, self.peer.late_until_ns, lose);
         self.told.waiting.tell(self.id, |_| true, lose);
     }
 
@@ -253,6 +271,7 @@ impl Listener<'_> {
         let state = match operation {
             // Aborted messages do not come to it.
             Operation::Fetch { read_committed: true, .. } => State::Committed,
+            Operation::Fetch { .. } if self.peer.lost >= MAX_LOST => State::Unknown,
             _ => State::Open,
         };
         let known = self.peer.at.as_ref().and_then(|at| at.transaction.as_ref());

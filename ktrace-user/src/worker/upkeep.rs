@@ -58,6 +58,9 @@ impl Worker {
     pub(super) fn tick(&mut self, now_ns: u64) {
         // A clock that was set back begins anew.
         if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
+            // What commits of other workers cover is not overtaken by them.
+            self.told.give_late_runs(Some(now_ns));
+            self.told.give_sent(Some(now_ns));
             self.told.release_news(now_ns);
             return;
         }

@@ -30,22 +30,23 @@ pub fn logged(offset: i64, mut batch: Vec<u8>) -> Vec<u8> {
 }
 
 pub fn fetched_batches(id: i32, from: i64, records: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let partition = [&[0, 0, 0, 1, 0, 0, 0, 0][..], &from.to_be_bytes(), &[0, 1, 0, 0]].concat();
+    fetched_of(id, &[(0, from, records.to_vec())])
+}
+
+/// Of partitions, each with the offset from which it is asked for.
+pub fn fetched_of(id: i32, partitions: &[(i32, i64, Vec<u8>)]) -> (Vec<u8>, Vec<u8>) {
+    let count = (partitions.len() as u32).to_be_bytes();
+    let (mut asked, mut answered) = (vec![], vec![]);
+    for (partition, from, records) in partitions {
+        asked.extend([&partition.to_be_bytes()[..], &from.to_be_bytes(), &[0, 1, 0, 0]].concat());
+        let ends = [1000_i64.to_be_bytes(); 2].concat();
+        let len = (records.len() as u32).to_be_bytes();
+        answered.extend([&partition.to_be_bytes()[..], &[0, 0], &ends, &[0xff; 4], &len, records].concat());
+    }
     let head = [[0xff; 4], [0; 4], [0; 4], [0, 1, 0, 0]].concat();
-    let request = request(1, 4, id, &[&head, &[0], &[0, 0, 0, 1], &text("orders"), &partition]);
-    let answer = framed(&[
-        &id.to_be_bytes(),
-        &[0; 4],
-        &[0, 0, 0, 1],
-        &text("orders"),
-        &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0],
-        &1000_i64.to_be_bytes(),
-        &1000_i64.to_be_bytes(),
-        &[0xff; 4],
-        &(records.len() as u32).to_be_bytes(),
-        records,
-    ]);
-    (request, answer)
+    let orders = [&[0, 0, 0, 1][..], &text("orders"), &count].concat();
+    let request = request(1, 4, id, &[&head, &[0], &orders, &asked]);
+    (request, framed(&[&id.to_be_bytes(), &[0; 4], &orders, &answered]))
 }
 
 /// OffsetCommit v2.

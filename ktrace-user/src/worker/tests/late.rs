@@ -1,7 +1,8 @@
 //! What waits for other rings: in which order, until when, and what is known by then.
 
-use super::groups::{Talk, assigned, committed, fetched, logged, request};
+use super::groups::{Talk, assigned, committed, fetched, fetched_batches, logged, request};
 use super::sharing::{ID, metadata};
+use super::transactions::{marker, transactional};
 use super::*;
 use crate::hop::Kind;
 
@@ -126,6 +127,57 @@ fn who_has_hung_up_reads_no_more_though_its_messages_are_told_late() {
         fetches.watched.wait(500_000_000);
         assert_eq!(fetches.told(), ["poll @0 group=g member=m1", "poll @1 group=g member=m1"]);
     }
+}
+
+/// As tools that read one message do: its assignment is in the other ring.
+#[test]
+fn who_reads_one_message_and_is_gone_is_known_all_the_same() {
+    let (mut fetches, mut joins) = two();
+    fetches.say(11, |id| fetched(id, 0, &[0]));
+    let (client, broker) = fetches.at[&11];
+    fetches.watched.reset(ends(11), Direction::ToBroker, client, broker);
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    fetches.watched.wait(200_000_000);
+    // The next, before the first is forgotten.
+    fetches.say(12, |id| fetched(id, 1, &[1]));
+    fetches.watched.wait(300_000_000);
+    assert_eq!(fetches.told(), ["poll @0 group=g member=m1", "poll @1 group=g member=m1"]);
+}
+
+/// The first exchange brings a whole transaction, the next another.
+#[test]
+fn markers_decide_the_first_messages_that_came_with_them() {
+    let (mut fetches, _joins) = two();
+    for (offset, commits) in [(0, true), (2, false), (4, true)] {
+        let batches = [logged(offset, transactional()), logged(offset + 1, marker(commits))].concat();
+        fetches.say(11, |id| fetched_batches(id, offset, &batches));
+    }
+    fetches.watched.wait(500_000_000);
+    assert_eq!(fetches.told(), ["poll @0 in=committed", "poll @2 in=aborted", "poll @4 in=committed"]);
+}
+
+/// A worker that nothing comes to looks around less often.
+#[test]
+fn first_messages_of_a_quiet_worker_are_told_before_the_commits_of_others() {
+    let (mut fetches, mut joins) = two();
+    fetches.say(11, |id| fetched(id, 0, &[0]));
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    joins.watched.now_ns = fetches.watched.now_ns + 2_000_000;
+    joins.say(1, |id| committed(id, "g", "m1", 1, 0));
+    fetches.watched.wait(200_000_000);
+    joins.watched.wait(260_000_000);
+    assert_eq!(joins.told(), ["commit @1 group=g member=m1 messages=1"]);
+}
+
+/// Nothing can lie behind it.
+#[test]
+fn a_message_at_the_last_of_all_offsets_is_named() {
+    let (mut fetches, mut joins) = two();
+    fetches.say(11, |id| fetched(id, 0, &[0, i64::MAX]));
+    joins.say(1, |id| assigned(id, "g", "m1"));
+    fetches.watched.wait(500_000_000);
+    let last = format!("poll @{} group=g member=m1", i64::MAX);
+    assert_eq!(fetches.told(), ["poll @0 group=g member=m1", &last]);
 }
 
 /// Times are those of a wall clock.

@@ -1,10 +1,10 @@
 //! Transactions: what became of messages, as markers and producers tell.
 
-use super::groups::{Talk, fetched_batches, logged};
+use super::groups::{Talk, fetched_batches, fetched_of, logged};
 use super::*;
 
 /// A batch of the producer 5, transactional.
-fn transactional() -> Vec<u8> {
+pub fn transactional() -> Vec<u8> {
     let mut batch = batch(&[]);
     batch[22] |= 0x10;
     batch[43..51].copy_from_slice(&5_i64.to_be_bytes());
@@ -12,7 +12,7 @@ fn transactional() -> Vec<u8> {
 }
 
 /// The marker that ends its transaction: a control batch whose key is (version 0, type 1 or 0).
-fn marker(commits: bool) -> Vec<u8> {
+pub fn marker(commits: bool) -> Vec<u8> {
     let mut batch = transactional();
     batch[22] |= 0x20;
     // Length, attributes, time, offset, key, no value, no headers.
@@ -70,6 +70,37 @@ fn a_marker_that_was_passed_over_decides_nothing() {
     assert_eq!(talk.told().len(), 2);
     talk.watched.wait(11_000_000_000);
     assert_eq!(talk.told()[2], "poll @52 in=open");
+}
+
+/// Each time the client goes elsewhere, all that waits is looked through.
+#[test]
+fn past_many_places_that_were_left_an_exchange_is_not_followed() {
+    let mut talk = Talk::new();
+    // Their records lie behind the ends that they tell.
+    let lies = |offset| {
+        let mut batch = logged(offset, transactional());
+        batch[61 + 4] = 20;
+        batch
+    };
+    let hops: Vec<_> = (0..=300).map(|number| (0, 5, lies(number % 2))).collect();
+    talk.say(11, |id| fetched_of(id, &hops));
+    talk.watched.wait(300_000_000);
+    let told = talk.told();
+    assert_eq!((told.len(), &*told[300]), (301, "poll @10 in=unknown"));
+    // The next one is.
+    talk.say(11, |id| fetched_batches(id, 301, &logged(301, transactional())));
+    assert_eq!(talk.told().len(), 301);
+}
+
+#[test]
+fn of_too_many_partitions_the_ends_of_transactions_are_unknown() {
+    let mut talk = Talk::new();
+    let partitions: Vec<_> = (0..1500).map(|partition| (partition, 0, logged(0, transactional()))).collect();
+    talk.say(11, |id| fetched_of(id, &partitions));
+    talk.watched.wait(300_000_000);
+    let places = talk.watched.worker.connections[&ConnectionId(11)].peer.read_to.len();
+    assert_eq!((places, talk.told().len()), (1500 - 1024, 1024));
+    assert!(talk.told().iter().all(|told| told == "poll @0 in=unknown"));
 }
 
 #[test]
