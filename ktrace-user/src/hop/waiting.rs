@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::patience::is_over;
 use super::topics::Topics;
 use super::{Hop, Topic, TopicName};
 use crate::capture::ConnectionId;
@@ -200,7 +201,7 @@ impl Waiting {
             self.looked_ns = now_ns.unwrap_or(0);
         }
         for mut held in attempts {
-            let over = now_ns.is_none_or(|now| now.saturating_sub(held.since_ns) > ATTEMPT_NS);
+            let over = now_ns.is_none_or(|now| is_over(held.since_ns, ATTEMPT_NS, now));
             match judge(&mut held.hop) {
                 Verdict::Drop => drop(self.let_go(held)),
                 _ if over => {
@@ -215,7 +216,7 @@ impl Waiting {
         connections.retain(|_, queue| {
             while let Some(first) = queue.held.front_mut() {
                 let verdict = judge(&mut first.hop);
-                let over = now_ns.is_none_or(|now| now.saturating_sub(first.since_ns) > PATIENCE_NS);
+                let over = now_ns.is_none_or(|now| is_over(first.since_ns, PATIENCE_NS, now));
                 if verdict == Verdict::Wait && !over {
                     break;
                 }
@@ -251,11 +252,6 @@ impl Waiting {
     }
 }
 
-/// Whether it was so long ago; a clock that was set back begins anew.
-fn is_over(since_ns: u64, after_ns: u64, now_ns: u64) -> bool {
-    now_ns < since_ns || now_ns.saturating_sub(since_ns) >= after_ns
-}
-
 /// A hop's topic as it is shown: its name, or its id in the name's place.
 pub fn shown(topic: &Topic) -> Arc<TopicName> {
     match topic {
@@ -272,6 +268,15 @@ mod tests {
     fn hop(topic: Topic, offset: i64) -> Hop {
         let mut hop = Hop { topic, ..samples::sent() };
         hop.passage.offset = Some(offset);
+        hop
+    }
+
+    /// It may be sent again.
+    fn failed(offset: i64) -> Hop {
+        let producer = crate::hop::transactions::Producer { cluster: None, id: 1 };
+        let message = crate::hop::attempts::Message::numbered(&producer, 2, 3, "orders", 0);
+        let mut hop = hop(samples::sent().topic, offset);
+        hop.passage.kind = Kind::Produced { acks: -1, attempt: 1, pending: Some(message.into()) };
         hop
     }
 
@@ -326,7 +331,7 @@ mod tests {
         };
         assert_eq!([told(&mut waiting, 7), told(&mut waiting, 1)], [[2, 4, 5], [0, 1, 3]]);
         // The first has gone.
-        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS + 1)), [(0, false)]);
+        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS)), [(0, false)]);
         assert_eq!(told(&mut waiting, 7), [2, 4, 5]);
         assert_eq!(told(&mut waiting, 1), [1, 3]);
         assert!(told(&mut waiting, 2).is_empty());
@@ -335,24 +340,41 @@ mod tests {
     #[test]
     fn nobody_waits_for_what_is_sent_again() {
         let mut waiting = Waiting::default();
-        let mut failed = samples::sent();
-        failed.passage.offset = Some(1);
-        let producer = crate::hop::transactions::Producer { cluster: None, id: 1 };
-        let message = crate::hop::attempts::Message::numbered(&producer, 2, 3, "orders", 0);
-        failed.passage.kind = Kind::Produced { acks: -1, attempt: 1, pending: Some(message.into()) };
-        assert!(waiting.pass(ConnectionId(1), 0, failed).is_none());
+        assert!(waiting.pass(ConnectionId(1), 0, failed(1)).is_none());
         assert!(waiting.pass(ConnectionId(1), 0, hop(samples::sent().topic, 2)).is_some());
-        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS)), []);
-        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS + LOOK_NS)), [(1, true)]);
+        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS - 1)), []);
+        assert_eq!(released(&mut waiting, &[], Some(ATTEMPT_NS - 1 + LOOK_NS)), [(1, true)]);
         assert!(waiting.is_empty());
+    }
+
+    /// Times are those of a wall clock: one that is set by a time server, or by somebody.
+    #[test]
+    fn nobody_waits_until_a_clock_that_was_set_back_is_there_again() {
+        let from_ns = 3_600_000_000_000;
+        let all = vec![(1, true), (2, false), (3, true)];
+        for (back_ns, over) in [
+            (2_000_000_000, vec![]),
+            (PATIENCE_NS, all[1..].to_vec()),
+            (ATTEMPT_NS, all.clone()),
+            (from_ns, all),
+        ] {
+            let mut waiting = Waiting::default();
+            assert!(waiting.pass(ConnectionId(1), from_ns, hop(Topic::Id(7), 2)).is_none());
+            assert!(waiting.pass(ConnectionId(1), from_ns, hop(samples::sent().topic, 3)).is_none());
+            assert!(waiting.pass(ConnectionId(2), from_ns, failed(1)).is_none());
+            assert_eq!(released(&mut waiting, &[], Some(from_ns)), []);
+            assert_eq!(released(&mut waiting, &[], Some(from_ns - back_ns)), over, "{back_ns}");
+            released(&mut waiting, &[], Some(from_ns - back_ns + 2 * ATTEMPT_NS));
+            assert!(waiting.is_empty(), "{back_ns}");
+        }
     }
 
     #[test]
     fn nobody_waits_for_ever_and_not_too_many() {
         let mut waiting = Waiting::default();
         assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), 2)).is_none());
-        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS)), []);
-        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS + 1)), [(2, false)]);
+        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS - 1)), []);
+        assert_eq!(released(&mut waiting, &[], Some(PATIENCE_NS)), [(2, false)]);
         for offset in 0..MAX_HOPS {
             assert!(waiting.pass(ConnectionId(1), 0, hop(Topic::Id(7), 100 + offset as i64)).is_none());
         }

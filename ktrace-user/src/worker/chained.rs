@@ -8,11 +8,12 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::record::Record;
 
 use super::listener::Listener;
-use super::pending_commits::{LATE_NS, MAX_LATE, is_due};
+use super::pending_commits::{MAX_LATE, is_due};
 use super::told::Told;
 use super::transactional::Attempt;
 use crate::capture::ConnectionId;
 use crate::hop::chains::{self, Cause, Chain, Read, key};
+use crate::hop::patience::LATE_NS;
 use crate::hop::{Hop, Topic, identity, shown};
 
 /// So many messages are told at once.

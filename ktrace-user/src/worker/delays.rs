@@ -164,7 +164,7 @@ impl Listener<'_> {
             Some(log)
         });
         if let (Some(log), Some(id)) = (&log, id) {
-            log.is(id);
+            self.told.shared.appends.log_is(log, id);
         }
         let looked_up = &mut self.peer.asked.logs.looked_up;
         if looked_up.len() >= MAX_LOOKED_UP {

@@ -41,6 +41,7 @@ use ktrace_kafka::counters::Lost;
 use ktrace_kafka::{Push, Scratch};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
+use crate::hop::patience::is_over;
 use crate::hop::topics::Topics;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
@@ -277,7 +278,7 @@ impl Worker {
     fn segment(&mut self, segment: &Segment<'_>) {
         self.totals.segments = self.totals.segments.saturating_add(1);
         self.totals.bytes = self.totals.bytes.saturating_add(u64::from(segment.len));
-        if segment.time_ns.saturating_sub(self.swept_ns) > SWEEP_NS {
+        if is_over(self.swept_ns, SWEEP_NS, segment.time_ns) {
             self.tick(segment.time_ns);
         }
         if !self.connections.contains_key(&segment.connection) {

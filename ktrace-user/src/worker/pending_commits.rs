@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use super::listener::Listener;
 use super::told::Told;
 use crate::capture::ConnectionId;
+use crate::hop::patience::{LATE_NS, is_over};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Hop, Kind, progress};
 
@@ -17,12 +18,9 @@ const MAX_COMMITS: usize = 256;
 /// Of all producers.
 const MAX_IN_ALL: usize = 32 << 10;
 
-/// Rings are read so much apart at most: a reader that finds nothing sleeps for 0.1 s.
-pub(super) const LATE_NS: u64 = 250_000_000;
-
 /// What waits for `late_ns` has waited for long enough. If it is due later than all that waits, the clock was set back.
 pub(super) fn is_due(due_ns: u64, now_ns: u64, late_ns: u64) -> bool {
-    due_ns <= now_ns || due_ns > last_due_ns(now_ns, late_ns)
+    due_ns <= now_ns || is_over(due_ns.saturating_sub(late_ns), late_ns, now_ns)
 }
 
 /// Nothing is due later: times do not come quite in order, but nearly.
@@ -86,7 +84,7 @@ impl PendingCommits {
         let mut over = Vec::new();
         by_producer.retain(|_, commits| {
             let is_over = now_ns.is_none_or(|now| {
-                commits.first().is_none_or(|first| now.saturating_sub(first.hop.passage.end_ns) > PATIENCE_NS)
+                commits.first().is_none_or(|first| is_over(first.hop.passage.end_ns, PATIENCE_NS, now))
             });
             if is_over {
                 over.append(commits);
@@ -193,5 +191,17 @@ mod tests {
         assert_eq!(commits.len(), MAX_IN_ALL - first);
         assert_eq!(commits.over(None).len(), MAX_IN_ALL - first);
         assert_eq!(commits.len(), 0);
+    }
+
+    #[test]
+    fn nobody_waits_until_a_clock_that_was_set_back_is_there_again() {
+        let from_ns = 3_600_000_000_000;
+        for (back_ns, over) in [(2_000_000_000, 0), (PATIENCE_NS, 1), (from_ns, 1)] {
+            let (commits, mut hop) = (PendingCommits::default(), samples::sent());
+            hop.passage.end_ns = from_ns;
+            let producer = Producer { cluster: None, id: 1 };
+            assert!(commits.wait(&producer, PendingCommit { hop, progress: None }).is_none());
+            assert_eq!(commits.over(Some(from_ns - back_ns)).len(), over, "{back_ns}");
+        }
     }
 }

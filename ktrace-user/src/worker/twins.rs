@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use ktrace_kafka::Head;
 
 use crate::hop::Hop;
+use crate::hop::patience::is_over;
 
 /// Exchanges at the beginning of a connection (as far as it was seen) that are noted, and then one of so many.
 const FIRST: u32 = 8;
@@ -75,7 +76,7 @@ impl Twins {
             && let Some((oldest, since_ns)) = order.pop_front()
         {
             places.remove(&oldest);
-            *forgotten += u64::from(now_ns.saturating_sub(since_ns) < PATIENCE_NS);
+            *forgotten += u64::from(!is_over(since_ns, PATIENCE_NS, now_ns));
         }
     }
 
@@ -166,8 +167,8 @@ impl Search {
         None
     }
 
-    /// Looks again, and ends the search when it has taken long enough (`None`: at once). Gives what was held, and how many
-    /// hops are held no more.
+    /// Looks again, and ends the search when it has taken long enough (`None`: at once); where the clock was set back it begins
+    /// anew, as what ends too early shows twice what the other end tells. Gives what was held, and how many hops are held no more.
     pub(super) fn turn(&mut self, twins: &Twins, now_ns: Option<u64>) -> (Vec<Hop>, usize) {
         let superfluous = self.look(twins);
         self.looks = self.looks.saturating_add(1);
@@ -175,9 +176,12 @@ impl Search {
             self.open.clear();
         }
         let State::Sought { since_ns, held } = &mut self.state else { return (Vec::new(), superfluous) };
-        let over = match (now_ns, *since_ns) {
+        let over = match (now_ns, since_ns) {
             (None, _) => true,
-            (Some(now), Some(since)) => now.saturating_sub(since) > PATIENCE_NS,
+            (Some(now), Some(since)) => {
+                *since = now.min(*since);
+                is_over(*since, PATIENCE_NS, now)
+            }
             (Some(_), None) => false,
         };
         if !over {
@@ -198,20 +202,47 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hop::samples;
+
+    fn place(at: u32) -> Place {
+        Place { request_seq: at, correlation_id: 0, response_seq: None }
+    }
 
     /// Hostile: exchanges that never end.
     #[test]
     fn places_are_bounded_and_those_forgotten_too_early_are_counted() {
-        let twins = Twins::default();
-        let place = |at| Place { request_seq: at, correlation_id: 0, response_seq: None };
         let most = MAX_PLACES as u32;
-        for at in 0..3 * most {
-            // The first of them are old when they go.
-            twins.note(place(at), if at < most { 0 } else { 2 * PATIENCE_NS });
+        // The first of them are old when they go, or of before the clock was set back.
+        for first_ns in [0, 4 * PATIENCE_NS] {
+            let twins = Twins::default();
+            for at in 0..3 * most {
+                twins.note(place(at), if at < most { first_ns } else { 2 * PATIENCE_NS });
+            }
+            let noted = twins.noted.lock().unwrap();
+            assert_eq!((noted.places.len(), noted.order.len()), (MAX_PLACES, MAX_PLACES));
+            drop(noted);
+            assert_eq!([twins.take_forgotten(), twins.take_forgotten()], [most.into(), 0], "{first_ns}");
         }
-        let noted = twins.noted.lock().unwrap();
-        assert_eq!((noted.places.len(), noted.order.len()), (MAX_PLACES, MAX_PLACES));
-        drop(noted);
-        assert_eq!([twins.take_forgotten(), twins.take_forgotten()], [most.into(), 0]);
+    }
+
+    /// Where it has not seen its other end yet when the clock is set back.
+    #[test]
+    fn a_search_begins_anew_when_the_clock_is_set_back() {
+        let from_ns = 3_600_000_000_000;
+        for (back_ns, is_met) in [(2_000_000_000, false), (from_ns, false), (from_ns, true)] {
+            let (twins, mut search) = (Twins::default(), Search::begin());
+            search.at(place(1), &twins);
+            assert!(search.hold(samples::sent(), from_ns).is_none());
+            let now_ns = from_ns - back_ns;
+            let mut held = |now_ns| {
+                let (held, done) = search.turn(&twins, Some(now_ns));
+                (held.len(), done)
+            };
+            assert_eq!([now_ns, now_ns + PATIENCE_NS - 1].map(&mut held), [(0, 0); 2], "{back_ns}");
+            if is_met {
+                twins.note(place(1), now_ns);
+            }
+            assert_eq!(held(now_ns + PATIENCE_NS), (usize::from(!is_met), 1), "{back_ns}");
+        }
     }
 }

@@ -56,6 +56,7 @@ impl Worker {
 
     /// It is as late as this.
     pub(super) fn tick(&mut self, now_ns: u64) {
+        self.told.now_ns = now_ns;
         // A clock that was set back begins anew.
         if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
             // What commits of other workers cover is not overtaken by them.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Append, Found, Request, Sought, What};
+use crate::hop::patience::{LATE_NS, is_over};
 
 /// Appends of one log that are kept; past it those of the lowest offsets are forgotten.
 pub(super) const MAX_APPENDS: usize = 4096;
@@ -19,9 +20,6 @@ pub(super) const PATIENCE_NS: u64 = 1_000_000_000;
 /// A request that waits for its response for so long is taken for one that gets none: producers give it up then (Kafka's
 /// `request.timeout.ms`).
 pub(super) const REQUEST_NS: u64 = 30_000_000_000;
-
-/// Rings are read so much apart at most.
-pub(super) const LATE_NS: u64 = 250_000_000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -66,12 +64,15 @@ impl Log {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is that of the topic with this id: where it had another, it is a new one under the old name.
-    pub fn is(&self, id: u128) {
+    /// It is that of the topic with this id: where it had another, it is a new one under the old name. Returns how many appends
+    /// there were and are.
+    pub(super) fn is(&self, id: u128) -> (usize, usize) {
         let mut known = self.known();
+        let before = known.appends.len();
         if known.topic_id.replace(id).is_some_and(|before| before != id) {
             known.begin_anew();
         }
+        (before, known.appends.len())
     }
 
     /// A request is on its way.
@@ -209,16 +210,19 @@ impl Known {
     fn is_written(&self, sought: Sought, first_ns: u64) -> bool {
         !self.appends.is_empty()
             || !self.requests.is_empty()
-            || sought.delivered_ns < first_ns.saturating_add(LATE_NS)
+            || !is_over(first_ns, LATE_NS, sought.delivered_ns)
     }
 
     /// Whether what was delivered may yet be told to a producer.
     fn may_come(&mut self, sought: Sought, is_last: bool, first_ns: u64) -> bool {
         let Some(now_ns) = sought.now_ns else { return false };
-        let age_ns = now_ns.saturating_sub(sought.delivered_ns);
-        self.requests.retain(|asked| sought.delivered_ns.saturating_sub(asked.start_ns) < REQUEST_NS);
+        let waits = |since_ns, patience_ns| !is_over(since_ns, patience_ns, now_ns);
+        self.requests.retain(|asked| waits(asked.start_ns, REQUEST_NS));
         let brings = |asked: &Asked| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
-        (age_ns < PATIENCE_NS && self.requests.iter().any(brings))
-            || (sought.several && is_last && age_ns < LATE_NS && self.is_written(sought, first_ns))
+        (waits(sought.delivered_ns, PATIENCE_NS) && self.requests.iter().any(brings))
+            || (sought.several
+                && is_last
+                && waits(sought.delivered_ns, LATE_NS)
+                && self.is_written(sought, first_ns))
     }
 }

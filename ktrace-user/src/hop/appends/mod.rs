@@ -253,6 +253,12 @@ impl Appends {
         (logs, self.len.load(Ordering::Relaxed))
     }
 
+    /// A log is that of the topic with this id.
+    pub fn log_is(&self, log: &Log, id: u128) {
+        let (before, after) = log.is(id);
+        self.weigh(before, after);
+    }
+
     /// A response told what was appended.
     pub fn append(&self, log: &Log, append: Append) {
         let (before, after, is_awaited) = log.append(append);

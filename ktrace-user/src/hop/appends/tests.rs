@@ -1,7 +1,8 @@
 //! Appends: what is found of what was sent, and what is not.
 
-use super::log::{LATE_NS, MAX_APPENDS, PATIENCE_NS, REQUEST_NS};
+use super::log::{MAX_APPENDS, PATIENCE_NS, REQUEST_NS};
 use super::*;
+use crate::hop::patience::LATE_NS;
 use crate::hop::{Kind, samples};
 
 /// Appended in one request at this time, whose response came 10 ns later.
@@ -174,6 +175,69 @@ fn where_several_read_the_first_are_waited_for() {
     assert_eq!([at(1000), at(later - 1), at(later)], [held.clone(), held.clone(), lost], "nobody writes");
     log.append(append(10..20, 7, later));
     assert_eq!(at(later), held);
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+const HOUR_NS: u64 = 3600 * SECOND_NS;
+
+/// By so much a clock is set back: by a time server, or by somebody.
+const BACK_NS: [u64; 2] = [2 * SECOND_NS, HOUR_NS];
+
+/// Looked for in a log of others, at this time; others read what producers send.
+fn looked_for(log: &Shared, delivered_ns: u64, now_ns: u64) -> bool {
+    let sought = Sought { several: true, delivered_ns, ..sought(20, Some(now_ns)) };
+    log.find(sought).sent(7, log) == Sent::Sought(Arc::clone(log))
+}
+
+#[test]
+fn what_came_before_the_clock_was_set_back_does_not_wait() {
+    let log = Shared::default();
+    log.append(append(10..20, 7, 100));
+    log.asked(request(1), HOUR_NS - 3 * SECOND_NS);
+    for back_ns in BACK_NS {
+        assert!(!looked_for(&log, HOUR_NS, HOUR_NS - back_ns), "{back_ns}");
+    }
+    assert!(looked_for(&log, HOUR_NS, HOUR_NS - 100_000_000), "by so much times may differ");
+}
+
+#[test]
+fn what_came_before_the_clock_was_set_back_forgets_no_request_that_came_after() {
+    for back_ns in BACK_NS {
+        let log = Shared::default();
+        let now_ns = 2 * HOUR_NS - back_ns;
+        log.asked(request(1), now_ns - 10);
+        looked_for(&log, 2 * HOUR_NS, now_ns);
+        let sought = Sought { delivered_ns: now_ns, ..sought(20, Some(now_ns)) };
+        assert_eq!(log.find(sought).sent(7, &log), Sent::Sought(Arc::clone(&log)), "{back_ns}");
+    }
+}
+
+#[test]
+fn a_request_from_before_the_clock_was_set_back_is_forgotten() {
+    let log = Shared::default();
+    log.asked(request(1), 2 * HOUR_NS);
+    looked_for(&log, HOUR_NS, HOUR_NS);
+    assert!(!looked_for(&log, HOUR_NS + LATE_NS, HOUR_NS + LATE_NS), "nobody writes");
+}
+
+#[test]
+fn nobody_who_is_behind_forgets_anothers_request() {
+    let log = Shared::default();
+    log.asked(request(1), HOUR_NS);
+    looked_for(&log, HOUR_NS - 2 * SECOND_NS, HOUR_NS - 2 * SECOND_NS);
+    let sought = Sought { delivered_ns: HOUR_NS, ..sought(20, Some(HOUR_NS)) };
+    assert_eq!(log.find(sought).sent(7, &log), Sent::Sought(Arc::clone(&log)));
+}
+
+/// It is long known that nobody of this host writes.
+#[test]
+fn nothing_is_the_first_again_where_the_clock_was_set_back() {
+    for back_ns in BACK_NS {
+        let log = Shared::default();
+        assert!(looked_for(&log, 2 * HOUR_NS, 2 * HOUR_NS));
+        let now_ns = 2 * HOUR_NS - back_ns;
+        assert!(!looked_for(&log, now_ns, now_ns), "{back_ns}");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::hop::NEWS_NS;
 use crate::hop::sampling::Exceptions;
 use crate::worker::delays::MAX_ASKED;
 
+const HOUR_NS: u64 = 3_600_000_000_000;
+
 /// Of a request on its way.
 const HEAD: Head<'_> = Head {
     api_key: 0,
@@ -206,6 +208,58 @@ fn what_another_worker_reads_later_is_waited_for() {
     sends.say(1, |id| sent(id, 43));
     reads.watched.wait(SWEEP_NS);
     assert_eq!(delays(&reads.watched)[1..], [(43, Some(4))]);
+}
+
+/// Times are those of a wall clock.
+#[test]
+fn what_another_worker_may_read_is_not_waited_for_until_a_clock_that_was_set_back_is_there_again() {
+    for back_ns in [2_000_000_000, HOUR_NS] {
+        let shared = Arc::default();
+        let (_sends, mut reads) = (Talk::with(&shared), Talk::with(&shared));
+        reads.watched.now_ns = 10 * HOUR_NS;
+        reads.say(2, |id| fetched(id, 42, &[42]));
+        reads.watched.now_ns -= back_ns;
+        reads.watched.wait(0);
+        assert_eq!(delays(&reads.watched), [(42, None)], "{back_ns}");
+        reads.say(2, |id| fetched(id, 43, &[43]));
+        reads.watched.wait(SWEEP_NS);
+        reads.watched.wait(SWEEP_NS);
+        assert_eq!(delays(&reads.watched)[1..], [(43, None)], "{back_ns}");
+    }
+}
+
+/// A capture file has nothing but segments.
+#[test]
+fn segments_tell_that_the_clock_was_set_back() {
+    for back_ns in [2_000_000_000, HOUR_NS] {
+        let mut talk = Talk::new();
+        talk.watched.now_ns = 10 * HOUR_NS;
+        talk.say(1, |id| sent(id, 41));
+        ask(&mut talk, 1, sent(90, 42));
+        talk.say(2, |id| fetched(id, 42, &[42]));
+        assert_eq!(delays(&talk.watched), []);
+        talk.watched.now_ns -= back_ns;
+        ask(&mut talk, 3, sent(91, 43));
+        assert_eq!(delays(&talk.watched), [(42, None)], "{back_ns}");
+    }
+}
+
+/// Under the old name: what is forgotten with it no longer counts.
+#[test]
+fn a_topic_created_anew_weighs_what_is_known_of_it() {
+    let shared = Arc::new(Shared::default());
+    let mut talk = Talk::with(&shared);
+    for offset in 0..100 {
+        talk.say(1, |id| sent(id, offset));
+    }
+    assert_eq!(shared.appends.sizes(), (1, 100));
+    for id in [7, 8] {
+        let Worker { connections, told, .. } = &mut talk.watched.worker;
+        told.topics.learn(&shared.topics, id, "orders");
+        let peer = &mut connections.get_mut(&ConnectionId(1)).unwrap().peer;
+        Listener { id: ConnectionId(1), peer, told }.sends(&HEAD, kafka::Topic::Id(id), 0);
+    }
+    assert_eq!(shared.appends.sizes(), (1, 0));
 }
 
 #[test]

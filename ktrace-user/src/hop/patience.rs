@@ -1,0 +1,24 @@
+//! How long things wait: by the wall clock, which each worker knows for itself, and which may be set back meanwhile.
+
+/// Rings are read so much apart at most: a reader that finds nothing sleeps for 0.1 s.
+pub const LATE_NS: u64 = 250_000_000;
+
+/// Whether what waits since then has waited for long enough. So it has where that lies as far ahead: the clock was set back. By
+/// less times may differ, and so nothing waits for more than twice as long.
+#[must_use]
+pub fn is_over(since_ns: u64, patience_ns: u64, now_ns: u64) -> bool {
+    since_ns.abs_diff(now_ns) >= patience_ns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_more_than_twice_as_long_wherever_the_clock_is_set() {
+        let (since_ns, patience_ns) = (1000, 10);
+        let is_over = |now_ns| is_over(since_ns, patience_ns, now_ns);
+        assert_eq!([0, 990, 991, 1000, 1009].map(is_over), [true, true, false, false, false]);
+        assert_eq!([1010, u64::MAX].map(is_over), [true, true]);
+    }
+}
