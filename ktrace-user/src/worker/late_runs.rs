@@ -76,6 +76,21 @@ impl LateRuns {
         }
     }
 
+    /// Names of topics may have come, by which later exchanges of the connection go.
+    pub fn learn(
+        &mut self,
+        connection: ConnectionId,
+        due_ns: Option<u64>,
+        mut name: impl FnMut(u128) -> Option<Arc<TopicName>>,
+    ) {
+        let Some(due_ns) = due_ns else { return };
+        for (_, run) in self.queue.range_mut(of(connection, due_ns)) {
+            if let Topic::Id(id) = run.topic {
+                run.named(name(id));
+            }
+        }
+    }
+
     fn next_of(&self, connection: ConnectionId, due_ns: u64) -> Option<Key> {
         self.queue.range(of(connection, due_ns)).next().map(|(key, _)| *key)
     }

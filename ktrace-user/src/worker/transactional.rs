@@ -11,6 +11,7 @@ use ktrace_kafka::{Event, Head, Operation};
 use super::at::MAX_ID_BYTES;
 use super::listener::Listener;
 use super::shared::Shared;
+use super::told::Told;
 use crate::hop::attempts::{Before, Message, Place, may_follow};
 use crate::hop::transactions::{Producer, State, Transaction};
 use crate::hop::{Hop, Kind, Topic, identity, shown};
@@ -167,7 +168,9 @@ impl Listener<'_> {
             }
         };
         self.peer.search.tell(&mut decide);
-        self.told.late_runs.tell(self.id, self.peer.late_until_ns, &mut decide);
+        let Told { late_runs, topics, shared, .. } = &mut *self.told;
+        late_runs.learn(self.id, self.peer.late_until_ns, |id| topics.of(&shared.topics, id));
+        late_runs.tell(self.id, self.peer.late_until_ns, &mut decide);
         if !self.told.waiting.is_empty() {
             let partitions: HashSet<i32> = markers.keys().map(|(_, partition, _)| *partition).collect();
             self.told.waiting.tell(self.id, |partition| partitions.contains(&partition), decide);

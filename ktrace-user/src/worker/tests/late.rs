@@ -19,7 +19,10 @@ fn two() -> (Talk, Talk) {
 
 /// Fetch v13: the topic by its id, one message.
 fn fetched_by_id(id: i32, offset: i64) -> (Vec<u8>, Vec<u8>) {
-    let records = logged(offset, batch(&[]));
+    records_by_id(id, offset, &logged(offset, batch(&[])))
+}
+
+fn records_by_id(id: i32, offset: i64, records: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let len = records.len() + 1;
     let asked = [&[0xff; 4], &offset.to_be_bytes()[..], &[0xff; 4], &[0xff; 8], &[0, 1, 0, 0, 0]].concat();
     let head = [&[0][..], &[0xff; 4], &[0; 4], &[0; 4], &[0, 1, 0, 0], &[0], &[0; 8], &[2], &ID].concat();
@@ -34,7 +37,7 @@ fn fetched_by_id(id: i32, offset: i64) -> (Vec<u8>, Vec<u8>) {
         &[0; 8],
         &[1, 0xff, 0xff, 0xff, 0xff],
         &[len as u8 & 0x7f | 0x80, (len >> 7) as u8],
-        &records,
+        records,
         &[0, 0, 0],
     ]);
     (request, answer)
@@ -156,6 +159,17 @@ fn markers_decide_the_first_messages_that_came_with_them() {
     }
     fetches.watched.wait(500_000_000);
     assert_eq!(fetches.told(), ["poll @0 in=committed", "poll @2 in=aborted", "poll @4 in=committed"]);
+}
+
+/// The topic's name comes between a message and its marker.
+#[test]
+fn markers_decide_first_messages_whose_topic_was_not_known() {
+    let (mut fetches, mut joins) = two();
+    fetches.say(11, |id| records_by_id(id, 0, &logged(0, transactional())));
+    joins.say(2, |_| metadata());
+    fetches.say(11, |id| records_by_id(id, 1, &logged(1, marker(true))));
+    fetches.watched.wait(500_000_000);
+    assert_eq!(fetches.told(), ["poll @0 in=committed"]);
 }
 
 /// A worker that nothing comes to looks around less often.
