@@ -27,7 +27,7 @@ pub(super) struct At {
     correlation_id: i32,
     index: i32,
     /// As the wire names it, where that is an id.
-    id: Option<u128>,
+    pub id: Option<u128>,
     pub topic: Topic,
     pub reader: Reader,
     /// Put together when the first of the records is shown.

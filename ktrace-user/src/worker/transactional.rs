@@ -128,9 +128,14 @@ impl Listener<'_> {
         offset: i64,
         state: State,
     ) {
-        let topic = self.told.topic(topic);
-        let state = if self.goes_on(&topic, partition, offset) { state } else { State::Unknown };
-        self.read_to(topic.clone(), partition, offset.saturating_add(1));
+        let known = self.told.topic(topic);
+        let place = match topic {
+            kafka::Topic::Id(id) => Topic::Id(id),
+            kafka::Topic::Name(_) => known.clone(),
+        };
+        let topic = known;
+        let state = if self.goes_on(&place, partition, offset) { state } else { State::Unknown };
+        self.read_to(place, partition, offset.saturating_add(1));
         if self.peer.markers.len() >= MAX_PARTITIONS {
             self.apply_markers();
         }
@@ -210,10 +215,12 @@ impl Listener<'_> {
             return;
         }
         let topic = at.topic.clone();
+        // As the wire names it: a name may come later.
+        let place = at.id.map_or_else(|| topic.clone(), Topic::Id);
         let end = batch.base_offset.saturating_add(i64::from(batch.last_offset_delta)).saturating_add(1);
         // It may have gone elsewhere.
-        if !self.goes_on(&topic, partition.index, fetch_offset)
-            && self.peer.read_to.remove(&(topic.clone(), partition.index)).is_some()
+        if !self.goes_on(&place, partition.index, fetch_offset)
+            && self.peer.read_to.remove(&(place.clone(), partition.index)).is_some()
         {
             self.peer.lost = self.peer.lost.saturating_add(1);
             match self.peer.lost {
@@ -224,7 +231,7 @@ impl Listener<'_> {
                 _ => {}
             }
         }
-        self.read_to(topic, partition.index, end);
+        self.read_to(place, partition.index, end);
     }
 
     /// What was to come on this connection may have been missed.
