@@ -99,7 +99,8 @@ fn show(spans: &[Span], hops: usize) -> Result<()> {
     println!("\n{}", tree::render(spans));
     println!(
         "\
-Each message is one trace: who sent it, who got it, and how long after it was made (queue).
+Each message is one trace: who sent it, who got it, and how long that was after its own timestamp (queue)
+and after its producer began to send it (e2e).
 ktrace changed nothing in these programs; it read what passed their sockets. Where a message has trace headers (here traceparent, from
 the Java agent), ktrace's spans join the application's own trace. Where it has none, ktrace derives the trace id
 from the message itself, so that every host comes to the same id without asking another.

@@ -74,8 +74,10 @@ fn hop(span: &Span, zero: u64) -> String {
     let at = (span.start_unix_nanos.saturating_sub(zero)) as f64 / 1e9;
     let took = (span.end_unix_nanos.saturating_sub(span.start_unix_nanos)) as f64 / 1e6;
     let mut line = format!("{} {place:<16} at {at:>7.3} s  took {took:>6.1} ms", span.operation());
-    if let Some(queue) = span.attributes.get("ktrace.queue_time_ms").and_then(Value::as_f64) {
-        let _ = write!(line, "  queue {queue:>4.0} ms");
+    for (name, what) in [("ktrace.queue_time_ms", "queue"), ("ktrace.end_to_end_ms", "e2e")] {
+        if let Some(ms) = span.attributes.get(name).and_then(Value::as_f64) {
+            let _ = write!(line, "  {what} {ms:>4.0} ms");
+        }
     }
     if let Some(group) = span.text("messaging.consumer.group.name") {
         let _ = write!(line, "  group {group}");
@@ -118,6 +120,7 @@ mod tests {
         });
         if operation == "poll" {
             span["attributes"]["ktrace.queue_time_ms"] = json!(12);
+            span["attributes"]["ktrace.end_to_end_ms"] = json!(3.4);
             span["attributes"]["messaging.consumer.group.name"] = json!(service);
         }
         span
@@ -140,8 +143,8 @@ mod tests {
             "\
 trace t1  derived (no headers)
   orders-api        send orders[2]@7      at   0.001 s  took    1.5 ms
-  ├─ billing        poll orders[2]@7      at   0.000 s  took    1.5 ms  queue   12 ms  group billing
-  └─ audit          poll orders[2]@7      at   0.020 s  took    1.5 ms  queue   12 ms  group audit
+  ├─ billing        poll orders[2]@7      at   0.000 s  took    1.5 ms  queue   12 ms  e2e    3 ms  group billing
+  └─ audit          poll orders[2]@7      at   0.020 s  took    1.5 ms  queue   12 ms  e2e    3 ms  group audit
 
 "
         );
@@ -162,7 +165,7 @@ trace t1  derived (no headers)
 trace t2  from the message's traceparent header
   the application's own span f0
   ├─ payments     send orders[2]@7      at   0.000 s  took    1.5 ms
-  └─ billing      poll orders[2]@7      at   0.005 s  took    1.5 ms  queue   12 ms  group billing
+  └─ billing      poll orders[2]@7      at   0.005 s  took    1.5 ms  queue   12 ms  e2e    3 ms  group billing
 
 "
         );
