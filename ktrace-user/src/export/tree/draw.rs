@@ -30,7 +30,12 @@ pub fn draw(out: &mut String, id: TraceId, spans: &mut [Span<'_>], time: &str, c
     spans.sort_by_key(|span| (span.start_ns, span.end_ns));
     let begin_ns = spans.first().map_or(0, |span| span.start_ns);
     let end_ns = spans.iter().map(|span| span.end_ns).max().unwrap_or(begin_ns);
-    let derived = spans.iter().all(|span| matches!(get(span, "ktrace.derived"), Some(Value::Bool(true))));
+    // What settles messages says nothing of their headers, nor do other traces that these have caused.
+    let is_of_it =
+        |span: &&Span<'_>| span.trace_id == id && text(span, "messaging.operation.type") != Some("settle");
+    let mut messages = spans.iter().filter(is_of_it).peekable();
+    let derived = messages.peek().is_some()
+        && messages.all(|span| matches!(get(span, "ktrace.derived"), Some(Value::Bool(true))));
     let (mark, plural) = (if derived { "~" } else { "" }, if spans.len() == 1 { "" } else { "s" });
     let count = spans.len();
     let all = shown(end_ns.saturating_sub(begin_ns));
@@ -226,6 +231,20 @@ mod tests {
                 "",
             ]
         );
+    }
+
+    #[test]
+    fn a_trace_of_messages_without_headers_is_marked_whatever_settles_them() {
+        let (mut poll, mut caused) = (samples::poll(), span(samples::send(), 5, None, 31));
+        let (trace_id, attribute) = (poll.trace_id, Some((INFERRED, "key".into())));
+        poll.attributes.push(("ktrace.derived", Value::Bool(true)));
+        caused.trace_id = TraceId::new([0xbc; 16]).unwrap();
+        caused.links = vec![Link { trace_id, span_id: id(3), attribute }];
+        let mut commit = span(samples::poll(), 4, Some(3), 40);
+        commit.attributes = vec![("messaging.operation.type", "settle".into())];
+        let mut lines = drawn(vec![span(poll, 3, None, 0), caused, commit.clone()]);
+        assert!(lines.swap_remove(0).starts_with("trace ~4bf92f3577b34da6"), "{lines:#?}");
+        assert!(drawn(vec![commit]).swap_remove(0).starts_with("trace 4bf92f3577b34da6"));
     }
 
     #[test]
