@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use callgrind::counted;
+use ktrace_user::export::Output;
 use ktrace_user::export::top::Figures;
-use ktrace_user::export::{Output, Resource, Value};
 use ktrace_user::hop::appends::Sent;
 use ktrace_user::hop::groups::Reader;
 use ktrace_user::hop::sampling::Sampling;
 use ktrace_user::hop::topics::Topics;
 use ktrace_user::hop::{Context, Hop, Hops, Kind, Parties, Passage, Topic, identity};
+use ktrace_user::span::{Resource, Value};
 
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 

@@ -5,5 +5,6 @@ pub mod cli;
 pub mod export;
 pub mod hop;
 pub mod process;
+pub mod span;
 pub mod summary;
 pub mod worker;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ktrace_user::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
-use ktrace_user::export::Resource;
 use ktrace_user::process::Process;
+use ktrace_user::span::Resource;
 
 use crate::Traffic;
 use crate::wire::{

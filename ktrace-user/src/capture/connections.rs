@@ -159,7 +159,7 @@ pub(super) fn address(octets: [u8; 16], port: u16) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::Resource;
+    use crate::span::Resource;
 
     fn process(pid: u32) -> Arc<Process> {
         Arc::new(Process { pid, resource: Arc::new(Resource::default()) })

@@ -146,8 +146,8 @@ mod tests {
     use super::*;
     use crate::capture::Ends;
     use crate::capture::probe::Check;
-    use crate::export::{Resource, Value};
     use crate::process::Process;
+    use crate::span::{Resource, Value};
 
     fn report() -> Report {
         let check = |name: &str, ok, advice: Option<&str>| Check {

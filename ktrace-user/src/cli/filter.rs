@@ -191,10 +191,10 @@ impl Patterns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::{Resource, Value};
     use crate::hop::groups::Reader;
     use crate::hop::topics::Topics;
     use crate::hop::{Parties, Topic, samples};
+    use crate::span::{Resource, Value};
 
     fn hop(topic: &str, group: Option<&str>, service: &str) -> Hop {
         let hop = if group.is_some() { samples::delivered() } else { samples::sent() };

@@ -1,6 +1,6 @@
 //! What every printed format can do.
 
-use super::Span;
+use crate::span::Span;
 
 /// Turns spans into bytes.
 pub trait Format: Send {

@@ -1,7 +1,7 @@
 //! One span a line, made for `jq`. Field names, their order and their types are stable.
 
 use super::format::Format;
-use super::{Kind, Link, Resource, Span, Status, Value};
+use crate::span::{Kind, Link, Resource, Span, Status, Value};
 
 /// So many lines are some 64 KiB: they stay in the processor's cache until they are written.
 const LINES: usize = 48;

@@ -13,7 +13,6 @@ mod otlp_json;
 mod print;
 mod queue;
 mod sdk;
-mod span;
 mod text;
 pub mod top;
 mod tree;
@@ -31,7 +30,6 @@ pub use metrics::{Counts, Exporting, Metrics};
 pub use otlp::otlp;
 pub use print::{Output, print};
 pub use queue::WhenFull;
-pub use span::{Attributes, INFERRED, Kind, Link, Resource, Span, Status, Value};
 pub use tree::tree;
 
 use self::queue::{Counters, Sender};

@@ -6,9 +6,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::transform::common::tonic::{Attributes, ResourceAttributesWithSchema};
 use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 
-use super::Span;
 use super::format::Format;
 use super::sdk::{Converter, SCHEMA_URL, by_resource};
+use crate::span::Span;
 
 /// So many spans at most share a line.
 const BATCH: usize = 512;

@@ -2,7 +2,7 @@
 
 use ktrace_kafka::context::{SpanId, TraceId};
 
-use super::{Kind, Link, Resource, Span, Status, Value};
+use crate::span::{Kind, Link, Resource, Span, Status, Value};
 
 /// 2026-01-02 12:00:01.234 UTC
 const SENT: u64 = 1_767_355_201_234_000_000;

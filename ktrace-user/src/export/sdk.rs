@@ -11,7 +11,7 @@ use opentelemetry_sdk::Resource as SdkResource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector};
 use opentelemetry_sdk::trace::{SpanData, SpanLinks};
 
-use super::{Kind, Resource, Span, Status, Value};
+use crate::span::{Kind, Resource, Span, Status, Value};
 
 /// The semantic conventions that names and values follow.
 pub(super) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";

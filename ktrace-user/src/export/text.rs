@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use ktrace_kafka::context::TraceId;
 
 use super::format::Format;
-use super::{INFERRED, Link, Span, Value};
+use crate::span::{INFERRED, Link, Span, Value};
 
 /// So many lines are some 64 KiB: they stay in the processor's cache until they are written.
 const LINES: usize = 512;

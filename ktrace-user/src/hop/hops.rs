@@ -7,7 +7,7 @@ use std::slice;
 use std::sync::Arc;
 
 use super::{Hop, Parties, Passage, Topic, TopicName, shown};
-use crate::export::Span;
+use crate::span::Span;
 
 /// See the module.
 #[derive(Debug, Default)]

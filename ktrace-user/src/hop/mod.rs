@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 use ktrace_kafka::context::{SpanId, TraceId};
 
-use crate::export::Resource;
+use crate::span::Resource;
 use acknowledge::Acknowledgement;
 use appends::Sent;
 use chains::Cause;

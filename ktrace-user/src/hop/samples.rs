@@ -10,7 +10,7 @@ use super::groups::Reader;
 use super::progress::Open;
 use super::topics::Topics;
 use super::{Context, Hop, Kind, Parties, Passage, Topic, identity};
-use crate::export::{Resource, Value};
+use crate::span::{Resource, Value};
 
 /// 2026-01-02 12:00:01.234 UTC
 const SENT_NS: u64 = 1_767_355_201_234_000_000;

@@ -8,7 +8,7 @@ use ktrace_kafka::protocol::error;
 use super::groups::Reader;
 use super::progress::Open;
 use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
-use crate::export::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
+use crate::span::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
 const MOST_ATTRIBUTES: usize = 30;

@@ -7,7 +7,7 @@ mod table;
 
 use std::sync::Arc;
 
-use crate::export::Resource;
+use crate::span::Resource;
 
 pub use name::ServiceNames;
 pub use read::host_name;

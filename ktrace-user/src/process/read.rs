@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::environment::{self, Environment};
 use super::name::{self, ServiceNames};
-use crate::export::{Resource, Value};
+use crate::span::{Resource, Value};
 
 /// Bytes of a command line or an environment that are looked at; the kernel allows 2 MiB for both on most hosts.
 const MOST_BYTES: u64 = 2 << 20;

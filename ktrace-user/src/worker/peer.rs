@@ -8,13 +8,13 @@ use super::delays::Asked;
 use super::shared::Shared;
 use super::twins::Search;
 use crate::capture::{ConnectionId, Ends, Side};
-use crate::export::{Resource, Value};
 use crate::hop::acknowledge::Acquired;
 use crate::hop::chains;
 use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
+use crate::span::{Resource, Value};
 
 /// A longer name of a client's software, or version of it, is not kept.
 const MAX_SOFTWARE_BYTES: usize = 128;

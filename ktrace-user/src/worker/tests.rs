@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
 use crate::capture::Side;
-use crate::export::{Span, Value};
 use crate::hop::sampling::Sampling;
 use crate::hop::shown;
+use crate::span::{Span, Value};
 
 /// A size prefix before what follows.
 fn framed(parts: &[&[u8]]) -> Vec<u8> {

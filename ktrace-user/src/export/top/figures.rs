@@ -196,10 +196,10 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::{Resource, Value};
     use crate::hop::groups::Reader;
     use crate::hop::topics::Topics;
     use crate::hop::{Hop, Parties, Topic, samples};
+    use crate::span::{Resource, Value};
 
     fn hops(list: impl IntoIterator<Item = Hop>) -> Hops {
         let mut hops = Hops::default();

@@ -9,7 +9,7 @@ use ktrace_kafka::context::{SpanId, TraceId};
 use super::super::text::{
     FAILED, FAINT, SERVICE, arrow, get, inferred, milliseconds, paint, printable, target, text, time, unusual,
 };
-use super::super::{Span, Value};
+use crate::span::{Span, Value};
 
 /// What is deeper stands below the last of these: who writes headers decides how deep a tree is.
 const MAX_DEPTH: usize = 24;
@@ -192,8 +192,9 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{INFERRED, Link, samples};
+    use super::super::super::samples;
     use super::*;
+    use crate::span::{INFERRED, Link};
 
     fn id(number: u8) -> SpanId {
         SpanId::new([number; 8]).unwrap()

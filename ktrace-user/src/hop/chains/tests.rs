@@ -1,7 +1,7 @@
 //! Chains: of what is told that it caused something, and of what it is not.
 
 use super::*;
-use crate::export::Resource;
+use crate::span::Resource;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -15,7 +15,7 @@ use self::partition::Partition;
 use super::progress::Place;
 use super::transactions::State;
 use super::{Hop, Kind, Topic};
-use crate::export::Resource;
+use crate::span::Resource;
 
 /// Of a group of which no commit was seen, in all its partitions.
 const MAX_WITHOUT_COMMIT: usize = 16;

@@ -2,7 +2,7 @@
 
 use super::groups::{fetched_batches, logged};
 use super::*;
-use crate::export::Resource;
+use crate::span::Resource;
 
 /// A process that reads on one connection and writes on another.
 struct Service {

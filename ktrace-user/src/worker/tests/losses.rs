@@ -1,8 +1,8 @@
 //! What is missing of a connection, and what is not read of it.
 
 use super::*;
-use crate::export::Resource;
 use crate::process::Process;
+use crate::span::Resource;
 
 fn truncated(watched: &Watched) -> Vec<bool> {
     watched.hops().iter().map(|hop| hop.passage.truncated).collect()
