@@ -135,26 +135,22 @@ impl Reader {
 
     /// Hands on at most `limit` records of the ring, and says how many there were.
     fn drain(&mut self, limit: usize, sink: &mut impl FnMut(Event<'_>)) -> usize {
-        while let Ok(owned) = self.owned.try_recv() {
-            self.lacking.remove(&owned.cookie);
-            if let Some(event) = self.connections.connecting(owned.cookie, owned.process, owned.time_ns) {
-                sink(event);
-            }
-        }
+        let mut reading = Reading {
+            owned: &self.owned,
+            shared: &self.shared,
+            clock: &self.clock,
+            connections: &mut self.connections,
+            early: &mut self.early,
+            lacking: &mut self.lacking,
+            untracked: &mut self.untracked,
+            sink,
+        };
+        reading.take_owned();
         let mut count = 0;
         while count < limit
             && let Some(record) = self.ring.next()
         {
             count += 1;
-            let mut reading = Reading {
-                shared: &self.shared,
-                clock: &self.clock,
-                connections: &mut self.connections,
-                early: &mut self.early,
-                lacking: &mut self.lacking,
-                untracked: &mut self.untracked,
-                sink,
-            };
             match decode(&record) {
                 Some(Record::Segment(header, payload)) => reading.piece(header, payload),
                 Some(Record::Closed(closed)) => {
@@ -220,6 +216,7 @@ impl Wanted {
 
 /// What it takes to read a record.
 struct Reading<'x, S> {
+    owned: &'x Receiver<Owned>,
     shared: &'x Shared,
     clock: &'x Clock,
     connections: &'x mut Connections,
@@ -230,6 +227,16 @@ struct Reading<'x, S> {
 }
 
 impl<S: FnMut(Event<'_>)> Reading<'_, S> {
+    /// Takes what processes have connected meanwhile.
+    fn take_owned(&mut self) {
+        while let Ok(owned) = self.owned.try_recv() {
+            self.lacking.remove(&owned.cookie);
+            if let Some(event) = self.connections.connecting(owned.cookie, owned.process, owned.time_ns) {
+                (self.sink)(event);
+            }
+        }
+    }
+
     fn piece(&mut self, header: SegmentHeader, payload: &[u8]) {
         if header.flags & flags::LISTENING != 0 {
             self.early.hold(header, payload);
@@ -243,6 +250,8 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         if let Some(opened) = self.connections.passes(header) {
             self.open(header, opened);
             early = self.early.of(header);
+        } else if !self.lacking.is_empty() && self.lacking.contains_key(&header.cookie) {
+            self.take_owned();
         }
         if !self.shared.wanted.is_all() && self.is_unwanted(header.cookie) {
             return;
@@ -266,6 +275,10 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
     /// The connection's first piece.
     fn open(&mut self, header: &SegmentHeader, opened: Event<'static>) {
         let cookie = header.cookie;
+        // It may have connected while what was there before it was read.
+        if self.connections.lacks_owner(cookie) {
+            self.take_owned();
+        }
         if self.connections.lacks_owner(cookie) {
             self.untracked.push(cookie);
             let found = self.shared.resolver.found(cookie);
