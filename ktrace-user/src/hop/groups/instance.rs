@@ -1,6 +1,7 @@
 //! One member of a group as its client has told it, and what it may read.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{At, Line, Member};
@@ -82,6 +83,16 @@ pub(super) enum Has {
     Yes,
 }
 
+/// A connection on which a member fetches.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub line: Line,
+    /// The partition by which it became known.
+    first: u64,
+    /// It has brought others too.
+    is_of_several: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Instance {
@@ -91,7 +102,7 @@ pub(super) struct Instance {
     /// Where it was last heard.
     pub speaks_on: Option<ConnectionId>,
     /// Where it fetches.
-    pub reads_on: Vec<Line>,
+    pub reads_on: Vec<Read>,
     assignment: Assignment,
     /// The one before, and how long it held.
     former: (Assignment, u64),
@@ -125,7 +136,7 @@ impl Instance {
     /// What it takes, about.
     pub fn bytes(&self) -> usize {
         let names = self.member.group.len().saturating_add(self.member.id.len());
-        let lines = self.reads_on.capacity().saturating_mul(size_of::<Line>());
+        let lines = self.reads_on.capacity().saturating_mul(size_of::<Read>());
         let assigned = self.assignment.bytes().saturating_add(self.former.0.bytes());
         MEMBER_BYTES.saturating_add(names).saturating_add(lines).saturating_add(assigned)
     }
@@ -250,15 +261,30 @@ impl Instance {
         }
     }
 
-    pub fn reads(&mut self, line: Line) {
+    pub fn reads(&mut self, line: Line, at: At<'_>) {
         if self.reads_on.len() < MAX_LINES {
-            self.reads_on.push(line);
+            self.reads_on.push(Read { line, first: at.place(), is_of_several: false });
         }
+    }
+
+    /// Reads it on a connection that is its own. Returns whether that is the first to bring another partition too.
+    pub fn reads_also(&mut self, line: Line, at: At<'_>) -> bool {
+        let read = self.reads_on.iter_mut().find(|read| read.line == line);
+        let is_another = |read: &&mut Read| !read.is_of_several && read.first != at.place();
+        let Some(read) = read.filter(is_another) else { return false };
+        read.is_of_several = true;
+        true
+    }
+
+    /// Whether another connection to this broker may be its own too, which brings this partition: some clients have one for each.
+    pub fn may_read_beside(&self, broker: SocketAddr, at: At<'_>) -> bool {
+        let mut there = self.reads_on.iter().filter(|read| read.line.broker == broker);
+        there.all(|read| !read.is_of_several && read.first != at.place())
     }
 
     /// One of its connections has ended.
     pub fn hangs_up(&mut self, connection: ConnectionId, now_ns: u64) {
-        self.reads_on.retain(|line| line.connection != connection);
+        self.reads_on.retain(|read| read.line.connection != connection);
         if self.speaks_on == Some(connection) {
             self.speaks_on = None;
         }

@@ -7,7 +7,8 @@
 //! - who is heard on the very connection that fetches is the one who reads;
 //! - nobody reads a partition that it was not assigned, nor before it was;
 //! - who cannot be it for one partition is not it for the others;
-//! - a member has one connection to a broker: if that is known, another connection is somebody else's;
+//! - a member has one connection to a broker: if that is known, another connection is somebody else's, unless each has brought one partition alone,
+//!   as of clients that have a connection for each;
 //! - who was told a committed offset begins there.
 //!
 //! Where two still could be it, neither is named.
@@ -15,6 +16,7 @@
 mod instance;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -77,6 +79,19 @@ pub struct At<'a> {
     pub id: Option<u128>,
     pub name: Option<&'a str>,
     pub partition: i32,
+}
+
+impl At<'_> {
+    /// The same for all that name the topic alike.
+    fn place(self) -> u64 {
+        let mut state = DefaultHasher::new();
+        match (self.id, self.name) {
+            (Some(id), _) => id.hash(&mut state),
+            (None, name) => name.hash(&mut state),
+        }
+        self.partition.hash(&mut state);
+        state.finish()
+    }
 }
 
 /// A connection, and the broker it leads to.
@@ -302,14 +317,16 @@ impl Groups {
         let of = |instance: &Instance| Reader::Member(Arc::clone(&instance.member));
         // Who speaks or has read on this connection.
         let own = |instance: &Instance| {
-            instance.speaks_on == Some(line.connection) || instance.reads_on.contains(&line)
+            instance.speaks_on == Some(line.connection)
+                || instance.reads_on.iter().any(|read| read.line == line)
         };
         let owners: Vec<usize> =
             (0..).zip(&*list).filter(|(_, one)| own(one)).map(|(place, _)| place).collect();
         if let Found::One(place) | Found::Perhaps(place) = find(list, &owners, asked)
-            && let Some(instance) = list.get(place)
+            && let Some(instance) = list.get_mut(place)
         {
-            return (of(instance), false);
+            let is_news = instance.reads_also(line, asked.at);
+            return (of(instance), is_news && list.len() > 1);
         }
         // It was told that it has the partition no more, and had asked again before it took note.
         let mut late = owners.iter().filter_map(|place| list.get(*place)).filter(|one| one.had(asked.at));
@@ -318,11 +335,29 @@ impl Groups {
         }
         let mut excluded = self.excluded.remove(&line.connection).unwrap_or_default();
         let is_free = |one: &Instance| {
-            !excluded.contains(&one.number) && one.reads_on.iter().all(|known| known.broker != line.broker)
+            !excluded.contains(&one.number) && one.reads_on.iter().all(|read| read.line.broker != line.broker)
         };
         let free: Vec<usize> =
             (0..).zip(&*list).filter(|(_, one)| is_free(one)).map(|(place, _)| place).collect();
-        match find(list, &free, asked) {
+        let found = find(list, &free, asked);
+        if let Found::One(place) | Found::Perhaps(place) = found
+            && let Some(group) = list.get(place).map(|one| &one.member.group)
+        {
+            let may_be_it = |(at, one): (usize, &Instance)| {
+                !free.contains(&at)
+                    && one.member.group != *group
+                    && !excluded.contains(&one.number)
+                    && one.has(asked.at, asked.ns) == Has::Yes
+                    && one.may_read_beside(line.broker, asked.at)
+            };
+            if (0..).zip(&*list).any(may_be_it) {
+                if !excluded.is_empty() {
+                    self.excluded.insert(line.connection, excluded);
+                }
+                return (Reader::Unknown, false);
+            }
+        }
+        match found {
             Found::Perhaps(place) => (list.get(place).map_or(Reader::Unknown, of), false),
             Found::One(place) => {
                 let alone = list.len() == 1;
@@ -331,7 +366,7 @@ impl Groups {
                 if !instance.is_whole() {
                     return (of(instance), false);
                 }
-                instance.reads(line);
+                instance.reads(line, asked.at);
                 self.connections.insert(line.connection, client.clone());
                 (of(instance), !alone)
             }

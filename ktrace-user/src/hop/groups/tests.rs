@@ -105,6 +105,21 @@ fn groups_that_read_the_same_are_told_apart_by_who_could_read_when() {
     assert_eq!(world.fetch(13, 0), "a/a1");
 }
 
+/// As with kafka-go: that one reads another partition elsewhere does not make it the other's.
+#[test]
+fn of_clients_with_a_connection_for_each_partition_none_is_taken_for_another() {
+    let mut world = World::new();
+    world.joins(1, "a", "a1");
+    world.assign(1, "a", "a1", &[0]);
+    world.joins(2, "b", "b1");
+    world.assign(2, "b", "b1", &[0, 1]);
+    assert_eq!(world.fetch(11, 1), "b/b1");
+    assert_eq!(world.fetch(12, 0), "?", "either's");
+    // One connection for all after all.
+    assert_eq!(world.fetch(11, 0), "b/b1");
+    assert_eq!(world.fetch(12, 0), "a/a1");
+}
+
 #[test]
 fn who_cannot_be_told_is_not_named() {
     let mut world = World::new();
