@@ -145,7 +145,7 @@ impl Reader {
             untracked: &mut self.untracked,
             sink,
         };
-        reading.take_owned();
+        reading.take_owned(None);
         let mut count = 0;
         while count < limit
             && let Some(record) = self.ring.next()
@@ -227,14 +227,17 @@ struct Reading<'x, S> {
 }
 
 impl<S: FnMut(Event<'_>)> Reading<'_, S> {
-    /// Takes what processes have connected meanwhile.
-    fn take_owned(&mut self) {
+    /// Takes what processes have connected meanwhile. Returns whether this open socket is told of with its process by now.
+    fn take_owned(&mut self, socket: Option<u64>) -> bool {
+        let mut is_told = false;
         while let Ok(owned) = self.owned.try_recv() {
             self.lacking.remove(&owned.cookie);
             if let Some(event) = self.connections.connecting(owned.cookie, owned.process, owned.time_ns) {
+                is_told |= socket == Some(owned.cookie);
                 (self.sink)(event);
             }
         }
+        is_told
     }
 
     fn piece(&mut self, header: SegmentHeader, payload: &[u8]) {
@@ -251,7 +254,7 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
             self.open(header, opened);
             early = self.early.of(header);
         } else if !self.lacking.is_empty() && self.lacking.contains_key(&header.cookie) {
-            self.take_owned();
+            self.take_owned(None);
         }
         if !self.shared.wanted.is_all() && self.is_unwanted(header.cookie) {
             return;
@@ -276,8 +279,8 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
     fn open(&mut self, header: &SegmentHeader, opened: Event<'static>) {
         let cookie = header.cookie;
         // It may have connected while what was there before it was read.
-        if self.connections.lacks_owner(cookie) {
-            self.take_owned();
+        if self.connections.lacks_owner(cookie) && self.take_owned(Some(cookie)) {
+            return;
         }
         if self.connections.lacks_owner(cookie) {
             self.untracked.push(cookie);
