@@ -32,6 +32,9 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// When to give up: only a test that has failed takes so long, on however busy a machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// What was seen of one connection.
 #[derive(Default)]
 struct Seen {
@@ -120,7 +123,7 @@ impl Capture {
     }
 
     fn wait_until(&self, what: &str, condition: impl Fn(&HashMap<ConnectionId, Seen>) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while !condition(&self.seen.lock().unwrap()) {
             assert!(Instant::now() < deadline, "{what} did not happen");
             thread::sleep(Duration::from_millis(5));
@@ -272,28 +275,31 @@ fn short_lived_processes_are_named() {
     let (server, ports) = echo("127.0.0.1:0");
     let stop = AtomicBool::new(false);
     let mut live = Live::open(options(ports)).unwrap();
-    let mut names = BTreeMap::<String, u32>::new();
+    let names = Mutex::new(BTreeMap::<String, u32>::new());
+    let are_named = || names.lock().unwrap().contains_key("short-lived");
     let command = format!("exec 3<>/dev/tcp/127.0.0.1/{}; echo hello >&3", server.port());
     thread::scope(|scope| {
         scope.spawn(|| {
-            thread::sleep(Duration::from_millis(700));
-            for _ in 0..50 {
+            let deadline = Instant::now() + PATIENCE;
+            let mut shells = 0;
+            while (shells < 50 || !are_named()) && Instant::now() < deadline {
+                shells += 1;
                 let mut shell = Command::new("bash");
                 shell.args(["-c", &command]).env("OTEL_SERVICE_NAME", "short-lived");
                 assert!(shell.status().unwrap().success());
             }
-            thread::sleep(Duration::from_millis(200));
             stop.store(true, Ordering::Relaxed);
         });
         live.run(&stop, |event| {
             if let Event::Opened { owner: Some(owner), .. } = event {
                 let name = owner.resource.service_name().to_owned();
-                *names.entry(name).or_default() += 1;
+                *names.lock().unwrap().entry(name).or_default() += 1;
             }
         })
         .unwrap();
     });
     // One that ends before it is read is called by its thread's name: rare on a host with a CPU to spare, and no error.
+    let names = names.into_inner().unwrap();
     println!("{names:?}");
     assert!(names.contains_key("short-lived"), "{names:?}");
     assert!(names.keys().all(|name| name == "short-lived" || name == "bash"), "{names:?}");
@@ -307,15 +313,26 @@ fn overflow_is_counted_and_capture_goes_on() {
     let capture = Capture::start(LiveOptions { ring_bytes: 4096, ..options(ports) });
     let flood = pattern(1 << 20, 3);
     exchange(server, &flood, 30_000);
-    // Time to read what is left in the ring.
-    thread::sleep(Duration::from_millis(200));
     let small = pattern(100, 4);
-    let client = exchange(server, &small, 100);
+    // Whatever is left in the ring is read sooner or later, and then there is room again.
+    let deadline = Instant::now() + PATIENCE;
+    let (client, smalls) = (1_usize..)
+        .find_map(|tries| {
+            assert!(Instant::now() < deadline, "nothing is captured any more");
+            let client = exchange(server, &small, 100);
+            thread::sleep(Duration::from_millis(200));
+            let seen = capture.seen.lock().unwrap();
+            let of_client = |seen: &&Seen| seen.ends.first().is_some_and(|ends| ends.0.client == client);
+            let whole = seen.values().find(of_client)?.bytes(Direction::ToBroker) == small;
+            whole.then_some((client, tries))
+        })
+        .unwrap();
     let (seen, counters) = capture.stop();
     let lost = counters.get(Counter::RingFull);
     println!("{counters:?}");
     assert!(lost.events > 0 && lost.bytes > 0, "{counters:?}");
-    assert!(counters.captured().bytes + lost.bytes >= 2 * (flood.len() + small.len()) as u64, "{counters:?}");
+    let sent = 2 * (flood.len() + smalls * small.len()) as u64;
+    assert!(counters.captured().bytes + lost.bytes >= sent, "{counters:?}");
     assert_eq!(seen[&client].bytes(Direction::ToBroker), small);
 }
 
@@ -417,19 +434,20 @@ fn nothing_is_left_after_a_kill() {
     wait_for(&before);
 }
 
+/// CPU time is measured by `./dev bench idle`; here it is how often the threads wake up, which no load changes.
 #[test]
-fn an_idle_capture_costs_little() {
+fn an_idle_capture_sleeps() {
     needs_root!();
     let _alone = alone();
     let capture = Capture::start(options("9092".parse().unwrap()));
     thread::sleep(Duration::from_secs(1));
-    let before = cpu_time();
+    let (before, since) = (sleeps(), Instant::now());
     thread::sleep(Duration::from_secs(4));
-    let used = cpu_time() - before;
+    let (slept, took) = (sleeps() - before, since.elapsed().as_secs_f64());
     capture.stop();
-    println!("{used:?} in 4 s");
-    // A tenth of a percent is the goal; a debug build in an emulated machine is given twenty times as much.
-    assert!(used < Duration::from_millis(80), "{used:?}");
+    println!("{slept} times in {took:.1} s");
+    // The ring's reader and the owners' each look every 0.1 s where nothing happens; a few more are this test's.
+    assert!(slept as f64 <= 25.0 * took + 10.0, "{slept} times in {took:.1} s");
 }
 
 #[test]
@@ -477,7 +495,7 @@ fn kernel_objects() -> BTreeSet<String> {
 
 /// The kernel frees programs and maps a moment after their last holder is gone.
 fn wait_for(objects: &BTreeSet<String>) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let now = kernel_objects();
         let left: Vec<_> = now.difference(objects).collect();
@@ -489,13 +507,13 @@ fn wait_for(objects: &BTreeSet<String>) {
     }
 }
 
-/// CPU time of this process.
-fn cpu_time() -> Duration {
-    // SAFETY: all-zero bytes are a valid timespec.
-    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: a valid place to write to.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+/// How often threads of this process have gone to sleep.
+fn sleeps() -> i64 {
+    // SAFETY: all-zero bytes are a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place for the answer; the call cannot fail with RUSAGE_SELF.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    usage.ru_nvcsw
 }
 
 /// More at once than a batch of any kind holds, from several threads.
@@ -519,12 +537,11 @@ fn many_connections_at_once_all_have_their_owner() {
     capture.wait_until("all are seen", |seen| {
         seen.values().filter(|seen| seen.closed).count() >= threads * each
     });
-    thread::sleep(Duration::from_millis(200));
-    let (seen, counters) = capture.stop();
     let me = Some(std::process::id());
-    let without: Vec<_> =
-        seen.values().filter(|seen| !seen.ends.iter().any(|(_, owner)| *owner == me)).collect();
-    assert!(without.is_empty(), "{} of {} without their process: {counters:?}", without.len(), seen.len());
+    capture.wait_until("the process of each", |seen| {
+        seen.values().all(|seen| seen.ends.iter().any(|(_, owner)| *owner == me))
+    });
+    capture.stop();
 }
 
 /// A defect in one worker must not leave an agent that neither works nor ends.
@@ -547,7 +564,7 @@ fn a_sink_that_panics_ends_the_capture() {
         live.run_each(&stop, sinks.collect())
     });
     exchange(server, b"hello", 5);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !ended.is_finished() {
         assert!(Instant::now() < deadline, "it goes on");
         thread::sleep(Duration::from_millis(5));

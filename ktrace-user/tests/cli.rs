@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
 
@@ -287,15 +289,30 @@ fn a_closed_pipe_is_quiet() {
     }
 }
 
+/// Until all is read, and the process sleeps because there is no more.
+fn wait_until_it_waits(pipe: &impl AsRawFd, pid: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut unread: libc::c_int = 0;
+        // SAFETY: an open pipe, and a valid place for the number.
+        assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut unread) }, 0);
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        if unread == 0 && stat.rsplit_once(')').unwrap().1.starts_with(" S") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{unread} bytes unread, {stat}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_signal_ends_a_replay_of_a_silent_pipe_in_order() {
     let mut child = ktrace(&["replay", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     pipe.write_all(&pcap(&[b"one", b"two"])).unwrap();
     pipe.flush().unwrap();
-    // Time to read what is there.
-    std::thread::sleep(std::time::Duration::from_millis(300));
     let pid = child.id().to_string();
+    wait_until_it_waits(&pipe, &pid);
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let (code, lines) = end(&output);

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::process::{self, Process};
+use crate::process::{self, Process, deadline};
 use crate::spans::{self, Span};
+
+/// The longest that a hop is held: for the name of its topic.
+const HELD: Duration = Duration::from_secs(10);
 
 /// `KTRACE_BIN`, else the release musl binary in the target directory.
 #[must_use]
@@ -97,21 +100,54 @@ impl Agent {
         spans::parse(&text[..text.rfind('\n').map_or(0, |at| at + 1)])
     }
 
+    /// Waits until its spans so far are as wanted; `what` says how, for who reads that they never were.
+    pub fn wait_until(&mut self, what: &str, are_well: impl Fn(&[Span]) -> bool) -> Result<()> {
+        let deadline = deadline(Duration::from_secs(60));
+        while !are_well(&self.so_far()?) {
+            ensure!(self.process.is_running()?, "ktrace ended: {}", self.process.said());
+            ensure!(Instant::now() < deadline, "not within a minute, or several: {what}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    /// Waits until it has shown so many messages that this service has sent.
+    pub fn wait_for_sends(&mut self, service: &str, count: usize) -> Result<()> {
+        let is_one = |span: &&Span| span.operation() == "send" && span.service() == service;
+        self.wait_until(&format!("{count} messages sent by {service}"), |spans| {
+            spans.iter().filter(is_one).count() >= count
+        })
+    }
+
     /// Waits until it has told of so many messages, each time one was sent or delivered; what was seen last may still be held
     /// for a moment. It is no error if they never come: the check that follows says which.
     pub fn wait_for_hops(&self, hops: usize) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline && self.hops_so_far()? < hops {
+        self.wait_for_hops_of("", hops)
+    }
+
+    /// The same of one topic.
+    pub fn wait_for_hops_of(&self, topic: &str, hops: usize) -> Result<()> {
+        let deadline = deadline(HELD);
+        while Instant::now() < deadline && self.hops_so_far(topic)? < hops {
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())
     }
 
     /// Without a look at all that a line has, as there may be many.
-    fn hops_so_far(&self) -> Result<usize> {
+    fn hops_so_far(&self, topic: &str) -> Result<usize> {
         let text = fs::read_to_string(&self.output)?;
-        let settles = |line: &&str| line.contains(r#""messaging.operation.type":"settle""#);
-        Ok(text.lines().filter(|line| !settles(line)).count())
+        let named = format!(r#""messaging.destination.name":"{topic}""#);
+        let is_one = |line: &&str| {
+            !line.contains(r#""messaging.operation.type":"settle""#)
+                && (topic.is_empty() || line.contains(&named))
+        };
+        Ok(text.lines().filter(is_one).count())
+    }
+
+    /// Waits until it has said this on standard error.
+    pub fn wait_for_line(&mut self, text: &str) -> Result<()> {
+        self.process.wait_for_line(text, Duration::from_secs(30))
     }
 
     /// SIGTERM: it detaches, flushes and ends.

@@ -71,7 +71,7 @@ impl Crowd {
     }
 
     fn wait_until_busy(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = process::deadline(Duration::from_secs(60));
         loop {
             ensure!(self.process.is_running()?, "the crowd ended: {}", self.process.said());
             let busy =

@@ -102,7 +102,7 @@ impl Jaeger {
     /// from the spans when it is asked: a call for each span whose parent is another service's. Other storages have a job for it
     /// (`spark-dependencies`), which counts each reference, so links as well.
     pub fn graph(&self, wanted: &Graph) -> Result<Graph> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = process::deadline(Duration::from_secs(20));
         loop {
             let until = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() + 60_000;
             let answer = self.get(&format!("/api/dependencies?endTs={until}&lookback=3600000"))?;
@@ -128,7 +128,7 @@ impl Jaeger {
     }
 
     fn until<T>(&self, within: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        let deadline = Instant::now() + within;
+        let deadline = process::deadline(within);
         loop {
             if let Some(answer) = ask()? {
                 return Ok(answer);

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::need;
+use crate::process::deadline;
 
 /// Kinds of objects, as bpftool and `/proc/PID/fdinfo` call them.
 const KINDS: [&str; 3] = ["prog", "map", "link"];
@@ -47,14 +48,14 @@ pub fn of_process(pid: u32) -> Result<Objects> {
 
 /// Waits until none of these is there any more: the kernel frees maps after a grace period.
 pub fn wait_until_gone(objects: &Objects) -> Result<()> {
-    let mut left = Vec::new();
-    for _ in 0..50 {
-        left = all()?;
+    let deadline = deadline(Duration::from_secs(5));
+    loop {
+        let mut left = all()?;
         left.retain(|(kind, id, _)| objects.contains(&(*kind, *id)));
         if left.is_empty() {
             return Ok(());
         }
+        ensure!(Instant::now() < deadline, "left in the kernel: {left:?}");
         sleep(Duration::from_millis(100));
     }
-    bail!("left in the kernel: {left:?}")
 }

@@ -34,7 +34,7 @@ impl Namespace {
         )?;
         let namespace = Self { holder };
         let own = fs::read_link(OWN)?;
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = process::deadline(Duration::from_secs(10));
         // the holder is made in ours and then leaves it
         while fs::read_link(namespace.path()).is_ok_and(|link| link == own) {
             ensure!(Instant::now() < deadline, "{name} has not left our network namespace");

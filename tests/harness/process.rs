@@ -11,6 +11,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const POLL: Duration = Duration::from_millis(20);
 
+/// What a time limit is multiplied by. Limits are there to end a test that has failed; on a machine whose cores build
+/// something else meanwhile, one that is well takes several times as long.
+const SLACK: u32 = 6;
+
+/// When to give up what takes so long on an idle machine.
+#[must_use]
+pub fn deadline(within: Duration) -> Instant {
+    Instant::now() + within * SLACK
+}
+
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -57,9 +67,9 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until its log has a line with `text`.
+    /// Waits until its log has a line with `text`; the limit is for an idle machine ([`deadline`]), as all here.
     pub fn wait_for_line(&mut self, text: &str, within: Duration) -> Result<()> {
-        let deadline = Instant::now() + within;
+        let deadline = deadline(within);
         loop {
             // read the state first: a process that said it and ended at once has said it
             let ended = self.child.try_wait()?;
@@ -76,7 +86,7 @@ impl Process {
 
     /// Waits for its end, and kills it when the time is up, which is an error.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + within;
+        let deadline = deadline(within);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 self.status = Some(status);
@@ -100,10 +110,14 @@ impl Process {
     /// SIGTERM, then its end.
     pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
         if self.status.is_none() && self.child.try_wait()?.is_none() {
-            let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no pid")?;
-            kill_process(pid, Signal::TERM)?;
+            self.signal(Signal::TERM)?;
         }
         self.wait(within)
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no pid")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// SIGKILL.

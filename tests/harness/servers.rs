@@ -82,7 +82,7 @@ impl Protocol {
         contained.arg(command.get_program()).args(command.get_args()).current_dir(&dir);
         contained.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let mut process = Process::start(self.name, &mut contained, &dir.join("log"))?;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = process::deadline(Duration::from_secs(60));
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             ensure!(
                 process.is_running()? && Instant::now() < deadline,

@@ -1,11 +1,13 @@
 //! A capture of a port into a file, and what can be made of it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 
-use crate::process::{self, Process};
+use crate::process::{self, Process, deadline};
 
 #[derive(Debug)]
 pub struct Capture {
@@ -40,13 +42,47 @@ impl Capture {
 
     /// Stops, and returns how many packets the kernel dropped before tcpdump saw them.
     pub fn stop(mut self) -> Result<u64> {
-        // what has passed is in the kernel's buffer for up to a second
-        std::thread::sleep(Duration::from_millis(1500));
+        self.wait_until_written()?;
         self.process.terminate(Duration::from_secs(20))?;
         let said = self.process.said();
-        let dropped = said.lines().find_map(|line| line.strip_suffix(" packets dropped by kernel"));
-        dropped.and_then(|count| count.trim().parse().ok()).with_context(|| format!("tcpdump said: {said}"))
+        let dropped = |line: &str| line.strip_suffix(" packets dropped by kernel")?.trim().parse().ok();
+        said.lines().find_map(dropped).with_context(|| format!("tcpdump said: {said}"))
     }
+
+    /// What has passed may still be in the kernel's buffer, so tcpdump is asked for its counts until it has written all that
+    /// the kernel had for it, twice with one answer. On loopback the kernel counts each packet on its way out, too.
+    fn wait_until_written(&mut self) -> Result<()> {
+        let deadline = deadline(Duration::from_secs(20));
+        let mut before = None;
+        loop {
+            let asked = counts(&self.process.said()).len();
+            self.process.signal(Signal::USR1)?;
+            let now = loop {
+                let told = counts(&self.process.said());
+                if let Some(now) = told.get(asked) {
+                    break *now;
+                }
+                ensure!(Instant::now() < deadline, "tcpdump gives no counts: {}", self.process.said());
+                sleep(Duration::from_millis(20));
+            };
+            let (captured, received) = now;
+            if before.replace(now) == Some(now) && (received == captured || received == 2 * captured) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "tcpdump has {captured} of {received} packets");
+            sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Packets captured and received by the filter, of each line in which tcpdump gives both.
+fn counts(said: &str) -> Vec<(u64, u64)> {
+    let count = |text: &str, what| text.trim().strip_suffix(what)?.trim().parse().ok();
+    let of = |line: &str| {
+        let mut parts = line.strip_prefix("tcpdump: ")?.split(", ");
+        Some((count(parts.next()?, "packets captured")?, count(parts.next()?, "packets received by filter")?))
+    };
+    said.lines().filter_map(of).collect()
 }
 
 /// Writes a capture anew in `count` files of about as many packets each, beside it, as a rotating capture would.

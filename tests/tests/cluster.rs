@@ -14,6 +14,7 @@ use harness::clients::{Client, Consume, Library, Produce};
 use harness::cluster::Cluster;
 use harness::compare::compare;
 use harness::need::{self, Need};
+use harness::process::deadline;
 use harness::refused::{self, ByPartition};
 use harness::scratch::Scratch;
 use harness::spans::Span;
@@ -21,6 +22,8 @@ use harness::truth::{Line, Truth};
 
 const TOPIC: &str = "orders";
 const PARTITIONS: u32 = 6;
+/// A producer sends until it is stopped.
+const ENDLESS: u32 = 1 << 30;
 
 /// Each message is a batch. Java's idempotent producer may come to a state where it sends a message again and again in vain, as one
 /// before that, refused too, is not sent again: it gives up before the agent does.
@@ -60,28 +63,33 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     cluster.create_topics(PARTITIONS, &[TOPIC])?;
     let bootstrap = cluster.bootstrap();
     let observe = |side| Agent::observe(dir, side, cluster.ports(), &["--keys", "--side", side]);
-    let (agent, of_both, of_brokers) = (observe("client")?, observe("both")?, observe("broker")?);
+    let (mut agent, of_both, of_brokers) = (observe("client")?, observe("both")?, observe("broker")?);
 
     let (mut first, mut second) = (Generation::default(), Generation::default());
     let consumers = consume(dir, &bootstrap)?;
-    let count = if need::is_full() { 12_000 } else { 1500 };
     let producers = PRODUCERS
         .iter()
         .map(|&(library, service, settings)| {
             let new = Produce::new(library, &bootstrap, TOPIC, service);
-            Produce { count, interval_ms: 10, ..new }.start_with(dir, &["--set", settings])
+            Produce { count: ENDLESS, interval_ms: 10, ..new }.start_with(dir, &["--set", settings])
         })
         .collect::<Result<Vec<Client>>>()?;
-    move_about(&mut cluster, producers, &mut first.truth)?;
+    for (_, service, _) in PRODUCERS {
+        agent.wait_for_sends(service, 100)?;
+    }
+    move_about(&mut cluster, dir)?;
+    producers.into_iter().try_for_each(|producer| producer.stop(&mut first.truth))?;
     let mut refusals = refusals(dir)?;
     finish(dir, consumers, &mut first.truth)?;
 
     let late = Produce::new(Library::Java, &bootstrap, TOPIC, "late");
-    let late = Produce { count: 800, interval_ms: 10, ..late }.start_with(dir, &["--set", JAVA])?;
-    std::thread::sleep(Duration::from_secs(4));
+    let late = Produce { count: ENDLESS, interval_ms: 10, ..late }.start_with(dir, &["--set", JAVA])?;
+    agent.wait_for_sends("late", 100)?;
     cluster.create_topics(PARTITIONS, &[TOPIC])?;
+    let by_then = agent.so_far()?.iter().filter(|span| span.service() == "late").count();
+    agent.wait_for_sends("late", by_then + 200)?;
     let mut over_both = Truth::default();
-    late.wait(Duration::from_secs(120), &mut over_both)?;
+    late.stop(&mut over_both)?;
     refusals.insert("late", refused::java(&fs::read_to_string(dir.join("late.log"))?)?);
     divide(over_both, &mut first.truth, &mut second.truth);
     let has_late = |of: &Generation| of.truth.sent.iter().any(|line| line.service == "late");
@@ -134,8 +142,9 @@ fn consume(dir: &Path, bootstrap: &str) -> Result<Vec<Client>> {
     consumers.collect()
 }
 
-/// Partitions move as long as anybody writes.
-fn move_about(cluster: &mut Cluster, mut producers: Vec<Client>, truth: &mut Truth) -> Result<()> {
+/// Partitions move, in each way that there is, and on until a broker has refused something to each producer: whether it
+/// still takes another broker for the leader when a partition has moved is a matter of chance.
+fn move_about(cluster: &mut Cluster, dir: &Path) -> Result<()> {
     type Step = fn(&mut Cluster) -> Result<()>;
     let mut steps: Vec<(&str, Step)> = vec![
         ("leaders move", |cluster| cluster.move_leaders(TOPIC, 1)),
@@ -152,25 +161,24 @@ fn move_about(cluster: &mut Cluster, mut producers: Vec<Client>, truth: &mut Tru
         ];
         steps.extend(killed);
     }
-    std::thread::sleep(Duration::from_secs(3));
     let since = Instant::now();
-    let mut done = 0;
-    for (what, step) in steps.iter().cycle() {
-        let mut running = false;
-        for producer in &mut producers {
-            running |= producer.is_running()?;
+    let deadline = deadline(Duration::from_secs(120));
+    let rounds = if need::is_full() { 4 } else { 1 };
+    for round in 1.. {
+        for (what, step) in &steps {
+            step(cluster).context(*what)?;
+            eprintln!("{:.1} s: {what}", since.elapsed().as_secs_f32());
+            std::thread::sleep(Duration::from_secs(1));
         }
-        // a broker that has ended comes back in any case
-        if !running && *what != "it comes back" {
-            break;
+        let refusals = refusals(dir)?;
+        let never = refusals.iter().find(|(_, refused)| !refused.values().any(|of| of.by_broker > 0));
+        match never {
+            None if round >= rounds => break,
+            Some((service, _)) => ensure!(Instant::now() < deadline, "{service} was never refused"),
+            None => {}
         }
-        step(cluster).context(*what)?;
-        done += 1;
-        eprintln!("{:.1} s: {what}", since.elapsed().as_secs_f32());
-        std::thread::sleep(Duration::from_secs(1));
     }
-    ensure!(done >= 4, "the producers had ended after {done} steps");
-    producers.into_iter().try_for_each(|producer| producer.wait(Duration::from_secs(120), truth))
+    Ok(())
 }
 
 fn refusals(dir: &Path) -> Result<BTreeMap<&'static str, ByPartition>> {
@@ -178,9 +186,10 @@ fn refusals(dir: &Path) -> Result<BTreeMap<&'static str, ByPartition>> {
         .iter()
         .map(|&(library, service, _)| {
             let log = fs::read_to_string(dir.join(format!("{service}.log")))?;
+            // the last line may be in the making
+            let whole = &log[..log.rfind('\n').map_or(0, |at| at + 1)];
             let refused =
-                if library == Library::Java { refused::java(&log) } else { refused::librdkafka(&log) }?;
-            ensure!(refused.values().any(|of| of.by_broker > 0), "{service} was never refused");
+                if library == Library::Java { refused::java(whole) } else { refused::librdkafka(whole) }?;
             Ok((service, refused))
         })
         .collect()
@@ -202,7 +211,7 @@ fn finish(dir: &Path, consumers: Vec<Client>, truth: &mut Truth) -> Result<()> {
         }
         Ok(sent.difference(&keys(&got.received)).count())
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = deadline(Duration::from_secs(60));
     for group in groups {
         while missing(group)? > 0 {
             ensure!(Instant::now() < deadline, "{group} still lacks {} messages", missing(group)?);

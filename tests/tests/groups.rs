@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::agent::Agent;
@@ -13,11 +13,22 @@ use harness::broker::{Broker, Settings};
 use harness::clients::{Library, Produce, python};
 use harness::need::{self, Need};
 use harness::ports;
-use harness::process::Process;
+use harness::process::{Process, deadline};
 use harness::scratch::Scratch;
 use harness::spans::Span;
 use harness::truth::Truth;
 use serde::Deserialize;
+
+/// Of each kind of members, there are so many times as many.
+const GROUPS: usize = 3;
+
+/// KIP-848 members that were killed keep what they are assigned for the broker's time, which is 45 s else.
+const QUICK_SESSIONS: &str = "\
+group.consumer.min.session.timeout.ms=6000
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=1000
+group.consumer.heartbeat.interval.ms=1000
+";
 
 /// What a member has seen, as `tests/clients/python/members.py` logs it.
 #[derive(Debug, Deserialize)]
@@ -62,22 +73,26 @@ fn storm(name: &str, more: &[&str]) -> Result<Option<Seen>> {
     let scratch = Scratch::new()?;
     let dir = scratch.path();
     let [port] = ports::free()?;
-    let broker = Broker::start(dir, &Settings { port, ..Settings::default() })?;
+    let properties = QUICK_SESSIONS.to_owned();
+    let broker = Broker::start(dir, &Settings { port, properties, ..Settings::default() })?;
     let bootstrap = broker.bootstrap();
     broker.create_topics(6, &["orders"])?;
     let agent = Agent::observe(dir, "agent", port, &[])?;
     let producer = Produce::new(Library::Python, &bootstrap, "orders", "orders-out");
-    let producer = Produce { count: 3000, interval_ms: 5, ..producer }.start(dir)?;
+    let producer = Produce { count: 1 << 30, interval_ms: 5, ..producer }.start(dir)?;
     // Two groups by the classic protocol and one by KIP-848's.
     let start = |name: &str, own: &[&str]| members(dir, name, &bootstrap, &[own, more].concat());
-    let steady = start("steady", &["--seconds", "18", "--leavers", "1", "--joiners", "2"])?;
-    let mut killed = start("killed", &["--seconds", "60", "--members", "2"])?;
-    std::thread::sleep(Duration::from_secs(6));
+    let mut steady = start("steady", &["--leavers", "1", "--joiners", "2"])?;
+    let mut killed = start("killed", &["--members", "2"])?;
+    have_got(dir, "killed", GROUPS * 2)?;
     killed.kill()?;
-    let late = start("late", &["--seconds", "9", "--members", "2"])?;
-    producer.finish(Duration::from_secs(60), &mut Truth::default())?;
-    for mut members in [steady, late] {
-        members.finish(Duration::from_secs(60))?;
+    let mut late = start("late", &["--members", "2"])?;
+    have_got(dir, "late", GROUPS * 2)?;
+    have_got(dir, "steady", GROUPS * 3)?;
+    producer.stop(&mut Truth::default())?;
+    for members in [&mut steady, &mut late] {
+        let status = members.terminate(Duration::from_secs(60))?;
+        ensure!(status.success(), "{status}: {}", members.said());
     }
     let mut lines = Vec::new();
     for name in ["steady", "killed", "late"] {
@@ -101,6 +116,24 @@ fn storm(name: &str, more: &[&str]) -> Result<Option<Seen>> {
     ensure!(counts.is_empty(), "{} counted wrong: {:?}", counts.len(), &counts[..counts.len().min(5)]);
     ensure!(groups == 3 && members >= 15 && again > 0);
     Ok(Some(named))
+}
+
+/// Waits until so many members that run under this name have got a message.
+fn have_got(dir: &Path, name: &str, members: usize) -> Result<()> {
+    let deadline = deadline(Duration::from_secs(60));
+    loop {
+        let lines = if dir.join(format!("{name}.truth")).exists() { read(dir, name)? } else { vec![] };
+        let got: BTreeSet<_> = lines
+            .iter()
+            .filter(|line| line.event == "delivered")
+            .filter_map(|line| Some((&line.group, line.member.as_ref()?)))
+            .collect();
+        if got.len() >= members {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "of {name}, {} of {members} members have got any", got.len());
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn members(dir: &Path, name: &str, bootstrap: &str, more: &[&str]) -> Result<Process> {

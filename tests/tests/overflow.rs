@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::check::check;
@@ -26,13 +26,12 @@ fn lost_bytes_are_counted_and_make_no_wrong_span() -> Result<()> {
     let bootstrap = broker.bootstrap();
     broker.create_topics(3, &["flood", "calm"])?;
     // the smallest ring that the largest reservation fits into
-    let agent = Agent::observe(dir, "observe", port, &["--ring-size", "128K"])?;
+    let mut agent = Agent::observe(dir, "observe", port, &["--ring-size", "128K"])?;
 
     let mut truth = Truth::default();
     let flood = Produce::new(Library::Java, &bootstrap, "flood", "flooder");
     Produce { count: 50_000, payload: 4000, ..flood }.run(dir, &mut truth)?;
-    // the agent has caught up with the flood
-    std::thread::sleep(Duration::from_secs(2));
+    agent.wait_for_line("loss has ended, in all:").context("it did not catch up with the flood")?;
     let mut calm = Truth::default();
     let new = Produce::new(Library::Python, &bootstrap, "calm", "calm-out");
     Produce { count: 50, interval_ms: 20, ..new }.run(dir, &mut calm)?;
@@ -46,7 +45,7 @@ fn lost_bytes_are_counted_and_make_no_wrong_span() -> Result<()> {
     }
     .start(dir)?
     .finish(Duration::from_secs(30), &mut calm)?;
-    std::thread::sleep(Duration::from_secs(2));
+    agent.wait_for_hops_of("calm", calm.sent.len() + calm.received.len())?;
     let ended = agent.stop()?;
 
     ensure!(truth.errors.is_empty(), "the flooder saw errors: {:?}", truth.errors);

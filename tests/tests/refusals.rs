@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,10 +14,12 @@ use harness::broker::{Broker, Settings};
 use harness::check::check;
 use harness::clients::{Library, Produce};
 use harness::need::{self, Need};
+use harness::process::Process;
 use harness::scratch::Scratch;
 use harness::tcpdump::Capture;
 use harness::truth::Truth;
 use harness::{ports, process};
+use rustix::process::Signal;
 
 const LIVE: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
 
@@ -36,7 +38,7 @@ fn sees_a_message(mut command: Command) -> Result<String> {
     let agent = Agent::start(dir, "observe", &mut command, port, &[])?;
     let mut truth = Truth::default();
     Produce::new(Library::Python, &broker.bootstrap(), "orders", "orders-api").run(dir, &mut truth)?;
-    sleep(Duration::from_secs(2));
+    agent.wait_for_hops(truth.sent.len())?;
     let ended = agent.stop()?;
     let report = check(&truth, &ended.spans);
     ensure!(report.is_perfect(), "{report}\n{}", ended.stderr);
@@ -87,17 +89,14 @@ fn an_end_in_bounded_time() -> Result<()> {
     }
     let scratch = Scratch::new()?;
     let summary = scratch.join("summary.json");
-    let mut child = Command::new(agent::binary())
-        .args(["observe", "--ports", "1", "--summary"])
-        .arg(&summary)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()?;
-    sleep(Duration::from_secs(2));
+    let mut command = process::command(agent::binary());
+    command.args(["observe", "--ports", "1", "--summary"]).arg(&summary);
+    let mut agent = Process::start("ktrace", &mut command, &scratch.join("log"))?;
+    agent.wait_for_line("watching", Duration::from_secs(20))?;
     for _ in 0..2 {
-        ensure!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?.success());
+        agent.signal(Signal::TERM)?;
     }
-    let status = child.wait()?;
+    let status = agent.wait(Duration::from_secs(30))?;
     ensure!(status.code() == Some(0), "two signals at once: {status}");
     ensure!(fs::read_to_string(&summary)?.contains("\"spans\":0"));
     Ok(())
@@ -159,7 +158,6 @@ fn another_protocol_on_the_port() -> Result<()> {
         stream.read_to_end(&mut answer)?;
     }
     server.join().ok().context("the server panicked")??;
-    sleep(Duration::from_secs(1));
     let ended = agent.stop()?;
     ensure!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
     ensure!(ended.spans.is_empty(), "{:?}", ended.spans);

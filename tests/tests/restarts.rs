@@ -93,9 +93,10 @@ fn in_the_middle_of_busy_connections() -> Result<()> {
     kernel_objects::wait_until_gone(&left)?;
 
     // the last one stays to the end, so that all who wait for a topic's name get it
-    let agent = Agent::observe(dir, "last", port, &[])?;
+    let mut agent = Agent::observe(dir, "last", port, &[])?;
     let from_us = now_us();
     sleep(3 * WATCHES);
+    agent.wait_until("sends, and a consumer with several messages", are_enough)?;
     let mut truth = crowd.stop()?;
     let mut by_id = Truth::default();
     writer.stop(&mut by_id)?;
@@ -103,8 +104,10 @@ fn in_the_middle_of_busy_connections() -> Result<()> {
     for service in ["writer", "reader"] {
         truth.extend(crowd::timed(&dir.join(format!("{service}.truth")))?);
     }
-    sleep(Duration::from_secs(2));
+    // what consumers had got before the end has come by then; a hop may be held for its topic's name
     let to_us = now_us();
+    let watched = Life { killed: false, from_us, to_us, spans: vec![] };
+    agent.wait_for_hops(within(&truth, &watched).count())?;
     let ended = agent.stop()?;
     let connections = ended.summary["connections"].as_u64().unwrap_or_default();
     ensure!(
@@ -147,6 +150,7 @@ fn live(dir: &Path, number: usize, port: u16) -> Result<Life> {
         "the agent holds no programs, maps or links, so the test is blind: {objects:?}"
     );
     sleep(WATCHES);
+    agent.wait_until("sends, and a consumer with several messages", are_enough)?;
     let to_us = now_us();
     let killed = number % 2 == 1;
     let spans = if killed {
@@ -159,6 +163,20 @@ fn live(dir: &Path, number: usize, port: u16) -> Result<Life> {
     };
     kernel_objects::wait_until_gone(&objects)?;
     Ok(Life { killed, from_us, to_us, spans })
+}
+
+/// Whether it is certain that an agent which has shown these was to see messages sent, and messages delivered: see [`within`].
+fn are_enough(spans: &[Span]) -> bool {
+    let mut polls: HashMap<_, usize> = HashMap::new();
+    let mut sends = 0;
+    for span in spans.iter().filter(|span| span.service() == crowd::SERVICE) {
+        match span.operation() {
+            "send" => sends += 1,
+            "poll" => *polls.entry(span.text("messaging.client.id")).or_default() += 1,
+            _ => {}
+        }
+    }
+    sends >= 100 && polls.values().any(|count| *count >= 4)
 }
 
 /// How long a send took, with an agent that comes and goes and without. It is told, not judged: what else runs on the machine is

@@ -2,7 +2,8 @@
 //! attempts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::agent::Agent;
@@ -10,9 +11,12 @@ use harness::broker::{Broker, Settings};
 use harness::clients::{Library, Produce};
 use harness::need::{self, Need};
 use harness::ports;
+use harness::process::deadline;
 use harness::scratch::Scratch;
 use harness::truth::Truth;
 use rustix::process::{Pid, Signal, kill_process};
+
+const SERVICES: [&str; 2] = ["idempotent", "plain"];
 
 #[test]
 fn what_is_sent_again_is_one_message() -> Result<()> {
@@ -26,21 +30,33 @@ fn what_is_sent_again_is_one_message() -> Result<()> {
     let broker = Broker::start(dir, &settings)?;
     let bootstrap = broker.bootstrap();
     broker.create_topics(3, &["orders"])?;
-    let agent = Agent::observe(dir, "agent", port, &[])?;
+    let mut agent = Agent::observe(dir, "agent", port, &[])?;
     // With `all` the producer is idempotent: its sequence numbers name the messages.
     let start = |acks, service| {
         let produce = Produce::new(Library::Python, &bootstrap, "orders", service);
         let produce = Produce { count: 1500, interval_ms: 10, acks, ..produce };
         produce.start_with(dir, &["--set", "socket.timeout.ms=1500"])
     };
-    let producers = [start("all", "idempotent")?, start("1", "plain")?];
-    std::thread::sleep(Duration::from_secs(4));
+    let [idempotent, plain] = SERVICES;
+    let producers = [start("all", idempotent)?, start("1", plain)?];
+    for service in SERVICES {
+        agent.wait_for_sends(service, 100)?;
+    }
     let pid = Pid::from_raw(i32::try_from(broker.pid())?);
     let signal = |signal| pid.map_or(Ok(()), |pid| kill_process(pid, signal));
     signal(Signal::STOP)?;
-    std::thread::sleep(Duration::from_secs(4));
+    let deadline = deadline(Duration::from_secs(30));
+    for service in SERVICES {
+        // librdkafka says when it gives a request up, after socket.timeout.ms
+        while !fs::read_to_string(dir.join(format!("{service}.log")))?.contains("Timed out ProduceRequest") {
+            ensure!(Instant::now() < deadline, "{service} waits for ever");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
     signal(Signal::CONT)?;
-    std::thread::sleep(Duration::from_secs(3));
+    for service in SERVICES {
+        agent.wait_for_sends(service, 600)?;
+    }
     let broker = broker.killed_and_started(dir, &settings)?;
     let mut truth = Truth::default();
     for producer in producers {

@@ -11,6 +11,7 @@ use harness::check::check;
 use harness::clients::{Consume, Library, Produce};
 use harness::need::{self, Need};
 use harness::ports;
+use harness::process::deadline;
 use harness::scratch::Scratch;
 use harness::spans::Span;
 use harness::truth::Truth;
@@ -39,11 +40,13 @@ fn both_ends_tell_the_same() -> Result<()> {
 
     // A connection older than the agents, whose beginning none of them sees.
     let early = Produce::new(Library::Python, &bootstrap, "early", "early-out");
-    let mut early = Produce { count: 1000, interval_ms: 20, ..early }.start(dir)?;
-    std::thread::sleep(Duration::from_secs(2));
-    ensure!(early.is_running()?, "the early producer has ended");
+    let early = Produce { count: 1 << 30, interval_ms: 20, ..early }.start(dir)?;
     let observe = |side| Agent::observe(dir, side, port, &["--side", side]);
-    let agents = [observe("client")?, observe("broker")?, observe("both")?];
+    // an agent that begins later than its connection, and goes, as its messages show that it has begun
+    let mut before = Agent::observe(dir, "before", port, &[])?;
+    before.wait_for_sends("early-out", 10)?;
+    before.stop()?;
+    let mut agents = [observe("client")?, observe("broker")?, observe("both")?];
 
     let mut truth = Truth::default();
     let consumer = Consume {
@@ -62,13 +65,16 @@ fn both_ends_tell_the_same() -> Result<()> {
     }
     consumer.finish(Duration::from_secs(60), &mut truth)?;
     let mut early_truth = Truth::default();
-    early.finish(Duration::from_secs(60), &mut early_truth)?;
+    for agent in &mut agents {
+        agent.wait_until("the older connection", |spans| of_early(spans) > 0)?;
+    }
+    early.stop(&mut early_truth)?;
     truth.resolve();
     ensure!(truth.errors.is_empty(), "clients saw errors: {:?}", truth.errors);
 
     let hops = truth.sent.len() + truth.received.len();
     for agent in &agents {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = deadline(Duration::from_secs(10));
         while Instant::now() < deadline && later(&agent.so_far()?).len() < hops {
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -101,7 +107,6 @@ fn both_ends_tell_the_same() -> Result<()> {
         );
     }
     // Those of the connection that is older, too: a few are held back until it is known to be one within the host.
-    let of_early = |spans: &[Span]| spans.iter().filter(|span| span.topic() == Some("early")).count();
     let (at_client, at_broker, at_both) = (of_early(client), of_early(broker), of_early(both));
     eprintln!("early: {at_client} at the client's end, {at_broker} at the broker's, {at_both} of both");
     ensure!(at_client > 0 && at_broker > 0 && at_both > 0, "the older connection was not read");
@@ -112,6 +117,11 @@ fn both_ends_tell_the_same() -> Result<()> {
     }
     ensure!(times.values().all(|times| *times == 1), "told twice");
     Ok(())
+}
+
+/// Messages of the connection that is older than the agents.
+fn of_early(spans: &[Span]) -> usize {
+    spans.iter().filter(|span| span.topic() == Some("early")).count()
 }
 
 /// Without the connection that is older than the agents: they began at different messages of it.

@@ -10,6 +10,7 @@ use harness::broker::{Broker, Settings};
 use harness::clients::{Consume, Library, Produce};
 use harness::need::{self, Need};
 use harness::ports;
+use harness::process::deadline;
 use harness::scratch::Scratch;
 use harness::truth::{Place, Truth};
 
@@ -50,7 +51,7 @@ fn what_nobody_commits_is_listed() -> Result<()> {
     }
     let sent: BTreeSet<Place> = truth.sent.iter().filter_map(|line| line.place()).collect();
     let open: BTreeSet<Place> = sent.difference(&committed).cloned().collect();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = deadline(Duration::from_secs(60));
     while Instant::now() < deadline && agent.so_far()?.len() < open.len() + FIRST {
         std::thread::sleep(Duration::from_secs(1));
     }

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,10 +50,25 @@ func crowd(config *sarama.Config, truth *truth) {
 	<-stop
 	close(ended)
 	writing.Wait()
-	// what was sent last is still to be delivered
-	time.Sleep(time.Second)
+	// what was sent last is still to be delivered, to each consumer of its partition
+	for deadline := time.Now().Add(time.Minute); delivered.Load() < due.Load() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	close(enough)
 	reading.Wait()
+}
+
+// Deliveries of what was acknowledged that have come, and that are to come in all.
+var delivered, due atomic.Int64
+
+// How many consumers a partition has.
+func readers(partition int) (count int64) {
+	for i := range *consumers {
+		if i%*partitions == partition {
+			count++
+		}
+	}
+	return count
 }
 
 func write(client string, number int, producer sarama.SyncProducer, truth *truth, ended <-chan struct{}) {
@@ -81,6 +97,8 @@ func write(client string, number int, producer sarama.SyncProducer, truth *truth
 		if err != nil {
 			told := err.Error()
 			one.Event, one.Error = "error", &told
+		} else {
+			due.Add(readers(number % *partitions))
 		}
 		at := message.Timestamp.UnixMilli()
 		one.Partition, one.Offset, one.Timestamp, one.Key, one.ValueLen = partition, offset, &at, &key, payload
@@ -98,6 +116,7 @@ func read(client string, claim sarama.PartitionConsumer, truth *truth, enough <-
 			return
 		case got := <-claim.Messages():
 			now, at := time.Now().UnixMicro(), got.Timestamp.UnixMilli()
+			delivered.Add(1)
 			truth.write(line{
 				Event: "received", ClientID: client, Topic: got.Topic, Partition: got.Partition, Offset: got.Offset,
 				Timestamp: &at, Key: text(got.Key), ValueLen: length(got.Value), Headers: pairs(got.Headers),

@@ -54,7 +54,8 @@ public final class TruthProducer {
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             stopped.set(true);
             try {
-                main.join(5_000);
+                // what is under way takes up to delivery.timeout.ms
+                main.join(100_000);
             } catch (InterruptedException ended) {
                 Thread.currentThread().interrupt();
             }

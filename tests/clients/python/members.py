@@ -1,6 +1,6 @@
 # Several members of several groups in one process, all under the same client id unless --own-ids: each in a thread of its own,
-# logging each message with its group and member id, and what it is assigned. Ends after --seconds, or on SIGTERM. A member whose number is
-# among --leavers goes half-way, one among --joiners comes then.
+# logging each message with its group and member id, and what it is assigned. Ends on SIGTERM. A member whose number is
+# among --leavers goes after --seconds, one among --joiners comes then.
 import signal
 import threading
 import time
@@ -15,7 +15,7 @@ CLASSIC = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
 
 
 def main():
-    given = options.parse("groups", members=3, seconds=20, leavers="", joiners="", consumer_protocol="", own_ids="")
+    given = options.parse("groups", members=3, seconds=9, leavers="", joiners="", consumer_protocol="", own_ids="")
     truth = Truth(given)
     lock, begin = threading.Lock(), time.monotonic()
     stopped = threading.Event()
@@ -23,8 +23,8 @@ def main():
     numbers = lambda text: {int(one) for one in text.split(",") if one}
     leavers, joiners = numbers(given.leavers), numbers(given.joiners)
 
-    def over(share):
-        return stopped.is_set() or time.monotonic() - begin > given.seconds * share
+    def changes():
+        return stopped.is_set() or time.monotonic() - begin > given.seconds
 
     def log(consumer, group, event, **fields):
         with lock:
@@ -32,7 +32,7 @@ def main():
             truth.file.flush()
 
     def member(group, number):
-        while number in joiners and not over(0.5):
+        while number in joiners and not changes():
             time.sleep(0.1)
         protocol = CONSUMER_PROTOCOL if group in given.consumer_protocol.split(",") else CLASSIC
         consumer = Consumer({
@@ -49,7 +49,7 @@ def main():
             log(consumer, group, "assigned", partitions=[[one.topic, one.partition] for one in partitions])
 
         consumer.subscribe(given.topic.split(","), on_assign=assigned)
-        while not over(0.5 if number in leavers else 1):
+        while not stopped.is_set() and not (number in leavers and changes()):
             for message in consumer.consume(200, 0.1):
                 if message.error():
                     continue

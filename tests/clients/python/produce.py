@@ -3,7 +3,10 @@
 # topic after the other, transactions of --transaction messages where they are transactional; every second one is aborted.
 # --timestamp MS is the first message's, the others' follow by a millisecond each.
 # --instrumented true: with OpenTelemetry's instrumentation, which puts a traceparent into every message.
+# On SIGTERM it sends nothing more, and ends when all is acknowledged.
+import signal
 import sys
+import threading
 import time
 
 import confluent_kafka
@@ -12,6 +15,9 @@ import header_style
 import instrumented
 import options
 from truth import Truth
+
+
+stopped = threading.Event()
 
 
 class Cell:
@@ -37,6 +43,8 @@ class Cell:
             self.producer.init_transactions(30)
         value = options.payload(self.given.payload)
         for i in range(self.given.count):
+            if stopped.is_set():
+                break
             if self.transactional and i % self.given.transaction == 0:
                 self.producer.begin_transaction()
             self.send(i, value)
@@ -82,6 +90,7 @@ class Cell:
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     given = options.parse(
         count=1, codec="none", acks="all", idempotence="true", payload=100, header_style="none", linger_ms=5,
         key_prefix=None, interval_ms=0, edges="false", set="", cells="", transaction=4, instrumented="false",
