@@ -210,16 +210,20 @@ fn what_is_said_to_a_proxy_is_read_behind() -> Result<()> {
         return Ok(());
     }
     let scratch = Scratch::new()?;
-    let agent = Agent::observe(scratch.path(), "proxies", "auto", &[])?;
+    // The broker's end sees what a proxy of its own says to it.
+    let agents =
+        ["client", "broker"].map(|side| Agent::observe(scratch.path(), side, "auto", &["--side", side]));
     for (name, preface) in PREFACES {
         Conversation::open(name, b"me", preface, None)?.go_on()?;
     }
-    let ended = stop(agent)?;
-    for (name, _) in PREFACES {
-        let seen = sent_to(&ended, name);
-        ensure!(seen == MESSAGES as usize, "{seen} of {MESSAGES} behind {name}: {}", ended.summary);
+    for agent in agents {
+        let ended = stop(agent?)?;
+        for (name, _) in PREFACES {
+            let seen = sent_to(&ended, name);
+            ensure!(seen == MESSAGES as usize, "{seen} of {MESSAGES} behind {name}: {}", ended.summary);
+        }
+        ensure!(!format!("{:?}", ended.spans).contains("secret"));
     }
-    ensure!(!format!("{:?}", ended.spans).contains("secret"));
     Ok(())
 }
 

@@ -116,7 +116,7 @@ fn what_is_not_read_has_a_reason() {
         (behind(&[c(b"GET / HTTP/1.1\r\n\r\n")]), NotKafka::NoRequest),
         (behind(&[b(b"SSH-2.0-OpenSSH_9.2\r\n")]), NotKafka::ServerSpeaksFirst),
         (behind(&[]), NotKafka::NothingBehindProxy),
-        (behind(&[tls.clone()]), NotKafka::TlsBehindProxy),
+        (behind(std::slice::from_ref(&tls)), NotKafka::TlsBehindProxy),
     ] {
         for cut in [usize::MAX, 3, 1] {
             let mut observed = Observed::default();
