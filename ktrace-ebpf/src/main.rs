@@ -11,6 +11,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod owner;
 #[cfg(target_arch = "bpf")]
+mod recognition;
+#[cfg(target_arch = "bpf")]
 mod request;
 #[cfg(target_arch = "bpf")]
 mod segment;

@@ -105,6 +105,13 @@ pub fn is_refused(cookie: u64) -> bool {
     REFUSED.get_ptr(&cookie).is_some()
 }
 
+/// The socket begins another connection.
+#[inline(always)]
+pub fn forget_refusal(cookie: u64) {
+    // Most were never refused.
+    let _ = REFUSED.remove(&cookie);
+}
+
 /// The number of the ring of a socket with these ports.
 #[inline(always)]
 pub fn ring_number(local_port: u16, remote_port: u16) -> u32 {

@@ -15,28 +15,36 @@ const KEYS: u8 = 112;
 const VERSIONS: u8 = 32;
 /// `socket.request.max.bytes` is 100 MiB unless it was changed.
 const MAX_SIZE: u32 = 100 << 20;
-/// Longer ones are not believed.
+/// Longer ones are not believed in the middle of a connection.
 const MAX_CLIENT_ID: u32 = 1024;
 
-/// Whether these bytes may begin a request.
+/// Whether these bytes may begin a request in the middle of a connection, where they may be anything.
 #[inline(always)]
 pub fn is_plausible(head: &[u8; HEAD]) -> bool {
+    let Some(client_id) = client_id(head) else { return false };
+    client_id == 0 || (client_id <= MAX_CLIENT_ID && head[14] >= 0x20 && head[14] != 0x7f)
+}
+
+/// Whether they may begin the first request of a connection. A client id may be any bytes, and the agent sees all of it.
+#[inline(always)]
+pub fn may_begin(head: &[u8; HEAD]) -> bool {
+    client_id(head).is_some()
+}
+
+/// How long the client id is, where all else may be a request's.
+#[inline(always)]
+fn client_id(head: &[u8; HEAD]) -> Option<u32> {
     let size = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
     // ControlledShutdown 0 alone has no client id, and is 8 bytes long.
     if !is_start(&[head[0], head[1], head[2], head[3]]) || head[4] != 0 || head[5] >= KEYS {
-        return false;
+        return None;
     }
     if head[6] != 0 || head[7] >= VERSIONS {
-        return false;
+        return None;
     }
-    let client_id = u16::from_be_bytes([head[12], head[13]]);
-    if client_id == u16::MAX || client_id == 0 {
-        return size >= 10;
-    }
-    u32::from(client_id) <= MAX_CLIENT_ID
-        && u32::from(client_id) + 10 <= size
-        && head[14] >= 0x20
-        && head[14] != 0x7f
+    let length = u16::from_be_bytes([head[12], head[13]]);
+    let length = if length == u16::MAX { 0 } else { u32::from(length) };
+    (length <= i16::MAX as u32 && length + 10 <= size).then_some(length)
 }
 
 /// The same by the size alone.
@@ -56,4 +64,27 @@ pub fn is_tls_hello(start: &[u8; 4]) -> bool {
 #[inline(always)]
 pub fn is_tls_data(start: &[u8; 4]) -> bool {
     start[0] == 23 && start[1] == 3 && start[2] == 3
+}
+
+/// Whether a client says something to a proxy before its first request, told by its first bytes: SOCKS 5 (RFC 1928) and 4, HTTP CONNECT
+/// (RFC 9110, section 9.3.6), the PROXY protocol's two versions. The agent reads it.
+#[inline(always)]
+pub fn is_preface(start: &[u8; 8], len: u32) -> bool {
+    match start {
+        [4, 1, ..] => len >= 9,
+        [5, ..] => is_socks5(start[1], len),
+        b"CONNECT "
+        | [b'P', b'R', b'O', b'X', b'Y', b' ', ..]
+        | [0x0d, 0x0a, 0x0d, 0x0a, 0, 0x0d, 0x0a, 0x51] => true,
+        _ => false,
+    }
+}
+
+/// Ten ways to authenticate are registered, and clients offer one to three.
+const MAX_METHODS: u8 = 16;
+
+/// Whether a SOCKS 5 greeting has this length: version, number of methods, methods. The server answers before more is sent.
+#[inline(always)]
+pub fn is_socks5(methods: u8, len: u32) -> bool {
+    (1..=MAX_METHODS).contains(&methods) && len == u32::from(methods) + 2
 }

@@ -5,8 +5,8 @@ use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{__sk_buff, bpf_sock},
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_tcp_sock},
+    bindings::__sk_buff,
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes},
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
@@ -14,7 +14,7 @@ use ktrace_common::{CLASSES, Counter, FULL_PIECES, Kind, SegmentHeader, ends, fl
 
 use crate::{
     maps::{captures, count, is_auto, is_kafka, is_refused, refusals, ring, ring_number, submit_flags},
-    request::{HEAD, is_plausible, is_start, is_tls_data, is_tls_hello},
+    recognition::{Look, PREFACE_PACKETS, Place, is_passed_by, look, precedes, role_of, was_in_vain},
     socket::{self, LISTEN, TCP, verdict},
 };
 
@@ -43,19 +43,15 @@ struct Piece<const SIZE: usize> {
 }
 
 /// Where a packet's payload begins, and what its headers say.
-struct Parsed {
-    header: SegmentHeader,
+pub struct Parsed {
+    pub header: SegmentHeader,
     /// The packet's own.
     source_port: u16,
     /// Bytes from the IP header to the payload.
-    payload_at: u32,
+    pub payload_at: u32,
     /// Bytes of payload.
-    payload_len: u32,
+    pub payload_len: u32,
 }
-
-/// Packets of a connection older than the agent that are looked at for one that begins with a request. A large request is followed by the next
-/// within as many packets, and so is nearly all that is not Kafka given up after a moment.
-const LOOKS: u32 = 64;
 
 #[inline(always)]
 fn packet(ctx: &SkBuffContext, way: u8) {
@@ -89,6 +85,13 @@ fn packet(ctx: &SkBuffContext, way: u8) {
     let mut socket = if listening { None } else { socket::state(sk, listed.is_some()) };
     let known = socket.as_ref().map_or(verdict::NONE, |socket| socket.verdict);
     if known == verdict::IGNORED {
+        return;
+    }
+    if known == verdict::NONE
+        && listed.is_none()
+        && let Some(socket) = &mut socket
+        && is_passed_by(socket, way)
+    {
         return;
     }
     let ports = Ports { local: local_port, remote: remote_port };
@@ -128,9 +131,17 @@ fn packet(ctx: &SkBuffContext, way: u8) {
                 return;
             }
         }
+        if let Some(socket) = &mut socket
+            && socket.looks != 0
+            && parsed.payload_len > 0
+            && !precedes(skb, &parsed, socket)
+        {
+            return;
+        }
         known
     } else {
         let (place, first) = Place::of(sk, &parsed.header, listening);
+        let mut looks = 0;
         let role = match listed {
             Some(role) => role,
             None => {
@@ -139,6 +150,10 @@ fn packet(ctx: &SkBuffContext, way: u8) {
                 }
                 let role = match look(skb, &parsed, place) {
                     Look::Kafka => role_of(way),
+                    Look::Preface => {
+                        looks = PREFACE_PACKETS;
+                        role_of(way)
+                    }
                     Look::Early => {
                         // Bytes before these will tell, to the programs or to the agent.
                         announce(&parsed.header, first, verdict::BROKER);
@@ -151,9 +166,10 @@ fn packet(ctx: &SkBuffContext, way: u8) {
                 };
                 if role == verdict::NONE || role == verdict::IGNORED {
                     if let Some(socket) = socket {
-                        socket.looks += 1;
-                        if role == verdict::IGNORED || socket.looks > LOOKS {
+                        if role == verdict::IGNORED {
                             socket.verdict = verdict::IGNORED;
+                        } else {
+                            was_in_vain(socket, way);
                         }
                     }
                     return;
@@ -163,7 +179,7 @@ fn packet(ctx: &SkBuffContext, way: u8) {
         };
         if let Some(socket) = socket {
             let ring = ring_number(local_port, remote_port);
-            socket::take(socket, role, parsed.header.cookie, ring as u8);
+            socket::take(socket, role, looks, parsed.header.cookie, ring as u8);
         }
         if place.tells_the_first() && parsed.header.flags & flags::SYN == 0 {
             announce(&parsed.header, first, role);
@@ -174,125 +190,6 @@ fn packet(ctx: &SkBuffContext, way: u8) {
         parsed.header.flags |= flags::BROKER_END;
     }
     copy(skb, &mut parsed);
-}
-
-/// Who sends requests on this way is the client.
-#[inline(always)]
-fn role_of(way: u8) -> u32 {
-    if way & flags::INGRESS == 0 { verdict::CLIENT } else { verdict::BROKER }
-}
-
-/// Where in its connection a packet is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Its first byte is the first that passes the connection, in either direction.
-    Beginning,
-    /// The same, or nearly: the connection has no socket yet, so nobody knows.
-    Listening,
-    /// It was received, and nothing was sent yet; bytes before it are on their way, or have passed the listening socket.
-    Early,
-    /// The other side has sent something and this one nothing before.
-    Answer,
-    Later,
-}
-
-impl Place {
-    /// With the sequence number of the direction's first byte, where the place tells it.
-    #[inline(always)]
-    fn of(sk: *mut bpf_sock, header: &SegmentHeader, listening: bool) -> (Self, u32) {
-        if listening {
-            return (Self::Listening, header.seq);
-        }
-        // SAFETY: a whole socket, as the helper wants.
-        let tcp = unsafe { bpf_tcp_sock(sk) };
-        if tcp.is_null() {
-            return (Self::Later, header.seq);
-        }
-        // SAFETY: not null, so a TCP socket; each field is read as a whole.
-        let (received, acked, rcv_nxt, snd_una) = unsafe {
-            (
-                (&raw const (*tcp).bytes_received).read_volatile(),
-                (&raw const (*tcp).bytes_acked).read_volatile(),
-                (&raw const (*tcp).rcv_nxt).read_volatile(),
-                (&raw const (*tcp).snd_una).read_volatile(),
-            )
-        };
-        // The SYN counts as one byte that was acknowledged.
-        let has_sent = acked > 1;
-        if header.flags & flags::INGRESS == 0 {
-            let place = match (has_sent, received > 0) {
-                (false, false) if header.seq == snd_una || header.flags & flags::SYN != 0 => Self::Beginning,
-                (false, true) => Self::Answer,
-                _ => Self::Later,
-            };
-            return (place, snd_una);
-        }
-        let first = rcv_nxt.wrapping_sub(received as u32);
-        let place = match (received > 0, has_sent) {
-            (false, false) if header.seq == first || header.flags & flags::SYN != 0 => Self::Beginning,
-            (false, true) => Self::Answer,
-            (_, false) => Self::Early,
-            (true, true) => Self::Later,
-        };
-        (place, first)
-    }
-
-    /// Whether the connection's first byte is known.
-    #[inline(always)]
-    fn tells_the_first(self) -> bool {
-        matches!(self, Self::Beginning | Self::Early)
-    }
-
-    /// Whether what does not begin with a request is something else than Kafka.
-    #[inline(always)]
-    fn decides(self) -> bool {
-        matches!(self, Self::Beginning | Self::Listening)
-    }
-}
-
-/// What a packet shows of a connection that nothing is known of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Kafka,
-    Other,
-    Early,
-    Unknown,
-}
-
-/// A Kafka client speaks first, and begins with a request. In the middle of a connection, most requests begin a packet.
-#[inline(always)]
-fn look(skb: *mut __sk_buff, parsed: &Parsed, place: Place) -> Look {
-    let sent = parsed.header.flags & flags::INGRESS == 0;
-    // Who speaks first is the client; a broker that answers one was to be seen before.
-    match (place, captures(if sent { ends::CLIENT } else { ends::BROKER })) {
-        (Place::Beginning | Place::Listening | Place::Early, false) | (Place::Answer, _) => {
-            return Look::Other;
-        }
-        (Place::Early, true) => return Look::Early,
-        (Place::Later, false) => return Look::Unknown,
-        _ => {}
-    }
-    let at = parsed.payload_at;
-    let len = parsed.payload_len;
-    // A size that comes alone is believed at the beginning: the agent sees what follows.
-    if len < 4 {
-        return if place.decides() { Look::Kafka } else { Look::Unknown };
-    }
-    let Some(start) = load::<4>(skb, at) else { return Look::Unknown };
-    let is_kafka = if len < HEAD as u32 {
-        place.decides() && is_start(&start)
-    } else {
-        load::<HEAD>(skb, at).is_some_and(|head| is_plausible(&head))
-    };
-    let is_tls = if place.decides() { is_tls_hello(&start) } else { is_tls_data(&start) };
-    let broker_port = if sent { parsed.header.remote_port } else { parsed.header.local_port };
-    if is_kafka || (is_tls && crate::maps::is_kafka(broker_port)) {
-        Look::Kafka
-    } else if place.decides() {
-        Look::Other
-    } else {
-        Look::Unknown
-    }
 }
 
 /// Tells the agent where both directions of a connection begin, as the packets that opened it would have done.
@@ -336,7 +233,7 @@ struct Ports {
 /// Not zeroed before: the loop that would do so moves a pointer by a variable, which the verifier refuses to programs loaded without
 /// CAP_PERFMON.
 #[inline(always)]
-fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
+pub fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
     let mut bytes = MaybeUninit::<[u8; N]>::uninit();
     // SAFETY: the destination has room for N bytes; the kernel checks the range within the packet.
     let result = unsafe { bpf_skb_load_bytes(skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };

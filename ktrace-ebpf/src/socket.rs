@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use ktrace_common::{Counter, Kind, Owner, SegmentHeader};
 
-use crate::maps::{OWNERS, TRACKED, count, may_name_threads, refusals, wants};
+use crate::maps::{OWNERS, TRACKED, count, forget_refusal, may_name_threads, refusals, wants};
 
 /// `IPPROTO_TCP`.
 pub const TCP: u32 = 6;
@@ -44,7 +44,8 @@ pub mod verdict {
 pub struct Socket {
     /// See [`verdict`].
     pub verdict: u32,
-    /// Packets that were looked at without a verdict.
+    /// Without a verdict: packets that were looked at in vain. With one: packets that may still come before the first request, where the client has begun with
+    /// something else ([`is_preface`](crate::request::is_preface)), and 0 once the connection is known to be Kafka's.
     pub looks: u32,
     /// [`refusals`] when it was last looked for among the refused ones.
     pub refusals: u32,
@@ -152,6 +153,11 @@ pub fn connecting(ctx: &SockAddrContext) {
         tell_at_once(ctx);
         return;
     };
+    if socket.verdict != verdict::NONE {
+        // It was connected elsewhere before: what the agent refused was that connection.
+        // SAFETY: the helper takes the program's own context.
+        forget_refusal(unsafe { generated::bpf_get_socket_cookie(ctx.as_ptr()) });
+    }
     socket.looks = 0;
     socket.pid = ctx.tgid();
     // SAFETY: the helpers take no arguments, or the program's own context.
@@ -189,10 +195,11 @@ fn tell_at_once(ctx: &SockAddrContext) {
     tell(&socket, cookie, Owner::ANY_RING);
 }
 
-/// The socket is captured from now on: its owner is told, if it is known.
+/// The socket is captured from now on: its owner is told, if it is known. `looks` as in [`Socket::looks`].
 #[inline(always)]
-pub fn take(socket: &mut Socket, verdict: u32, cookie: u64, ring: u8) {
+pub fn take(socket: &mut Socket, verdict: u32, looks: u32, cookie: u64, ring: u8) {
     socket.verdict = verdict;
+    socket.looks = looks;
     socket.refusals = refusals();
     // A failure (no memory) only means that the agent is not told of the socket's end.
     let _ = TRACKED.insert(&cookie, &ring, 0);

@@ -59,6 +59,31 @@ reasons! {
 }
 
 reasons! {
+    /// Why a connection was found not to speak Kafka.
+    NotKafka {
+        /// The other end spoke first, before anything was sent: a broker never does.
+        ServerSpeaksFirst = "server_speaks_first",
+        /// What the client has sent is no request, at the connection's beginning or behind requests that have no answer yet.
+        NoRequest = "no_request",
+        /// The first request has a client id that no client has, and its body is not that of its API.
+        ClientId = "client_id",
+        /// The first request is larger than any broker takes.
+        Size = "size",
+        /// The connection is older than the capture, or its beginning was lost, and in [`crate::Limits::search_bytes`] there was no
+        /// request.
+        Searched = "searched",
+        /// The client speaks to a proxy first, in a way that is not read.
+        Preface = "preface",
+        /// The proxy has refused what the client asked for.
+        ProxyRefused = "proxy_refused",
+        /// TLS behind a proxy, on a port of which nobody has said that it is Kafka's.
+        TlsBehindProxy = "tls_behind_proxy",
+        /// The connection has ended, and nothing but words for a proxy was said.
+        NothingBehindProxy = "nothing_behind_proxy",
+    }
+}
+
+reasons! {
     /// What was refused because it is not as Kafka would have written it.
     Malformed {
         /// A frame's size or header makes no sense; the stream is searched for the next frame.

@@ -31,6 +31,9 @@ pub struct Summary {
     /// TLS connections, which are not read, by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: BTreeMap<String, u64>,
+    /// Connections that were given up as none of Kafka's, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_kafka: BTreeMap<&'static str, u64>,
     pub lost: BTreeMap<&'static str, u64>,
     /// The connections that lost most bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -57,6 +60,9 @@ impl Summary {
         self.unread_bytes += totals.unread_bytes;
         for (service, count) in &totals.tls {
             *self.tls.entry(service.clone()).or_default() += count;
+        }
+        for (reason, count) in &totals.not_kafka {
+            *self.not_kafka.entry(reason).or_default() += count;
         }
         keep_lossiest(&mut self.lossy, totals.lossy.iter().cloned());
         for (reason, count) in &totals.malformed {
@@ -94,6 +100,7 @@ impl fmt::Display for Summary {
             write!(f, "\nTLS connections, not read yet: {}", services.join(", "))?;
         }
         for (what, reasons) in [
+            ("not Kafka", &self.not_kafka),
             ("lost", &self.lost),
             ("malformed", &self.malformed),
             ("malformed contexts", &self.malformed_contexts),

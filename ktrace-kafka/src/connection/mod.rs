@@ -13,6 +13,7 @@
 
 mod exchange;
 mod pending;
+mod preface;
 mod record_set;
 mod requests;
 mod responses;
@@ -25,13 +26,14 @@ use std::sync::Arc;
 
 use crate::codec::Decompressor;
 use crate::context::Extractor;
-use crate::counters::{Counters, Lost};
+use crate::counters::{Counters, Lost, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::sink::Sink;
 use crate::stream::frame::Framer;
 use crate::stream::{Piece, Run, Stream};
 
 use pending::Pending;
+use preface::Preface;
 use requests::Requests;
 use responses::Responses;
 use sasl::Tokens;
@@ -80,7 +82,7 @@ pub struct Limits {
     pub decompressed_bytes: usize,
     /// Of all batches of one exchange, decompressed; the batch that crosses it is the last that is read.
     pub exchange_bytes: usize,
-    /// How far a beginning is searched for before the connection is taken for something else than Kafka.
+    /// How far a beginning is searched for before the connection is taken for something else than Kafka, where nothing was lost.
     pub search_bytes: u64,
 }
 
@@ -101,6 +103,8 @@ impl Default for Limits {
 /// What the connections of one worker share: bounds, buffers, and counters.
 pub struct Scratch {
     pub limits: Limits,
+    /// The user has said that Kafka is spoken on these ports: TLS behind a proxy is Kafka's.
+    pub ports_are_given: bool,
     pub counters: Counters,
     pub(crate) extractor: Extractor,
     pub(crate) decompressor: Decompressor,
@@ -117,6 +121,7 @@ impl Scratch {
     pub fn new(limits: Limits, extractor: Extractor) -> Self {
         Self {
             limits,
+            ports_are_given: true,
             counters: Counters::default(),
             extractor,
             decompressor: Decompressor::new(limits.decompressed_bytes),
@@ -164,6 +169,12 @@ struct Exchanges {
     confirmed_client_id: Option<Arc<str>>,
     sessions: Sessions,
     speaks: Speaks,
+    /// Why it is none of Kafka's, where it is something else.
+    not_kafka: Option<NotKafka>,
+    /// What is said to a proxy, and answered.
+    preface: Preface,
+    /// Bytes of the client's were missed.
+    has_gap: bool,
     /// Bytes that searches have passed over and that are not counted yet.
     skipped: u64,
     /// Of a connection whose beginning was not seen.
@@ -204,6 +215,9 @@ impl Default for Connection {
                 confirmed_client_id: None,
                 sessions: Sessions::default(),
                 speaks: Speaks::Unknown,
+                not_kafka: None,
+                preface: Preface::default(),
+                has_gap: false,
                 skipped: 0,
                 tls: tls::Records::default(),
                 tokens: Tokens::default(),
@@ -225,6 +239,12 @@ impl Connection {
     #[must_use]
     pub fn speaks(&self) -> Speaks {
         self.exchanges.speaks
+    }
+
+    /// Why the connection is [`Speaks::Other`].
+    #[must_use]
+    pub fn not_kafka(&self) -> Option<NotKafka> {
+        self.exchanges.not_kafka
     }
 
     /// Bytes that the connection holds beyond its own size.
@@ -292,9 +312,10 @@ impl Connection {
                     && len > 0
                     && exchanges.speaks == Speaks::Unknown
                     && !exchanges.has_asked
+                    && !exchanges.preface.is_answered()
                     && requests.1.as_ref().is_some_and(|framer| !framer.is_searching())
                 {
-                    exchanges.speaks = Speaks::Other;
+                    exchanges.speak_other(NotKafka::ServerSpeaksFirst);
                 } else {
                     let mut half = Responses::new(exchanges, scratch, sink);
                     if stream.push(run, limits.held_bytes, |piece| {
@@ -331,6 +352,11 @@ impl Connection {
         }
         self.give_up_holes(scratch, sink);
         self.exchanges.drop_unproven(&mut scratch.counters);
+        let Exchanges { speaks, preface, has_asked, .. } = &self.exchanges;
+        if *speaks == Speaks::Unknown && preface.was_begun() && !has_asked {
+            self.exchanges.speak_other(NotKafka::NothingBehindProxy);
+            self.settle(scratch);
+        }
         if !self.is_given_up() {
             self.exchanges.count_skipped(&mut scratch.counters);
         }
@@ -400,11 +426,15 @@ impl Connection {
         matches!(self.exchanges.speaks, Speaks::Tls | Speaks::Other)
     }
 
+    /// What was lost may have been a request, and the rest of it is as long as a request may be.
     fn give_up_search(&mut self, limits: Limits) {
+        let request_bytes = u64::try_from(limits.frame_bytes).unwrap_or(u64::MAX);
+        let rest = if self.exchanges.has_gap { request_bytes } else { 0 };
         if let Some(framer) = &self.requests.1
-            && framer.searched() > limits.search_bytes
+            && self.exchanges.speaks == Speaks::Unknown
+            && framer.searched() > limits.search_bytes.saturating_add(rest)
         {
-            self.exchanges.speaks = Speaks::Other;
+            self.exchanges.speak_other(NotKafka::Searched);
         }
     }
 
@@ -433,6 +463,14 @@ fn count_gap(piece: Piece<'_>, counters: &mut Counters) -> Option<u64> {
 }
 
 impl Exchanges {
+    /// The connection is none of Kafka's, if it is not known yet what it is.
+    fn speak_other(&mut self, reason: NotKafka) {
+        if self.speaks == Speaks::Unknown {
+            self.speaks = Speaks::Other;
+            self.not_kafka = Some(reason);
+        }
+    }
+
     /// Whether a connection whose beginning was not seen turns out to be TLS.
     fn is_tls_amid(&mut self, piece: Piece<'_>) -> bool {
         if let Piece::Data { bytes, .. } = piece

@@ -4,9 +4,9 @@ use super::exchange::{self, Found, is_read};
 use super::pending::Pending;
 use super::sasl::{self, Sent};
 use super::{Exchanges, PROOF, Scratch, Sessions, Speaks, count_gap, tls};
-use crate::counters::{Lost, Malformed};
+use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
-use crate::protocol::header::{self, RequestHeader};
+use crate::protocol::header::{self, Begins, RequestHeader};
 use crate::protocol::sink::Sink;
 use crate::stream::Piece;
 use crate::stream::frame::{Frame, Framer, Reader, Verdict};
@@ -20,8 +20,13 @@ pub struct Requests<'x, S> {
 
 impl<S: Sink> Requests<'_, S> {
     pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
+        let piece = match self.behind_preface(framer.as_ref(), piece) {
+            Some(piece) => piece,
+            None => return,
+        };
         self.exchanges.has_asked = true;
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
+            self.exchanges.has_gap = true;
             self.sink.missed(bytes);
             self.exchanges.miss_requests();
             // It may have taken a Fetch that moved the consumer elsewhere.
@@ -57,12 +62,47 @@ impl<S: Sink> Requests<'_, S> {
             return;
         }
         if tls::is_handshake(bytes) {
-            self.exchanges.speaks = Speaks::Tls;
-        } else if !RequestHeader::may_begin(bytes) {
+            if self.exchanges.preface.was_begun() && !self.scratch.ports_are_given {
+                self.exchanges.speak_other(NotKafka::TlsBehindProxy);
+            } else {
+                self.exchanges.speaks = Speaks::Tls;
+            }
+        } else if let Begins::No(reason) = RequestHeader::may_begin(bytes) {
             if sasl::begins_with_gssapi(bytes) {
                 self.exchanges.tokens.expect();
             } else {
-                self.exchanges.speaks = Speaks::Other;
+                self.exchanges.speak_other(reason);
+            }
+        }
+    }
+
+    /// What of a piece is not said to a proxy; `None` if nothing is.
+    fn behind_preface<'a>(&mut self, framer: Option<&Framer>, piece: Piece<'a>) -> Option<Piece<'a>> {
+        let preface = &mut self.exchanges.preface;
+        if !preface.is_open() {
+            return Some(piece);
+        }
+        let Piece::Data { seq, bytes, time_ns } = piece else {
+            preface.close();
+            return Some(piece);
+        };
+        if framer.is_some_and(Framer::is_searching) {
+            preface.close();
+            return Some(piece);
+        }
+        match preface.client(bytes) {
+            Ok([]) => {
+                // Silence is the server's part again.
+                self.exchanges.has_asked = false;
+                None
+            }
+            Ok(behind) => {
+                let passed = u32::try_from(bytes.len().saturating_sub(behind.len())).unwrap_or(u32::MAX);
+                Some(Piece::Data { seq: seq.wrapping_add(passed), bytes: behind, time_ns })
+            }
+            Err(reason) => {
+                self.exchanges.speak_other(reason);
+                None
             }
         }
     }
@@ -122,6 +162,15 @@ impl<S: Sink> Reader for Requests<'_, S> {
             }
             Err(_) => return self.refuse(),
         };
+        if self.exchanges.speaks == Speaks::Unknown
+            && !self.exchanges.unconfirmed
+            && !broken
+            && RequestHeader::is_odd(bytes)
+            && !exchange::is_first_request(bytes)
+        {
+            self.exchanges.speak_other(NotKafka::ClientId);
+            return Verdict::Stop;
+        }
         let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
         if self.exchanges.unconfirmed && !broken {
@@ -225,7 +274,7 @@ impl<S: Sink> Requests<'_, S> {
             return Verdict::Lost;
         }
         if self.exchanges.speaks == Speaks::Unknown {
-            self.exchanges.speaks = Speaks::Other;
+            self.exchanges.speak_other(NotKafka::NoRequest);
             return Verdict::Stop;
         }
         self.scratch.counters.refuse(Malformed::Frame);

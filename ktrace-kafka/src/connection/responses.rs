@@ -6,7 +6,7 @@ use super::exchange::{self, Found};
 use super::pending::Pending;
 use super::sasl;
 use super::{Exchanges, Scratch, Sessions, Speaks, count_gap};
-use crate::counters::{Lost, Malformed};
+use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::header;
 use crate::protocol::sink::{ResponseHead, Sink};
@@ -61,6 +61,10 @@ impl<'x, S: Sink> Responses<'x, S> {
     }
 
     pub fn piece(&mut self, framer: &mut Option<Framer>, piece: Piece<'_>, max_bytes: usize) {
+        let piece = match self.behind_preface(piece) {
+            Some(piece) => piece,
+            None => return,
+        };
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
             self.sink.missed(bytes);
             self.exchanges.missed_responses = true;
@@ -73,6 +77,36 @@ impl<'x, S: Sink> Responses<'x, S> {
             }
         }
         framer.push(piece, max_bytes, self);
+    }
+}
+
+impl<S: Sink> Responses<'_, S> {
+    /// What of a piece is no proxy's answer; `None` if nothing is.
+    fn behind_preface<'a>(&mut self, piece: Piece<'a>) -> Option<Piece<'a>> {
+        let exchanges = &mut *self.exchanges;
+        if !exchanges.preface.is_answered() {
+            return Some(piece);
+        }
+        let Piece::Data { seq, bytes, time_ns } = piece else {
+            exchanges.preface.close();
+            return Some(piece);
+        };
+        match exchanges.preface.proxy(bytes) {
+            Ok([]) => None,
+            // Who is behind the proxy speaks first.
+            Ok(_) if exchanges.preface.has_just_ended() => {
+                exchanges.speak_other(NotKafka::ServerSpeaksFirst);
+                None
+            }
+            Ok(behind) => {
+                let passed = u32::try_from(bytes.len().saturating_sub(behind.len())).unwrap_or(u32::MAX);
+                Some(Piece::Data { seq: seq.wrapping_add(passed), bytes: behind, time_ns })
+            }
+            Err(reason) => {
+                exchanges.speak_other(reason);
+                None
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::api::{Api, key};
 use super::reader::{ParseError, Reader, Result};
+use crate::counters::NotKafka;
 
 /// The largest request that a broker takes by default (`socket.request.max.bytes`), and a sane bound of responses.
 pub const MAX_FRAME_BYTES: u32 = 100 * 1024 * 1024;
@@ -60,27 +61,58 @@ impl<'a> RequestHeader<'a> {
     /// The same for the first bytes of a connection, where a boundary is: versions to come and odd client ids are let
     /// through, as other protocols are told apart by less. Fewer bytes are judged as far as they go.
     #[must_use]
-    pub fn may_begin(bytes: &[u8]) -> bool {
-        if bytes.len() < PLAUSIBLE_BYTES {
-            return bytes
-                .first_chunk()
-                .is_none_or(|start| Self::may_start(start, VERSIONS_TO_COME).is_some());
+    pub fn may_begin(bytes: &[u8]) -> Begins {
+        let no = |reason| Begins::No(reason);
+        let Some((start, rest)) = bytes.split_first_chunk::<8>() else { return Begins::Perhaps };
+        let Some((size, _)) = Self::head(start, VERSIONS_TO_COME) else { return no(NotKafka::NoRequest) };
+        if size < 8 {
+            return no(NotKafka::NoRequest);
         }
-        Self::may_be(bytes, VERSIONS_TO_COME, |byte| byte != 0)
+        if size > MAX_FRAME_BYTES {
+            return no(NotKafka::Size);
+        }
+        if bytes.len() < PLAUSIBLE_BYTES || Self::may_be(bytes, VERSIONS_TO_COME, |byte| byte != 0) {
+            return Begins::Perhaps;
+        }
+        let id_bytes = rest.get(4..).and_then(<[u8]>::first_chunk).map(|len| i16::from_be_bytes(*len));
+        match id_bytes.map(u32::try_from) {
+            Some(Ok(len))
+                if len.saturating_add(10) <= size && size <= len.saturating_add(MAX_FIRST_BODY_BYTES) =>
+            {
+                Begins::Oddly
+            }
+            _ => no(NotKafka::NoRequest),
+        }
+    }
+
+    /// Whether the client id of a whole frame, without its size prefix, is one that only its body can make believable.
+    #[must_use]
+    pub fn is_odd(frame: &[u8]) -> bool {
+        let mut reader = Reader::new(frame.get(8..).unwrap_or_default(), false);
+        let id = reader.nullable_string_bytes("client id");
+        id.is_ok_and(|id| id.is_some_and(|id| id.len() > MAX_CLIENT_ID_BYTES || id.contains(&0)))
     }
 
     /// The size and the API of a head, told by its size, key and version.
     #[inline]
     fn may_start(start: &[u8; 8], versions_to_come: i16) -> Option<(u32, &'static Api)> {
-        let &[s0, s1, s2, s3, k0, k1, v0, v1] = start;
-        // Cheap refusals first: most positions of random data end here.
-        if s0 > 6 || k0 != 0 || v0 != 0 {
+        // A cheap refusal first: most positions of random data end here.
+        if start[0] > 6 {
             return None;
         }
-        let size = u32::from_be_bytes([s0, s1, s2, s3]);
+        Self::head(start, versions_to_come).filter(|(size, _)| (8..=MAX_FRAME_BYTES).contains(size))
+    }
+
+    /// The same of any size.
+    #[inline]
+    fn head(start: &[u8; 8], versions_to_come: i16) -> Option<(u32, &'static Api)> {
+        let &[s0, s1, s2, s3, k0, k1, v0, v1] = start;
+        if k0 != 0 || v0 != 0 {
+            return None;
+        }
         let api = Api::of(i16::from(k1))?;
         let newest = api.newest.saturating_add(versions_to_come);
-        ((8..=MAX_FRAME_BYTES).contains(&size) && i16::from(v1) <= newest).then_some((size, api))
+        (i16::from(v1) <= newest).then_some((u32::from_be_bytes([s0, s1, s2, s3]), api))
     }
 
     #[inline]
@@ -107,6 +139,20 @@ impl<'a> RequestHeader<'a> {
         }
     }
 }
+
+/// What the first bytes of a connection may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// A request, as far as they go.
+    Perhaps,
+    /// A request of a client id that no client has by default: its body is to tell.
+    Oddly,
+    /// No request.
+    No(NotKafka),
+}
+
+/// Clients begin with short requests: ApiVersions, SaslHandshake, or Metadata with its topics.
+const MAX_FIRST_BODY_BYTES: u32 = 1 << 20;
 
 /// How far beyond the table a version may be at a connection's beginning: Kafka adds one or two a year.
 const VERSIONS_TO_COME: i16 = 16;
@@ -189,6 +235,7 @@ mod tests {
 
     #[test]
     fn plausible_heads() {
+        let no = Begins::No(NotKafka::NoRequest);
         assert!(RequestHeader::is_plausible(&frame(18, 4, Some("rdkafka"), b"\0\0")));
         assert!(RequestHeader::is_plausible(&frame(3, 1, None, b"")));
         let mut wrapped = frame(3, 1, None, b"");
@@ -196,11 +243,29 @@ mod tests {
         assert!(RequestHeader::is_plausible(&wrapped), "a correlation id that has wrapped");
         assert!(RequestHeader::is_plausible(&frame(3, 1, Some(""), b"")));
         assert!(!RequestHeader::is_plausible(&frame(3, 20, Some("x"), b"")), "no such version");
-        assert!(RequestHeader::may_begin(&frame(3, 20, Some("x"), b"")), "but one to come");
-        assert!(!RequestHeader::may_begin(&frame(3, 44, Some("x"), b"")));
-        assert!(RequestHeader::may_begin(&frame(3, 1, Some("x"), b"")[..9]), "as far as it goes");
-        assert!(!RequestHeader::may_begin(&[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]), "PostgreSQL's SSLRequest");
-        assert!(RequestHeader::may_begin(&frame(3, 1, Some("a\x01b"), b"")), "an odd client id");
+        assert_eq!(
+            RequestHeader::may_begin(&frame(3, 20, Some("x"), b"")),
+            Begins::Perhaps,
+            "but one to come"
+        );
+        assert_eq!(RequestHeader::may_begin(&frame(3, 44, Some("x"), b"")), no);
+        assert_eq!(RequestHeader::may_begin(&frame(3, 1, Some("x"), b"")[..9]), Begins::Perhaps);
+        assert_eq!(
+            RequestHeader::may_begin(&[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]),
+            no,
+            "PostgreSQL's SSLRequest"
+        );
+        assert_eq!(RequestHeader::may_begin(&frame(3, 1, Some("a\x01b"), b"")), Begins::Perhaps);
+        assert_eq!(RequestHeader::may_begin(&frame(3, 1, Some("a\0b"), b"")), Begins::Oddly);
+        assert_eq!(
+            RequestHeader::may_begin(&frame(3, 1, Some(&"x".repeat(i16::MAX as usize)), b"")),
+            Begins::Oddly
+        );
+        assert!(RequestHeader::is_odd(&frame(3, 1, Some("a\0b"), b"")[4..]));
+        assert!(!RequestHeader::is_odd(&frame(3, 1, None, b"")[4..]));
+        let mut large = frame(3, 1, Some("x"), b"");
+        large[0] = 0x20;
+        assert_eq!(RequestHeader::may_begin(&large), Begins::No(NotKafka::Size));
         assert!(!RequestHeader::is_plausible(&frame(300, 1, Some("x"), b"")), "no such API");
         assert!(!RequestHeader::is_plausible(&frame(3, 1, Some("a\x01b"), b"")), "not a text");
         assert!(!RequestHeader::is_plausible(b"GET / HTTP/1.1\r\nHost: x\r\n"));

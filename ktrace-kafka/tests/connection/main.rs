@@ -6,6 +6,7 @@ mod losses;
 mod message_set;
 mod middle;
 mod others;
+mod preface;
 mod sasl;
 
 use bytes::Bytes;

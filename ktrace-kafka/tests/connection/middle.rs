@@ -77,6 +77,31 @@ fn finds_that_were_none_end_the_search_in_the_end() {
     assert_eq!(begun_before(&said, limits).connection.speaks(), Speaks::Other);
 }
 
+/// A request may be longer than what is searched of something that is perhaps none.
+#[test]
+fn a_search_behind_a_loss_goes_on_for_as_long_as_a_request_may_be() {
+    // The hole is given up soon.
+    let limits =
+        Limits { search_bytes: 1000, frame_bytes: 100_000, held_bytes: 8 << 10, ..Limits::default() };
+    let talk = |id: i32| {
+        [client(produce(9, id, -1, batch(&three(0), Compression::None))), broker(produced(9, id, 100, 0))]
+    };
+    let long: Vec<Said> = (0..50).map(|_| client(vec![0xee; 1000])).collect();
+    for known in [false, true] {
+        let said = [&talk(1)[..usize::from(known) * 2], &[client(vec![0xee; 10])], &long, &talk(2)].concat();
+        let mut observed = Observed::default();
+        observed.scratch.limits = limits;
+        for (at, part) in segments(&said, 5, |len| len).iter().enumerate() {
+            // The first packet of what is long.
+            if at != 2 + usize::from(known) * 2 {
+                observed.push(part);
+            }
+        }
+        assert_eq!(observed.connection.speaks(), Speaks::Kafka, "known before: {known}");
+        assert_eq!(observed.finish().0.len(), 3 + usize::from(known) * 3);
+    }
+}
+
 /// What has no response is believed when a second frame follows it.
 #[test]
 fn without_responses_a_second_request_is_waited_for() {

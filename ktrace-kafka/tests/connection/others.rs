@@ -4,7 +4,7 @@ use crate::conversation::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::records::Compression;
 use ktrace_kafka::connection::Speaks;
-use ktrace_kafka::counters::Lost;
+use ktrace_kafka::counters::{Lost, NotKafka};
 
 /// What a connection was found to be when each segment but the last was there, and in the end; nothing was told.
 fn found(said: &[Said], cut: usize) -> (Vec<Speaks>, u64) {
@@ -181,6 +181,60 @@ fn a_client_id_that_is_no_text_is_kafkas_too() {
         broker(framed(&[0, 0, 0, 7, 0, 0])),
     ];
     assert_eq!(told(&said), ["member m of g Stable by -"]);
+}
+
+/// ApiVersions 0 and its answer, then a message, of a client of this name.
+fn named(id: &[u8]) -> Vec<Said> {
+    let head = |api: i16, version: i16, correlation: i32| {
+        let numbers = [&api.to_be_bytes()[..], &version.to_be_bytes(), &correlation.to_be_bytes()].concat();
+        [&numbers[..], &(id.len() as i16).to_be_bytes(), id].concat()
+    };
+    // As `produce` writes it, behind its own name of two bytes.
+    let body = produce(7, 2, -1, batch(&three(0), Compression::None)).split_off(4 + 8 + 2 + 2);
+    vec![
+        client(framed(&head(18, 0, 1))),
+        broker(framed(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0])),
+        client(framed(&[head(0, 7, 2), body].concat())),
+        broker(produced(7, 2, 100, 0)),
+    ]
+}
+
+/// A broker takes any.
+#[test]
+fn any_client_id_is_kafkas() {
+    let long = vec![b'x'; i16::MAX as usize];
+    for id in [&b"a\x01\x1b[2J"[..], b"a\0b", b"\0", b"\xfc\xff", &long] {
+        for cut in [usize::MAX, 1448, 7] {
+            let mut observed = Observed::default();
+            for part in segments(&named(id), 5, |len| len.min(cut)) {
+                observed.push(&part);
+            }
+            assert_eq!(observed.connection.speaks(), Speaks::Kafka, "{} in pieces of {cut}", id.len());
+            let (lines, scratch) = observed.finish();
+            assert_eq!(lines.len(), 3);
+            assert_eq!(losses(&scratch, Lost::ALL), 0);
+        }
+    }
+}
+
+/// What else could be one of an odd name has not the body of its API.
+#[test]
+fn why_a_connection_is_not_kafka() {
+    let reason = |said: &[Said]| {
+        let mut observed = Observed::default();
+        for part in segments(said, 5, |len| len) {
+            observed.push(&part);
+        }
+        observed.connection.not_kafka()
+    };
+    let c = |bytes: &[u8]| client(bytes.to_vec());
+    // PostgreSQL, of a user whose name begins so that a client id of 97 bytes could follow.
+    let startup = [&b"\0\x03\0\0user\0alice\0database\0"[..], &[b'd'; 120], b"\0\0"].concat();
+    assert_eq!(reason(&[client(framed(&startup))]), Some(NotKafka::ClientId));
+    assert_eq!(reason(&[c(b"\x07\0\0\0\0\x12\0\0\0\0\0\x01\0\x02me")]), Some(NotKafka::Size));
+    assert_eq!(reason(&[c(b"GET / HTTP/1.1\r\n\r\n")]), Some(NotKafka::NoRequest));
+    assert_eq!(reason(&[broker(b"220 here\r\n".to_vec())]), Some(NotKafka::ServerSpeaksFirst));
+    assert_eq!(reason(&named(b"me")), None);
 }
 
 #[test]

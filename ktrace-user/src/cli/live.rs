@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ktrace_kafka::context::formats;
+use ktrace_kafka::counters::NotKafka;
 
 use super::lookout::Lookout;
 use super::pipeline::{Live, Pipeline, Told};
@@ -54,7 +55,8 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
-    let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
+    let given = !pipeline.ports.is_auto();
+    let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits, given)?;
     let counts =
         Arc::new(counts((Arc::clone(&shared), source.counter_reader()), (sinks.losses(), filter.clone())));
     let metrics = metrics.map(|metrics| {
@@ -113,7 +115,11 @@ fn counts(
         lost.extend(kernel.lost().map(|(reason, count)| (reason, count.events)));
         lost.extend(shared.losses());
         lost.extend([("trace_forgotten", filter.forgotten())]);
-        Counts { spans: shared.spans(), lost }
+        let others = shared.not_kafka();
+        let count =
+            |reason: &NotKafka| (reason.name(), others.get(reason.name()).map_or(0, |others| others.count));
+        let not_kafka = NotKafka::ALL.iter().map(count).collect();
+        Counts { spans: shared.spans(), lost, not_kafka }
     }
 }
 

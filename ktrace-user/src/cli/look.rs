@@ -40,6 +40,7 @@ pub fn look(ports: &PortSet, patience: Duration) -> Result<Vec<Heard>, CaptureEr
     let stop = AtomicBool::new(false);
     let mut heard = HashMap::new();
     let mut scratch = Scratch::new(Limits::default(), Extractor::default());
+    scratch.ports_are_given = !ports.is_auto();
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(patience);

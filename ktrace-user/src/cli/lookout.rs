@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use crate::capture::CounterReader;
+use crate::capture::{CounterReader, Ends};
 use crate::export::top;
-use crate::worker::{LossLines, Shared, Throttle};
+use crate::worker::{LossLines, Others, Shared, Throttle};
 
 /// How often.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -36,10 +36,17 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    pub fn start(shared: Arc<Shared>, counters: CounterReader, limits: Limits) -> Result<Self, Failure> {
+    /// `ports_are_given`: what speaks something else there is told.
+    pub fn start(
+        shared: Arc<Shared>,
+        counters: CounterReader,
+        limits: Limits,
+        ports_are_given: bool,
+    ) -> Result<Self, Failure> {
         let (stop, stopped) = mpsc::channel();
         let pause = if limits.cpu.is_some() { SHORT_PAUSE } else { PAUSE };
         let mut looks = Looks::new(shared, counters, limits);
+        looks.ports_are_given = ports_are_given;
         let look = move || {
             // The other end is dropped, or says so, when the run ends.
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
@@ -74,6 +81,10 @@ struct Looks {
     cpu: (Duration, Instant),
     /// Services of which it was told that they speak TLS.
     tls: BTreeSet<String>,
+    /// The user has said where Kafka is.
+    ports_are_given: bool,
+    /// Reasons for which a connection was said to be none of Kafka's.
+    not_kafka: BTreeSet<&'static str>,
     /// Of how many messages it was told that they are not listed, and when.
     left_out: (u64, Option<Instant>),
 }
@@ -90,6 +101,8 @@ impl Looks {
             throttle: limits.cpu.map(Throttle::new),
             cpu: (cpu_time(), begin),
             tls: BTreeSet::new(),
+            ports_are_given: false,
+            not_kafka: BTreeSet::new(),
             left_out: (0, None),
         }
     }
@@ -104,6 +117,13 @@ impl Looks {
                 let (what, are) = if count == 1 { ("connection", "is") } else { ("connections", "are") };
                 say(&format!("{service}: {count} {what} {are} TLS, not read yet"));
                 self.tls.insert(service);
+            }
+        }
+        if self.ports_are_given {
+            for (reason, Others { first: Ends { client, broker }, .. }) in self.shared.not_kafka() {
+                if self.not_kafka.insert(reason) {
+                    say(&format!("{client} to {broker} is not read as Kafka ({reason}); others are counted"));
+                }
             }
         }
         if let Some(throttle) = &mut self.throttle {

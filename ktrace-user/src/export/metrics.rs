@@ -31,6 +31,9 @@ use crate::process::host_name;
 /// The attribute that bears a loss's reason.
 const REASON: &str = "ktrace.lost.reason";
 
+/// The attribute that bears why a connection is none of Kafka's.
+const NOT_KAFKA_REASON: &str = "ktrace.not_kafka.reason";
+
 /// What the agent has counted since it began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -38,6 +41,8 @@ pub struct Counts {
     pub spans: u64,
     /// By the reasons that the summary names, zeros too. Those whose name ends with `_bytes` count bytes, all others events.
     pub lost: BTreeMap<&'static str, u64>,
+    /// Connections that were given up as none of Kafka's, by reason, zeros too.
+    pub not_kafka: BTreeMap<&'static str, u64>,
 }
 
 /// How often is exported, and how long one request may take: `OTEL_METRIC_EXPORT_*`.
@@ -154,6 +159,17 @@ fn observe(provider: &SdkMeterProvider, counts: &Arc<impl Fn() -> Counts + Send 
         .with_unit("By")
         .with_description("Bytes of connections that were not read, by reason")
         .with_callback(move |observer| lost(observer, &now(), counts_bytes))
+        .build();
+    let now = Arc::clone(counts);
+    let _ = meter
+        .u64_observable_counter("ktrace.not_kafka")
+        .with_unit("{connection}")
+        .with_description("Connections that were looked at and given up as none of Kafka's, by reason")
+        .with_callback(move |observer| {
+            for (reason, count) in now().not_kafka {
+                observer.observe(count, &[KeyValue::new(NOT_KAFKA_REASON, reason)]);
+            }
+        })
         .build();
 }
 

@@ -53,7 +53,7 @@ pub use memory::budget;
 pub use options::{Sides, WorkerOptions};
 use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
-pub use shared::Shared;
+pub use shared::{Others, Shared};
 pub use throttle::Throttle;
 use told::Told;
 pub use totals::Totals;
@@ -142,11 +142,13 @@ impl Worker {
         if options.recognised {
             limits.search_bytes = RECOGNISED_SEARCH_BYTES;
         }
+        let mut scratch = Scratch::new(limits, extractor);
+        scratch.ports_are_given = !options.recognised;
         Ok(Self {
             sides: options.sides,
             agents: options.agents,
             connections: HashMap::new(),
-            scratch: Scratch::new(limits, extractor),
+            scratch,
             told: Told {
                 now_ns: 0,
                 shared: Arc::clone(shared),
@@ -318,6 +320,7 @@ impl Worker {
         let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
         if over && !connection.given_up {
             connection.given_up = true;
+            count_not_kafka(connection, &mut self.totals, &self.told.shared);
             if speaks == Speaks::Tls {
                 self.tls.push((segment.connection, segment.time_ns));
             }
@@ -466,6 +469,9 @@ impl Worker {
                 };
                 keep_lossiest(&mut self.totals.lossy, [lossy]);
             }
+            if !connection.given_up {
+                count_not_kafka(&connection, &mut self.totals, &self.told.shared);
+            }
             if connection.given_up
                 && let Some(at) = self.tls.iter().position(|(pending, _)| *pending == id)
             {
@@ -473,6 +479,15 @@ impl Worker {
                 count_tls(&connection.peer.service(), &mut self.totals, &self.told.shared);
             }
         }
+    }
+}
+
+/// Counts a connection that was found not to be Kafka's, by reason.
+fn count_not_kafka(connection: &Connection, totals: &mut Totals, shared: &Shared) {
+    if let Some(reason) = connection.kafka.not_kafka() {
+        let count = totals.not_kafka.entry(reason.name()).or_default();
+        *count = count.saturating_add(1);
+        shared.count_not_kafka(reason, connection.peer.ends);
     }
 }
 

@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ktrace_kafka::counters::NotKafka;
+
 use super::losses::Losses;
 use super::memory::Memory;
 use super::pending_commits::PendingCommits;
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
 use super::twins::Twins;
+use crate::capture::Ends;
 use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
 use crate::hop::chains::Chains;
@@ -47,6 +50,15 @@ pub struct Shared {
     spans: SpanLimit,
     pub(super) workers: AtomicUsize,
     tls: Mutex<BTreeMap<String, u64>>,
+    not_kafka: Mutex<BTreeMap<&'static str, Others>>,
+}
+
+/// Connections that were given up for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Others {
+    pub count: u64,
+    /// The first of them.
+    pub first: Ends,
 }
 
 /// Services whose TLS connections are counted by name.
@@ -118,6 +130,18 @@ impl Shared {
     #[must_use]
     pub fn tls(&self) -> BTreeMap<String, u64> {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections so far that were found not to be Kafka's, by reason.
+    #[must_use]
+    pub fn not_kafka(&self) -> BTreeMap<&'static str, Others> {
+        self.not_kafka.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn count_not_kafka(&self, reason: NotKafka, first: Ends) {
+        let mut all = self.not_kafka.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = all.entry(reason.name()).or_insert(Others { count: 0, first });
+        others.count = others.count.saturating_add(1);
     }
 
     pub(super) fn count_tls(&self, service: &str) {

@@ -22,6 +22,8 @@ pub struct Totals {
     pub unread_bytes: u64,
     /// TLS connections, by service.
     pub tls: BTreeMap<String, u64>,
+    /// Connections that were found not to be Kafka's, by [`NotKafka`](ktrace_kafka::counters::NotKafka).
+    pub not_kafka: BTreeMap<&'static str, u64>,
     /// The connections that lost most bytes.
     pub lossy: Vec<Lossy>,
     /// What did not become spans, by reason.

@@ -96,6 +96,20 @@ impl Seen {
 /// By the socket's cookie.
 pub type Sockets = HashMap<u64, Seen>;
 
+/// The programs are loaded and attached in each way that leaves other code of them: the kernel checks what is left.
+pub fn every_form_loads(ports: &str) -> Result<()> {
+    for ports in ["auto", ports] {
+        for (client_end, broker_end) in [(true, false), (false, true), (true, true)] {
+            let options =
+                LiveOptions { ports: ports.parse()?, client_end, broker_end, ..LiveOptions::default() };
+            Live::open(options).map_err(|error| {
+                anyhow!("ports {ports}, client's end {client_end}, broker's {broker_end}: {error}")
+            })?;
+        }
+    }
+    Ok(())
+}
+
 pub struct Capture {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<(Sockets, Counters)>>,

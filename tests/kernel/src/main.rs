@@ -67,6 +67,7 @@ fn main() -> Result<ExitCode> {
                 println!("skipped: not root");
                 return Ok(ExitCode::SUCCESS);
             }
+            capture::every_form_loads(scene::PORTS)?;
             let mut right = round(play, false)?;
             match interface::has_netem() {
                 Ok(()) => right &= round(play, true)?,

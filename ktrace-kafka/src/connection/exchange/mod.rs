@@ -133,6 +133,13 @@ pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &
         && !(head.api_key == key::PRODUCE && whole && produce::is_empty(head.version, start))
 }
 
+/// Whether a whole frame is a request of an API that is read, with the body that it has.
+pub fn is_first_request(frame: &[u8]) -> bool {
+    let is_read = |(head, _): (header::RequestHeader<'_>, _)| Entry::of(head.api_key).is_some();
+    header::RequestHeader::read(frame).is_ok_and(is_read)
+        && request_is_plausible(&Found::whole(frame), None, &mut 0)
+}
+
 /// Whether a response is what this API answers, as far as it is there. What was read to tell is added to `cost`.
 pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize) -> bool {
     let (frame, whole) = found.frame();

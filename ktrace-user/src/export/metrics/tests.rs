@@ -61,6 +61,7 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
     let exporting = start(serve(collector.clone()), move || Counts {
         spans: counted.load(Ordering::Relaxed),
         lost: [("ring_full", 4), ("gap_bytes", 9000), ("export_failed", 0), ("skipped_bytes", 12)].into(),
+        not_kafka: [("no_request", 2), ("preface", 0)].into(),
     });
     exporting.provider.force_flush().unwrap();
     spans.store(5, Ordering::Relaxed);
@@ -71,6 +72,13 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
         [
             ("ktrace.lost.bytes By".to_owned(), vec![point("gap_bytes", 9000), point("skipped_bytes", 12)]),
             ("ktrace.lost.events {event}".to_owned(), vec![point("export_failed", 0), point("ring_full", 4)]),
+            (
+                "ktrace.not_kafka {connection}".to_owned(),
+                vec![
+                    ("ktrace.not_kafka.reason=no_request".to_owned(), 2),
+                    ("ktrace.not_kafka.reason=preface".to_owned(), 0),
+                ],
+            ),
             ("ktrace.spans {span}".to_owned(), vec![(String::new(), spans)]),
         ]
     };
