@@ -7,6 +7,7 @@ mod message_set;
 mod middle;
 mod others;
 mod sasl;
+mod surplus;
 
 use bytes::Bytes;
 use conversation::*;
