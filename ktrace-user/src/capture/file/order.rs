@@ -37,6 +37,8 @@ fn distance(seq: u32, next: u32) -> i32 {
 #[derive(Debug, Default)]
 struct Reach {
     next: Option<u32>,
+    /// The file has its SYN.
+    begun: bool,
     /// Beginning and end of what it has shown behind a hole.
     ahead: Vec<(u32, u32)>,
 }
@@ -50,7 +52,7 @@ impl Reach {
     fn show(&mut self, start: u32, end: u32, anew: bool) {
         let is_near = |next| distance(start, next).abs() <= MAX_WINDOW;
         let Some(next) = self.next.filter(|next| !anew && is_near(*next)) else {
-            *self = Self { next: Some(end), ahead: Vec::new() };
+            *self = Self { next: Some(end), begun: anew, ahead: Vec::new() };
             return;
         };
         if distance(start, next) <= 0 {
@@ -80,7 +82,6 @@ struct Held {
     /// Without its payload.
     segment: Segment<'static>,
     payload: Box<[u8]>,
-    closes: bool,
     /// The number of the packet in the capture.
     number: u64,
 }
@@ -94,6 +95,8 @@ pub struct Order {
     held_bytes: usize,
     /// Of what was given last. What is given later cannot have been before it.
     last_ns: u64,
+    /// The connection is over when what is held was given.
+    closes: bool,
 }
 
 impl Order {
@@ -106,13 +109,13 @@ impl Order {
         number: u64,
         mut give: impl FnMut(&Segment<'_>, bool),
     ) -> bool {
+        self.closes |= closes;
         let is_held = !self.is_due(segment);
         if is_held {
             self.held_bytes += segment.payload.len();
             self.held.push_back(Held {
                 segment: Segment { payload: &[], ..*segment },
                 payload: segment.payload.into(),
-                closes,
                 number,
             });
             while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
@@ -121,7 +124,7 @@ impl Order {
             return is_held;
         }
         self.show(segment);
-        give(segment, closes);
+        give(segment, self.is_over());
         if !self.held.is_empty() {
             self.drain(&mut give);
         }
@@ -135,9 +138,9 @@ impl Order {
         }
     }
 
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+    /// Whether the connection is over, once.
+    fn is_over(&mut self) -> bool {
+        self.held.is_empty() && std::mem::take(&mut self.closes)
     }
 
     fn reaches(&mut self, direction: Direction) -> (&mut Reach, &mut Reach) {
@@ -156,13 +159,18 @@ impl Order {
 
     fn show(&mut self, segment: &Segment<'_>) {
         self.last_ns = self.last_ns.max(segment.time_ns);
-        let Segment { direction, seq, syn, fin, rst, len, .. } = *segment;
+        let Segment { direction, seq, ack, syn, fin, rst, len, .. } = *segment;
         // A reset's number need not be one of the connection's.
         if rst {
             return;
         }
         let end = seq.wrapping_add(len).wrapping_add(u32::from(syn)).wrapping_add(u32::from(fin));
-        self.reaches(direction).0.show(seq, end, syn);
+        let (own, other) = self.reaches(direction);
+        own.show(seq, end, syn);
+        // From its beginning on, it tells how the other direction begins.
+        if own.begun && other.next.is_none() {
+            other.next = ack;
+        }
     }
 
     fn drain(&mut self, give: &mut impl FnMut(&Segment<'_>, bool)) {
@@ -192,10 +200,11 @@ impl Order {
     }
 
     fn give_at(&mut self, place: usize, give: &mut impl FnMut(&Segment<'_>, bool)) {
-        let Some(Held { segment, payload, closes, .. }) = self.held.remove(place) else { return };
+        let Some(Held { segment, payload, .. }) = self.held.remove(place) else { return };
         self.held_bytes = self.held_bytes.saturating_sub(payload.len());
         self.show(&segment);
-        give(&Segment { payload: &payload, time_ns: segment.time_ns.max(self.last_ns), ..segment }, closes);
+        let time_ns = segment.time_ns.max(self.last_ns);
+        give(&Segment { payload: &payload, time_ns, ..segment }, self.is_over());
     }
 }
 
@@ -234,7 +243,7 @@ mod tests {
     fn given(segments: &[Segment<'_>]) -> (Vec<String>, usize) {
         let (mut order, mut seen, mut held) = (Order::default(), vec![], 0);
         let text = |segment: &Segment<'_>| match segment.payload {
-            [] => format!("a{}", segment.ack.unwrap()),
+            [] => segment.ack.map_or("syn".to_owned(), |ack| format!("a{ack}")),
             payload => String::from_utf8(payload.to_vec()).unwrap(),
         };
         for (number, segment) in (0..).zip(segments) {
@@ -258,7 +267,7 @@ mod tests {
             answers(5003, 1010, "five"),
         ];
         assert_eq!(given(&segments[2..]).1, 0, "seen from its middle on");
-        let (seen, held) = given(&segments.map(|s| if s.syn { Segment { ack: s.ack.or(Some(0)), ..s } } else { s }));
+        let (seen, held) = given(&segments);
         assert_eq!((seen.len(), held), (8, 0));
     }
 
@@ -268,9 +277,21 @@ mod tests {
             // An ACK, and a response, before the request; and both.
             vec![asks(1, 1, "a"), answers(1, 2, ""), answers(1, 5, ""), asks(2, 1, "req")],
             vec![asks(1, 1, "a"), answers(1, 2, ""), answers(1, 5, "resp"), asks(2, 1, "req")],
-            vec![asks(1, 1, "a"), answers(1, 2, ""), answers(1, 5, "resp"), asks(5, 5, "b"), asks(2, 1, "req")],
+            vec![
+                asks(1, 1, "a"),
+                answers(1, 2, ""),
+                answers(1, 5, "resp"),
+                asks(5, 5, "b"),
+                asks(2, 1, "req"),
+            ],
             // Of two segments the later one has come.
-            vec![asks(1, 1, "a"), answers(1, 2, ""), asks(3, 1, "eq"), answers(1, 5, "resp"), asks(2, 1, "r")],
+            vec![
+                asks(1, 1, "a"),
+                answers(1, 2, ""),
+                asks(3, 1, "eq"),
+                answers(1, 5, "resp"),
+                asks(2, 1, "r"),
+            ],
         ] {
             let (seen, held) = given(&segments);
             assert!(held > 0);
@@ -296,17 +317,38 @@ mod tests {
         assert_eq!(given(&segments), (["a", "a2", "resp", "next", "more"].map(String::from).to_vec(), 3));
     }
 
+    /// A side whose clock is ahead: its packets stand before all that they answer.
+    #[test]
+    fn a_beginning_is_known_by_either_side() {
+        let syn = Segment { syn: true, ack: None, ..asks(0, 0, "") };
+        let back = Segment { syn: true, ..answers(0, 1, "") };
+        let segments = [back, answers(1, 4, ""), answers(1, 4, "resp"), syn, asks(1, 1, "req")];
+        assert_eq!(given(&segments), (["a1", "syn", "req", "a4", "resp"].map(String::from).to_vec(), 2));
+        let segments = [syn, asks(1, 1, "req"), asks(4, 5, ""), back, answers(1, 4, "resp")];
+        assert_eq!(given(&segments), (["syn", "req", "a1", "resp", "a5"].map(String::from).to_vec(), 1));
+    }
+
     #[test]
     fn an_end_waits_for_the_bytes_before_it() {
         let reset = Segment { rst: true, ..answers(5, 2, "") };
         let end = Segment { fin: true, ..answers(5, 2, "") };
         for end in [reset, end] {
             let (mut order, mut ends) = (Order::default(), vec![]);
-            for (number, segment) in (0..).zip([asks(1, 1, "a"), answers(1, 2, ""), end, answers(1, 2, "resp")]) {
+            let segments = [asks(1, 1, "a"), answers(1, 2, ""), end, answers(1, 2, "resp")];
+            for (number, segment) in (0..).zip(segments) {
                 let closes = segment.fin || segment.rst;
                 order.take(&segment, closes, number, |_, closes| ends.push(closes));
             }
             assert_eq!(ends, [false, false, false, true]);
+            // What ends the connection may be in order, and what is held not be.
+            let (mut order, mut ends) = (Order::default(), vec![]);
+            let segments = [asks(1, 1, "a"), answers(1, 5, "resp"), Segment { ack: None, ..end }];
+            for (number, segment) in (0..).zip(segments) {
+                let closes = segment.fin || segment.rst;
+                order.take(&segment, closes, number, |_, closes| ends.push(closes));
+            }
+            order.give_up(u64::MAX, |_, closes| ends.push(closes));
+            assert_eq!(ends, [false, false, true]);
         }
     }
 
@@ -322,7 +364,7 @@ mod tests {
             assert!(order.held.len() <= MAX_HELD && order.held_bytes <= MAX_HELD_BYTES);
         }
         order.give_up(u64::MAX, |_, _| given += 1);
-        assert_eq!((given, order.held_bytes, order.is_empty()), (2000, 0, true));
+        assert_eq!((given, order.held_bytes, order.held.len()), (2000, 0, 0));
     }
 
     #[test]
