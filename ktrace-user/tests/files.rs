@@ -221,6 +221,16 @@ fn a_conversation_before_and_after_a_translation_is_shown_once() {
     assert!(counts.into_iter().all(|count| count.is_null() || *count == 1), "{:#?}", replayed.spans);
 }
 
+/// Four connections whose numbers are the same, and two of whose answers: what they ask is not.
+#[test]
+fn conversations_that_are_alike_are_not_one() {
+    let replayed = case("two-clusters");
+    replayed.nothing_is_lost();
+    assert_eq!(replayed.summary["connections"], 4);
+    assert_eq!(replayed.spans.len(), 4);
+    assert_eq!(replayed.summary["duplicate_packets"], Value::Null);
+}
+
 /// Translated, tagged, both; the copy of what comes back from the broker is first, as on a real host.
 #[test]
 fn copies_on_several_interfaces_are_shown_once() {

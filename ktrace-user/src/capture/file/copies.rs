@@ -19,6 +19,9 @@ const MARKS: usize = 16;
 /// Bytes at the beginning and at the end of a packet by which it is known.
 const KNOWN_BY: usize = 256;
 
+/// Bytes by which packets of one place and of different lengths are told apart: a request begins with its size, API and id.
+const HEAD: usize = 16;
+
 /// How far apart copies are at most. The kernel takes microseconds from one interface to the next; merged captures of two
 /// hosts differ by their clocks.
 pub const APART_NS: u64 = 1_000_000_000;
@@ -50,6 +53,8 @@ pub struct Mark {
     seq: u32,
     len: u32,
     print: u64,
+    /// The first bytes, zeros behind them: interfaces may cut a segment differently.
+    head: [u8; HEAD],
     /// What a copy has too, and what is sent again need not.
     ack: Option<u32>,
     flags: [bool; 3],
@@ -67,17 +72,25 @@ impl Mark {
             Some(head) => xxh3_64_with_seed(tail, xxh3_64(head)),
             None => xxh3_64(payload),
         };
-        (len > 0).then_some(Self { direction, seq, len, print, ack, flags: [syn, fin, rst] })
+        let mut head = [0; HEAD];
+        head.iter_mut().zip(payload).for_each(|(head, byte)| *head = *byte);
+        (len > 0).then_some(Self { direction, seq, len, print, head, ack, flags: [syn, fin, rst] })
     }
 
     fn name(&self) -> Name {
         (self.direction == Direction::ToBroker, self.seq, self.len, self.print)
     }
 
-    /// Whether both have the same bytes, `None` if they are of other places.
+    /// Whether both have the same bytes, `None` if they are of other places, or of different lengths.
     fn same_bytes(&self, other: &Self) -> Option<bool> {
-        let is_there = (self.direction, self.seq, self.len) == (other.direction, other.seq, other.len);
-        is_there.then_some(self.print == other.print)
+        if (self.direction, self.seq) != (other.direction, other.seq) {
+            return None;
+        }
+        if self.len == other.len {
+            return Some(self.print == other.print);
+        }
+        let both = usize::try_from(self.len.min(other.len)).map_or(HEAD, |both| both.min(HEAD));
+        (self.head.get(..both) != other.head.get(..both)).then_some(false)
     }
 }
 
@@ -193,9 +206,11 @@ impl Suspect {
     }
 
     /// What it is taken for when it has been held for long enough: numbers of 32 bits and bytes that are the same by chance
-    /// are not to be expected.
-    pub fn at_last(&self) -> Verdict {
-        if self.same == [false; 2] { Verdict::Other } else { Verdict::Copy }
+    /// are not to be expected. `begins`: its SYN was seen.
+    pub fn at_last(&self, begins: bool) -> Verdict {
+        let [asked, answered] = self.same;
+        // What is asked differs sooner than what is answered.
+        if asked || (answered && !begins) { Verdict::Copy } else { Verdict::Other }
     }
 }
 

@@ -142,8 +142,8 @@ impl Connections {
                 match verdict {
                     Verdict::Unknown if !is_full => {}
                     Verdict::Unknown => {
-                        let at_last = self.compared(&segment.ends, |suspect| suspect.at_last());
-                        self.decide(&segment.ends, at_last, counters, each);
+                        let own = Original { ends: segment.ends, id: segment.connection };
+                        self.decide_at_last(own, counters, each);
                     }
                     verdict => self.decide(&segment.ends, verdict, counters, each),
                 }
@@ -316,10 +316,9 @@ impl Connections {
         counters: &mut FileCounters,
         each: &mut impl FnMut(Event<'_>),
     ) {
-        if self.original(suspect).is_none() {
-            return;
-        }
-        let verdict = self.compared(&suspect.ends, |suspect| suspect.at_last());
+        let Some(known) = self.original(suspect) else { return };
+        let begins = known.client_isn.is_some();
+        let verdict = self.compared(&suspect.ends, |suspect| suspect.at_last(begins));
         self.decide(&suspect.ends, verdict, counters, each);
     }
 
@@ -363,7 +362,7 @@ impl Connections {
     fn bury(&mut self, counters: &mut FileCounters, each: &mut impl FnMut(Event<'_>)) {
         for mut known in std::mem::take(&mut self.gone) {
             if let State::Suspect(suspect) = std::mem::take(&mut known.twin.state) {
-                let is_copy = suspect.at_last() == Verdict::Copy;
+                let is_copy = suspect.at_last(known.client_isn.is_some()) == Verdict::Copy;
                 let mut giving =
                     Giving { waiting: &mut self.waiting, number: self.packets, each: &mut *each };
                 for Kept { segment, payload, closes, .. } in suspect.held {

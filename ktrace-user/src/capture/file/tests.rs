@@ -217,7 +217,7 @@ fn connections_that_begin_alike_are_two_if_they_say_different_things() {
     let one: [(bool, &str); 4] = [(true, "hello"), (false, "welcome"), (true, "one"), (false, "uno")];
     for differs in 0..one.len() {
         let mut other = one;
-        other[differs].1 = ["HELLO", "WELCOME", "ONE", "UNO"][differs];
+        other[differs].1 = ["HELLO, you", "WELCOME", "ONE", "UNO"][differs];
         let packets = [conversation(1, &one), conversation(2, &other)];
         let interleaved: Vec<_> =
             packets[0].iter().zip(&packets[1]).flat_map(|(a, b)| [a, b]).cloned().collect();
