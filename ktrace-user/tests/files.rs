@@ -231,6 +231,20 @@ fn conversations_that_are_alike_are_not_one() {
     assert_eq!(replayed.summary["duplicate_packets"], Value::Null);
 }
 
+/// A consumer that takes its partitions by itself is known by where it asks its group to stand.
+#[test]
+fn who_asks_where_its_group_stands_and_reads_on_from_there_reads_for_it() {
+    let replayed = case("assign-and-commit");
+    replayed.nothing_is_lost();
+    assert_eq!(
+        replayed.names(),
+        ["poll orders", "poll orders", "poll orders", "poll orders", "commit orders", "poll orders"]
+    );
+    let groups = replayed.spans.iter().map(|span| &span["attributes"]["messaging.consumer.group.name"]);
+    assert!(groups.into_iter().all(|group| group == "job"), "{:#?}", replayed.spans);
+    assert_eq!(replayed.spans[4]["attributes"]["ktrace.commit.messages"], 4);
+}
+
 /// Translated, tagged, both; the copy of what comes back from the broker is first, as on a real host.
 #[test]
 fn copies_on_several_interfaces_are_shown_once() {
