@@ -125,6 +125,9 @@ pub struct Counters {
     /// Bytes that never got to who reads at their end, because it had closed: with a hole before them that it has not
     /// acknowledged. No loss: no program has read them.
     pub unread_bytes: u64,
+    /// Bytes at the ends of requests and responses that their schemas do not have. No loss: clients and brokers pass over
+    /// them too.
+    pub surplus_bytes: u64,
     /// Of [`Malformed::Context`], those of each format.
     pub malformed_contexts: BTreeMap<&'static str, u64>,
     lost: [u64; Lost::ALL.len()],
@@ -183,6 +186,7 @@ impl Counters {
             (&mut self.gap_bytes, other.gap_bytes),
             (&mut self.skipped_bytes, other.skipped_bytes),
             (&mut self.unread_bytes, other.unread_bytes),
+            (&mut self.surplus_bytes, other.surplus_bytes),
         ] {
             *mine = mine.saturating_add(theirs);
         }

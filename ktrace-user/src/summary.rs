@@ -28,6 +28,13 @@ pub struct Summary {
     /// Bytes that no program has read, as it had closed its end before they came.
     #[serde(skip_serializing_if = "is_zero")]
     pub unread_bytes: u64,
+    /// Bytes at the ends of requests and responses that their schemas do not have, which clients and brokers pass over too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub surplus_bytes: u64,
+    /// Packets of capture files whose bytes are in the file already: on another interface, before and after a translation of
+    /// addresses, or sent again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicate_packets: u64,
     /// TLS connections, which are not read, by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: BTreeMap<String, u64>,
@@ -35,6 +42,9 @@ pub struct Summary {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_kafka: BTreeMap<&'static str, u64>,
     pub lost: BTreeMap<&'static str, u64>,
+    /// Of `lost.link_type`, packets by their link type.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub link_types: BTreeMap<String, u64>,
     /// The connections that lost most bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lossy: Vec<Lossy>,
@@ -58,6 +68,7 @@ impl Summary {
         self.add_lost(totals.lost.iter().map(|(reason, count)| (*reason, *count)));
         self.sasl_tokens += totals.sasl_tokens;
         self.unread_bytes += totals.unread_bytes;
+        self.surplus_bytes += totals.surplus_bytes;
         for (service, count) in &totals.tls {
             *self.tls.entry(service.clone()).or_default() += count;
         }
@@ -98,6 +109,24 @@ impl fmt::Display for Summary {
             let services: Vec<_> =
                 self.tls.iter().map(|(service, count)| format!("{count} of {service}")).collect();
             write!(f, "\nTLS connections, not read yet: {}", services.join(", "))?;
+        }
+        if !self.link_types.is_empty() {
+            let types: Vec<_> =
+                self.link_types.iter().map(|(link, count)| format!("{count} of {link}")).collect();
+            write!(f, "\npackets of link types that are not read: {}", types.join(", "))?;
+        }
+        let passed_over = [
+            (self.surplus_bytes, "surplus_bytes"),
+            (self.duplicate_packets, "duplicate_packets"),
+            (self.unread_bytes, "unread_bytes"),
+        ];
+        let passed_over: Vec<_> = passed_over
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !passed_over.is_empty() {
+            write!(f, "\nnot lost, passed over: {}", passed_over.join(", "))?;
         }
         for (what, reasons) in [
             ("not Kafka", &self.not_kafka),

@@ -29,6 +29,7 @@ use crate::context::Extractor;
 use crate::counters::{Counters, Lost, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::sink::Sink;
+use crate::protocol::table::Surplus;
 use crate::stream::frame::Framer;
 use crate::stream::{Piece, Run, Stream};
 
@@ -194,6 +195,15 @@ struct Exchanges {
     in_a_row: u32,
     /// A request without a response that such a search has found: it waits for what follows it.
     unproven: Option<Box<Pending>>,
+    /// Bodies of this connection end before their frames do: those of its client, and of its broker.
+    surplus: HasSurplus,
+}
+
+/// Who ends bodies with bytes that their schemas do not have.
+#[derive(Clone, Copy, Debug, Default)]
+struct HasSurplus {
+    client: bool,
+    broker: bool,
 }
 
 /// So many frames in a row are none by chance.
@@ -228,6 +238,7 @@ impl Default for Connection {
                 unconfirmed: false,
                 in_a_row: 0,
                 unproven: None,
+                surplus: HasSurplus::default(),
             },
             closed: Closed::default(),
         }
@@ -381,7 +392,7 @@ impl Connection {
         for one in std::mem::take(pending) {
             if is_told(&one) {
                 *pending_bytes = pending_bytes.saturating_sub(one.held_bytes());
-                exchange::read(&one.head(None), &one.body, &[], sessions, scratch, sink);
+                let _ = exchange::read(&one.head(None), &one.body, &[], sessions, scratch, sink);
             } else {
                 pending.push_back(one);
             }
@@ -536,6 +547,12 @@ impl Exchanges {
         if self.unproven.take().is_some() {
             counters.lose(Lost::Unconfirmed);
         }
+    }
+
+    /// What stood behind the bodies of an exchange.
+    fn note_surplus(&mut self, surplus: Surplus) {
+        self.surplus.client |= surplus.request > 0;
+        self.surplus.broker |= surplus.response > 0;
     }
 
     /// Waits no longer for the responses of the oldest requests, as that of a later one is there.

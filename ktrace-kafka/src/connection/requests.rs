@@ -114,7 +114,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
             && exchange::request_is_plausible(
-                &Found { bytes: frame, len, first },
+                &Found { bytes: frame, len, first, may_have_surplus: self.exchanges.surplus.client },
                 self.exchanges.confirmed_client_id.as_deref().map(str::as_bytes),
                 cost,
             );
@@ -174,7 +174,8 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
         if self.exchanges.unconfirmed && !broken {
-            if !exchange::request_is_plausible(&Found::whole(bytes), None, &mut 0) {
+            let found = Found::whole(bytes, self.exchanges.surplus.client);
+            if !exchange::request_is_plausible(&found, None, &mut 0) {
                 return self.refuse();
             }
             self.prove();
@@ -263,7 +264,8 @@ impl<S: Sink> Requests<'_, S> {
     /// Tells a request that has no response.
     fn tell(&mut self, request: &Pending, body: &[u8]) {
         let sessions = &mut self.exchanges.sessions;
-        exchange::read(&request.head(None), body, &[], sessions, self.scratch, self.sink);
+        let surplus = exchange::read(&request.head(None), body, &[], sessions, self.scratch, self.sink);
+        self.exchanges.note_surplus(surplus);
     }
 
     fn refuse(&mut self) -> Verdict {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::exchange::{self, Found};
-use super::pending::Pending;
 use super::sasl;
 use super::{Exchanges, Scratch, Sessions, Speaks, count_gap};
 use crate::counters::{Lost, Malformed, NotKafka};
@@ -136,7 +135,9 @@ impl<S: Sink> Reader for Responses<'_, S> {
         }
         // It is looked for among all, and perhaps the next one too.
         *cost = cost.saturating_add(self.exchanges.pending.len().saturating_mul(2));
-        let found = Found { bytes: frame, len: size, first };
+        // A segment that is one frame says where the frame ends.
+        let may_have_surplus = self.exchanges.surplus.broker || (first && frame.len() == size);
+        let found = Found { bytes: frame, len: size, first, may_have_surplus };
         let mut candidates = self.exchanges.pending.iter().filter(|pending| pending.correlation_id == id);
         if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, &found, cost)) {
             return false;
@@ -177,7 +178,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
         let is_pending = id.is_ok_and(|id| self.is_pending(id));
         let exchanges = &mut *self.exchanges;
         let counters = &mut self.scratch.counters;
-        if exchanges.tokens.answer(bytes, exchanges.pending.front()) {
+        if exchanges.tokens.answer(bytes, exchanges.pending.front(), exchanges.surplus.broker) {
             counters.sasl_tokens = counters.sasl_tokens.saturating_add(1);
             return Verdict::Forget;
         }
@@ -199,12 +200,16 @@ impl<S: Sink> Reader for Responses<'_, S> {
         } else if exchanges.missed_responses && !broken {
             // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
             // and then nobody can tell which request it is.
-            let mut tries = 0_usize;
-            let mut answers = |pending: &Pending| {
-                tries = tries.saturating_add(usize::from(pending.correlation_id == id));
-                tries <= MAX_CANDIDATES && pending.is_answered_by(id, &Found::whole(bytes), &mut 0)
+            let first = |may_have_surplus| {
+                let found = Found::whole(bytes, may_have_surplus);
+                let mut tries = 0_usize;
+                exchanges.pending.iter().position(|pending| {
+                    tries = tries.saturating_add(usize::from(pending.correlation_id == id));
+                    tries <= MAX_CANDIDATES && pending.is_answered_by(id, &found, &mut 0)
+                })
             };
-            let first = exchanges.pending.iter().position(&mut answers);
+            // Only what is none of the others is one that goes on behind its body.
+            let first = first(false).or_else(|| first(true));
             let last = exchanges.pending.iter().rposition(|pending| pending.correlation_id == id);
             let last = first.and(last);
             if first != last {
@@ -272,7 +277,9 @@ impl<S: Sink> Reader for Responses<'_, S> {
             return verdict;
         }
         let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
-        exchange::read(&head, &pending.body, bytes, &mut exchanges.sessions, self.scratch, self.sink);
+        let surplus =
+            exchange::read(&head, &pending.body, bytes, &mut exchanges.sessions, self.scratch, self.sink);
+        exchanges.note_surplus(surplus);
         verdict
     }
 }

@@ -77,13 +77,13 @@ impl Tokens {
 
     /// Whether a frame of the broker is a token: tokens are answered in their order, before the requests behind them,
     /// the first of which is `oldest`.
-    pub fn answer(&mut self, frame: &[u8], oldest: Option<&Pending>) -> bool {
+    pub fn answer(&mut self, frame: &[u8], oldest: Option<&Pending>, may_have_surplus: bool) -> bool {
         if self.unanswered == 0 {
             return false;
         }
         let answers = |pending: &Pending| {
             header::correlation_id(frame)
-                .is_ok_and(|id| pending.is_answered_by(id, &Found::whole(frame), &mut 0))
+                .is_ok_and(|id| pending.is_answered_by(id, &Found::whole(frame, may_have_surplus), &mut 0))
         };
         if oldest.is_some_and(answers) {
             self.unanswered = 0;
@@ -99,7 +99,11 @@ fn is_request(frame: &[u8], broken: bool) -> bool {
     let len = if broken { usize::MAX } else { frame.len() };
     Api::of(head.api_key).is_some_and(|api| api.check(head.version).is_ok())
         && head.client_id.is_none_or(|id| !id.contains(char::is_control))
-        && exchange::request_is_plausible(&Found { bytes: frame, len, first: true }, None, &mut 0)
+        && exchange::request_is_plausible(
+            &Found { bytes: frame, len, first: true, may_have_surplus: false },
+            None,
+            &mut 0,
+        )
 }
 
 /// Whether tokens follow this request.

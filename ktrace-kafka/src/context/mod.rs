@@ -1,8 +1,10 @@
 //! Trace context in record headers: which keys, which formats, which comes first.
 //!
 //! A format is one line in `table.rs`: its name, its header keys, and the function that reads their values. A family
-//! of formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys match in any case of letters; of a
-//! repeated key the last value counts, as in Java's `lastHeader`.
+//! of formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys match in any case of letters, but Kafka's
+//! are case-sensitive: a key as its tracer writes it wins over one in another case. Of a repeated key the last value counts,
+//! as in Java's `lastHeader`; a value that cannot be read counts as none, as W3C has it, so that one before it is used. The
+//! loser is told where it names another trace: some clients go on with the first value.
 
 mod b3;
 mod base64;
@@ -51,8 +53,8 @@ pub struct TraceContext<'a> {
 pub struct Found<'a> {
     /// The first format, in the order of preference, that was there and could be read.
     pub context: Option<TraceContext<'a>>,
-    /// What less preferred formats say where they name another trace, in the order of preference. Hashed ids are not
-    /// compared and not here: they always differ.
+    /// What less preferred formats, and values under the same keys, say where they name another trace, in the order of
+    /// preference. Hashed ids are not compared and not here: they always differ.
     pub others: &'a [TraceContext<'a>],
     /// The formats whose keys were there, but whose values could not be read.
     pub malformed: Formats,
@@ -170,19 +172,67 @@ const SLOTS: usize = 64;
 pub struct Slots<'a> {
     values: [&'a [u8]; SLOTS],
     present: u64,
+    /// Of those present: the key is as its tracer writes it.
+    exact: u64,
+    /// Values that had to make room for another one of their key, or did not get it.
+    displaced: [&'a [u8]; SLOTS],
+    /// Of those present: they have such a value.
+    repeated: u64,
     others: Vec<TraceContext<'a>>,
 }
 
 impl Slots<'_> {
     #[must_use]
     pub fn new() -> Self {
-        Self { values: [&[]; SLOTS], present: 0, others: Vec::new() }
+        Self {
+            values: [&[]; SLOTS],
+            present: 0,
+            exact: 0,
+            displaced: [&[]; SLOTS],
+            repeated: 0,
+            others: Vec::new(),
+        }
     }
 
     /// Forgets the record before.
     #[inline]
     pub fn clear(&mut self) {
         self.present = 0;
+    }
+}
+
+impl<'a> Slots<'a> {
+    #[inline]
+    fn note(&mut self, slot: u8, value: &'a [u8], is_exact: bool) {
+        let bit = 1_u64.wrapping_shl(u32::from(slot));
+        if self.present & bit != 0 {
+            return self.note_again(slot, value, is_exact);
+        }
+        let Some(place) = self.values.get_mut(usize::from(slot)) else { return };
+        *place = value;
+        self.present |= bit;
+        self.repeated &= !bit;
+        self.exact = if is_exact { self.exact | bit } else { self.exact & !bit };
+    }
+
+    #[cold]
+    fn note_again(&mut self, slot: u8, value: &'a [u8], is_exact: bool) {
+        let bit = 1_u64.wrapping_shl(u32::from(slot));
+        let place = usize::from(slot);
+        let (Some(known), Some(displaced)) = (self.values.get_mut(place), self.displaced.get_mut(place))
+        else {
+            return;
+        };
+        if *known != value {
+            self.repeated |= bit;
+            *displaced = value;
+            if is_exact || self.exact & bit == 0 {
+                std::mem::swap(known, displaced);
+            }
+        }
+        if is_exact {
+            self.exact |= bit;
+        }
     }
 }
 
@@ -200,9 +250,9 @@ struct Entry {
     read: ReadFn,
 }
 
-/// A header key in lower case, and its slot.
+/// A header key as its tracer writes it, and its slot.
 struct Key {
-    lower: Box<[u8]>,
+    written: Box<[u8]>,
     slot: u8,
 }
 
@@ -215,21 +265,21 @@ fn bucket(key: &[u8]) -> u8 {
     len.wrapping_mul(29) ^ (first | 0x20) ^ (last | 0x20).wrapping_mul(8)
 }
 
-/// Whether a key is this one, in any case of letters.
+/// Whether a key is this one: `Some(true)` if letter by letter, `Some(false)` if in another case.
 #[inline]
-fn is_key(key: &[u8], lower: &[u8]) -> bool {
-    if key.len() != lower.len() {
-        return false;
+fn is_key(key: &[u8], written: &[u8]) -> Option<bool> {
+    if key.len() != written.len() {
+        return None;
     }
-    // Tracers write lower case, and most keys are of 8 to 16 bytes: two words, which may overlap.
+    // Most keys are of 8 to 16 bytes: two words, which may overlap.
     if let (Some(start), Some(end)) = (key.first_chunk::<8>(), key.last_chunk::<8>())
         && key.len() <= 16
-        && lower.first_chunk() == Some(start)
-        && lower.last_chunk() == Some(end)
+        && written.first_chunk() == Some(start)
+        && written.last_chunk() == Some(end)
     {
-        return true;
+        return Some(true);
     }
-    key.eq_ignore_ascii_case(lower)
+    key.eq_ignore_ascii_case(written).then(|| key == written)
 }
 
 /// Looks for trace context in record headers, in a given order of formats.
@@ -268,7 +318,7 @@ impl Extractor {
                 Wanted::Key(key) => {
                     let name: &'static str = Box::leak(format!("key:{key}").into_boxed_str());
                     let key = name.strip_prefix("key:").unwrap_or(name);
-                    (name, vec![key], pair::read_own as ReadFn)
+                    (name, vec![key], pair::read as ReadFn)
                 }
             };
             keys = keys.saturating_add(format.1.len());
@@ -288,8 +338,7 @@ impl Extractor {
             let first = u32::from(slot);
             let mut mask = 0_u64;
             for key in keys {
-                let lower = key.to_ascii_lowercase().into_bytes().into_boxed_slice();
-                extractor.add(Key { lower, slot });
+                extractor.add(Key { written: key.as_bytes().into(), slot });
                 if let Some(entry) = extractor.entry_of.get_mut(usize::from(slot)) {
                     *entry = u8::try_from(extractor.entries.len()).unwrap_or(u8::MAX);
                 }
@@ -302,7 +351,7 @@ impl Extractor {
     }
 
     fn add(&mut self, key: Key) {
-        let Some(place) = self.buckets.get_mut(usize::from(bucket(&key.lower))) else { return };
+        let Some(place) = self.buckets.get_mut(usize::from(bucket(&key.written))) else { return };
         if *place == 0 {
             self.keys.push(vec![]);
             *place = u8::try_from(self.keys.len()).unwrap_or(0);
@@ -324,11 +373,8 @@ impl Extractor {
     fn compare<'a>(&self, place: u8, slots: &mut Slots<'a>, key: &[u8], value: &'a [u8]) {
         let keys = usize::from(place).checked_sub(1).and_then(|place| self.keys.get(place));
         for candidate in keys.into_iter().flatten() {
-            if is_key(key, &candidate.lower)
-                && let Some(slot) = slots.values.get_mut(usize::from(candidate.slot))
-            {
-                *slot = value;
-                slots.present |= 1_u64.wrapping_shl(u32::from(candidate.slot));
+            if let Some(is_exact) = is_key(key, &candidate.written) {
+                slots.note(candidate.slot, value, is_exact);
             }
         }
     }
@@ -352,8 +398,9 @@ impl Extractor {
     }
 
     fn read<'s>(&self, slots: &'s mut Slots<'_>) -> Found<'s> {
-        let Slots { values, present, others } = slots;
+        let Slots { values, present, displaced, repeated, others, .. } = slots;
         others.clear();
+        let repeated = *repeated & *present;
         let mut context: Option<TraceContext<'_>> = None;
         let mut malformed = Formats::default();
         let mut left = *present;
@@ -362,27 +409,40 @@ impl Extractor {
             let place =
                 self.entry_of.get(usize::try_from(left.trailing_zeros()).unwrap_or(0)).copied().unwrap_or(0);
             let Some(entry) = self.entries.get(usize::from(place)) else { break };
-            let values = Values { slots: values, present: left & entry.mask, first: entry.first };
+            let found = Values { slots: values, present: left & entry.mask, first: entry.first };
             left &= !entry.mask;
-            let read = match (entry.read)(&values) {
-                Read::Context { trace_id, span_id, flags, state } => {
-                    TraceContext { format: entry.name, trace_id, span_id, flags, state }
-                }
-                Read::Hashed { format, trace_id, span_id, flags } if context.is_none() => {
-                    TraceContext { format, trace_id, span_id, flags, state: None }
-                }
-                Read::Hashed { .. } | Read::Nothing => continue,
-                Read::Malformed => {
-                    malformed.0 |= 1_u64.wrapping_shl(u32::from(place));
-                    continue;
-                }
+            let mut read = (entry.read)(&found);
+            let loser = if repeated & entry.mask == 0 {
+                None
+            } else {
+                read_displaced(entry, &found, displaced, repeated)
             };
-            match &context {
-                None => context = Some(read),
-                Some(first) => {
-                    let is_same = |known: &TraceContext<'_>| known.trace_id.may_be(read.trace_id);
-                    if !is_same(first) && !others.iter().any(is_same) {
-                        others.push(read);
+            if matches!(read, Read::Malformed) {
+                malformed.0 |= 1_u64.wrapping_shl(u32::from(place));
+            }
+            let mut also = loser;
+            if matches!(read, Read::Malformed | Read::Nothing)
+                && let Some(loser) = also.take()
+            {
+                read = loser;
+            }
+            for read in [Some(read), also].into_iter().flatten() {
+                let read = match read {
+                    Read::Context { trace_id, span_id, flags, state } => {
+                        TraceContext { format: entry.name, trace_id, span_id, flags, state }
+                    }
+                    Read::Hashed { format, trace_id, span_id, flags } if context.is_none() => {
+                        TraceContext { format, trace_id, span_id, flags, state: None }
+                    }
+                    Read::Hashed { .. } | Read::Nothing | Read::Malformed => continue,
+                };
+                match &context {
+                    None => context = Some(read),
+                    Some(first) => {
+                        let is_same = |known: &TraceContext<'_>| known.trace_id.may_be(read.trace_id);
+                        if !is_same(first) && !others.iter().any(is_same) {
+                            others.push(read);
+                        }
                     }
                 }
             }
@@ -391,7 +451,28 @@ impl Extractor {
     }
 }
 
-/// A value as the text formats mean it: without blanks around it, and without the quotes that JSON header mappers add.
+/// What a format makes of the values that others of their keys have displaced, with those of its keys that come once.
+#[cold]
+fn read_displaced<'a>(
+    entry: &Entry,
+    found: &Values<'_, 'a>,
+    displaced: &[&'a [u8]; SLOTS],
+    repeated: u64,
+) -> Option<Read<'a>> {
+    let mut slots = *found.slots;
+    for (place, (slot, value)) in (0_u32..).zip(slots.iter_mut().zip(displaced)) {
+        if (repeated & entry.mask).wrapping_shr(place) & 1 == 1 {
+            *slot = value;
+        }
+    }
+    match (entry.read)(&Values { slots: &slots, ..*found }) {
+        Read::Nothing | Read::Malformed => None,
+        read => Some(read),
+    }
+}
+
+/// A value as the text formats mean it: without blanks around it, and without the quotes that JSON header mappers add, or
+/// what AMQP puts before it.
 #[inline]
 fn text(value: &[u8]) -> &[u8] {
     // Nearly all values are: a letter or a digit at either end.
@@ -401,7 +482,20 @@ fn text(value: &[u8]) -> &[u8] {
     {
         return value;
     }
-    unquoted(value.trim_ascii())
+    unquoted(of_amqp(value).unwrap_or(value).trim_ascii())
+}
+
+/// A string, symbol or binary in AMQP 1.0's encoding: a type, and a length of one byte or of four. Azure Event Hubs hands what
+/// AMQP clients have sent as application properties over to Kafka's clients like that.
+fn of_amqp(value: &[u8]) -> Option<&[u8]> {
+    let (len, text) = match value {
+        [0xa0 | 0xa1 | 0xa3, len, text @ ..] => (usize::from(*len), text),
+        [0xb0 | 0xb1 | 0xb3, l0, l1, l2, l3, text @ ..] => {
+            (usize::try_from(u32::from_be_bytes([*l0, *l1, *l2, *l3])).ok()?, text)
+        }
+        _ => return None,
+    };
+    (text.len() == len).then_some(text)
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {

@@ -2,20 +2,14 @@
 
 use super::{Read, SpanId, TraceId, Values, hex, span_id, text, trace_id, w3c};
 
-/// A trace id with, perhaps, a span id. A span without a trace says nothing.
+/// A trace id with, perhaps, a span id, or a `traceparent`. A span without a trace says nothing.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     let Some(trace) = values.get(0) else { return Read::Nothing };
-    let Some(trace_id) = any_trace_id(trace) else { return Read::Malformed };
-    Read::Context { trace_id, span_id: values.get(1).and_then(any_span_id), flags: None, state: None }
-}
-
-/// The value of a user's own key: a `traceparent`, or a trace id.
-pub fn read_own<'a>(values: &Values<'_, 'a>) -> Read<'a> {
-    let value = values.get(0).unwrap_or_default();
-    if let Some(read) = w3c::parse(text(value), None) {
+    if let Some(read) = w3c::parse(text(trace), None) {
         return read;
     }
-    read(values)
+    let Some(trace_id) = any_trace_id(trace) else { return Read::Malformed };
+    Read::Context { trace_id, span_id: values.get(1).and_then(any_span_id), flags: None, state: None }
 }
 
 /// 32 or 16 hex digits, a UUID, or 16 raw bytes.

@@ -39,6 +39,10 @@ pub static TABLE: &[Format] = &[
     // A CloudEvent keeps the context of the trace in which it began, which need not be this hop's.
     format("ce_traceparent", &["ce_traceparent", "ce_tracestate"], w3c::read),
     format("MT-Activity-Id", &["MT-Activity-Id"], w3c::read_activity),
+    // Azure's messaging libraries: what was sent to Event Hubs by AMQP and is read as Kafka has it.
+    format("Diagnostic-Id", &["Diagnostic-Id"], w3c::read_activity),
+    // Wolverine (.NET).
+    format("parent-id", &["parent-id"], w3c::read_perhaps),
     format("ottrace", &["ot-tracer-traceid", "ot-tracer-spanid", "ot-tracer-sampled"], ottrace::read),
     format("grpc-trace-bin", &["grpc-trace-bin"], binary::read),
     format("pinpoint", &["Pinpoint-TraceID", "Pinpoint-pSpanID"], pinpoint::read),

@@ -175,6 +175,8 @@ fn examples() -> Vec<Example> {
     );
     example!("ce_traceparent", [("ce_traceparent", parent)], Whole, whole, Some(1));
     example!("MT-Activity-Id", [("MT-Activity-Id", parent)], Whole, whole, Some(1));
+    example!("Diagnostic-Id", [("Diagnostic-Id", parent)], Whole, whole, Some(1));
+    example!("parent-id", [("parent-id", parent)], Whole, whole, Some(1));
     example!(
         "ottrace",
         [("ot-tracer-traceid", &T[16..]), ("ot-tracer-spanid", S), ("ot-tracer-sampled", "true")],
@@ -340,12 +342,9 @@ fn hostile_values_are_malformed_in_every_format() {
             let everywhere: Vec<_> = format.keys.iter().map(|key| (key, value)).collect();
             for extractor in [&all, &only(format.name)] {
                 let found = find(extractor, &everywhere);
-                assert_eq!(
-                    (found.context, found.malformed),
-                    (None, vec![format.name]),
-                    "{}: {shown}",
-                    format.name
-                );
+                // A key with other uses: what is no context there is nothing.
+                let malformed = if format.name == "parent-id" { vec![] } else { vec![format.name] };
+                assert_eq!((found.context, found.malformed), (None, malformed), "{}: {shown}", format.name);
             }
             for key in format.keys {
                 assert_eq!(find(&all, &[(key, value)]).context, None, "{key}: {shown}");
@@ -368,7 +367,8 @@ fn a_value_that_is_too_long_is_not_read_even_if_it_would_be_good() {
             value.resize(MAX_VALUE_BYTES + 1, b' ');
         }
         let found = find(&all, &example.headers);
-        assert_eq!((found.context, found.malformed), (None, vec![example.format]), "{}", example.format);
+        let malformed = if example.format == "parent-id" { vec![] } else { vec![example.format] };
+        assert_eq!((found.context, found.malformed), (None, malformed), "{}", example.format);
     }
 }
 
@@ -438,6 +438,8 @@ fn what_names_no_trace_is_none_and_not_malformed() {
         ("X_INSTANA_L_S", "0"),
         ("ot-tracer-sampled", "true"),
         ("MT-Activity-Id", "|7e89d4f4.1_2."),
+        ("Diagnostic-Id", "|7e89d4f4.1_2."),
+        ("parent-id", "42"),
         ("span_id", S),
         ("content-type", "text/plain"),
         ("", ""),
@@ -471,6 +473,108 @@ fn the_last_value_of_a_key_counts_and_a_malformed_format_is_passed_over() {
     let headers = [("traceparent", "nonsense"), ("b3", &b3)];
     let found = find(&all, &headers);
     assert_eq!((found.context.unwrap().format, found.malformed), ("b3", vec!["traceparent"]));
+}
+
+/// Kafka's keys are case-sensitive, and some libraries let the application write any case.
+#[test]
+fn a_key_as_its_tracer_writes_it_wins_and_the_loser_is_told() {
+    let all = Extractor::default();
+    let (one, other) = (format!("00-{T}-{S}-01"), format!("00-{}-{S}-01", "a".repeat(32)));
+    for headers in [
+        [("traceparent", &one), ("Traceparent", &other)],
+        [("Traceparent", &other), ("traceparent", &one)],
+        // Of the same case the last wins.
+        [("traceparent", &other), ("traceparent", &one)],
+        [("Traceparent", &other), ("TraceParent", &one)],
+    ] {
+        let found = find(&all, &headers);
+        let others: Vec<_> =
+            found.others.iter().map(|other| (other.format, other.trace_id.to_string())).collect();
+        assert_eq!(found.context.unwrap().trace_id.to_string(), T, "{headers:?}");
+        assert_eq!(others, [("traceparent", "a".repeat(32))], "{headers:?}");
+        assert_eq!(found.malformed, Vec::<&str>::new());
+    }
+    // The same once more is no other; neither is one of another record.
+    assert_eq!(find(&all, &[("traceparent", &one), ("Traceparent", &one)]).others, []);
+    let mut slots = Slots::new();
+    for (headers, others) in [(&[&one, &other][..], 1), (&[&one], 0)] {
+        slots.clear();
+        headers.iter().for_each(|value| all.note(&mut slots, b"traceparent", value.as_bytes()));
+        assert_eq!(all.find(&mut slots).others.len(), others);
+    }
+    // Formats of several keys: those of one tracer belong together.
+    let (a, b) = ("a".repeat(32), "b".repeat(16));
+    let headers = [("x-b3-traceid", &a[..]), ("x-b3-spanid", &b), ("X-B3-TraceId", T), ("X-B3-SpanId", S)];
+    let found = find(&all, &headers);
+    let ids =
+        |context: &TraceContext<'_>| (context.trace_id.to_string(), context.span_id.unwrap().to_string());
+    assert_eq!(ids(&found.context.unwrap()), (T.to_owned(), S.to_owned()));
+    assert_eq!(found.others.iter().map(ids).collect::<Vec<_>>(), [(a.clone(), b.clone())]);
+}
+
+/// W3C: a `traceparent` that cannot be read counts as none, its `tracestate` too.
+#[test]
+fn a_value_that_cannot_be_read_leaves_its_place_to_another() {
+    let all = Extractor::default();
+    let good = format!("00-{T}-{S}-01");
+    let zeros = format!("00-{}-{S}-01", "0".repeat(32));
+    for bad in ["", "nonsense", &zeros] {
+        for headers in [
+            [("traceparent", bad), ("traceparent", &good)],
+            [("traceparent", &good), ("traceparent", bad)],
+            [("traceparent", bad), ("Traceparent", &good)],
+            [("Traceparent", &good), ("traceparent", bad)],
+        ] {
+            let found = find(&all, &headers);
+            assert_eq!(
+                found.context.map(|context| context.trace_id.to_string()).as_deref(),
+                Some(T),
+                "{headers:?}"
+            );
+            assert_eq!(found.others, []);
+        }
+    }
+    let found = find(&all, &[("traceparent", "nonsense"), ("tracestate", "a=1")]);
+    assert_eq!((found.context, found.malformed), (None, vec!["traceparent"]));
+}
+
+/// As Azure Event Hubs hands over what AMQP clients have sent.
+#[test]
+fn values_in_amqps_encoding_are_read() {
+    let all = Extractor::default();
+    let good = format!("00-{T}-{S}-01").into_bytes();
+    let typed = |head: &[u8]| [head, &good].concat();
+    for value in [
+        typed(&[0xa1, 55]),
+        typed(&[0xa3, 55]),
+        typed(&[0xa0, 55]),
+        typed(&[0xb1, 0, 0, 0, 55]),
+        typed(&[0xb3, 0, 0, 0, 55]),
+        typed(&[0xb0, 0, 0, 0, 55]),
+    ] {
+        for key in ["traceparent", "Diagnostic-Id", "parent-id", "trace-id"] {
+            let headers = [(key, &value)];
+            let found = find(&all, &headers);
+            assert_eq!(
+                found.context.map(|context| context.trace_id.to_string()).as_deref(),
+                Some(T),
+                "{value:x?}"
+            );
+        }
+    }
+    // Of another length than it says, or of another type.
+    for value in [
+        typed(&[0xa1, 54]),
+        typed(&[0xa1]),
+        typed(&[0xb1, 0, 0, 55]),
+        typed(&[0x71, 55]),
+        vec![0xa1],
+        vec![0xa1, 0],
+    ] {
+        let headers = [("traceparent", &value)];
+        let found = find(&all, &headers);
+        assert_eq!((found.context, found.malformed), (None, vec!["traceparent"]), "{value:x?}");
+    }
 }
 
 #[test]

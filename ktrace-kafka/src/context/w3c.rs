@@ -20,7 +20,12 @@ fn state(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(text(short)).ok().filter(|state| !state.is_empty())
 }
 
-/// The id of a .NET activity (`MT-Activity-Id`, of MassTransit): a `traceparent`, or of .NET's own hierarchical form,
+/// The id of a .NET activity under a key that has other uses too (`parent-id`, of Wolverine): a `traceparent`, or nothing.
+pub fn read_perhaps<'a>(values: &Values<'_, 'a>) -> Read<'a> {
+    parse(text(values.get(0).unwrap_or_default()), None).unwrap_or(Read::Nothing)
+}
+
+/// The id of a .NET activity (`MT-Activity-Id`, of MassTransit; `Diagnostic-Id`, of Azure's libraries): a `traceparent`, or of .NET's own hierarchical form,
 /// which has no trace id of 16 bytes (<https://learn.microsoft.com/dotnet/api/system.diagnostics.activity.id>).
 pub fn read_activity<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     let id = text(values.get(0).unwrap_or_default());

@@ -87,12 +87,15 @@ impl Tells for SyncGroup {
             state: MemberState::Stable,
             error: response.error_code,
         }));
-        // Before version 5 nobody says whose assignment it is: if it reads as a consumer's to its end, it is one.
-        let protocol_type = response.protocol_type.or(request.protocol_type).unwrap_or("consumer");
-        if response.error_code != 0 || protocol_type != "consumer" {
+        // Before version 5 the protocol type is not there: if it reads as a consumer's to its end, it is one.
+        let protocol_type = response.protocol_type.or(request.protocol_type);
+        if response.error_code != 0 || protocol_type.is_some_and(|of| of != "consumer") {
             return;
         }
         let Ok(assignment) = Assignment::of(response.assignment) else { return };
+        if protocol_type.is_none() && !assignment.is_exact {
+            return;
+        }
         tell(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch: generation_id });
         for (topic, partition) in assignment.topics.partitions() {
             tell(&Event::Assigned { group_id, member_id, topic, partition });

@@ -86,9 +86,9 @@ pub enum Telling {
     /// Its records are told, by what the connection knows beside.
     Records(Records),
     /// Its request and response tell events.
-    OfBoth(for<'a> fn(i16, Reader<'a>, Reader<'a>, &mut Tell<'_>) -> Result<()>),
+    OfBoth(for<'a> fn(i16, Reader<'a>, Reader<'a>, &mut Tell<'_>) -> Result<Surplus>),
     /// Its response does.
-    OfResponse(fn(i16, Reader<'_>, &mut Tell<'_>) -> Result<()>),
+    OfResponse(fn(i16, Reader<'_>, &mut Tell<'_>) -> Result<Surplus>),
     /// Nothing is told.
     OfNothing,
 }
@@ -128,13 +128,13 @@ impl Entry {
         matches!(self.telling, Telling::Records(_) | Telling::OfBoth(_))
     }
 
-    /// Reads a request's body to its end, and leaves it where it ends to be one.
+    /// Reads a request's body, and leaves it where the schema ends, or where it ends to be one.
     pub fn check_request(&self, api: &Api, version: i16, body: &mut Reader<'_>) -> Result<()> {
         api.check(version)?;
         (self.request)(version, body)
     }
 
-    /// Reads a response's body to its end, and leaves it where it ends to be one.
+    /// Reads a response's body, and leaves it where the schema ends, or where it ends to be one.
     pub fn check_response(&self, api: &Api, version: i16, body: &mut Reader<'_>) -> Result<()> {
         api.check(version)?;
         (self.response)(version, body)
@@ -166,16 +166,23 @@ impl Entry {
     }
 }
 
-fn check<'a, T: Struct<'a>>(version: i16, body: &mut Reader<'a>) -> Result<()> {
-    T::read(version, body)?;
-    body.end("body")
+/// Bytes behind the bodies of an exchange that their schemas do not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surplus {
+    pub request: usize,
+    pub response: usize,
 }
 
-/// Reads a body to its end.
-pub fn whole<'a, T: Struct<'a>>(version: i16, mut body: Reader<'a>) -> Result<T> {
+fn check<'a, T: Struct<'a>>(version: i16, body: &mut Reader<'a>) -> Result<()> {
+    T::read(version, body).map(|_| ())
+}
+
+/// Reads a body to the end of its schema. Gives what follows too, which is no part of it: Kafka's broker
+/// (`RequestContext.parseRequest`) and its clients (`NetworkClient.parseResponse`, librdkafka, franz-go) take what they
+/// know and pass over the rest of the frame.
+pub fn whole<'a, T: Struct<'a>>(version: i16, mut body: Reader<'a>) -> Result<(T, usize)> {
     let read = T::read(version, &mut body)?;
-    body.end("body")?;
-    Ok(read)
+    Ok((read, body.left().len()))
 }
 
 fn tell_of_both<'a, E: Tells>(
@@ -183,17 +190,18 @@ fn tell_of_both<'a, E: Tells>(
     request: Reader<'a>,
     response: Reader<'a>,
     tell: &mut Tell<'_>,
-) -> Result<()> {
-    let (request, response) = (whole(version, request)?, whole(version, response)?);
-    E::tell(&request, &response, tell);
-    Ok(())
+) -> Result<Surplus> {
+    let ((asked, request), (answered, response)) = (whole(version, request)?, whole(version, response)?);
+    E::tell(&asked, &answered, tell);
+    Ok(Surplus { request, response })
 }
 
 fn tell_of_response<E: TellsOfResponse>(
     version: i16,
     response: Reader<'_>,
     tell: &mut Tell<'_>,
-) -> Result<()> {
-    E::tell(&whole(version, response)?, tell);
-    Ok(())
+) -> Result<Surplus> {
+    let (answered, response) = whole(version, response)?;
+    E::tell(&answered, tell);
+    Ok(Surplus { request: 0, response })
 }

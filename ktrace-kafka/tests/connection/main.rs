@@ -8,6 +8,7 @@ mod middle;
 mod others;
 mod preface;
 mod sasl;
+mod surplus;
 
 use bytes::Bytes;
 use conversation::*;

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::live::worker;
 use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
-use crate::capture::file::{CaptureFile, Connections, FileError};
+use crate::capture::file::{CaptureFile, Connections, FileCounters, FileError};
 use crate::export::{ExportError, Sinks, WhenFull, otlp};
 use crate::summary::Summary;
 
@@ -55,6 +55,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             break;
         }
     }
+    let mut held = FileCounters::default();
+    connections.finish(&mut held, |event| worker.event(event));
+    summary.duplicate_packets += held.duplicates;
     summary.add(&worker.finish());
     summary.spans = shared.spans();
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
@@ -94,7 +97,12 @@ fn replay(
     };
     let end = file.run(connections, stop, each);
     progress.finish_and_clear();
-    summary.add_lost(file.counters().lost());
+    let counters = file.counters();
+    summary.add_lost(counters.lost());
+    summary.duplicate_packets += counters.duplicates;
+    for (link, count) in file.link_types() {
+        *summary.link_types.entry(link.clone()).or_default() += count;
+    }
     end
 }
 
@@ -135,6 +143,9 @@ impl Read for Input {
             let ready = unsafe { libc::poll(&raw mut waiting, 1, LOOK_AGAIN_MS) };
             if ready > 0 {
                 return self.pipe.read(into);
+            }
+            if ready == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
             let error = io::Error::last_os_error();
             if ready < 0 && error.kind() != io::ErrorKind::Interrupted {

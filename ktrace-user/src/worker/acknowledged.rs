@@ -63,7 +63,7 @@ impl Listener<'_> {
         else {
             return;
         };
-        if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
+        if self.peer.search.has_found() {
             return;
         }
         let reader = share_member(Some(group_id), Some(member_id));

@@ -70,7 +70,7 @@ pub(super) struct Delay {
 impl Listener<'_> {
     /// A request is on its way to a partition.
     pub(super) fn asks(&mut self, head: &Head<'_>, topic: kafka::Topic<'_>, partition: i32) {
-        if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
+        if self.peer.search.has_found() {
             return;
         }
         if !self.has_room(head.request_seq) {

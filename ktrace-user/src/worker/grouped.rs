@@ -110,7 +110,7 @@ impl Listener<'_> {
         if of.group_id.is_empty() || of.group_id.len() > MAX_ID_BYTES || of.member_id.len() > MAX_ID_BYTES {
             return;
         }
-        if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
+        if self.peer.search.has_found() {
             return;
         }
         let Some(response) = head.response else { return };

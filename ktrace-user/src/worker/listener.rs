@@ -118,7 +118,7 @@ impl Sink for Listener<'_> {
     }
 
     fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, batch: &Batch<'_>, record: &Record<'_>) {
-        if self.peer.search.has_found() || self.peer.is_broker(&self.told.shared) {
+        if self.peer.search.has_found() {
             return;
         }
         if !self.peer.at.as_ref().is_some_and(|at| at.is(head, partition)) {

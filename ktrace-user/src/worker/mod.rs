@@ -225,6 +225,7 @@ impl Worker {
         totals.lost = told.own_losses.counts(&counters, told.waiting.unnamed()).collect();
         totals.sasl_tokens = counters.sasl_tokens;
         totals.unread_bytes = counters.unread_bytes;
+        totals.surplus_bytes = counters.surplus_bytes;
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
         if told.own_losses.recognised {
@@ -241,7 +242,7 @@ impl Worker {
             && known.peer.ends == ends
         {
             if let Some(owner) = owner {
-                known.peer.owned(owner, &self.told.shared);
+                known.peer.owned(owner);
             }
             return;
         }
@@ -253,7 +254,7 @@ impl Worker {
         self.totals.connections = self.totals.connections.saturating_add(1);
         let mut peer = Peer::new(ends, side);
         if let Some(owner) = owner {
-            peer.owned(owner, &self.told.shared);
+            peer.owned(owner);
         }
         let has_agent = |net: &IpNet| net.contains(&ends.client.ip());
         let left_out = !self.sides.have(side) || (side == Side::Broker && self.agents.iter().any(has_agent));

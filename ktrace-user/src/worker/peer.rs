@@ -59,8 +59,6 @@ pub(super) struct Peer {
     reader: Option<(u64, Topic, i32, Reader)>,
     /// Where partitions begin or end, as the client has asked the broker, and when.
     listed: HashMap<(Arc<str>, i32), (i64, u64)>,
-    /// Whether the process is itself a broker, looked up likewise.
-    is_broker: Option<(u64, bool)>,
     /// Of the client id where the process is not known.
     stand_in: Option<Arc<Resource>>,
     /// What hops share, with for whom the messages are.
@@ -107,7 +105,6 @@ impl Peer {
             speaker: Client { speaker: Speaker::Address(ends.client.ip()), id: None },
             reader: None,
             listed: HashMap::new(),
-            is_broker: None,
             stand_in: None,
             parties: None,
             at: None,
@@ -146,19 +143,18 @@ impl Peer {
     }
 
     /// The process at the captured end is known.
-    pub fn owned(&mut self, process: Arc<Process>, shared: &Shared) {
-        match self.side {
-            Side::Client => {
-                if process.pid != 0 {
-                    self.speaker.speaker = Speaker::Process(process.pid);
-                }
-                self.owner = Some(process);
-                (self.reader, self.is_broker, self.parties, self.chain) = (None, None, None, None);
-                // What came before is known of nobody.
-                self.misses_reads |= self.exchanges > 0;
-            }
-            Side::Broker => shared.brokers.tell(|brokers| brokers.learn(&process)),
+    pub fn owned(&mut self, process: Arc<Process>) {
+        // At the broker's end it is not the client's.
+        if self.side == Side::Broker {
+            return;
         }
+        if process.pid != 0 {
+            self.speaker.speaker = Speaker::Process(process.pid);
+        }
+        self.owner = Some(process);
+        (self.reader, self.parties, self.chain) = (None, None, None);
+        // What came before is known of nobody.
+        self.misses_reads |= self.exchanges > 0;
     }
 
     /// An exchange of this client id begins.
@@ -182,20 +178,6 @@ impl Peer {
         if self.software.as_ref().is_none_or(|(known, of)| **known != *name || **of != *version) {
             self.software = Some((name.into(), version.into()));
             (self.stand_in, self.parties) = (None, None);
-        }
-    }
-
-    /// Whether the client is itself a broker of this host: what passes between brokers is no hop.
-    pub fn is_broker(&mut self, shared: &Shared) -> bool {
-        let Some(owner) = &self.owner else { return false };
-        let number = shared.brokers.number();
-        match self.is_broker {
-            Some((known, is)) if known == number => is,
-            _ => {
-                let is = shared.brokers.look(|brokers| brokers.has(owner));
-                self.is_broker = Some((number, is));
-                is
-            }
         }
     }
 

@@ -25,9 +25,8 @@ use crate::hop::progress::AllProgress;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::TopicIds;
 use crate::hop::transactions::Transactions;
-use crate::process::Process;
 
-/// Brokers whose cluster is remembered, and processes known to be brokers.
+/// Brokers whose cluster is remembered.
 const MAX_BROKERS: usize = 16 << 10;
 
 /// See the module. One for all workers of a run.
@@ -42,7 +41,6 @@ pub struct Shared {
     pub(super) transactions: Numbered<Transactions>,
     pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,
-    pub(super) brokers: Numbered<Brokers>,
     pub(super) twins: Twins,
     pub(super) memory: Memory,
     pub(super) losses: Losses,
@@ -198,31 +196,6 @@ impl Clusters {
     /// How many had to make room for others since this was asked last.
     pub(super) fn take_forgotten(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten)
-    }
-}
-
-/// Processes of this host that are brokers: they hold the broker's end of a connection.
-#[derive(Default)]
-pub(super) struct Brokers {
-    by_pid: HashMap<u32, Arc<Process>>,
-}
-
-impl Brokers {
-    /// The number may be another process's by now.
-    pub(super) fn has(&self, process: &Arc<Process>) -> bool {
-        self.by_pid.get(&process.pid).is_some_and(|known| Arc::ptr_eq(known, process))
-    }
-
-    /// A process holds a broker's end. Returns whether that is news.
-    pub(super) fn learn(&mut self, process: &Arc<Process>) -> bool {
-        if process.pid == 0 || self.has(process) {
-            return false;
-        }
-        if self.by_pid.len() >= MAX_BROKERS {
-            self.by_pid.clear();
-        }
-        self.by_pid.insert(process.pid, Arc::clone(process));
-        true
     }
 }
 

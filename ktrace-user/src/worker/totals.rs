@@ -20,6 +20,8 @@ pub struct Totals {
     pub sasl_tokens: u64,
     /// Bytes that came to an end that had closed.
     pub unread_bytes: u64,
+    /// Bytes behind the bodies of requests and responses.
+    pub surplus_bytes: u64,
     /// TLS connections, by service.
     pub tls: BTreeMap<String, u64>,
     /// Connections that were found not to be Kafka's, by [`NotKafka`](ktrace_kafka::counters::NotKafka).

@@ -11,7 +11,6 @@ use crate::protocol::event::Event;
 use crate::protocol::fetch::{Fetched, Request, Response};
 use crate::protocol::reader::Result;
 use crate::protocol::sink::{Head, Operation, Partition, Sink};
-use crate::protocol::table::whole;
 use crate::record::{Batch, Batches, Next};
 
 pub fn tell<S: Sink>(
@@ -21,13 +20,13 @@ pub fn tell<S: Sink>(
     sink: &mut S,
 ) -> Result<()> {
     let head = exchange.head;
-    let request: Request<'_> = whole(head.version, exchange.request)?;
+    let request: Request<'_> = exchange.request()?;
     // Another replica is no consumer.
     if request.replica_id >= 0 {
         return Ok(());
     }
     sessions.ask(&request);
-    let response: Response<'_> = whole(head.version, exchange.response()?)?;
+    let response: Response<'_> = exchange.response()?;
     for (topic, fetched) in response.topics.partitions() {
         let fetch_offset = sessions.offset(topic, fetched.partition);
         let partition = Partition {

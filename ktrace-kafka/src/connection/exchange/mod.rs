@@ -4,14 +4,17 @@ mod fetch;
 mod produce;
 mod share_fetch;
 
+use std::cell::Cell;
+
 use crate::connection::Scratch;
 use crate::connection::session::Sessions;
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::{Api, key};
 use crate::protocol::header;
+use crate::protocol::list::Struct;
 use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::sink::{Head, Sink};
-use crate::protocol::table::{Entry, Records, Telling};
+use crate::protocol::table::{Entry, Records, Surplus, Telling, whole};
 
 /// Tells to which partitions a request sends messages whose response is still to come.
 pub fn announce<S: Sink>(head: &Head<'_>, request: &[u8], sink: &mut S) {
@@ -34,15 +37,30 @@ struct Read<'a> {
     request: Reader<'a>,
     /// The response's frame, empty for a Produce with acks=0.
     response: &'a [u8],
+    /// Behind the bodies that were read.
+    surplus: Cell<Surplus>,
 }
 
 impl<'a> Read<'a> {
-    fn response(&self) -> Result<Reader<'a>> {
+    fn request<T: Struct<'a>>(&self) -> Result<T> {
+        let (request, behind) = whole(self.head.version, self.request)?;
+        self.surplus.set(Surplus { request: behind, ..self.surplus.get() });
+        Ok(request)
+    }
+
+    fn response<T: Struct<'a>>(&self) -> Result<T> {
+        let (response, behind) = whole(self.head.version, self.response_body()?)?;
+        self.surplus.set(Surplus { response: behind, ..self.surplus.get() });
+        Ok(response)
+    }
+
+    fn response_body(&self) -> Result<Reader<'a>> {
         header::response_body(self.response, self.api, self.head.version)
     }
 }
 
-/// Reads an exchange. `response` is the response's frame, empty for a Produce with acks=0.
+/// Reads an exchange. `response` is the response's frame, empty for a Produce with acks=0. Returns what stood behind its
+/// bodies.
 pub fn read<S: Sink>(
     head: &Head<'_>,
     request: &[u8],
@@ -50,18 +68,28 @@ pub fn read<S: Sink>(
     sessions: &mut Sessions,
     scratch: &mut Scratch,
     sink: &mut S,
-) {
+) -> Surplus {
     scratch.budget = scratch.limits.exchange_bytes;
     scratch.counters.exchanges = scratch.counters.exchanges.saturating_add(1);
     sink.exchange(head);
-    let Some(api) = Api::of(head.api_key) else { return scratch.counters.lose(Lost::UnsupportedApi) };
+    let Some(api) = Api::of(head.api_key) else {
+        scratch.counters.lose(Lost::UnsupportedApi);
+        return Surplus::default();
+    };
     let request = Reader::new(request, api.is_flexible(head.version));
-    let exchange = Read { head, api, request, response };
+    let exchange = Read { head, api, request, response, surplus: Cell::default() };
     match tell(&exchange, sessions, scratch, sink) {
         Ok(()) => {}
         Err(ParseError::Unsupported(_)) => scratch.counters.lose(Lost::UnsupportedVersion),
         Err(ParseError::Truncated(_) | ParseError::Malformed(_)) => scratch.counters.refuse(Malformed::Body),
     }
+    let surplus = exchange.surplus.get();
+    let bytes = surplus.request.saturating_add(surplus.response);
+    if bytes > 0 {
+        scratch.counters.surplus_bytes =
+            scratch.counters.surplus_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+    surplus
 }
 
 /// Nothing is told of an exchange whose request or response cannot be read to its end.
@@ -79,10 +107,16 @@ fn tell<S: Sink>(
         Telling::Records(Records::Fetched) => fetch::tell(exchange, sessions, scratch, sink),
         Telling::Records(Records::ShareFetched) => share_fetch::tell(exchange, scratch, sink),
         Telling::OfBoth(tell) => {
-            tell(head.version, request, exchange.response()?, &mut |event| sink.event(head, event))
+            let response = exchange.response_body()?;
+            let surplus = tell(head.version, request, response, &mut |event| sink.event(head, event))?;
+            exchange.surplus.set(surplus);
+            Ok(())
         }
         Telling::OfResponse(tell) => {
-            tell(head.version, exchange.response()?, &mut |event| sink.event(head, event))
+            let response = exchange.response_body()?;
+            let surplus = tell(head.version, response, &mut |event| sink.event(head, event))?;
+            exchange.surplus.set(surplus);
+            Ok(())
         }
         Telling::OfNothing => Ok(()),
     }
@@ -97,12 +131,15 @@ pub struct Found<'a> {
     /// Its beginning is one, or most probably so: a segment begins there. Of an API or a version that is not read, this is
     /// asked for, and that all of it is there.
     pub first: bool,
+    /// The frame may go on behind its body, as those of this connection do, or as its end is known. Else that counts
+    /// against it.
+    pub may_have_surplus: bool,
 }
 
 impl<'a> Found<'a> {
     /// A whole frame, at a place where frames begin.
-    pub fn whole(bytes: &'a [u8]) -> Self {
-        Self { bytes, len: bytes.len(), first: true }
+    pub fn whole(bytes: &'a [u8], may_have_surplus: bool) -> Self {
+        Self { bytes, len: bytes.len(), first: true, may_have_surplus }
     }
 
     /// What is there of it, and whether that is all.
@@ -129,7 +166,7 @@ pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &
     let read = entry.check_request(api, head.version, &mut body);
     *cost = cost.saturating_add(start.left().len().saturating_sub(body.left().len()));
     !matches!(read, Err(ParseError::Unsupported(_)))
-        && fits(read, whole)
+        && fits(read, &body, found, whole)
         && !(head.api_key == key::PRODUCE && whole && produce::is_empty(head.version, start))
 }
 
@@ -155,13 +192,13 @@ pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize)
     let mut body = start;
     let read = entry.check_response(api, version, &mut body);
     *cost = cost.saturating_add(start.left().len().saturating_sub(body.left().len()));
-    fits(read, whole)
+    fits(read, &body, found, whole)
 }
 
-/// A body that reads to its end is the frame's end too; one that is cut may go on.
-fn fits(read: Result<()>, whole: bool) -> bool {
+/// A body that reads to its end is the frame's end too, unless it may have a surplus; one that is cut may go on.
+fn fits(read: Result<()>, behind: &Reader<'_>, found: &Found<'_>, whole: bool) -> bool {
     match read {
-        Ok(()) => whole,
+        Ok(()) => found.may_have_surplus || (whole && behind.left().is_empty()),
         Err(ParseError::Truncated(_)) => !whole,
         Err(ParseError::Unsupported(_) | ParseError::Malformed(_)) => false,
     }

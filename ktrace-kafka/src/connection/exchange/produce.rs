@@ -17,9 +17,9 @@ const NETWORK_EXCEPTION: i16 = 13;
 
 pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
-    let request: Request<'_> = whole(head.version, exchange.request)?;
+    let request: Request<'_> = exchange.request()?;
     let topics = match head.response {
-        Some(_) => whole::<Response<'_>>(head.version, exchange.response()?)?.topics,
+        Some(_) => exchange.response::<Response<'_>>()?.topics,
         None => List::empty(),
     };
     let mut answers = Answers::new(topics.partitions().map(|(topic, of)| ((topic, of.partition), of)));
@@ -47,7 +47,7 @@ pub fn announce<S: Sink>(head: &Head<'_>, mut body: Reader<'_>, sink: &mut S) {
 
 /// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in any data.
 pub fn is_empty(version: i16, body: Reader<'_>) -> bool {
-    whole::<Request<'_>>(version, body).is_ok_and(|request| request.topics.partitions().next().is_none())
+    whole::<Request<'_>>(version, body).is_ok_and(|(request, _)| request.topics.partitions().next().is_none())
 }
 
 fn tell_partition<S: Sink>(

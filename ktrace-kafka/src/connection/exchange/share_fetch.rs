@@ -6,13 +6,12 @@ use crate::connection::record_set::{Place, read_fetched};
 use crate::protocol::reader::Result;
 use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, tell_acknowledged};
 use crate::protocol::sink::{Head, Operation, Partition, Sink, Topic};
-use crate::protocol::table::whole;
 use crate::record::{Batches, Next};
 
 pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
-    let request: Request<'_> = whole(head.version, exchange.request)?;
-    let response: Response<'_> = whole(head.version, exchange.response()?)?;
+    let request: Request<'_> = exchange.request()?;
+    let response: Response<'_> = exchange.response()?;
     tell_acknowledged(&request, &response, &mut |event| sink.event(head, event));
     for (topic, fetched) in response.topics.partitions() {
         tell_partition(head, &request, topic, &fetched, scratch, sink);

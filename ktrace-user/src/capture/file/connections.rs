@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use ktrace_kafka::protocol::header::RequestHeader;
 
+use super::copies::{Copies, Marks, Twin};
+use super::order::Order;
 use super::packet::Packet;
+use super::take::Waiting;
 use crate::capture::{ConnectionId, Direction, Ends, PortSet};
 
 /// So many connections are remembered at once, so that memory does not grow with the file; those closed or longest
@@ -15,20 +18,29 @@ const MAX_CONNECTIONS: usize = 65_536;
 #[derive(Debug)]
 pub struct Connections {
     ports: PortSet,
-    by_ends: HashMap<Ends, Known>,
+    pub(super) by_ends: HashMap<Ends, Known>,
     last_id: u64,
-    packets: u64,
+    pub(super) packets: u64,
+    /// Those that others have replaced, or that had to make room, with what they still hold.
+    pub(super) gone: Vec<Known>,
+    pub(super) copies: Copies,
+    pub(super) waiting: Waiting,
 }
 
 #[derive(Debug)]
-struct Known {
-    id: ConnectionId,
+pub(super) struct Known {
+    pub id: ConnectionId,
     /// Sequence number of the client's SYN, where the file has it or the answer to it.
-    client_isn: Option<u32>,
+    pub client_isn: Option<u32>,
     client_fin: bool,
     broker_fin: bool,
     closed: bool,
     last_packet: u64,
+    /// It was told of.
+    pub opened: bool,
+    pub order: Order,
+    pub marks: Marks,
+    pub twin: Twin,
 }
 
 /// Where a packet belongs.
@@ -49,7 +61,15 @@ impl Connections {
     /// None yet. Kafka's ports tell the ends apart.
     #[must_use]
     pub fn new(ports: PortSet) -> Self {
-        Self { ports, by_ends: HashMap::new(), last_id: 0, packets: 0 }
+        Self {
+            ports,
+            by_ends: HashMap::new(),
+            last_id: 0,
+            packets: 0,
+            gone: Vec::new(),
+            copies: Copies::default(),
+            waiting: Waiting::default(),
+        }
     }
 
     /// `None` for packets that have no Kafka port.
@@ -82,8 +102,12 @@ impl Connections {
                 broker_fin: false,
                 closed: false,
                 last_packet: self.packets,
+                opened: false,
+                order: Order::default(),
+                marks: Marks::default(),
+                twin: Twin::default(),
             };
-            self.by_ends.insert(ends, known);
+            self.gone.extend(self.by_ends.insert(ends, known));
         }
         let known = self.by_ends.get_mut(&ends)?;
         known.last_packet = self.packets;
@@ -127,7 +151,7 @@ impl Connections {
         if self.by_ends.len() < MAX_CONNECTIONS {
             return;
         }
-        self.by_ends.retain(|_, known| !known.closed);
+        self.gone.extend(self.by_ends.extract_if(|_, known| known.closed).map(|(_, known)| known));
         if self.by_ends.len() < MAX_CONNECTIONS {
             return;
         }
@@ -135,7 +159,8 @@ impl Connections {
         let half = last.len() / 2;
         let (_, median, _) = last.select_nth_unstable(half);
         let median = *median;
-        self.by_ends.retain(|_, known| known.last_packet >= median);
+        let silent = self.by_ends.extract_if(|_, known| known.last_packet < median);
+        self.gone.extend(silent.map(|(_, known)| known));
     }
 }
 

@@ -1,16 +1,21 @@
 //! Capture files as a source of Segments: pcap and pcapng, also gzipped, of any size in constant memory.
 //!
-//! No process is known here: [`Event::Opened`] comes with no owner. Packets that a capture on several devices holds twice are
-//! passed on twice; the stream layer drops what it has seen by sequence number.
+//! No process is known here: [`Event::Opened`] comes with no owner. Packets that a capture on several devices holds more than
+//! once are given once ([`copies`]), and those that stand before what they acknowledge behind it ([`order`]).
 
 mod connections;
+mod copies;
+mod order;
 mod packet;
+mod take;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
 use pcap_parser::traits::PcapReaderIterator;
@@ -18,8 +23,8 @@ use pcap_parser::{Block, LegacyPcapReader, Linktype, PcapBlockOwned, PcapError, 
 use thiserror::Error;
 
 pub use self::connections::Connections;
-use self::packet::{Packet, Skipped};
-use super::{Event, Segment, Side};
+use self::packet::Skipped;
+use super::Event;
 
 /// Read at once. Larger than any packet, so that the buffer seldom has to grow.
 const BUFFER: usize = 1 << 20;
@@ -36,8 +41,12 @@ const PCAP: [[u8; 4]; 2] = [[0xd4, 0xc3, 0xb2, 0xa1], [0x4d, 0x3c, 0xb2, 0xa1]];
 pub enum FileError {
     #[error("cannot open {name}: {source}")]
     Open { name: String, source: io::Error },
+    #[error("{name} is empty")]
+    Empty { name: String },
     #[error("{name} is not a capture file (neither pcap nor pcapng)")]
     NotACapture { name: String },
+    #[error("none of the {packets} packets of {name} can be read: {what}")]
+    Unreadable { name: String, packets: u64, what: String },
     #[error("{name} is cut: it ends within a packet, after {packets} whole ones")]
     Cut { name: String, packets: u64 },
     #[error("{name} is damaged after packet {packets}: {what}")]
@@ -54,6 +63,12 @@ impl FileError {
             Self::Open { .. } => "check the path and that you may read it; - reads standard input",
             Self::NotACapture { .. } => {
                 "give a file written by tcpdump -w, dumpcap or Wireshark, plain or gzipped"
+            }
+            Self::Empty { .. } => {
+                "nothing was written to it: check that the capture ran, and that it was ended with Ctrl-C"
+            }
+            Self::Unreadable { .. } => {
+                "capture on an Ethernet or loopback interface, or on all of them (tcpdump -i any)"
             }
             Self::Cut { .. } => {
                 "what came before was used; end captures with Ctrl-C so that the last packet is written whole"
@@ -81,17 +96,26 @@ pub struct FileCounters {
     pub headers: u64,
     /// Packets of link types that are not read here.
     pub link_type: u64,
+    /// Packets of interfaces that the file does not describe.
+    pub interface: u64,
+    /// Packets inside others (VXLAN, Geneve, GRE, IP in IP, MPLS, `PPPoE`) or encrypted (IPsec): not looked into.
+    pub tunnel: u64,
+    /// Packets with nothing that the file does not have already: on another interface, before or after a translation of
+    /// addresses, or sent again. No loss.
+    pub duplicates: u64,
 }
 
 impl FileCounters {
     /// Reasons for which bytes were lost, as the summary names them.
     #[must_use]
-    pub fn lost(&self) -> [(&'static str, u64); 4] {
+    pub fn lost(&self) -> [(&'static str, u64); 6] {
         [
             ("ip_fragment", self.fragments),
             ("snaplen", self.snaplen),
             ("packet_headers", self.headers),
             ("link_type", self.link_type),
+            ("interface", self.interface),
+            ("tunnel", self.tunnel),
         ]
     }
 }
@@ -104,7 +128,11 @@ pub struct CaptureFile {
     failure: Failure,
     links: Links,
     counters: FileCounters,
+    /// Packets by their link types, of those that are not read.
+    link_types: BTreeMap<String, u64>,
     last_time_ns: u64,
+    /// Since when there has been nothing to read.
+    silent: Option<Instant>,
 }
 
 impl CaptureFile {
@@ -131,10 +159,21 @@ impl CaptureFile {
         let failure = Failure::default();
         let opened = open_reader(Box::new(input), &failure);
         match opened {
-            Ok(Some((reader, links))) => {
-                Ok(Self { name, reader, failure, links, counters: FileCounters::default(), last_time_ns: 0 })
+            Ok(Opened::File(reader, links)) => {
+                failure.tells_of_silence();
+                Ok(Self {
+                    name,
+                    reader,
+                    failure,
+                    links,
+                    counters: FileCounters::default(),
+                    link_types: BTreeMap::new(),
+                    last_time_ns: 0,
+                    silent: None,
+                })
             }
-            Ok(None) => Err(FileError::NotACapture { name }),
+            Ok(Opened::Other) => Err(FileError::NotACapture { name }),
+            Ok(Opened::Empty) => Err(FileError::Empty { name }),
             Err(source) => Err(FileError::Open { name, source }),
         }
     }
@@ -144,10 +183,19 @@ impl CaptureFile {
         self.counters
     }
 
-    /// Gives every event of the file, until its end or until `stop` is set. `connections` are those of the files before it.
+    /// Packets by their link types, of those that are not read.
+    #[must_use]
+    pub fn link_types(&self) -> &BTreeMap<String, u64> {
+        &self.link_types
+    }
+
+    /// Gives every event of the file, until its end or until `stop` is set. `connections` are those of the files before it, and
+    /// may hold some back: see [`Connections::finish`]. Where the input is a pipe that tells when it is silent (by
+    /// [`io::ErrorKind::WouldBlock`]), time goes on all the same.
     ///
     /// # Errors
-    /// [`FileError::Cut`], [`FileError::Damaged`], [`FileError::Read`], each after the events of what was whole.
+    /// [`FileError::Cut`], [`FileError::Damaged`], [`FileError::Read`], each after the events of what was whole;
+    /// [`FileError::Unreadable`].
     pub fn run(
         &mut self,
         connections: &mut Connections,
@@ -158,14 +206,26 @@ impl CaptureFile {
         while !stop.load(Ordering::Relaxed) {
             let next = match self.reader.next() {
                 Ok((offset, block)) => {
-                    if let Some(raw) = self.links.packet(&block, self.last_time_ns) {
-                        self.last_time_ns = raw.time_ns;
-                        self.counters.packets = self.counters.packets.saturating_add(1);
-                        give(&raw, connections, &mut self.counters, &mut each);
+                    match self.links.packet(&block, self.last_time_ns) {
+                        Found::Packet(raw) => {
+                            (self.last_time_ns, self.silent) = (raw.time_ns, None);
+                            self.counters.packets = self.counters.packets.saturating_add(1);
+                            let link = raw.link;
+                            let unread = self.counters.link_type;
+                            give(&raw, connections, &mut self.counters, &mut each);
+                            if self.counters.link_type > unread {
+                                count_link(&mut self.link_types, link);
+                            }
+                        }
+                        Found::Unknown => {
+                            self.counters.packets = self.counters.packets.saturating_add(1);
+                            self.counters.interface = self.counters.interface.saturating_add(1);
+                        }
+                        Found::Nothing => {}
                     }
                     Next::Consume(offset)
                 }
-                Err(PcapError::Eof) => return Ok(()),
+                Err(PcapError::Eof) => return self.is_readable(),
                 Err(PcapError::Incomplete(_)) => Next::Refill,
                 Err(PcapError::BufferTooSmall) => Next::Grow,
                 Err(PcapError::UnexpectedEof) => Next::Fail(None),
@@ -182,7 +242,15 @@ impl CaptureFile {
                     let before = self.reader.data().len();
                     let refilled = self.reader.refill().is_ok();
                     if !refilled {
-                        return Err(self.read_failed());
+                        if !self.failure.is_silence() {
+                            return Err(self.read_failed());
+                        }
+                        let silent = self.silent.get_or_insert_with(Instant::now).elapsed();
+                        let silent = u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX);
+                        let time_ns = self.last_time_ns.saturating_add(silent);
+                        connections.turn(time_ns, &mut self.counters, &mut each);
+                        each(Event::Tick { time_ns });
+                        continue;
                     }
                     if self.reader.data().len() == before && !self.reader.reader_exhausted() {
                         capacity = self.grow(capacity)?;
@@ -201,6 +269,19 @@ impl CaptureFile {
             }
         }
         Ok(())
+    }
+
+    /// An error where there were packets, and none of them could be read.
+    fn is_readable(&self) -> Result<(), FileError> {
+        let FileCounters { packets, link_type, interface, .. } = self.counters;
+        if packets == 0 || link_type.saturating_add(interface) < packets {
+            return Ok(());
+        }
+        let mut reasons: Vec<_> = self.link_types.keys().map(|link| format!("link type {link}")).collect();
+        if interface > 0 {
+            reasons.push("no description of their interface".to_owned());
+        }
+        Err(FileError::Unreadable { name: self.name.clone(), packets, what: reasons.join(", ") })
     }
 
     fn grow(&mut self, capacity: usize) -> Result<usize, FileError> {
@@ -239,6 +320,14 @@ enum Next {
     Fail(Option<String>),
 }
 
+/// What a block of the file is.
+enum Found<'a> {
+    Packet(Raw<'a>),
+    /// A packet of an interface that the file does not describe.
+    Unknown,
+    Nothing,
+}
+
 /// A packet as the file holds it.
 struct Raw<'a> {
     link: Linktype,
@@ -253,44 +342,25 @@ fn give(
     counters: &mut FileCounters,
     each: &mut impl FnMut(Event<'_>),
 ) {
-    let packet = match packet::parse(raw.link, raw.data, raw.original) {
-        Ok(packet) => packet,
-        Err(Skipped::NotTcp) => return,
-        Err(Skipped::Fragment) => return counters.fragments += 1,
-        Err(Skipped::Headers) => return counters.headers += 1,
-        Err(Skipped::LinkType) => return counters.link_type += 1,
-    };
-    let Some(placed) = connections.place(&packet) else { return };
-    let Packet { seq, ack, syn, fin, rst, payload, len, .. } = packet;
-    if payload.len() < len as usize {
-        counters.snaplen += 1;
+    match packet::parse(raw.link, raw.data, raw.original) {
+        Ok(packet) => connections.take(&packet, raw.time_ns, counters, each),
+        Err(Skipped::NotTcp) => {}
+        Err(Skipped::Fragment) => counters.fragments += 1,
+        Err(Skipped::Headers) => counters.headers += 1,
+        Err(Skipped::LinkType) => counters.link_type += 1,
+        Err(Skipped::Tunnel) => counters.tunnel += 1,
     }
-    let connection = placed.connection;
-    if let Some(connection) = placed.replaces {
-        each(Event::Closed { connection });
-    }
-    let ends = placed.ends;
-    if placed.opens {
-        each(Event::Opened { connection, ends, side: Side::Client, owner: None });
-    }
-    let (direction, time_ns) = (placed.direction, raw.time_ns);
-    each(Event::Segment(Segment {
-        connection,
-        ends,
-        side: Side::Client,
-        direction,
-        seq,
-        ack,
-        syn,
-        fin,
-        rst,
-        time_ns,
-        payload,
-        len,
-    }));
-    if placed.closes {
-        each(Event::Closed { connection });
-    }
+}
+
+/// So many link types that are not read are named.
+const MAX_LINK_TYPES: usize = 16;
+
+/// One more packet of a link type that is not read.
+fn count_link(counts: &mut BTreeMap<String, u64>, link: Linktype) {
+    let name = packet::link_name(link);
+    let full = counts.len() >= MAX_LINK_TYPES && !counts.contains_key(&name);
+    let count = counts.entry(if full { "others".to_owned() } else { name }).or_default();
+    *count = count.saturating_add(1);
 }
 
 /// Link types and clocks: one for a pcap file, one an interface for a section of a pcapng file.
@@ -308,22 +378,24 @@ struct Interface {
 
 impl Links {
     /// The packet of a block, if it is one; other blocks change what is known of interfaces. Blocks without a time get `last_time_ns`.
-    fn packet<'a>(&mut self, block: &'a PcapBlockOwned<'_>, last_time_ns: u64) -> Option<Raw<'a>> {
+    fn packet<'a>(&mut self, block: &'a PcapBlockOwned<'_>, last_time_ns: u64) -> Found<'a> {
         match (self, block) {
             (Self::Pcap { link, nanoseconds }, PcapBlockOwned::LegacyHeader(header)) => {
-                *link = header.network;
+                // The upper half tells of checksums behind the frames.
+                *link = Linktype(header.network.0 & 0xffff);
                 *nanoseconds = header.is_nanosecond_precision();
-                None
+                Found::Nothing
             }
             (Self::Pcap { link, nanoseconds }, PcapBlockOwned::Legacy(packet)) => {
                 let fraction = u64::from(packet.ts_usec) * if *nanoseconds { 1 } else { 1_000 };
                 let time_ns = u64::from(packet.ts_sec) * 1_000_000_000 + fraction;
-                Some(Raw { link: *link, time_ns, data: packet.data, original: packet.origlen as usize })
+                let original = packet.origlen as usize;
+                Found::Packet(Raw { link: *link, time_ns, data: packet.data, original })
             }
             (Self::PcapNg(interfaces), PcapBlockOwned::NG(block)) => match block {
                 Block::SectionHeader(_) => {
                     interfaces.clear();
-                    None
+                    Found::Nothing
                 }
                 Block::InterfaceDescription(description) => {
                     // The parser reads this option as little-endian in every file.
@@ -335,13 +407,15 @@ impl Links {
                         ticks_per_second: ticks_per_second(description.if_tsresol),
                         offset_seconds: if big_endian { offset.swap_bytes() } else { offset },
                     });
-                    None
+                    Found::Nothing
                 }
                 Block::EnhancedPacket(packet) => {
-                    let interface = interfaces.get(packet.if_id as usize)?;
+                    let Some(interface) = interfaces.get(packet.if_id as usize) else {
+                        return Found::Unknown;
+                    };
                     let data = packet.data.get(..packet.caplen as usize).unwrap_or(packet.data);
                     let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                    Some(Raw {
+                    Found::Packet(Raw {
                         link: interface.link,
                         time_ns: interface.time_ns(ticks),
                         data,
@@ -349,16 +423,20 @@ impl Links {
                     })
                 }
                 Block::SimplePacket(packet) => {
-                    let interface = interfaces.first()?;
+                    let Some(interface) = interfaces.first() else { return Found::Unknown };
                     let original = packet.origlen as usize;
                     let snaplen =
                         if interface.snaplen == 0 { usize::MAX } else { interface.snaplen as usize };
                     let data = packet.data.get(..original.min(snaplen)).unwrap_or(packet.data);
-                    Some(Raw { link: interface.link, time_ns: last_time_ns, data, original })
+                    Found::Packet(Raw { link: interface.link, time_ns: last_time_ns, data, original })
                 }
-                _ => None,
+                // Packet Blocks, which nothing has written since 2009.
+                Block::Unknown(block) if [2, 2_u32.swap_bytes()].contains(&block.block_type) => {
+                    Found::Unknown
+                }
+                _ => Found::Nothing,
             },
-            _ => None,
+            _ => Found::Nothing,
         }
     }
 }
@@ -380,17 +458,24 @@ fn ticks_per_second(resolution: u8) -> u64 {
     base.checked_pow(exponent).unwrap_or(1_000_000)
 }
 
-/// Tells the format by its magic number and opens the reader; `None` where it is none.
-fn open_reader(
-    mut input: Box<dyn Read + Send>,
-    failure: &Failure,
-) -> io::Result<Option<(Box<dyn PcapReaderIterator + Send>, Links)>> {
+/// What an input turns out to be.
+enum Opened {
+    File(Box<dyn PcapReaderIterator + Send>, Links),
+    Other,
+    Empty,
+}
+
+/// Tells the format by its magic number and opens the reader.
+fn open_reader(mut input: Box<dyn Read + Send>, failure: &Failure) -> io::Result<Opened> {
     let mut head = read_up_to(&mut input, 4)?;
+    if head.is_empty() {
+        return Ok(Opened::Empty);
+    }
     if head.starts_with(&GZIP) {
         input = Box::new(MultiGzDecoder::new(Cursor::new(head).chain(input)));
         head = match read_up_to(&mut input, 4) {
             Ok(head) => head,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Opened::Other),
             Err(error) => return Err(error),
         };
     }
@@ -400,45 +485,71 @@ fn open_reader(
         head.extend(read_up_to(&mut input, 20)?);
         let reader = LegacyPcapReader::new(BUFFER, failure.watch(Cursor::new(head).chain(input)));
         let links = Links::Pcap { link: Linktype::NULL, nanoseconds: false };
-        return Ok(reader.ok().map(|reader| (Box::new(reader) as _, links)));
+        return Ok(reader.map_or(Opened::Other, |reader| Opened::File(Box::new(reader), links)));
     }
     if head == PCAPNG {
         head.extend(read_up_to(&mut input, 8)?);
-        let Some((length, order)) = head.get(4..12).map(|both| both.split_at(4)) else { return Ok(None) };
+        let Some((length, order)) = head.get(4..12).map(|both| both.split_at(4)) else {
+            return Ok(Opened::Other);
+        };
         let length = <[u8; 4]>::try_from(length).unwrap_or_default();
         let length = match order {
             [0x4d, 0x3c, 0x2b, 0x1a] => u32::from_le_bytes(length),
             [0x1a, 0x2b, 0x3c, 0x4d] => u32::from_be_bytes(length),
-            _ => return Ok(None),
+            _ => return Ok(Opened::Other),
         } as usize;
         if length > BUFFER {
-            return Ok(None);
+            return Ok(Opened::Other);
         }
         head.extend(read_up_to(&mut input, length.saturating_sub(head.len()))?);
         let reader = PcapNGReader::new(BUFFER, failure.watch(Cursor::new(head).chain(input)));
-        return Ok(reader.ok().map(|reader| (Box::new(reader) as _, Links::PcapNg(Vec::new()))));
+        let links = Links::PcapNg(Vec::new());
+        return Ok(reader.map_or(Opened::Other, |reader| Opened::File(Box::new(reader), links)));
     }
-    Ok(None)
+    Ok(Opened::Other)
 }
 
 /// Fewer bytes only at the end.
 fn read_up_to(input: &mut impl Read, len: usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(len);
-    input.take(len as u64).read_to_end(&mut head)?;
-    Ok(head)
+    loop {
+        let left = len.saturating_sub(head.len()) as u64;
+        match input.by_ref().take(left).read_to_end(&mut head) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(head),
+        }
+    }
 }
 
 /// Where the error of a failed read waits.
 #[derive(Clone, Default)]
-struct Failure(Arc<Mutex<Option<io::Error>>>);
+struct Failure(Arc<Watch>);
+
+#[derive(Default)]
+struct Watch {
+    error: Mutex<Option<io::Error>>,
+    /// That the input is silent for now is told as an error; else it is waited for.
+    tells_of_silence: AtomicBool,
+}
 
 impl Failure {
     fn watch<R: Read>(&self, inner: R) -> Watched<R> {
         Watched { inner, failure: self.clone() }
     }
 
+    fn tells_of_silence(&self) {
+        self.0.tells_of_silence.store(true, Ordering::Relaxed);
+    }
+
     fn take(&self) -> Option<io::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the last read has failed because there is nothing to read for now.
+    fn is_silence(&self) -> bool {
+        let mut error = self.0.error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.take_if(|error| error.kind() == io::ErrorKind::WouldBlock).is_some()
     }
 }
 
@@ -453,9 +564,12 @@ impl<R: Read> Read for Watched<R> {
         loop {
             match self.inner.read(into) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && !self.failure.0.tells_of_silence.load(Ordering::Relaxed) => {}
                 Err(error) => {
                     let kind = error.kind();
-                    *self.failure.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *self.failure.0.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return Err(kind.into());
                 }
                 read => return read,

@@ -32,6 +32,8 @@ pub(super) enum Skipped {
     Headers,
     /// A link type that is not read here.
     LinkType,
+    /// A packet inside another one, or encrypted.
+    Tunnel,
 }
 
 /// Reads one packet of a capture file. `original` is its length on the wire, `data` what was captured of it.
@@ -44,7 +46,14 @@ pub(super) fn parse(link: Linktype, data: &[u8], original: usize) -> Result<Pack
         return Err(Skipped::Fragment);
     }
     if payload.ip_number != IpNumber::TCP {
-        return Err(if stopped.is_some() { Skipped::Headers } else { Skipped::NotTcp });
+        return Err(match payload.ip_number {
+            _ if stopped.is_some() => Skipped::Headers,
+            IpNumber::IPV4 | IpNumber::IPV6 | IpNumber::GRE | IpNumber::ENCAPSULATING_SECURITY_PAYLOAD => {
+                Skipped::Tunnel
+            }
+            IpNumber::UDP if be16(payload.payload, 2).is_some_and(is_tunnel) => Skipped::Tunnel,
+            _ => Skipped::NotTcp,
+        });
     }
     let tcp = TcpSlice::from_slice(payload.payload).map_err(|_| Skipped::Headers)?;
     // A length of zero is how segmentation offload shows packets above 64 KiB: then the packet fills the frame.
@@ -66,6 +75,28 @@ pub(super) fn parse(link: Linktype, data: &[u8], original: usize) -> Result<Pack
         payload: tcp.payload(),
         len: u32::try_from(tcp.payload().len().saturating_add(missing)).unwrap_or(u32::MAX),
     })
+}
+
+/// UDP ports to which packets go in others: VXLAN (and Linux's port for it), Geneve.
+fn is_tunnel(port: u16) -> bool {
+    matches!(port, 4789 | 8472 | 6081)
+}
+
+/// The number of a link type, with its name where it has one here.
+pub(super) fn link_name(link: Linktype) -> String {
+    let number = link.0;
+    let name = match number {
+        9 => "PPP",
+        105 => "IEEE802_11",
+        127 => "IEEE802_11_RADIOTAP",
+        147..=162 => "USER",
+        189 | 220 => "USB_LINUX",
+        239 => "NFLOG",
+        249 => "USBPCAP",
+        258 => "PKTAP",
+        _ => return number.to_string(),
+    };
+    format!("{number} ({name})")
 }
 
 /// The IP packet's length with its header, as the header says it.
@@ -102,6 +133,8 @@ fn by_ether_type(frame: &[u8], at: usize, payload: usize) -> Result<&[u8], Skipp
                 ether_type = be16(rest, 2).ok_or(Skipped::Headers)?;
                 rest = rest.get(TAG..).ok_or(Skipped::Headers)?;
             }
+            // MPLS, PPPoE.
+            0x8847 | 0x8848 | 0x8864 => return Err(Skipped::Tunnel),
             _ => return Err(Skipped::NotTcp),
         }
     }

@@ -64,7 +64,8 @@ fn read(file: Vec<u8>) -> (Vec<String>, Result<FileCounters, FileError>) {
         Ok(file) => file,
         Err(error) => return (seen, Err(error)),
     };
-    let end = file.run(&mut Connections::new(PortSet::default()), &AtomicBool::new(false), |event| {
+    let mut connections = Connections::new(PortSet::default());
+    let mut each = |event: Event<'_>| {
         seen.push(match event {
             Event::Opened { connection: ConnectionId(id), owner: None, .. } => format!("open {id}"),
             Event::Segment(s) => {
@@ -74,8 +75,11 @@ fn read(file: Vec<u8>) -> (Vec<String>, Result<FileCounters, FileError>) {
             Event::Closed { connection: ConnectionId(id) } => format!("close {id}"),
             other => format!("{other:?}"),
         });
-    });
-    (seen, end.map(|()| file.counters()))
+    };
+    let end = file.run(&mut connections, &AtomicBool::new(false), &mut each);
+    let mut counters = file.counters();
+    connections.finish(&mut counters, &mut each);
+    (seen, end.map(|()| counters))
 }
 
 fn two() -> Vec<Vec<u8>> {
@@ -146,7 +150,8 @@ fn a_cut_file_gives_what_was_whole() {
 
 #[test]
 fn what_is_no_capture_file_is_refused() {
-    for bytes in [&b""[..], b"x", b"#!/bin/sh\necho hello\n", &[0x1f, 0x8b, 8], &PCAPNG, &PCAP[0]] {
+    assert!(matches!(read(vec![]).1, Err(FileError::Empty { .. })));
+    for bytes in [&b"x"[..], b"#!/bin/sh\necho hello\n", &[0x1f, 0x8b, 8], &PCAPNG, &PCAP[0]] {
         let (seen, end) = read(bytes.to_vec());
         assert!(seen.is_empty());
         assert!(matches!(end, Err(FileError::NotACapture { .. })), "{bytes:?}: {end:?}");
@@ -161,6 +166,109 @@ fn a_block_that_claims_too_much_is_damage_or_a_cut() {
     let (seen, end) = read(file.clone());
     assert_eq!(seen.len(), 2);
     assert!(matches!(end, Err(FileError::Cut { .. } | FileError::Damaged { .. })), "{end:?}");
+}
+
+/// A packet between a client of its own address and the broker, with flags beside ACK.
+fn between(client: [u8; 4], to_broker: bool, (seq, ack): (u32, u32), syn: bool, payload: &[u8]) -> Vec<u8> {
+    let ((from, to), ports) = match to_broker {
+        true => ((client, [10, 0, 0, 2]), (40000, 9092)),
+        false => (([10, 0, 0, 2], client), (9092, 40000)),
+    };
+    let mut headers = PacketBuilder::ipv4(from, to, 64).tcp(ports.0, ports.1, seq, 1000);
+    if syn {
+        headers = headers.syn();
+    }
+    if ack > 0 {
+        headers = headers.ack(ack);
+    }
+    let mut out = Vec::new();
+    headers.write(&mut out, payload).unwrap();
+    out
+}
+
+/// A conversation with the same numbers as every other one.
+fn conversation(client: u8, said: &[(bool, &str)]) -> Vec<Vec<u8>> {
+    let client = [10, 0, 1, client];
+    let (mut asked, mut answered) = (1001, 5001);
+    let mut packets = vec![
+        between(client, true, (1000, 0), true, b""),
+        between(client, false, (5000, 1001), true, b""),
+        between(client, true, (1001, 5001), false, b""),
+    ];
+    for (to_broker, text) in said {
+        let len = u32::try_from(text.len()).unwrap();
+        let numbers = if *to_broker { (asked, answered) } else { (answered, asked) };
+        packets.push(between(client, *to_broker, numbers, false, text.as_bytes()));
+        *(if *to_broker { &mut asked } else { &mut answered }) += len;
+    }
+    packets
+}
+
+/// What a file of these packets gives, without the times; and the packets that were there already.
+fn without_times(packets: &[Vec<u8>]) -> (Vec<String>, u64) {
+    let (seen, end) = read(pcap(0xa1b2_3c4d, false, packets));
+    let seen = seen.iter().map(|line| line.split(" @").next().unwrap().to_owned()).collect();
+    (seen, end.unwrap().duplicates)
+}
+
+/// Two that began alike, but say something else: at once, in an answer, or later. Synthetic captures have such.
+#[test]
+fn connections_that_begin_alike_are_two_if_they_say_different_things() {
+    let one: [(bool, &str); 4] = [(true, "hello"), (false, "welcome"), (true, "one"), (false, "uno")];
+    for differs in 0..one.len() {
+        let mut other = one;
+        other[differs].1 = ["HELLO, you", "WELCOME", "ONE", "UNO"][differs];
+        let packets = [conversation(1, &one), conversation(2, &other)];
+        let interleaved: Vec<_> =
+            packets[0].iter().zip(&packets[1]).flat_map(|(a, b)| [a, b]).cloned().collect();
+        // What is the same in both as far as the beginning goes is told of one alone.
+        let shared = if differs < 2 { 0 } else { differs };
+        for packets in [packets.concat(), interleaved] {
+            // A second apart, they are not even looked at: so closer here.
+            let file = pcap(0xa1b2_3c4d, false, &packets);
+            let (seen, end) = read(at_once(file));
+            let data = seen.iter().filter(|line| !line.contains(" 0 ") && !line.starts_with("open")).count();
+            let opened = seen.iter().filter(|line| line.starts_with("open")).count();
+            assert_eq!((opened, data), (2, 2 * one.len() - shared), "{differs}: {seen:?}");
+            assert_eq!(end.unwrap().duplicates > 0, shared > 0);
+        }
+    }
+    // A second apart they are two whatever they say.
+    let packets = [conversation(1, &one), conversation(2, &one)].concat();
+    assert_eq!(without_times(&packets).1, 0);
+    // A moment apart they are one.
+    let (seen, end) = read(at_once(pcap(0xa1b2_3c4d, false, &packets)));
+    assert_eq!((seen.len(), end.unwrap().duplicates), (1 + 7, 7));
+}
+
+/// The same file with all packets within one second.
+fn at_once(mut file: Vec<u8>) -> Vec<u8> {
+    let mut at = 24;
+    while at < file.len() {
+        let len = u32::from_le_bytes(file[at + 8..at + 12].try_into().unwrap()) as usize;
+        file[at..at + 4].copy_from_slice(&100_u32.to_le_bytes());
+        at += 16 + len;
+    }
+    file
+}
+
+/// Hostile: as many connections as there may be, all of which begin alike.
+#[test]
+fn what_is_held_of_connections_that_may_be_copies_is_bounded() {
+    let big = "x".repeat(60_000);
+    let mut connections = Connections::new(PortSet::default());
+    let mut counters = FileCounters::default();
+    let mut given = 0;
+    for client in 0..200_u8 {
+        for packet in conversation(client, &[(true, "hello"), (true, &big), (true, &big), (true, &big)]) {
+            let packet = packet::parse(Linktype::RAW, &packet, packet.len()).unwrap();
+            connections.take(&packet, 1, &mut counters, &mut |_| given += 1);
+        }
+        assert!(connections.copies.held_bytes <= copies::MAX_HELD_BYTES + (1 << 20));
+    }
+    connections.finish(&mut counters, |_| given += 1);
+    assert_eq!(connections.copies.held_bytes, 0);
+    assert!(given > 1000);
 }
 
 #[test]

@@ -108,6 +108,8 @@ pub(super) struct Instance {
     former: (Assignment, u64),
     /// Its assignment is all that it reads.
     is_whole: bool,
+    /// It has asked where a group stands, and has done nothing else for it yet: it may read what it has asked for, from there on.
+    has_only_asked: bool,
     /// It has lost its place in the group.
     is_lost: bool,
     /// When its last connection ended.
@@ -127,6 +129,7 @@ impl Instance {
             assignment: Assignment::default(),
             former: (Assignment::default(), 0),
             is_whole: false,
+            has_only_asked: false,
             is_lost: false,
             silent_since: None,
             heard_ns: 0,
@@ -155,11 +158,6 @@ impl Instance {
         self.speaks_on.is_none() && self.reads_on.is_empty() && (self.is_lost || self.member.id.is_empty())
     }
 
-    /// Its assignment was heard.
-    pub fn is_whole(&self) -> bool {
-        self.is_whole
-    }
-
     pub fn silent_since(&self) -> Option<u64> {
         self.silent_since
     }
@@ -185,6 +183,7 @@ impl Instance {
     }
 
     pub fn rename(&mut self, id: &str) {
+        self.has_only_asked = false;
         self.member = Arc::new(Member { id: id.into(), generation: None, ..(*self.member).clone() });
     }
 
@@ -218,8 +217,32 @@ impl Instance {
         std::mem::replace(&mut self.is_whole, false)
     }
 
+    /// It asks where its group stands in a partition, and is no member.
+    pub fn asks(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+        if self.assignment.len < MAX_PARTITIONS {
+            self.has_only_asked = true;
+            self.assignment.insert(at, Begin { since_ns: now_ns, position: Some(offset) });
+        }
+    }
+
+    /// It has only asked so far, and not for this partition.
+    pub fn is_asking(&self, at: At<'_>) -> bool {
+        self.has_only_asked && self.assignment.begin(at).is_none()
+    }
+
+    /// It may have only asked: then it reads no more than it has asked for, from there on.
+    pub fn may_begin(&self, at: At<'_>, offset: i64) -> bool {
+        !self.has_only_asked || self.began_at(at) == Some(offset)
+    }
+
+    /// What it reads is known, as far as it is known to read.
+    pub fn is_known(&self) -> bool {
+        self.is_whole || self.has_only_asked
+    }
+
     /// It commits a partition of an assignment that was told before anybody listened.
     pub fn is_seen_to_read(&mut self, at: At<'_>) -> bool {
+        self.has_only_asked = false;
         if self.is_whole || self.assignment.begin(at).is_some() || self.assignment.len >= MAX_PARTITIONS {
             return false;
         }
@@ -254,7 +277,7 @@ impl Instance {
             |assignment: &Assignment| assignment.begin(at).is_some_and(|begin| begin.since_ns <= asked_ns);
         if had(&self.assignment) || (asked_ns <= *until_ns && had(former)) {
             Has::Yes
-        } else if self.is_whole {
+        } else if self.is_known() {
             Has::No
         } else {
             Has::Unknown

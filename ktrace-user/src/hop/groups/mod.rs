@@ -9,7 +9,7 @@
 //! - who cannot be it for one partition is not it for the others;
 //! - a member has one connection to a broker: if that is known, another connection is somebody else's, unless each has brought one partition alone,
 //!   as of clients that have a connection for each;
-//! - who was told a committed offset begins there.
+//! - who was told a committed offset begins there; so does who takes its partitions by itself, and asks where its group stands.
 //!
 //! Where two still could be it, neither is named.
 
@@ -112,6 +112,9 @@ const MAX_EXCLUDED: usize = 32;
 
 /// Members of one client; past it those that were silent longest are forgotten.
 const MAX_INSTANCES: usize = 256;
+
+/// Groups that a client asks for without being a member of any, and which it may read for: who watches groups asks for many.
+const MAX_ASKED: usize = 8;
 
 /// A member without any connection is forgotten after this.
 const GONE_NS: u64 = 600_000_000_000;
@@ -303,12 +306,25 @@ impl Groups {
 
     /// Where a group stands in a partition, as a member asked. Others may ask too, who read it for nobody or not at all.
     pub fn position(&mut self, heard: Heard<'_>, group: &str, at: At<'_>, offset: i64) -> bool {
+        let (mut is_known, mut others) = (false, 0_usize);
         for instance in self.clients.get_mut(heard.client).into_iter().flatten() {
-            if *instance.member.group == *group && instance.speaks_on == Some(heard.line.connection) {
+            others = others.saturating_add(usize::from(*instance.member.group != *group));
+            // It has asked for another partition before.
+            let is_other = *instance.member.group != *group || instance.is_asking(at);
+            is_known |= !is_other;
+            if !is_other && instance.speaks_on == Some(heard.line.connection) {
                 instance.position(at, offset, heard.now_ns);
             }
         }
-        false
+        if is_known || others >= MAX_ASKED || offset < 0 {
+            return false;
+        }
+        let name = at.name.map_or(0, str::len);
+        self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
+        let Some(instance) = self.instance(heard, group, "") else { return false };
+        instance.comes(heard.line.connection, false);
+        instance.asks(at, offset, heard.now_ns);
+        true
     }
 
     /// For whom a connection fetches from a partition. The second tells whether that is news for others.
@@ -335,7 +351,9 @@ impl Groups {
         }
         let mut excluded = self.excluded.remove(&line.connection).unwrap_or_default();
         let is_free = |one: &Instance| {
-            !excluded.contains(&one.number) && one.reads_on.iter().all(|read| read.line.broker != line.broker)
+            !excluded.contains(&one.number)
+                && one.reads_on.iter().all(|read| read.line.broker != line.broker)
+                && one.may_begin(asked.at, asked.offset)
         };
         let free: Vec<usize> =
             (0..).zip(&*list).filter(|(_, one)| is_free(one)).map(|(place, _)| place).collect();
@@ -363,7 +381,7 @@ impl Groups {
                 let alone = list.len() == 1;
                 let Some(instance) = list.get_mut(place) else { return (Reader::Unknown, false) };
                 // From what was heard by the way, as by an agent that came later, nothing is concluded for good.
-                if !instance.is_whole() {
+                if !instance.is_known() {
                     return (of(instance), false);
                 }
                 instance.reads(line, asked.at);

@@ -308,3 +308,60 @@ fn who_was_heard_last_is_kept() {
     assert!(world.groups.clients.contains_key(&world.client));
     assert!((10..500).contains(&world.groups.clients.len()));
 }
+
+impl World {
+    fn asks(&mut self, on: u64, group: &str, partition: i32, offset: i64) -> bool {
+        self.now_ns += 10;
+        let heard = Heard { client: &self.client, line: line(on), now_ns: self.now_ns };
+        self.groups.position(heard, group, at(partition), offset)
+    }
+
+    fn fetch_from(&mut self, on: u64, partition: i32, offset: i64) -> String {
+        self.now_ns += 10;
+        let asked = Asked { at: at(partition), ns: self.now_ns, offset };
+        let reader = self.groups.reader(&self.client, line(on), asked).0;
+        reader.group().map_or("?".to_owned(), ToString::to_string)
+    }
+}
+
+#[test]
+fn who_takes_partitions_by_itself_reads_from_where_its_group_stands() {
+    let mut world = World::new();
+    assert!(world.asks(1, "a", 0, 7));
+    assert!(world.asks(1, "a", 1, 9));
+    assert!(!world.asks(1, "a", 2, -1), "nothing is committed there");
+    assert_eq!(world.fetch_from(2, 0, 6), "?", "from elsewhere");
+    assert_eq!(world.fetch_from(2, 2, 0), "?", "not asked for");
+    assert_eq!(world.fetch_from(2, 0, 7), "a");
+    // From then on, and all that it has asked for.
+    assert_eq!(
+        [world.fetch_from(2, 0, 8), world.fetch_from(2, 1, 9), world.fetch_from(2, 2, 0)],
+        ["a", "a", "?"]
+    );
+    // What it commits it reads.
+    world.commits(1, "a", "", 2);
+    assert_eq!(world.fetch_from(2, 2, 5), "a");
+    // It is a member of the same group after all.
+    let mut world = World::new();
+    world.asks(1, "a", 0, 7);
+    world.assign(1, "a", "m", &[0]);
+    assert_eq!(world.fetch(2, 0), "a/m");
+    assert_eq!(world.groups.sizes(), (1, 1));
+}
+
+/// It asks for many groups, and reads for none.
+#[test]
+fn who_watches_groups_reads_for_none_of_them_and_makes_none_forgotten() {
+    let mut world = World::new();
+    for group in 0..1000 {
+        for partition in 0..3 {
+            world.asks(1, &format!("g{group}"), partition, 7);
+        }
+    }
+    assert_eq!((world.groups.sizes().1, world.groups.take_forgotten()), (MAX_ASKED, 0));
+    assert_eq!(world.fetch_from(2, 0, 7), "?", "of many groups");
+    assert_eq!(world.fetch_from(2, 0, 8), "?");
+    // A real member is known all the same.
+    world.assign(3, "b", "b1", &[5]);
+    assert_eq!(world.fetch_from(4, 5, 0), "b");
+}

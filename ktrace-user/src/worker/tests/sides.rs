@@ -1,5 +1,6 @@
 //! The broker's end: clients that nobody else shows, and nobody twice.
 
+use super::groups::{committed, fetched};
 use super::*;
 use crate::process::Process;
 use crate::worker::twins::PATIENCE_NS;
@@ -139,29 +140,39 @@ fn what_is_held_at_the_end_goes_out() {
     assert_eq!(hops.lock().unwrap().len(), 1);
 }
 
-/// What a broker sends to another, or to itself, is no message of a client.
+/// A broker inside a test or an application (librdkafka's mock, Spring's embedded Kafka): its process has both ends of each
+/// connection. A broker's own clients (for the metadata of tiered storage, for metrics) are such too.
 #[test]
-fn a_process_that_is_a_broker_is_no_client() {
+fn clients_in_a_brokers_process_are_shown_once() {
     let shared = Arc::default();
     let mut watched = watched(Sides::Both, &shared);
-    let broker = Arc::new(Process { pid: 7, resource: Arc::default() });
-    let opened = |connection, side, owner: &Arc<Process>| Event::Opened {
-        connection: ConnectionId(connection),
-        ends: ends(4000),
-        side,
-        owner: Some(Arc::clone(owner)),
-    };
-    watched.worker.event(opened(1, Side::Client, &broker));
-    watched.exchange(ends(4000), (100, 200), 42);
-    assert_eq!(watched.offsets(), [42], "not known yet");
-    watched.worker.event(opened(2, Side::Broker, &broker));
-    let next = 100 + produce(5, "orders", &[]).len() as u32;
-    watched.exchange(ends(4000), (next, 200 + produced(5, "orders", 0).len() as u32), 43);
-    assert_eq!(watched.offsets(), [42]);
-    // Another process that has got the number since.
-    let another = Arc::new(Process { pid: 7, resource: Arc::default() });
-    watched.worker.event(opened(3, Side::Client, &another));
-    watched.socket.0 = 3;
-    watched.exchange(ends(4000), (100, 200), 44);
-    assert_eq!(watched.offsets(), [42, 44]);
+    let process = Arc::new(Process { pid: 7, resource: Arc::default() });
+    for (connection, side) in [(1, Side::Client), (2, Side::Broker)] {
+        let owner = Some(Arc::clone(&process));
+        let connection = ConnectionId(connection);
+        watched.worker.event(Event::Opened { connection, ends: ends(4000), side, owner });
+    }
+    let (mut client, mut broker) = (100, 200);
+    for offset in [42, 43] {
+        for socket in [(1, Side::Client), (2, Side::Broker)] {
+            watched.socket = socket;
+            watched.exchange(ends(4000), (client, broker), offset);
+        }
+        client += produce(5, "orders", &[]).len() as u32;
+        broker += produced(5, "orders", 0).len() as u32;
+    }
+    for (asked, answered) in [fetched(6, 42, &[42, 43]), committed(7, "billing", "m", 44, 0)] {
+        for socket in [(1, Side::Client), (2, Side::Broker)] {
+            watched.socket = socket;
+            watched.talk(ends(4000), (client, broker), &asked, &answered);
+        }
+        client += asked.len() as u32;
+        broker += answered.len() as u32;
+    }
+    watched.wait(PATIENCE_NS + SWEEP_NS);
+    let names =
+        watched.hops().iter().map(|hop| hop.span(&shown(&hop.topic)).name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(names, ["send orders", "send orders", "poll orders", "poll orders", "commit orders"]);
+    let totals = watched.worker.finish();
+    assert_eq!((totals.left_out, totals.lost.len()), (0, 0), "{:?}", totals.lost);
 }
