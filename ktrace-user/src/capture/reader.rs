@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap as KernelMap, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use ktrace_common::{SegmentHeader, flags};
 
+use super::calls::Calls;
 use super::clock::{Clock, monotonic_ns};
 use super::connections::{Connections, direction, ends, side};
 use super::early::Early;
@@ -18,8 +18,7 @@ use super::resolver::Resolver;
 use super::ring::{Record, decode};
 use super::sleeper::Sleeper;
 use super::slice;
-use super::{ConnectionId, Event, Refusals, Segment};
-use crate::process::Table;
+use super::{ConnectionId, Event, Segment};
 
 /// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
 /// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
@@ -47,10 +46,8 @@ pub(super) struct Wanted {
 /// What all readers share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) processes: Arc<Mutex<Table>>,
     pub(super) resolver: Resolver,
-    pub(super) refusals: Refusals,
-    pub(super) tracked: Arc<Mutex<KernelMap<MapData, u64, u8>>>,
+    pub(super) calls: Calls,
     pub(super) wanted: Wanted,
 }
 
@@ -163,12 +160,8 @@ impl Reader {
                 }
             }
         }
-        if !self.untracked.is_empty() {
-            let mut tracked = self.shared.tracked.lock().unwrap_or_else(PoisonError::into_inner);
-            for cookie in self.untracked.drain(..) {
-                // A failure only means that the socket's end is not told.
-                drop(tracked.insert(&cookie, &self.number, 0));
-            }
+        for cookie in self.untracked.drain(..) {
+            self.shared.calls.track(cookie, self.number);
         }
         count
     }
@@ -192,11 +185,10 @@ impl Reader {
             let Some(found) = self.shared.resolver.found(cookie) else { continue };
             if !self.shared.wanted.takes(found.pid, found.netns) {
                 self.connections.refuse(cookie);
-                self.shared.refusals.refuse(ConnectionId(cookie));
+                self.shared.calls.refuse(ConnectionId(cookie));
                 continue;
             }
-            let Some(pid) = found.pid else { continue };
-            let process = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
+            let Some(process) = found.process else { continue };
             if let Some(opened) = self.connections.owned(cookie, process, now_ns) {
                 sink(opened);
             }
@@ -289,12 +281,10 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
                 && !self.shared.wanted.takes(found.pid, found.netns)
             {
                 self.connections.refuse(cookie);
-                self.shared.refusals.refuse(ConnectionId(cookie));
+                self.shared.calls.refuse(ConnectionId(cookie));
                 return;
             }
-            if let Some(pid) = found.and_then(|found| found.pid) {
-                let process =
-                    self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
+            if let Some(process) = found.and_then(|found| found.process) {
                 if let Some(opened) = self.connections.owned(cookie, process, header.time_ns) {
                     (self.sink)(opened);
                     return;

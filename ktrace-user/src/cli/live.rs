@@ -12,6 +12,7 @@ use super::{Failure, Filter, doctor};
 use crate::capture::{CounterReader, Live as Source, LiveOptions, Side};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
+use crate::privilege;
 use crate::summary::Summary;
 use crate::worker::{Shared, Worker, WorkerOptions};
 
@@ -30,7 +31,7 @@ pub fn watch(
     stop: &AtomicBool,
     begun: impl FnOnce(Tells),
 ) -> Result<(), Failure> {
-    told.check()?;
+    let told = told.open()?;
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
     let limits = live.limits(&shared, &sinks)?;
@@ -54,6 +55,8 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
+    // All that is started from here on begins with no privilege.
+    privilege::confine(&[]);
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
     let counts =
         Arc::new(counts((Arc::clone(&shared), source.counter_reader()), (sinks.losses(), filter.clone())));
