@@ -12,6 +12,7 @@ use ktrace_common::{Counter, Tally};
 
 use super::ConnectionId;
 use super::counters::Counters;
+use super::scrubber::Scrubber;
 use crate::privilege;
 
 /// What may wait to be done; who asks for more waits, for a microsecond each.
@@ -24,6 +25,8 @@ pub(super) struct Held {
     pub(super) refused: HashMap<MapData, u64, u8>,
     /// How many were refused: the kernel side looks among them when it changes.
     pub(super) refusals: Array<MapData, u32>,
+    /// `None` where the kernel does not take the program.
+    pub(super) scrubber: Option<Scrubber>,
 }
 
 /// Asks the thread, which ends with the last of these.
@@ -36,6 +39,7 @@ enum Call {
     Count(SyncSender<Counters>),
     Refuse(ConnectionId),
     Track { cookie: u64, ring: u8 },
+    Scrub { ring: u8, records: u32 },
 }
 
 impl Calls {
@@ -66,6 +70,11 @@ impl Calls {
         self.ask(Call::Track { cookie, ring });
     }
 
+    /// Writes so many blank records into a ring.
+    pub(super) fn scrub(&self, ring: u8, records: u32) {
+        self.ask(Call::Scrub { ring, records });
+    }
+
     fn ask(&self, call: Call) {
         if self.asked.send(call).is_err() {
             tracing::error!("the thread that speaks to the programs is gone");
@@ -91,6 +100,14 @@ fn run(mut held: Held, calls: &Receiver<Call>) {
             }
             // A failure only means that the socket's end is not told.
             Call::Track { cookie, ring } => drop(held.tracked.insert(&cookie, &ring, 0)),
+            Call::Scrub { ring, records } => {
+                if let Some(scrubber) = &held.scrubber
+                    && let Err(error) = scrubber.write(ring, records)
+                {
+                    tracing::warn!(%error, "what was read of a ring stays in memory until more comes");
+                    held.scrubber = None;
+                }
+            }
         }
     }
 }

@@ -164,8 +164,12 @@ impl Live {
             }
         }
         let resolver = Resolver::start(options.ports, Arc::clone(&processes)).map_err(CaptureError::Wait)?;
-        let calls =
-            Calls::start(Held { counters, tracked, refused, refusals }).map_err(CaptureError::Wait)?;
+        let scrubber = programs.scrubber().map_err(|error| {
+            let error = refusal(&error);
+            tracing::warn!(error, "what was read of a ring stays in memory until more comes");
+        });
+        let held = Held { counters, tracked, refused, refusals, scrubber: scrubber.ok() };
+        let calls = Calls::start(held).map_err(CaptureError::Wait)?;
         let wanted = Wanted { pid: options.pid, netns: netns.map(|netns| netns.inode) };
         let shared = Shared { resolver: resolver.clone(), calls: calls.clone(), wanted };
         let readers: io::Result<Vec<Reader>> = (0..)

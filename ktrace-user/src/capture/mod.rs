@@ -19,6 +19,7 @@ mod reader;
 mod refusals;
 mod resolver;
 mod ring;
+mod scrubber;
 mod sleeper;
 mod slice;
 

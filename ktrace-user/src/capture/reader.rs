@@ -16,6 +16,7 @@ use super::early::Early;
 use super::owners::Owned;
 use super::resolver::Resolver;
 use super::ring::{Record, decode};
+use super::scrubber::{self, Scrubbed};
 use super::sleeper::Sleeper;
 use super::slice;
 use super::{ConnectionId, Event, Segment};
@@ -55,6 +56,7 @@ pub(super) struct Shared {
 pub(super) struct Reader {
     number: u8,
     ring: RingBuf<MapData>,
+    scrubbed: Scrubbed,
     sleeper: Sleeper,
     owned: Receiver<Owned>,
     shared: Shared,
@@ -72,7 +74,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(
         number: u8,
-        ring: RingBuf<MapData>,
+        (ring, ring_bytes): (RingBuf<MapData>, usize),
         owned: Receiver<Owned>,
         shared: Shared,
     ) -> io::Result<Self> {
@@ -80,6 +82,7 @@ impl Reader {
             number,
             sleeper: Sleeper::new(&ring)?,
             ring,
+            scrubbed: Scrubbed::new(ring_bytes),
             owned,
             shared,
             clock: Clock::measure(),
@@ -99,6 +102,7 @@ impl Reader {
         self.shared.resolver.first(FIRST_SEARCH);
         let mut sleep_ms = SHORTEST_SLEEP_MS;
         let mut upkeep = Instant::now();
+        let mut scrubbed = upkeep;
         while !stop.load(Ordering::Relaxed) {
             let read = self.drain(BATCH, sink);
             sink(Event::Tick { time_ns: self.clock.wall_ns(monotonic_ns()) });
@@ -109,6 +113,15 @@ impl Reader {
                 self.clock = Clock::measure();
                 self.connections.expire(monotonic_ns());
                 self.early.expire(monotonic_ns());
+            }
+            // While much comes, that overwrites what was read, and needs the room.
+            if read < BATCH && now.saturating_duration_since(scrubbed) >= scrubber::PAUSE {
+                scrubbed = now;
+                let records = self.scrubbed.next();
+                if records > 0 {
+                    self.shared.calls.scrub(self.number, records);
+                    sleep_ms = SHORTEST_SLEEP_MS;
+                }
             }
             match read {
                 BATCH => {}
@@ -143,13 +156,14 @@ impl Reader {
             sink,
         };
         reading.take_owned(None);
-        let mut count = 0;
+        let (mut count, mut blanks) = (0, 0);
         while count < limit
             && let Some(record) = self.ring.next()
         {
             count += 1;
             match decode(&record) {
                 Some(Record::Segment(header, payload)) => reading.piece(header, payload),
+                Some(Record::Blank) => blanks += 1,
                 Some(Record::Closed(closed)) => {
                     if let Some(event) = reading.connections.closed(closed.cookie, closed.time_ns) {
                         (reading.sink)(event);
@@ -160,6 +174,7 @@ impl Reader {
                 }
             }
         }
+        self.scrubbed.read(count, blanks);
         for cookie in self.untracked.drain(..) {
             self.shared.calls.track(cookie, self.number);
         }
