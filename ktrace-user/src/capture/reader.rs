@@ -299,11 +299,11 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
                 self.shared.calls.refuse(ConnectionId(cookie));
                 return;
             }
-            if let Some(process) = found.and_then(|found| found.process) {
-                if let Some(opened) = self.connections.owned(cookie, process, header.time_ns) {
-                    (self.sink)(opened);
-                    return;
-                }
+            if let Some(process) = found.and_then(|found| found.process)
+                && let Some(opened) = self.connections.owned(cookie, process, header.time_ns)
+            {
+                (self.sink)(opened);
+                return;
             }
             if self.lacking.len() < MOST_LACKING {
                 self.lacking.insert(cookie, Instant::now());
