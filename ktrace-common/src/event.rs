@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
+    /// Nothing: it only takes the place of what was read.
+    Blank = 0,
     /// [`SegmentHeader`], then the copied payload.
     Segment = 1,
     /// [`Owner`].
@@ -17,6 +19,7 @@ impl Kind {
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
+            0 => Some(Self::Blank),
             1 => Some(Self::Segment),
             2 => Some(Self::Owner),
             3 => Some(Self::Closed),

@@ -20,6 +20,12 @@ pub use ring::{MAX_RINGS, RING_TEMPLATE_BYTES, ring_of};
 /// 3.8 % (`./dev bench classes`, figures in `docs/performance.md`).
 pub const CLASSES: [usize; 11] = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
 
+/// Of a blank record: with the kernel's header before it, half of the smallest ring there is (a page), which two of them would fill.
+pub const BLANK_BYTES: usize = 2048 - RECORD_HEADER_BYTES;
+
+/// Bytes that the kernel puts before each record (`BPF_RINGBUF_HDR_SZ`).
+pub const RECORD_HEADER_BYTES: usize = 8;
+
 /// Pieces of the largest class that one packet may fill before its last piece. Linux caps a packet (GSO, big TCP) at 8 × 65535 bytes
 /// (`GSO_MAX_SIZE` in `include/linux/netdevice.h`), so nothing that Linux sends today is over the limit.
 pub const FULL_PIECES: u32 = 8;

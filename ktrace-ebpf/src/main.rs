@@ -1,4 +1,4 @@
-//! What runs in the kernel: the two programs on the way of every packet, and those that tell who owns a socket.
+//! What runs in the kernel: the two programs on the way of every packet, those that tell who owns a socket, and one that overwrites what was read.
 //!
 //! Nothing here keeps a packet back, changes it or waits: `egress` and `ingress` always return 1 ("pass"), `connect4` and `connect6` as well.
 //! Needs Linux 5.8: ring buffer (5.8), socket cookies and process ids in these programs (5.8), cgroup `bpf_link` (5.7); `sock_release` needs 5.9.
@@ -14,6 +14,8 @@ mod owner;
 mod recognition;
 #[cfg(target_arch = "bpf")]
 mod request;
+#[cfg(target_arch = "bpf")]
+mod scrub;
 #[cfg(target_arch = "bpf")]
 mod segment;
 #[cfg(target_arch = "bpf")]

@@ -10,7 +10,9 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
-use ktrace_common::{Counter, MAX_RINGS, PORT_WORDS, RING_TEMPLATE_BYTES, Tally, ends, port_slot, ring_of};
+use ktrace_common::{
+    BLANK_BYTES, Counter, MAX_RINGS, PORT_WORDS, RING_TEMPLATE_BYTES, Tally, ends, port_slot, ring_of,
+};
 
 /// Which ends of connections are captured ([`ends`]); set before loading, so the kernel drops the code of the other end.
 #[unsafe(no_mangle)]
@@ -72,6 +74,10 @@ static REFUSED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16384, 0);
 #[map]
 static REFUSALS: Array<u32> = Array::with_max_entries(1, 0);
 
+/// A record of zeros, [`Kind::Blank`](ktrace_common::Kind::Blank).
+#[map]
+static BLANK: Array<[u8; BLANK_BYTES]> = Array::with_max_entries(1, 0);
+
 /// Whether `port` is a Kafka port.
 #[inline(always)]
 pub fn is_kafka(port: u16) -> bool {
@@ -122,6 +128,12 @@ pub fn ring_number(local_port: u16, remote_port: u16) -> u32 {
 #[inline(always)]
 pub fn ring(number: u32) -> Option<&'static Segments> {
     RINGS.get(number)
+}
+
+/// A record that says nothing.
+#[inline(always)]
+pub fn blank() -> Option<&'static [u8; BLANK_BYTES]> {
+    BLANK.get(0)
 }
 
 /// Whether the thread's name may be read.

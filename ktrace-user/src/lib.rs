@@ -4,6 +4,7 @@ pub mod capture;
 pub mod cli;
 pub mod export;
 pub mod hop;
+pub mod privilege;
 pub mod process;
 pub mod span;
 pub mod summary;

@@ -1,5 +1,6 @@
 //! The binary `ktrace`.
 
+mod allocator;
 // Unoptimised, it would be made of calls to itself.
 #[cfg(all(target_arch = "x86_64", any(test, all(target_env = "musl", not(debug_assertions)))))]
 mod copy;
@@ -8,9 +9,11 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::allocator::Overwriting;
+
 /// What is made in one thread may be freed in another; musl's own allocator does that one at a time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Overwriting<mimalloc::MiMalloc> = Overwriting(mimalloc::MiMalloc);
 
 /// Where the agent's own log goes: not over a full screen.
 fn log() -> Box<dyn std::io::Write> {

@@ -16,6 +16,7 @@ pub mod jaeger;
 pub mod kernel_objects;
 pub mod lossy;
 pub mod matrix;
+pub mod memory;
 pub mod namespace;
 pub mod need;
 pub mod ports;

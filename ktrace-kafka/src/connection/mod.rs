@@ -131,6 +131,16 @@ impl Scratch {
             ids: Vec::new(),
         }
     }
+
+    /// Overwrites what the buffers hold of messages that were read. To be called now and then, also while nothing comes.
+    pub fn wipe(&mut self) {
+        self.decompressor.wipe();
+        let mut spare = std::mem::take(&mut self.spare);
+        spare.resize(spare.capacity(), 0);
+        spare.fill(0);
+        // The last use of the bytes, or the compiler might leave the zeros out.
+        std::hint::black_box(&mut spare);
+    }
 }
 
 /// What a connection was found to be.

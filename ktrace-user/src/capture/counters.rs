@@ -1,9 +1,8 @@
 //! What the kernel side has counted: captured and, for each reason, lost.
 
-use std::sync::Arc;
+use ktrace_common::Counter;
 
-use aya::maps::{MapData, PerCpuArray};
-use ktrace_common::{Counter, Tally};
+use super::calls::Calls;
 
 /// Events and the payload bytes that they stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +18,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    pub(super) fn add(&mut self, counter: Counter, events: u64, bytes: u64) {
+        let count = &mut self.counts[counter as usize];
+        count.events = count.events.wrapping_add(events);
+        count.bytes = count.bytes.wrapping_add(bytes);
+    }
+
     /// One counter.
     #[must_use]
     pub fn get(&self, counter: Counter) -> Count {
@@ -43,26 +48,17 @@ impl Counters {
 /// Reads the counters from anywhere, also while the capture runs in another thread and after it has ended.
 #[derive(Clone)]
 pub struct CounterReader {
-    map: Arc<PerCpuArray<MapData, Tally>>,
+    calls: Calls,
 }
 
 impl CounterReader {
-    pub(super) fn new(map: PerCpuArray<MapData, Tally>) -> Self {
-        Self { map: Arc::new(map) }
+    pub(super) fn new(calls: Calls) -> Self {
+        Self { calls }
     }
 
-    /// The counters now, summed over all CPUs. A counter that the kernel would not give reads as zero.
+    /// The counters now.
     #[must_use]
     pub fn read(&self) -> Counters {
-        let mut counters = Counters::default();
-        for counter in Counter::ALL {
-            let Ok(cpus) = self.map.get(&(counter as u32), 0) else { continue };
-            let count = &mut counters.counts[counter as usize];
-            for [events, bytes] in cpus.iter() {
-                count.events = count.events.wrapping_add(*events);
-                count.bytes = count.bytes.wrapping_add(*bytes);
-            }
-        }
-        counters
+        self.calls.count()
     }
 }

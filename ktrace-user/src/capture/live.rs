@@ -12,6 +12,7 @@ use aya::programs::ProgramError;
 use aya::programs::links::FdLink;
 use ktrace_common::{MAX_RINGS, ends as watched};
 
+use super::calls::{Calls, Held};
 use super::cgroup;
 use super::netns::{Netns, NetnsError};
 use super::owners::Owners;
@@ -116,8 +117,7 @@ impl CaptureError {
 pub struct Live {
     links: Vec<FdLink>,
     readers: Vec<Reader>,
-    counters: CounterReader,
-    refusals: Refusals,
+    calls: Calls,
     owners: Owners,
     resolver: Resolver,
 }
@@ -163,41 +163,40 @@ impl Live {
                 }
             }
         }
-        let resolver = Resolver::start(options.ports).map_err(CaptureError::Wait)?;
-        let refusals = Refusals::new(refused, refusals);
+        let resolver = Resolver::start(options.ports, Arc::clone(&processes)).map_err(CaptureError::Wait)?;
+        let scrubber = programs.scrubber().map_err(|error| {
+            let error = refusal(&error);
+            tracing::warn!(error, "what was read of a ring stays in memory until more comes");
+        });
+        let held = Held { counters, tracked, refused, refusals, scrubber: scrubber.ok() };
+        let calls = Calls::start(held).map_err(CaptureError::Wait)?;
         let wanted = Wanted { pid: options.pid, netns: netns.map(|netns| netns.inode) };
-        let shared = Shared {
-            processes,
-            resolver: resolver.clone(),
-            refusals: refusals.clone(),
-            tracked: Arc::new(Mutex::new(tracked)),
-            wanted,
-        };
+        let shared = Shared { resolver: resolver.clone(), calls: calls.clone(), wanted };
         let readers: io::Result<Vec<Reader>> = (0..)
             .zip(rings)
             .zip(owned)
             .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone()))
             .collect();
         let readers = readers.map_err(CaptureError::Wait)?;
-        Ok(Self { links, readers, counters: CounterReader::new(counters), refusals, owners, resolver })
+        Ok(Self { links, readers, calls, owners, resolver })
     }
 
     /// What the kernel side has counted so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters.read()
+        self.calls.count()
     }
 
     /// Reads the counters from elsewhere, while [`Live::run`] is busy.
     #[must_use]
     pub fn counter_reader(&self) -> CounterReader {
-        self.counters.clone()
+        CounterReader::new(self.calls.clone())
     }
 
     /// Refuses connections from elsewhere.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
-        self.refusals.clone()
+        Refusals::new(self.calls.clone())
     }
 
     /// How many rings there are.

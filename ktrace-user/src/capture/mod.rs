@@ -1,5 +1,6 @@
 //! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
 
+mod calls;
 mod cgroup;
 mod clock;
 mod connections;
@@ -12,19 +13,20 @@ mod netlink;
 mod netns;
 mod owners;
 mod ports;
-mod privilege;
 pub mod probe;
 mod programs;
 mod reader;
 mod refusals;
 mod resolver;
 mod ring;
+mod scrubber;
 mod sleeper;
 mod slice;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::privilege;
 use crate::process::Process;
 
 pub use counters::{Count, CounterReader, Counters};

@@ -13,6 +13,7 @@ use ktrace_common::Owner;
 
 use super::ring::{Record, decode};
 use super::sleeper::{Alarm, Sleeper};
+use crate::privilege;
 use crate::process::{Process, Table};
 
 /// Owners read in a row, and the pause after them, so that a process that connects without end does not keep the CPU busy here: each takes about
@@ -52,6 +53,7 @@ impl Owners {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..rings).map(|_| mpsc::sync_channel(QUEUE)).unzip();
         let thread = thread::Builder::new().name("ktrace-owners".into()).spawn(move || {
             hurry();
+            privilege::shed();
             loop {
                 // Looked at before the ring, so that what came before the end is read.
                 let last = stopped.load(Ordering::Acquire);

@@ -12,6 +12,7 @@ use super::live::page_size;
 use super::programs::{PROGRAMS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
 use super::{CaptureError, Ends, PortSet, privilege};
+use crate::privilege::{KEEPERS, filter};
 use crate::process::{Process, ServiceNames, Table};
 
 /// One thing that was tried.
@@ -82,6 +83,7 @@ pub fn run(ports: &PortSet) -> Report {
     items.extend(programs(ports, cgroup.as_ref().ok()));
     let (item, sockets) = sockets(ports);
     items.push(item);
+    items.extend(hardening());
     Report { items, sockets }
 }
 
@@ -177,6 +179,41 @@ fn cgroup_item(cgroup: &Result<Cgroup, cgroup::CgroupError>) -> Check {
             error.to_string(),
             Some("mount the tree: mount -t cgroup2 none /sys/fs/cgroup/unified"),
         ),
+    }
+}
+
+/// What the agent goes on with once it watches.
+fn hardening() -> [Check; 2] {
+    let given = privilege::effective();
+    let names = |keeps: &[u32]| {
+        let kept = privilege::among(given, keeps);
+        let names = CAPABILITIES.into_iter().filter(|(bit, ..)| kept & 1 << bit != 0);
+        names.map(|(_, name, ..)| name.trim_start_matches("CAP_")).collect::<Vec<_>>().join(", ")
+    };
+    let keepers = KEEPERS.iter().map(|keeper| (keeper.thread, names(keeper.keeps)));
+    let keepers: Vec<_> = keepers
+        .filter(|(_, kept)| !kept.is_empty())
+        .map(|(thread, kept)| format!("{thread} {kept}"))
+        .collect();
+    let kept = if keepers.is_empty() { "none".to_owned() } else { keepers.join("; ") };
+    let (capabilities, filter) = ("capabilities kept", "system calls");
+    let cannot = |name, error: &dyn std::fmt::Display| {
+        check(
+            name,
+            false,
+            error.to_string(),
+            Some("the agent runs all the same, with more power than it needs"),
+        )
+    };
+    let allowed =
+        format!("{} allowed; others fail with ENOSYS and are logged by the kernel", filter::allowed());
+    match privilege::rehearse() {
+        Ok(Ok(left)) => [
+            check(capabilities, left == 0, format!("{kept}; other threads none"), None),
+            check(filter, true, allowed, None),
+        ],
+        Ok(Err(error)) => [check(capabilities, true, kept, None), cannot(filter, &error)],
+        Err(error) => [cannot(capabilities, &error), cannot(filter, &error)],
     }
 }
 

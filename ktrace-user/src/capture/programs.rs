@@ -2,11 +2,14 @@
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::{CgroupAttachMode, FdLink};
-use aya::programs::{CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError};
+use aya::programs::{
+    CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, SocketFilter,
+};
 use aya::{Ebpf, EbpfLoader};
 use ktrace_common::{PORT_WORDS, RING_TEMPLATE_BYTES, Tally, port_slot};
 
 use super::privilege;
+use super::scrubber::Scrubber;
 use super::{CaptureError, PortSet};
 use crate::capture::cgroup::Cgroup;
 
@@ -40,12 +43,13 @@ pub(super) struct Settings<'a> {
 /// The object in the kernel: its maps are made; its programs are loaded one by one.
 pub(super) struct Programs {
     ebpf: Ebpf,
-    rings: Vec<RingBuf<MapData>>,
+    rings: Vec<(RingBuf<MapData>, usize)>,
 }
 
 /// The maps that the agent reads and writes.
 pub(super) struct Maps {
-    pub(super) rings: Vec<RingBuf<MapData>>,
+    /// With their sizes.
+    pub(super) rings: Vec<(RingBuf<MapData>, usize)>,
     pub(super) owners: RingBuf<MapData>,
     pub(super) counters: PerCpuArray<MapData, Tally>,
     pub(super) tracked: HashMap<MapData, u64, u8>,
@@ -105,6 +109,14 @@ impl Programs {
         })
     }
 
+    /// Loads the program that overwrites what was read.
+    pub(super) fn scrubber(&mut self) -> Result<Scrubber, ProgramError> {
+        let program = self.ebpf.program_mut("scrub").ok_or(ProgramError::NotLoaded)?;
+        let program: &mut SocketFilter = program.try_into()?;
+        program.load()?;
+        Ok(Scrubber::new(program.fd()?.try_clone()?))
+    }
+
     /// Loads one program and attaches it by a link, which is its only hold: the program goes when the link is dropped, or its process dies.
     pub(super) fn attach(&mut self, name: &str, cgroup: &Cgroup) -> Result<FdLink, ProgramError> {
         let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
@@ -137,13 +149,13 @@ impl Programs {
 }
 
 /// Makes the rings and puts them in their places. Before Linux 5.10 all have to be of the size that the object declares.
-fn rings(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<Vec<RingBuf<MapData>>, CaptureError> {
+fn rings(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<Vec<(RingBuf<MapData>, usize)>, CaptureError> {
     let failed = CaptureError::map("RINGS");
     let map = ebpf.map_mut("RINGS").ok_or(CaptureError::NoMap("RINGS"))?;
     let mut places: ArrayOfMaps<_, RingBuf<MapData>> = map.try_into().map_err(&failed)?;
-    let mut make = |index, bytes| {
+    let mut make = |index, bytes: u32| {
         let ring = RingBuf::create(bytes, 0)?;
-        places.set(index, &ring, 0).map(|()| ring)
+        places.set(index, &ring, 0).map(|()| (ring, bytes as usize))
     };
     (0..settings.rings)
         .map(|index| {

@@ -4,22 +4,22 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap as KernelMap, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use ktrace_common::{SegmentHeader, flags};
 
+use super::calls::Calls;
 use super::clock::{Clock, monotonic_ns};
 use super::connections::{Connections, direction, ends, side};
 use super::early::Early;
 use super::owners::Owned;
 use super::resolver::Resolver;
 use super::ring::{Record, decode};
+use super::scrubber::{self, Scrubbed};
 use super::sleeper::Sleeper;
 use super::slice;
-use super::{ConnectionId, Event, Refusals, Segment};
-use crate::process::Table;
+use super::{ConnectionId, Event, Segment};
 
 /// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
 /// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
@@ -47,10 +47,8 @@ pub(super) struct Wanted {
 /// What all readers share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) processes: Arc<Mutex<Table>>,
     pub(super) resolver: Resolver,
-    pub(super) refusals: Refusals,
-    pub(super) tracked: Arc<Mutex<KernelMap<MapData, u64, u8>>>,
+    pub(super) calls: Calls,
     pub(super) wanted: Wanted,
 }
 
@@ -58,6 +56,7 @@ pub(super) struct Shared {
 pub(super) struct Reader {
     number: u8,
     ring: RingBuf<MapData>,
+    scrubbed: Scrubbed,
     sleeper: Sleeper,
     owned: Receiver<Owned>,
     shared: Shared,
@@ -75,7 +74,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(
         number: u8,
-        ring: RingBuf<MapData>,
+        (ring, ring_bytes): (RingBuf<MapData>, usize),
         owned: Receiver<Owned>,
         shared: Shared,
     ) -> io::Result<Self> {
@@ -83,6 +82,7 @@ impl Reader {
             number,
             sleeper: Sleeper::new(&ring)?,
             ring,
+            scrubbed: Scrubbed::new(ring_bytes),
             owned,
             shared,
             clock: Clock::measure(),
@@ -102,6 +102,7 @@ impl Reader {
         self.shared.resolver.first(FIRST_SEARCH);
         let mut sleep_ms = SHORTEST_SLEEP_MS;
         let mut upkeep = Instant::now();
+        let mut scrubbed = upkeep;
         while !stop.load(Ordering::Relaxed) {
             let read = self.drain(BATCH, sink);
             sink(Event::Tick { time_ns: self.clock.wall_ns(monotonic_ns()) });
@@ -112,6 +113,15 @@ impl Reader {
                 self.clock = Clock::measure();
                 self.connections.expire(monotonic_ns());
                 self.early.expire(monotonic_ns());
+            }
+            // While much comes, that overwrites what was read, and needs the room.
+            if read < BATCH && now.saturating_duration_since(scrubbed) >= scrubber::PAUSE {
+                scrubbed = now;
+                let records = self.scrubbed.next();
+                if records > 0 {
+                    self.shared.calls.scrub(self.number, records);
+                    sleep_ms = SHORTEST_SLEEP_MS;
+                }
             }
             match read {
                 BATCH => {}
@@ -146,13 +156,14 @@ impl Reader {
             sink,
         };
         reading.take_owned(None);
-        let mut count = 0;
+        let (mut count, mut blanks) = (0, 0);
         while count < limit
             && let Some(record) = self.ring.next()
         {
             count += 1;
             match decode(&record) {
                 Some(Record::Segment(header, payload)) => reading.piece(header, payload),
+                Some(Record::Blank) => blanks += 1,
                 Some(Record::Closed(closed)) => {
                     if let Some(event) = reading.connections.closed(closed.cookie, closed.time_ns) {
                         (reading.sink)(event);
@@ -163,12 +174,9 @@ impl Reader {
                 }
             }
         }
-        if !self.untracked.is_empty() {
-            let mut tracked = self.shared.tracked.lock().unwrap_or_else(PoisonError::into_inner);
-            for cookie in self.untracked.drain(..) {
-                // A failure only means that the socket's end is not told.
-                drop(tracked.insert(&cookie, &self.number, 0));
-            }
+        self.scrubbed.read(count, blanks);
+        for cookie in self.untracked.drain(..) {
+            self.shared.calls.track(cookie, self.number);
         }
         count
     }
@@ -192,11 +200,10 @@ impl Reader {
             let Some(found) = self.shared.resolver.found(cookie) else { continue };
             if !self.shared.wanted.takes(found.pid, found.netns) {
                 self.connections.refuse(cookie);
-                self.shared.refusals.refuse(ConnectionId(cookie));
+                self.shared.calls.refuse(ConnectionId(cookie));
                 continue;
             }
-            let Some(pid) = found.pid else { continue };
-            let process = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
+            let Some(process) = found.process else { continue };
             if let Some(opened) = self.connections.owned(cookie, process, now_ns) {
                 sink(opened);
             }
@@ -289,16 +296,14 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
                 && !self.shared.wanted.takes(found.pid, found.netns)
             {
                 self.connections.refuse(cookie);
-                self.shared.refusals.refuse(ConnectionId(cookie));
+                self.shared.calls.refuse(ConnectionId(cookie));
                 return;
             }
-            if let Some(pid) = found.and_then(|found| found.pid) {
-                let process =
-                    self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
-                if let Some(opened) = self.connections.owned(cookie, process, header.time_ns) {
-                    (self.sink)(opened);
-                    return;
-                }
+            if let Some(process) = found.and_then(|found| found.process)
+                && let Some(opened) = self.connections.owned(cookie, process, header.time_ns)
+            {
+                (self.sink)(opened);
+                return;
             }
             if self.lacking.len() < MOST_LACKING {
                 self.lacking.insert(cookie, Instant::now());

@@ -6,11 +6,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PortSet;
-use super::existing::{self, Found};
+use super::existing;
 use super::netlink::Socket;
+use crate::privilege;
+use crate::process::{Process, Table};
 
 /// Between two searches that were asked for: going through /proc has its price, and a socket whose owner was not found stays without.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// A socket that a search has found.
+#[derive(Clone)]
+pub(super) struct Found {
+    /// The inode of its network namespace.
+    pub(super) netns: u64,
+    pub(super) pid: Option<u32>,
+    /// Read by the search, as it takes a privilege to read it. `None` as for `pid`.
+    pub(super) process: Option<Arc<Process>>,
+}
 
 /// What the searches have found, shared by all that read rings.
 #[derive(Clone)]
@@ -21,6 +33,7 @@ pub(super) struct Resolver {
 struct Shared {
     /// `None`: of all sockets.
     ports: Option<PortSet>,
+    processes: Arc<Mutex<Table>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -37,11 +50,14 @@ struct State {
 
 impl Resolver {
     /// Begins with a search. The thread ends with [`Resolver::finish`].
-    pub(super) fn start(ports: PortSet) -> std::io::Result<Self> {
+    pub(super) fn start(ports: PortSet, processes: Arc<Mutex<Table>>) -> std::io::Result<Self> {
         let ports = (!ports.is_auto()).then_some(ports);
-        let shared = Arc::new(Shared { ports, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { ports, processes, state: Mutex::default(), changed: Condvar::new() });
         let resolver = Self { shared: Arc::clone(&shared) };
-        thread::Builder::new().name("ktrace-resolve".into()).spawn(move || shared.run())?;
+        thread::Builder::new().name("ktrace-resolve".into()).spawn(move || {
+            privilege::shed();
+            shared.run();
+        })?;
         Ok(resolver)
     }
 
@@ -80,6 +96,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// With their processes, each read once however many sockets it holds.
+    fn read(&self, sockets: Vec<existing::Found>) -> HashMap<u64, Found> {
+        let mut read: HashMap<u32, Arc<Process>> = HashMap::new();
+        let mut process = |pid| {
+            let new = || self.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
+            Arc::clone(read.entry(pid).or_insert_with(new))
+        };
+        sockets
+            .into_iter()
+            .map(|existing::Found { cookie, netns, pid, .. }| {
+                (cookie, Found { netns, pid, process: pid.map(&mut process) })
+            })
+            .collect()
+    }
+
     fn run(&self) {
         loop {
             let began = Instant::now();
@@ -92,8 +123,9 @@ impl Shared {
                 tracing::warn!(%error, "cannot list the sockets of this host");
                 Vec::new()
             });
+            let found = self.read(found);
             let mut state = self.lock();
-            state.found = found.into_iter().map(|found| (found.cookie, found)).collect();
+            state.found = found;
             state.searches += 1;
             self.changed.notify_all();
             // Asked for during the search, and not answered by it: again.

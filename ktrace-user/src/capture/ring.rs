@@ -5,6 +5,8 @@ use ktrace_common::{Closed, Kind, Owner, SegmentHeader};
 /// One record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
+    /// It overwrites what was read.
+    Blank,
     /// A piece of a packet with the payload that was copied.
     Segment(SegmentHeader, &'a [u8]),
     Owner(Owner),
@@ -14,6 +16,7 @@ pub(super) enum Record<'a> {
 /// Reads a record; `None` for what the programs never write.
 pub(super) fn decode(record: &[u8]) -> Option<Record<'_>> {
     match Kind::from_byte(*record.first()?)? {
+        Kind::Blank => Some(Record::Blank),
         Kind::Segment => {
             let (header, room) = record.split_at_checked(size_of::<SegmentHeader>())?;
             // SAFETY: any bytes make a valid header: integers only, without padding.
@@ -80,6 +83,7 @@ mod tests {
         assert_eq!(decode(&bytes_of(&closed)[..23]), None);
         assert_eq!(decode(&[]), None);
         assert_eq!(decode(&[77; 100]), None);
+        assert_eq!(decode(&[0; 100]), Some(Record::Blank));
     }
 
     #[test]

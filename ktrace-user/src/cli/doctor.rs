@@ -13,6 +13,7 @@ use super::Failure;
 use super::look::{Heard, look};
 use crate::capture::PortSet;
 use crate::capture::probe::{self, KafkaSocket, Report};
+use crate::privilege;
 
 /// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much more often.
 const LOOK: Duration = Duration::from_millis(3500);
@@ -37,6 +38,7 @@ enum Output {
 
 /// Exit code 0 where capture is possible, else 3.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    privilege::harden();
     let mut report = probe::run(&args.ports);
     let heard = if report.can_capture() { look(&args.ports, LOOK).unwrap_or_default() } else { Vec::new() };
     add(&mut report, heard);

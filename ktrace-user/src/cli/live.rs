@@ -13,6 +13,7 @@ use super::{Failure, Filter, doctor};
 use crate::capture::{CounterReader, Live as Source, LiveOptions, Side};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
+use crate::privilege;
 use crate::summary::Summary;
 use crate::worker::{Shared, Worker, WorkerOptions};
 
@@ -31,7 +32,7 @@ pub fn watch(
     stop: &AtomicBool,
     begun: impl FnOnce(Tells),
 ) -> Result<(), Failure> {
-    told.check()?;
+    let told = told.open()?;
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
     let limits = live.limits(&shared, &sinks)?;
@@ -55,6 +56,8 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
+    // All that is started from here on begins with no privilege.
+    privilege::confine(&[]);
     let given = !pipeline.ports.is_auto();
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits, given)?;
     let counts =

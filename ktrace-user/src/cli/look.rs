@@ -11,6 +11,7 @@ use ktrace_kafka::context::Extractor;
 use ktrace_kafka::{Connection, Direction as Way, Limits, Push, Scratch, Sink};
 
 use crate::capture::{CaptureError, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
+use crate::privilege;
 use crate::process::Process;
 
 /// Enough for a look: what is lost meanwhile is lost to nobody.
@@ -37,6 +38,7 @@ impl Sink for Nothing {}
 pub fn look(ports: &PortSet, patience: Duration) -> Result<Vec<Heard>, CaptureError> {
     let options = LiveOptions { ports: ports.clone(), ring_bytes: RING_BYTES, ..LiveOptions::default() };
     let mut live = Live::open(options)?;
+    privilege::confine(&[]);
     let stop = AtomicBool::new(false);
     let mut heard = HashMap::new();
     let mut scratch = Scratch::new(Limits::default(), Extractor::default());

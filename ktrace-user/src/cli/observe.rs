@@ -56,6 +56,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if args.screen.top {
         args.screen.check(&args.printed)?;
     }
+    args.pipeline.harden();
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
     let (mut metrics, mut screen) = (None, None);

@@ -1,5 +1,7 @@
 //! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +17,7 @@ use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{PortSet, RING_BYTES};
 use crate::export::{OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
 use crate::hop::sampling::{Exceptions, Sampling};
+use crate::privilege;
 use crate::summary::Summary;
 use crate::worker::{Shared, Sides, WorkerOptions, budget};
 
@@ -83,6 +86,10 @@ pub struct Pipeline {
     /// Send spans, and ktrace's own metrics, to this OTLP endpoint; beats OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long, value_name = "URL", env = "KTRACE_OTLP", value_parser = url)]
     pub otlp: Option<String>,
+    /// Keep all privileges while running, and allow all system calls, core dumps and debuggers: to find a fault of ktrace itself
+    #[arg(long, env = "KTRACE_NO_HARDEN", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub no_harden: bool,
     /// Read options from this TOML file; flags and environment beat it
     #[arg(long, value_name = "FILE", env = "KTRACE_CONFIG")]
     pub config: Option<PathBuf>,
@@ -148,6 +155,13 @@ pub struct Told {
 }
 
 impl Pipeline {
+    /// Has threads give up what they do not need, unless the user wants them to keep it. Called before any is started.
+    pub fn harden(&self) {
+        if !self.no_harden {
+            privilege::harden();
+        }
+    }
+
     /// # Errors
     /// [`Failure::Usage`] for a pattern that is none, and a time that is too short.
     pub fn filter(&self) -> Result<Filter, Failure> {
@@ -274,25 +288,37 @@ impl Printed {
     }
 }
 
+/// Where the summary goes: opened before privileges are given up, as the directory may be another user's.
+pub struct Summarised(Option<(PathBuf, File)>);
+
 impl Told {
     /// Whether the summary can be written, before there is anything to lose.
     ///
     /// # Errors
     /// [`Failure::Failed`] where it cannot.
-    pub fn check(&self) -> Result<(), Failure> {
-        let Some(path) = &self.summary else { return Ok(()) };
-        match std::fs::OpenOptions::new().append(true).create(true).open(path) {
-            Ok(_) => Ok(()),
+    pub fn open(&self) -> Result<Summarised, Failure> {
+        let Some(path) = &self.summary else { return Ok(Summarised(None)) };
+        match File::options().append(true).create(true).open(path) {
+            Ok(file) => Ok(Summarised(Some((path.clone(), file)))),
             Err(error) => Err(unwritable(path, &error)),
         }
     }
+}
 
+impl Summarised {
     /// # Errors
     /// [`Failure::Failed`] where the file cannot be written.
-    pub fn tell(&self, summary: &Summary) -> Result<(), Failure> {
-        let Some(path) = &self.summary else { return Ok(()) };
+    pub fn tell(self, summary: &Summary) -> Result<(), Failure> {
+        let Some((path, file)) = self.0 else { return Ok(()) };
         let text = serde_json::to_string(summary).map_err(|error| Failure::failed(error, "report this"))?;
-        std::fs::write(path, text + "\n").map_err(|error| unwritable(path, &error))
+        let write = || {
+            // A pipe or a terminal has nothing to be replaced.
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+            }
+            (&file).write_all((text + "\n").as_bytes())
+        };
+        write().map_err(|error| unwritable(&path, &error))
     }
 }
 

@@ -16,6 +16,7 @@ use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
 use crate::capture::file::{CaptureFile, Connections, FileCounters, FileError};
 use crate::export::{ExportError, Sinks, WhenFull, otlp};
+use crate::privilege;
 use crate::summary::Summary;
 
 /// What is held at the end of the last file has this long to reach its sinks. Nobody waits to kill a replay, as with the agent.
@@ -36,13 +37,16 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let filter = args.pipeline.filter()?;
+    args.pipeline.harden();
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
     sinks.add(args.printed.sink(WhenFull::Wait, &stop, None)?);
     if args.pipeline.otlp.is_some() {
         sinks.add(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }
-    args.told.check()?;
+    let told = args.told.open()?;
+    // Files are another's, and may be made to do harm. They may also be readable to who is root alone.
+    privilege::confine(&[privilege::DAC_READ_SEARCH]);
     let mut summary = Summary::default();
     // One worker for all: a connection goes on from one file of a rotated capture into the next.
     let shared = args.pipeline.shared();
@@ -63,7 +67,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
     summary.add_lost(lost);
-    args.told.tell(&summary)?;
+    told.tell(&summary)?;
     if let Err(ExportError::Closed) = printed {
         // Who has gone wants no more words either.
         return Ok(ExitCode::SUCCESS);

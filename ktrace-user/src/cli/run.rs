@@ -21,6 +21,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     args.pipeline.filter()?;
+    args.pipeline.harden();
     let stop = signals::stop()?;
     let export = args.pipeline.export();
     let mut sinks = Sinks::default();

@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::Failure;
 use crate::export::top;
+use crate::privilege;
 
 /// Exit code of a shell's job that SIGINT has ended.
 const AT_ONCE: i32 = 130;
@@ -25,6 +26,7 @@ pub fn stop() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let wait = move || {
+        privilege::shed();
         let mut first = None;
         for _ in signals.forever() {
             asked.store(true, Ordering::Relaxed);

@@ -21,6 +21,7 @@ use super::queue::{Counters, Receiver, queue};
 use super::sdk::{Converter, by_resource};
 use super::{ExportError, Sink, WhenFull};
 use crate::hop::Hops;
+use crate::privilege;
 
 /// How spans are gathered: `OTEL_BSP_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,10 @@ pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportEr
     let export = Export { exporter, converter, batching, when_full, counters, failing, open: 0 };
     let thread = std::thread::Builder::new()
         .name("ktrace-otlp".to_owned())
-        .spawn(move || export.run(&runtime, queued, limited))
+        .spawn(move || {
+            privilege::shed();
+            export.run(&runtime, queued, limited)
+        })
         .map_err(ExportError::Thread)?;
     Ok(Sink { sender, thread, limit: Some(limit), bytes: 0 })
 }

@@ -11,6 +11,7 @@ use super::format::Format;
 use super::queue::{Counters, Receiver, queue};
 use super::{ExportError, Sink, WhenFull, json, otlp_json, text};
 use crate::hop::Hops;
+use crate::privilege;
 
 /// Spans that wait to be printed. A terminal or a slow pipe gets this much patience.
 pub(super) const QUEUE: usize = 16_384;
@@ -67,6 +68,7 @@ fn start(
     let (sender, mut queued, counters) = queue("print", QUEUE, when_full);
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ExportError::Thread)?;
     let run = move || {
+        privilege::shed();
         let (mut hops, mut bytes) = (Hops::default(), Vec::new());
         while runtime.block_on(queued.take(&mut hops, ENOUGH, TOGETHER)) {
             let mut left = hops.len();

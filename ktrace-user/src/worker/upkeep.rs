@@ -69,6 +69,7 @@ impl Worker {
         if now_ns < self.looked_ns || now_ns - self.looked_ns >= LOOK_NS {
             self.looked_ns = now_ns;
             self.look_through(now_ns);
+            self.scratch.wipe();
         }
         if self.sides == Sides::Both {
             for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {

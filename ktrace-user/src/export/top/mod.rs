@@ -24,6 +24,7 @@ use super::print::QUEUE;
 use super::queue::{Counters, Receiver, queue};
 use super::{ExportError, Sink, WhenFull};
 use crate::hop::Hops;
+use crate::privilege;
 
 /// How often it is drawn anew.
 const TURN: Duration = Duration::from_secs(1);
@@ -56,6 +57,7 @@ pub fn top(stop: Arc<AtomicBool>) -> Result<(Sink, Begin), ExportError> {
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ExportError::Thread)?;
     let (begin, begun) = oneshot::channel();
     let run = move || {
+        privilege::shed();
         // Whatever ends the view ends the run.
         let _stop = StopAtEnd(stop.clone());
         let Ok(tells) = runtime.block_on(begun) else { return Ok(()) };

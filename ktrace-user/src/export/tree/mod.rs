@@ -18,6 +18,7 @@ use super::queue::{Counters, Receiver, queue};
 use super::text::Text;
 use super::{ExportError, Sink, WhenFull};
 use crate::hop::{Hop, Hops, shown};
+use crate::privilege;
 
 /// How often quiet traces are looked for while nothing passes.
 const LOOK: Duration = Duration::from_millis(500);
@@ -52,6 +53,7 @@ fn start(
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ExportError::Thread)?;
     let bytes = trees.traces.most_bytes();
     let run = move || {
+        privilege::shed();
         let mut hops = Hops::default();
         loop {
             let took =

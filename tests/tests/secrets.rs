@@ -1,0 +1,94 @@
+//! What the agent has read does not stay in its memory: neither a password nor the values of messages, whether they were compressed or not.
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use harness::agent::Agent;
+use harness::broker::{Broker, Settings};
+use harness::need::{self, Need};
+use harness::process::{self, Process};
+use harness::scratch::Scratch;
+use harness::{memory, ports};
+
+const PASSWORD: &str = "Pa55-of-secrets.rs-7f3c9a";
+/// In the values of all messages.
+const VALUE: &str = "Value-of-secrets.rs-51d0e8";
+const TOPIC: &str = "topic-of-secrets.rs";
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+/// Messages for each codec, the second of them over many segments.
+const SIZES: [usize; 3] = [VALUE.len(), 300_000, 2_000];
+/// The ring is overwritten a part each second; how long that takes is not judged here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn properties() -> String {
+    format!(
+        "auto.create.topics.enable=true
+listener.security.protocol.map=PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+         username=\"admin\" password=\"admin\" user_admin=\"admin\" user_alice=\"{PASSWORD}\";
+"
+    )
+}
+
+/// kcat as the user with the password.
+fn kcat(dir: &Path, name: &str, bootstrap: &str, arguments: &[&str]) -> Result<()> {
+    let mut command = process::command("kcat");
+    command.args(["-b", bootstrap, "-X", "security.protocol=SASL_PLAINTEXT", "-X", "sasl.mechanism=PLAIN"]);
+    command.args(["-X", "sasl.username=alice", "-X", &format!("sasl.password={PASSWORD}")]).args(arguments);
+    let log = dir.join(format!("{name}.log"));
+    let mut process = Process::start(name, &mut command, &log)?;
+    let status = process.wait(Duration::from_secs(60))?;
+    ensure!(status.success(), "{name}: {status}: {}", fs::read_to_string(&log)?);
+    Ok(())
+}
+
+#[test]
+fn nothing_that_was_read_stays() -> Result<()> {
+    let needs = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java"), Need::Program("kcat")];
+    if !need::met("secrets", &needs) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let [port] = ports::free()?;
+    let settings = Settings { port, properties: properties(), ..Settings::default() };
+    let broker = Broker::start(dir, &settings)?;
+    let agent = Agent::observe(dir, "observe", port, &["--side", "both", "--keys"])?;
+    for codec in CODECS {
+        for (number, size) in SIZES.into_iter().enumerate() {
+            let value: String = VALUE.chars().cycle().take(size).collect();
+            let file = dir.join(format!("{codec}-{number}"));
+            fs::write(&file, value)?;
+            let file = file.display().to_string();
+            kcat(dir, codec, &broker.bootstrap(), &["-P", "-t", TOPIC, "-k", "key", "-z", codec, &file])?;
+        }
+    }
+    kcat(dir, "consumer", &broker.bootstrap(), &["-C", "-t", TOPIC, "-e", "-o", "beginning"])?;
+    let messages = CODECS.len() * SIZES.len();
+    agent.wait_for_hops(2 * messages)?;
+    let spans = agent.so_far()?.len();
+    ensure!(spans >= 2 * messages, "{spans} of {} spans", 2 * messages);
+
+    let words = [PASSWORD, VALUE, TOPIC];
+    let deadline = Instant::now() + PATIENCE;
+    let searched = loop {
+        let searched = memory::search(agent.pid(), &words)?;
+        let left = searched.of(PASSWORD).chain(searched.of(VALUE)).count();
+        if left == 0 || Instant::now() > deadline {
+            break searched;
+        }
+        sleep(Duration::from_secs(1));
+    };
+    ensure!(searched.of(TOPIC).count() > 0, "not even the topic is found, so the search is blind");
+    ensure!(searched.ring_bytes >= 16 << 20, "{} bytes of rings were searched", searched.ring_bytes);
+    let left: Vec<_> = searched.of(PASSWORD).chain(searched.of(VALUE)).collect();
+    ensure!(left.is_empty(), "left in memory: {left:#?}");
+    agent.stop()?;
+    Ok(())
+}
