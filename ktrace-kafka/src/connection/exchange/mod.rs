@@ -174,7 +174,7 @@ pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &
 pub fn is_first_request(frame: &[u8]) -> bool {
     let is_read = |(head, _): (header::RequestHeader<'_>, _)| Entry::of(head.api_key).is_some();
     header::RequestHeader::read(frame).is_ok_and(is_read)
-        && request_is_plausible(&Found::whole(frame), None, &mut 0)
+        && request_is_plausible(&Found::whole(frame, false), None, &mut 0)
 }
 
 /// Whether a response is what this API answers, as far as it is there. What was read to tell is added to `cost`.
