@@ -31,6 +31,9 @@ pub struct Summary {
     /// TLS connections, which are not read, by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: BTreeMap<String, u64>,
+    /// Messages that carry ktrace's own telemetry and were left out, by topic.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_telemetry: BTreeMap<String, u64>,
     pub lost: BTreeMap<&'static str, u64>,
     /// The connections that lost most bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +95,11 @@ impl fmt::Display for Summary {
             let services: Vec<_> =
                 self.tls.iter().map(|(service, count)| format!("{count} of {service}")).collect();
             write!(f, "\nTLS connections, not read yet: {}", services.join(", "))?;
+        }
+        if !self.own_telemetry.is_empty() {
+            let topics: Vec<_> =
+                self.own_telemetry.iter().map(|(topic, count)| format!("{count} in {topic}")).collect();
+            write!(f, "\nktrace's own telemetry, left out: {}", topics.join(", "))?;
         }
         for (what, reasons) in [
             ("lost", &self.lost),
