@@ -125,13 +125,15 @@ impl Sink for Listener<'_> {
             self.arrive(head, partition);
         }
         self.reads(partition, batch);
+        let mut is_looked_at = false;
         if let Some(at) = &mut self.peer.at {
             if let Some(part) = at.late.as_mut().and_then(|late| late.part()) {
                 self.told.wait_for_reader(part);
             }
             at.pass(record.offset);
+            is_looked_at = !at.watch.passes();
         }
-        let is_own = self.is_own(partition, record);
+        let is_own = is_looked_at && self.is_own(partition, record);
         let offset = (record.offset >= 0).then_some(record.offset);
         let derive = || match offset {
             Some(offset) => identity::derived_trace_id(

@@ -84,15 +84,9 @@ impl Listener<'_> {
         Watch::of(of(topic, &self.peer.unnamed), self.peer.skip)
     }
 
-    /// Whether the record at hand carries ktrace's own telemetry.
-    #[inline]
-    pub(super) fn is_own(&mut self, partition: &Partition<'_>, record: &Record<'_>) -> bool {
-        let passes = self.peer.at.as_mut().is_none_or(|at| at.watch.passes());
-        !passes && self.looks(partition, record)
-    }
-
+    /// Whether the record at hand, which does not pass without a look, carries ktrace's own telemetry.
     #[cold]
-    fn looks(&mut self, partition: &Partition<'_>, record: &Record<'_>) -> bool {
+    pub(super) fn is_own(&mut self, partition: &Partition<'_>, record: &Record<'_>) -> bool {
         let (Some(at), Some(value)) = (&mut self.peer.at, record.value) else { return false };
         if !at.watch.look(value) {
             at.found.others = at.found.others.saturating_add(1);

@@ -147,6 +147,7 @@ impl Listener<'_> {
         if self.peer.markers.is_empty() {
             return;
         }
+        #[expect(clippy::mutable_key_type, reason = "topics are compared by name or id alone")]
         let markers = std::mem::take(&mut self.peer.markers);
         self.wait_with_others();
         // Neighbours are most often of one transaction.
