@@ -51,11 +51,14 @@ fn what_ktrace_exports_makes_no_spans() -> Result<()> {
     // Another agent, which does not export to this Collector: of what it sees, content alone says what it is.
     let other = Agent::observe(dir, "other", port, &[])?;
     let exporting = run("run", &[])?;
-    collector.take_spans(&of_an_application())?;
     // What had made spans in one round would be there by the end of the next.
     for round in 1..=3 {
         talk(dir, &bootstrap, round)?;
         all_came_back(&collector, round)?;
+        // By now all fetches are of after the agents' beginning, and nothing of ktrace shares the Collector's batch.
+        if round == 1 {
+            collector.take_spans(&of_an_application())?;
+        }
     }
     let (exported, seen) = (exporting.stop()?, other.stop()?);
     all_came_back(&collector, 3)?;
@@ -94,8 +97,13 @@ fn what_ktrace_exports_makes_no_spans() -> Result<()> {
         let mut telemetry: Vec<String> = topics.iter().cloned().chain([METRICS_TOPIC.to_owned()]).collect();
         telemetry.sort();
         ensure!(left_out == Some(telemetry), "{}", ended.summary);
-        let lost = ended.summary["lost"].as_object().map(|lost| lost.keys().cloned().collect());
-        ensure!(lost == Some(vec!["own_telemetry".to_owned()]), "{}", ended.summary);
+        // The Collector's first fetches were on their way when the agents began.
+        let mut lost = ended.summary["lost"].as_object().into_iter().flat_map(|lost| lost.keys());
+        ensure!(
+            lost.all(|reason| ["own_telemetry", "response_without_request"].contains(&reason.as_str())),
+            "{}",
+            ended.summary
+        );
         ensure!(ended.stderr.matches(SAID).count() == 1, "{}", ended.stderr);
     }
 
@@ -139,19 +147,23 @@ fn all_came_back(collector: &Collector, rounds: u32) -> Result<()> {
     let messages = (rounds * COUNT) as usize;
     until(|| {
         let spans = collector.so_far()?;
-        let polls = spans.iter().filter(|span| span.name == "poll orders").count();
-        Ok(polls >= messages && collector.came_back()?.len() == spans.len() * ENCODINGS.len())
+        let count = |name: &str| spans.iter().filter(|span| span.name == name).count();
+        let are_exported = count("poll orders") >= messages && count("commit orders") >= rounds as usize;
+        Ok(are_exported && collector.came_back()?.len() == spans.len() * ENCODINGS.len())
     })
 }
 
+/// A file may not be there yet, or its last line not be whole: that is asked again, too.
 fn until(mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    // The files are there when there is something in them.
-    while !is_so().unwrap_or(false) {
-        ensure!(Instant::now() < deadline, "it never came to that");
+    loop {
+        let answer = is_so();
+        if matches!(answer, Ok(true)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "it never came to that: {answer:?}");
         std::thread::sleep(Duration::from_millis(200));
     }
-    Ok(())
 }
 
 fn count<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {

@@ -45,6 +45,10 @@ const ONE_IN: u32 = 61;
 /// Bytes of a value that are looked at where nothing speaks for telemetry.
 const HEAD_BYTES: usize = 4096;
 
+/// Places in a value that begin as the names do and are looked at: a sender decides how many there are, and own telemetry has a name
+/// among the first.
+const MAX_PLACES: usize = 1024;
+
 /// Telemetry in JSON names its kind or its trace within so many bytes.
 const JSON_HEAD_BYTES: usize = 128;
 
@@ -52,7 +56,7 @@ const JSON_HEAD_BYTES: usize = 128;
 #[must_use]
 pub fn is_own(value: &[u8]) -> bool {
     static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PREFIX));
-    FINDER.find_iter(value).any(|at| is_name(value, at))
+    FINDER.find_iter(value).take(MAX_PLACES).any(|at| is_name(value, at))
 }
 
 /// Whether one of the names stands here, as a string that is written by its length or in quotes.
@@ -93,10 +97,8 @@ fn is_in_json(before: &[u8], behind: &[u8]) -> bool {
 /// Whether a value looks like telemetry, whosever: the beginning of it is enough. What is taken for it wrongly costs a look into
 /// each value of its topic, and nothing else.
 fn is_telemetry(head: &[u8]) -> bool {
-    match head.trim_ascii_start() {
-        json @ [b'{' | b'[', ..] => is_json_telemetry(json.get(..JSON_HEAD_BYTES).unwrap_or(json)),
-        _ => is_span(head) || is_otlp(head) || is_zipkin(head),
-    }
+    // Protobuf may begin as JSON does behind white space: with a tag of 10, and a length that is a bracket.
+    is_span(head) || is_otlp(head) || is_zipkin(head) || is_json_telemetry(head.trim_ascii_start())
 }
 
 fn is_json_telemetry(head: &[u8]) -> bool {
@@ -111,7 +113,9 @@ fn is_json_telemetry(head: &[u8]) -> bool {
         b"\"traceID\"",
         b"\"trace_id\"",
     ];
-    FIELDS.iter().any(|field| head.windows(field.len()).any(|window| window == *field))
+    let head = head.get(..JSON_HEAD_BYTES).unwrap_or(head);
+    matches!(head, [b'{' | b'[', ..])
+        && FIELDS.iter().any(|field| head.windows(field.len()).any(|window| window == *field))
 }
 
 /// A field of protobuf that has a length: its tag and length, and what stands behind them, the field's bytes and all that follow.

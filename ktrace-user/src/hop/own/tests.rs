@@ -197,6 +197,20 @@ fn spans_of_applications_are_not_own_but_telemetry() {
     }
 }
 
+/// A tag of 10 is white space, and some lengths are brackets.
+#[test]
+fn telemetry_of_any_length_is_known() {
+    let mut lens = std::collections::BTreeSet::new();
+    for len in 0..200 {
+        let mut one = span(&[]);
+        one.name = "x".repeat(len);
+        let value = request(None, vec![one]).encode_to_vec();
+        lens.insert(value[1]);
+        assert!(is_telemetry(&value), "{len}");
+    }
+    assert!(lens.is_superset(&[b'{', b'['].into()), "{lens:?}");
+}
+
 #[test]
 fn a_message_that_speaks_of_ktrace_is_none() {
     let texts = [
