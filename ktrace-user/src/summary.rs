@@ -134,4 +134,17 @@ mod tests {
             r#"{"connections":1,"segments":0,"bytes":900,"frames":0,"exchanges":0,"batches":0,"records":3,"spans":2,"sasl_tokens":0,"lost":{"snaplen":4},"malformed":{}}"#
         );
     }
+
+    #[test]
+    fn what_is_left_out_is_named_by_topic() {
+        let own_telemetry = [("otlp_metrics".to_owned(), 1), ("otlp_spans".to_owned(), 42)].into();
+        let summary = Summary { own_telemetry, ..Summary::default() };
+        let text = summary.to_string();
+        assert_eq!(
+            text.lines().last(),
+            Some("ktrace's own telemetry, left out: 1 in otlp_metrics, 42 in otlp_spans")
+        );
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(json["own_telemetry"], serde_json::json!({"otlp_metrics": 1, "otlp_spans": 42}));
+    }
 }

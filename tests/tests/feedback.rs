@@ -1,5 +1,6 @@
-//! A backend that writes spans and metrics to Kafka, on a host that is traced: what ktrace exports comes by as messages, and makes no
-//! further spans. Nor does it for another agent on the way. Spans of applications do, and with `--own-telemetry` its own do.
+//! A backend that writes spans and metrics to Kafka, on a host that is traced: what ktrace exports comes by
+//! as messages, and makes no further spans. Nor does it for another agent on the way. Spans of applications
+//! do, and with `--own-telemetry` its own do.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,7 +56,8 @@ fn what_ktrace_exports_makes_no_spans() -> Result<()> {
     for round in 1..=3 {
         talk(dir, &bootstrap, round)?;
         all_came_back(&collector, round)?;
-        // By now all fetches are of after the agents' beginning, and nothing of ktrace shares the Collector's batch.
+        // By now all fetches are of after the agents' beginning, and nothing of ktrace shares the Collector's
+        // batch.
         if round == 1 {
             collector.take_spans(&of_an_application())?;
         }
@@ -120,10 +122,13 @@ fn what_ktrace_exports_makes_no_spans() -> Result<()> {
 /// A span that a program of its own has made.
 fn of_an_application() -> serde_json::Value {
     let service = json!({"key": "service.name", "value": {"stringValue": "shop"}});
-    let span = json!({"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "GET /orders",
-        "kind": 2, "startTimeUnixNano": "1544712660000000000", "endTimeUnixNano": "1544712661000000000",
-        "attributes": [{"key": "http.route", "value": {"stringValue": "/orders"}}]});
-    json!({"resourceSpans": [{"resource": {"attributes": [service]}, "scopeSpans": [{"scope": {"name": "shop"}, "spans": [span]}]}]})
+    let span = json!({
+        "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "GET /orders", "kind": 2,
+        "startTimeUnixNano": "1544712660000000000", "endTimeUnixNano": "1544712661000000000",
+        "attributes": [{"key": "http.route", "value": {"stringValue": "/orders"}}]
+    });
+    let spans = json!([{"scope": {"name": "shop"}, "spans": [span]}]);
+    json!({"resourceSpans": [{"resource": {"attributes": [service]}, "scopeSpans": spans}]})
 }
 
 fn talk(dir: &Path, bootstrap: &str, round: u32) -> Result<()> {
@@ -142,7 +147,8 @@ fn talk(dir: &Path, bootstrap: &str, round: u32) -> Result<()> {
     consume.start(dir)?.finish(Duration::from_secs(60), &mut truth)
 }
 
-/// Waits until the messages of all rounds so far are exported, and all that was exported has been written to Kafka and read again.
+/// Waits until the messages of all rounds so far are exported, and all that was exported has been written to
+/// Kafka and read again.
 fn all_came_back(collector: &Collector, rounds: u32) -> Result<()> {
     let messages = (rounds * COUNT) as usize;
     until(|| {

@@ -1,19 +1,22 @@
-//! ktrace's own telemetry where it comes by as a message: a backend may write spans and metrics to Kafka, on a host that is traced.
-//! A span for each such message would make another message, and so on without end.
+//! ktrace's own telemetry where it comes by as a message: a backend may write spans and metrics to Kafka, on
+//! a host that is traced. A span for each such message would make another message, and so on without end.
 //!
-//! A message is known by its value: it holds the name of an attribute or of a metric that only ktrace gives, and the name stands
-//! there whole, as encodings write a string. That holds for OTLP, Jaeger and Zipkin, in protobuf, Thrift and JSON, and for the lines of
-//! `-o json` and `-o otlp` that a log shipper has put into a field of its own; whichever agent has made it, on whichever host.
+//! A message is known by its value: it holds the name of an attribute or of a metric that only ktrace gives,
+//! and the name stands there whole, as encodings write a string. That holds for OTLP, Jaeger and Zipkin, in
+//! protobuf, Thrift and JSON, and for the lines of `-o json` and `-o otlp` that a log shipper has put into a
+//! field of its own; whichever agent has made it, on whichever host.
 //!
-//! Values of ordinary topics are left alone, but for a few: the first ones of a topic, and a small share of the others. A topic where
-//! one looks like telemetry, whosever, has each of its values looked into from then on.
+//! Values of ordinary topics are left alone, but for a few: the first ones of a topic, and a small share of
+//! the others. A topic where one looks like telemetry, whosever, has each of its values looked into from then
+//! on.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use memchr::memmem::Finder;
 
-/// Names that are on spans and metrics of ktrace, and nowhere else. Each span has one of them, and each metric's name is one.
+/// Names that are on spans and metrics of ktrace, and nowhere else. Each span has one of them, and each
+/// metric's name is one.
 ///
 /// None has a length of 9, 10 or 13: with that byte before it, it might be a word at the beginning of a line.
 pub const NAMES: [&str; 14] = [
@@ -45,8 +48,8 @@ const ONE_IN: u32 = 61;
 /// Bytes of a value that are looked at where nothing speaks for telemetry.
 const HEAD_BYTES: usize = 4096;
 
-/// Places in a value that begin as the names do and are looked at: a sender decides how many there are, and own telemetry has a name
-/// among the first.
+/// Places in a value that begin as the names do and are looked at: a sender decides how many there are, and
+/// own telemetry has a name among the first.
 const MAX_PLACES: usize = 1024;
 
 /// Telemetry in JSON names its kind or its trace within so many bytes.
@@ -73,8 +76,9 @@ fn is_name(value: &[u8], at: usize) -> bool {
     })
 }
 
-/// Whether a string in quotes is the name of a field, or the value of one that is called `key` or `name`. JSON may stand within a
-/// string of JSON, and its quotes have backslashes before them then. `before` ends with the first quote, `behind` begins with the second.
+/// Whether a string in quotes is the name of a field, or the value of one that is called `key` or `name`.
+/// JSON may stand within a string of JSON, and its quotes have backslashes before them then. `before` ends
+/// with the first quote, `behind` begins with the second.
 fn is_in_json(before: &[u8], behind: &[u8]) -> bool {
     let escapes = behind.iter().take_while(|byte| **byte == b'\\').count();
     let Some(behind) = behind.get(escapes..).and_then(|rest| rest.strip_prefix(b"\"")) else { return false };
@@ -94,8 +98,8 @@ fn is_in_json(before: &[u8], behind: &[u8]) -> bool {
     field.is_some_and(|field| [&b"\"key"[..], b"\"name"].iter().any(|name| field.ends_with(name)))
 }
 
-/// Whether a value looks like telemetry, whosever: the beginning of it is enough. What is taken for it wrongly costs a look into
-/// each value of its topic, and nothing else.
+/// Whether a value looks like telemetry, whosever: the beginning of it is enough. What is taken for it
+/// wrongly costs a look into each value of its topic, and nothing else.
 fn is_telemetry(head: &[u8]) -> bool {
     // Protobuf may begin as JSON does behind white space: with a tag of 10, and a length that is a bracket.
     is_span(head) || is_otlp(head) || is_zipkin(head) || is_json_telemetry(head.trim_ascii_start())
@@ -118,7 +122,8 @@ fn is_json_telemetry(head: &[u8]) -> bool {
         && FIELDS.iter().any(|field| head.windows(field.len()).any(|window| window == *field))
 }
 
-/// A field of protobuf that has a length: its tag and length, and what stands behind them, the field's bytes and all that follow.
+/// A field of protobuf that has a length: its tag and length, and what stands behind them, the field's bytes
+/// and all that follow.
 fn field(bytes: &[u8]) -> Option<(u8, usize, &[u8])> {
     let (tag, mut rest) = bytes.split_first()?;
     let (mut len, mut shift) = (0_usize, 0_u32);
@@ -143,7 +148,8 @@ fn is_span(value: &[u8]) -> bool {
     matches!(value, [FIELD_1, 16, ids @ ..] if matches!(ids.get(16..18), Some([FIELD_2, 8])))
 }
 
-/// A request of OTLP in protobuf, of spans, metrics or logs: a resource with attributes, or a scope behind no resource.
+/// A request of OTLP in protobuf, of spans, metrics or logs: a resource with attributes, or a scope behind no
+/// resource.
 fn is_otlp(value: &[u8]) -> bool {
     let Some((FIELD_1, _, of_resource)) = field(value) else { return false };
     let is_scope =
@@ -176,8 +182,8 @@ fn is_word(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
 }
 
-/// Spans of Zipkin: in protobuf a trace id of 8 or 16 bytes, behind it an id of 8 (the parent's or its own); in Thrift a list of
-/// structs whose first field is a number of 64 bits.
+/// Spans of Zipkin: in protobuf a trace id of 8 or 16 bytes, behind it an id of 8 (the parent's or its own);
+/// in Thrift a list of structs whose first field is a number of 64 bits.
 fn is_zipkin(value: &[u8]) -> bool {
     if let [0x0c, _, _, _, _, 0x0a, 0, 1, ..] = value {
         return true;
@@ -247,7 +253,8 @@ impl Watch {
         is_own(value)
     }
 
-    /// No more records come for now: what is known of their topic is kept with it. Returns how many may pass on the connection.
+    /// No more records come for now: what is known of their topic is kept with it. Returns how many may pass
+    /// on the connection.
     pub fn settle(self, topic: &Watched, skip: u32) -> u32 {
         topic.set(self.care);
         if self.care == Care::Some { self.skip } else { skip }
@@ -266,7 +273,8 @@ impl Watch {
     }
 }
 
-/// What is known of a topic: see [`Watch`]. It is written to a few times and then only read, as others read what lies beside it.
+/// What is known of a topic: see [`Watch`]. It is written to a few times and then only read, as others read
+/// what lies beside it.
 #[derive(Debug, Default)]
 pub struct Watched(AtomicU8);
 

@@ -12,7 +12,8 @@ use super::told::Told;
 use crate::hop::own::{Watch, Watched};
 use crate::hop::{Hop, Kind, Topic, shown};
 
-/// Topics with telemetry that are known by name. A cluster has a few; of more than this, messages are left out just the same.
+/// Topics with telemetry that are known by name. A cluster has a few; of more than this, messages are left
+/// out just the same.
 const MAX_TOPICS: usize = 1024;
 
 /// What was found in the values at hand.
@@ -113,7 +114,8 @@ impl Listener<'_> {
     }
 }
 
-/// Where it is kept what is known of a topic: with its name, or with the connection as long as that is not known.
+/// Where it is kept what is known of a topic: with its name, or with the connection as long as that is not
+/// known.
 fn of<'x>(topic: &'x Topic, unnamed: &'x Watched) -> &'x Watched {
     match topic {
         Topic::Named(topic) => &topic.watched,
