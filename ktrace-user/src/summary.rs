@@ -41,6 +41,9 @@ pub struct Summary {
     /// Connections that were given up as none of Kafka's, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_kafka: BTreeMap<&'static str, u64>,
+    /// Messages that carry ktrace's own telemetry and were left out, by topic.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_telemetry: BTreeMap<String, u64>,
     pub lost: BTreeMap<&'static str, u64>,
     /// Of `lost.link_type`, packets by their link type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -128,6 +131,11 @@ impl fmt::Display for Summary {
         if !passed_over.is_empty() {
             write!(f, "\nnot lost, passed over: {}", passed_over.join(", "))?;
         }
+        if !self.own_telemetry.is_empty() {
+            let topics: Vec<_> =
+                self.own_telemetry.iter().map(|(topic, count)| format!("{count} in {topic}")).collect();
+            write!(f, "\nktrace's own telemetry, left out: {}", topics.join(", "))?;
+        }
         for (what, reasons) in [
             ("not Kafka", &self.not_kafka),
             ("lost", &self.lost),
@@ -161,5 +169,18 @@ mod tests {
             serde_json::to_string(&summary).unwrap(),
             r#"{"connections":1,"segments":0,"bytes":900,"frames":0,"exchanges":0,"batches":0,"records":3,"spans":2,"sasl_tokens":0,"lost":{"snaplen":4},"malformed":{}}"#
         );
+    }
+
+    #[test]
+    fn what_is_left_out_is_named_by_topic() {
+        let own_telemetry = [("otlp_metrics".to_owned(), 1), ("otlp_spans".to_owned(), 42)].into();
+        let summary = Summary { own_telemetry, ..Summary::default() };
+        let text = summary.to_string();
+        assert_eq!(
+            text.lines().last(),
+            Some("ktrace's own telemetry, left out: 1 in otlp_metrics, 42 in otlp_spans")
+        );
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(json["own_telemetry"], serde_json::json!({"otlp_metrics": 1, "otlp_spans": 42}));
     }
 }

@@ -1,11 +1,14 @@
-//! A real OpenTelemetry Collector: OTLP in, a file of OTLP JSON lines out, and on to another OTLP endpoint if asked.
+//! A real OpenTelemetry Collector: OTLP in, a file of OTLP JSON lines out, and on to another OTLP endpoint or to
+//! Kafka if asked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::process::{self, Process};
@@ -16,21 +19,81 @@ pub struct Collector {
     pub grpc_port: u16,
     pub http_port: u16,
     file: PathBuf,
+    came_back: PathBuf,
     process: Process,
+}
+
+/// The topic to which a Collector with Kafka writes metrics.
+pub const METRICS_TOPIC: &str = "telemetry_metrics";
+
+/// The topic to which a Collector with Kafka writes spans in an encoding.
+#[must_use]
+pub fn spans_topic(encoding: &str) -> String {
+    format!("telemetry_{encoding}")
+}
+
+/// The file of the spans that came back from Kafka.
+const CAME_BACK: &str = "came-back.json";
+
+/// What a Collector's configuration has beside OTLP in and a file out.
+#[derive(Debug, Default)]
+struct Parts {
+    receivers: String,
+    exporters: String,
+    /// Further exporters of each pipeline, each with a comma before it.
+    of_traces: String,
+    of_metrics: String,
+    pipelines: String,
 }
 
 impl Collector {
     /// Starts a Collector in `dir`; `forward_to` is `host:port` of an OTLP/gRPC receiver.
     pub fn start(dir: &Path, forward_to: Option<&str>) -> Result<Self> {
+        let (next, exporters) = match forward_to {
+            Some(address) => {
+                (format!("  otlp:\n    endpoint: {address}\n    tls: {{insecure: true}}\n"), ", otlp")
+            }
+            None => (String::new(), ""),
+        };
+        Self::launch(dir, &Parts { exporters: next, of_traces: exporters.to_owned(), ..Parts::default() })
+    }
+
+    /// Starts a Collector that also writes all it gets to Kafka, spans in each of these encodings to a topic of its
+    /// own ([`spans_topic`]) and metrics to [`METRICS_TOPIC`], and that reads the spans again, into the file that
+    /// [`Self::came_back`] reads.
+    pub fn start_with_kafka(dir: &Path, bootstrap: &str, encodings: &[&str]) -> Result<Self> {
+        let mut parts = Parts::default();
+        let brokers = format!("    brokers: ['{bootstrap}']\n");
+        let mut names = Vec::new();
+        for encoding in encodings {
+            let topic = spans_topic(encoding);
+            let name = format!("kafka/{encoding}");
+            parts.exporters += &format!(
+                "  {name}:\n{brokers}    traces: {{topic: {topic}, encoding: {encoding}}}\n    \
+                 metrics: {{topic: {METRICS_TOPIC}}}\n    producer: {{compression: gzip}}\n"
+            );
+            parts.receivers += &format!(
+                "  {name}:\n{brokers}    group_id: ingester\n    initial_offset: earliest\n    \
+                 traces: {{topics: [{topic}], encoding: {encoding}}}\n"
+            );
+            parts.of_traces += &format!(", {name}");
+            names.push(name);
+        }
+        parts.of_metrics = names.first().map(|name| format!(", {name}")).unwrap_or_default();
+        parts.exporters += &format!(
+            "  file/back:\n    path: {}\n    flush_interval: 200ms\n",
+            dir.join(CAME_BACK).display()
+        );
+        parts.pipelines =
+            format!("    traces/back: {{receivers: [{}], exporters: [file/back]}}\n", names.join(", "));
+        Self::launch(dir, &parts)
+    }
+
+    fn launch(dir: &Path, parts: &Parts) -> Result<Self> {
         let [grpc_port, http_port] = ports::free()?;
         let file = dir.join("collected.json");
         let config = dir.join("collector.yaml");
-        let (next, exporters) = match forward_to {
-            Some(address) => {
-                (format!("  otlp:\n    endpoint: {address}\n    tls: {{insecure: true}}\n"), "[file, otlp]")
-            }
-            None => (String::new(), "[file]"),
-        };
+        let Parts { receivers, exporters, of_traces, of_metrics, pipelines } = parts;
         fs::write(
             &config,
             format!(
@@ -39,19 +102,19 @@ impl Collector {
     protocols:
       grpc: {{endpoint: '127.0.0.1:{grpc_port}'}}
       http: {{endpoint: '127.0.0.1:{http_port}'}}
-processors:
+{receivers}processors:
   batch: {{timeout: 200ms}}
 exporters:
   file:
     path: {}
     flush_interval: 200ms
-{next}service:
+{exporters}service:
   telemetry:
     metrics: {{level: none}}
   pipelines:
-    traces: {{receivers: [otlp], processors: [batch], exporters: {exporters}}}
-    metrics: {{receivers: [otlp], exporters: [file]}}
-",
+    traces: {{receivers: [otlp], processors: [batch], exporters: [file{of_traces}]}}
+    metrics: {{receivers: [otlp], exporters: [file{of_metrics}]}}
+{pipelines}",
                 file.display()
             ),
         )?;
@@ -61,7 +124,28 @@ exporters:
             &dir.join("collector.log"),
         )?;
         process.wait_for_line("Everything is ready", Duration::from_secs(30))?;
-        Ok(Self { grpc_port, http_port, file, process })
+        Ok(Self { grpc_port, http_port, file, came_back: dir.join(CAME_BACK), process })
+    }
+
+    /// Gives it a request of OTLP in JSON, as an application does.
+    pub fn take_spans(&self, request: &Value) -> Result<()> {
+        let body = request.to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let len = body.len();
+        write!(
+            stream,
+            "POST /v1/traces HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.contains(" 200 "), "the Collector refused spans: {answer}");
+        Ok(())
+    }
+
+    /// The spans that it has read from Kafka so far, once for each encoding.
+    pub fn came_back(&self) -> Result<Vec<Collected>> {
+        read(&self.came_back)
     }
 
     /// The endpoint for OTLP over HTTP.

@@ -64,7 +64,7 @@ fn read_batch(batch: &Batch<'_>, extractor: &Extractor) -> u64 {
         let mut bytes = 0;
         let walked = walk(batch, records, extractor, |record| {
             check(record);
-            bytes += record.key.map_or(0, <[u8]>::len) + record.value_len.unwrap_or(0);
+            bytes += record.key.map_or(0, <[u8]>::len) + record.value_len().unwrap_or(0);
             bytes += record
                 .headers
                 .iter()

@@ -45,6 +45,6 @@ impl Sink for Watch {
         record: &Record<'_>,
     ) {
         check(record);
-        self.told.push((record.offset, record.timestamp_ms, record.key.map(<[u8]>::len), record.value_len));
+        self.told.push((record.offset, record.timestamp_ms, record.key.map(<[u8]>::len), record.value_len()));
     }
 }

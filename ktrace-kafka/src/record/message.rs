@@ -89,7 +89,7 @@ impl<'a> Message<'a> {
             offset_delta: place,
             timestamp_ms: if batch.is_log_append_time() { batch.max_timestamp_ms } else { self.timestamp_ms },
             key: self.key,
-            value_len: self.value.map(<[u8]>::len),
+            value: self.value,
             headers: Headers::none(),
             context: Found::default(),
         }

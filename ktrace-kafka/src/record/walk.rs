@@ -1,11 +1,13 @@
 //! The records of a batch: read in place, one after another, without an allocation.
 
+use std::fmt;
+
 use crate::context::{Extractor, Found, Slots};
 use crate::protocol::reader::{Reader, Result};
 use crate::record::Batch;
 
-/// One record. Its value is never looked at.
-#[derive(Clone, Copy, Debug)]
+/// One record.
+#[derive(Clone, Copy)]
 pub struct Record<'a> {
     /// In a Produce request with its response, and in a Fetch response: the log's. −1 where the broker gave none.
     pub offset: i64,
@@ -15,11 +17,34 @@ pub struct Record<'a> {
     /// Milliseconds since 1970: the producer's, or the time of append where the topic says so. −1 for none (magic 0).
     pub timestamp_ms: i64,
     pub key: Option<&'a [u8]>,
-    /// Bytes of the value, `None` for a tombstone.
-    pub value_len: Option<usize>,
+    /// `None` for a tombstone. It is passed over here: who looks into it keeps nothing of it.
+    pub value: Option<&'a [u8]>,
     pub headers: Headers<'a>,
     /// What the headers say of the record's trace.
     pub context: Found<'a>,
+}
+
+impl Record<'_> {
+    /// Bytes of the value, `None` for a tombstone.
+    #[inline]
+    #[must_use]
+    pub fn value_len(&self) -> Option<usize> {
+        self.value.map(<[u8]>::len)
+    }
+}
+
+/// Without the value, which no log may have.
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("offset", &self.offset)
+            .field("offset_delta", &self.offset_delta)
+            .field("timestamp_ms", &self.timestamp_ms)
+            .field("key", &self.key)
+            .field("value_len", &self.value_len())
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A record's headers: keys may repeat, values may be null.
@@ -114,7 +139,7 @@ fn record<'a>(
     let timestamp_delta = reader.varlong("timestamp delta")?;
     let offset_delta = reader.varint("offset delta")?;
     let key = nullable(&mut reader, "key")?;
-    let value_len = nullable(&mut reader, "value")?.map(<[u8]>::len);
+    let value = nullable(&mut reader, "value")?;
     let count = reader.varint("headers")?;
     let headers = Headers { reader, count };
     slots.clear();
@@ -134,7 +159,7 @@ fn record<'a>(
             batch.base_timestamp_ms.wrapping_add(timestamp_delta)
         },
         key,
-        value_len,
+        value,
         headers,
         context: extractor.find(slots),
     });

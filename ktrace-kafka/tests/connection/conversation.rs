@@ -75,7 +75,7 @@ impl Sink for Lines {
             partition.error,
             record.timestamp_ms,
             record.key.map_or("null".into(), String::from_utf8_lossy),
-            record.value_len.map_or("null".into(), |len| len.to_string()),
+            record.value_len().map_or("null".into(), |len| len.to_string()),
             record.headers.len(),
             head.client_id.unwrap_or("-"),
         ));

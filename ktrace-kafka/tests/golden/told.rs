@@ -57,7 +57,7 @@ impl Sink for Messages {
             offset: record.offset,
             timestamp: record.timestamp_ms,
             key: record.key.map(<[u8]>::to_vec),
-            value_len: record.value_len.map(|len| len as u64),
+            value_len: record.value_len().map(|len| len as u64),
             headers: record
                 .headers
                 .iter()
@@ -99,7 +99,8 @@ impl Sink for Text {
         record: &Record<'_>,
     ) {
         let Partition { topic, index, operation, error } = partition;
-        let Record { offset, offset_delta, timestamp_ms, key, value_len, headers, context } = record;
+        let Record { offset, offset_delta, timestamp_ms, key, headers, context, .. } = record;
+        let value_len = record.value_len();
         let Batch { base_offset, attributes, producer_id, base_sequence, count, .. } = batch;
         write!(
             self.0,

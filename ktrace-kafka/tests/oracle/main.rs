@@ -41,7 +41,7 @@ impl Sink for Lines {
     }
 
     fn record(&mut self, _head: &Head<'_>, partition: &Partition<'_>, _: &Batch<'_>, record: &Record<'_>) {
-        self.0.push(shown_record(partition, record.offset, record.key, record.value_len));
+        self.0.push(shown_record(partition, record.offset, record.key, record.value_len()));
     }
 }
 

@@ -88,6 +88,7 @@ pub fn watch(
     }
     lookout.finish();
     summary.spans = shared.spans();
+    summary.own_telemetry = shared.own_telemetry();
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
     let (lost, exported) = sinks.finish(FLUSH.saturating_sub(last), false);

@@ -85,6 +85,8 @@ struct Looks {
     ports_are_given: bool,
     /// Reasons for which a connection was said to be none of Kafka's.
     not_kafka: BTreeSet<&'static str>,
+    /// It was said that messages carry ktrace's own telemetry.
+    own_telemetry: bool,
     /// Of how many messages it was told that they are not listed, and when.
     left_out: (u64, Option<Instant>),
 }
@@ -103,6 +105,7 @@ impl Looks {
             tls: BTreeSet::new(),
             ports_are_given: false,
             not_kafka: BTreeSet::new(),
+            own_telemetry: false,
             left_out: (0, None),
         }
     }
@@ -112,6 +115,7 @@ impl Looks {
             say(&line);
         }
         self.left_out(false);
+        self.own_telemetry();
         for (service, count) in self.shared.tls() {
             if !self.tls.contains(&service) {
                 let (what, are) = if count == 1 { ("connection", "is") } else { ("connections", "are") };
@@ -144,6 +148,20 @@ impl Looks {
         let kernel = kernel.lost().map(|(reason, count)| (reason, count.events));
         let kernel: Vec<_> = kernel.collect();
         self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.losses_to_tell()))
+    }
+
+    /// A backend writes ktrace's own telemetry to Kafka: said once, with the first topic that it is seen in.
+    fn own_telemetry(&mut self) {
+        if self.own_telemetry {
+            return;
+        }
+        if let Some((topic, _)) = self.shared.own_telemetry().first_key_value() {
+            say(&format!(
+                "{topic} carries ktrace's own telemetry: such messages are left out and counted as own_telemetry; \
+                 --own-telemetry shows them"
+            ));
+            self.own_telemetry = true;
+        }
     }
 
     /// Messages that `--uncommitted` does not list; now where this is the `end`.

@@ -83,6 +83,11 @@ pub struct Pipeline {
     /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
     #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
     pub context: Vec<String>,
+    /// Show messages that carry ktrace's own telemetry, as a backend may write it to Kafka. They are left out otherwise: the span of
+    /// each would be the next
+    #[arg(long, env = "KTRACE_OWN_TELEMETRY", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub own_telemetry: bool,
     /// Send spans, and ktrace's own metrics, to this OTLP endpoint; beats OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long, value_name = "URL", env = "KTRACE_OTLP", value_parser = url)]
     pub otlp: Option<String>,
@@ -205,6 +210,7 @@ impl Pipeline {
             recognised,
             keys,
             infer: !self.no_infer,
+            own_telemetry: self.own_telemetry,
             ..WorkerOptions::default()
         }
     }

@@ -64,6 +64,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     summary.duplicate_packets += held.duplicates;
     summary.add(&worker.finish());
     summary.spans = shared.spans();
+    summary.own_telemetry = shared.own_telemetry();
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
     summary.add_lost(lost);

@@ -108,11 +108,23 @@ pub fn runs(
     })
 }
 
+/// A delivered message by the ids of its span; `None` where it carries ktrace's own telemetry, so that it has none.
+type Got = Option<(TraceId, SpanId)>;
+
+/// What a range of offsets has.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The messages that are shown, the last first and not too many.
+    pub shown: Vec<Open>,
+    /// So many others carry ktrace's own telemetry.
+    pub own: u64,
+}
+
 /// What came on one connection to a member and was not acknowledged yet. Brokers want to hear of it on the same one.
 #[derive(Debug, Default)]
 pub struct Acquired {
     of: Reader,
-    by_partition: HashMap<(u128, i32), BTreeMap<i64, (TraceId, SpanId)>>,
+    by_partition: HashMap<(u128, i32), BTreeMap<i64, Got>>,
     len: usize,
 }
 
@@ -148,7 +160,7 @@ impl Acquired {
     }
 
     /// A message was delivered, perhaps again. Gives how many others were forgotten to make room.
-    pub fn add(&mut self, topic: u128, partition: i32, Open { offset, trace_id, span_id }: Open) -> usize {
+    pub fn add(&mut self, topic: u128, partition: i32, offset: i64, got: Got) -> usize {
         let mut forgotten = 0;
         if self.len >= MAX_ACQUIRED {
             let of_partition = self.by_partition.get_mut(&(topic, partition));
@@ -165,30 +177,28 @@ impl Acquired {
             };
         }
         let of_partition = self.by_partition.entry((topic, partition)).or_default();
-        if of_partition.insert(offset, (trace_id, span_id)).is_none() {
+        if of_partition.insert(offset, got).is_none() {
             self.len = self.len.saturating_add(1);
         }
         forgotten
     }
 
-    /// The messages of a range, the last first and not too many; they are forgotten if they are not the member's any more.
-    pub fn take(
-        &mut self,
-        topic: u128,
-        partition: i32,
-        offsets: RangeInclusive<i64>,
-        forget: bool,
-    ) -> Vec<Open> {
-        let Some(of_partition) = self.by_partition.get_mut(&(topic, partition)) else { return vec![] };
-        if offsets.is_empty() {
-            return vec![];
-        }
-        let open = |(offset, &(trace_id, span_id)): (&i64, &(TraceId, SpanId))| Open {
-            offset: *offset,
-            trace_id,
-            span_id,
+    /// The messages of a range; they are forgotten if they are not the member's any more.
+    pub fn take(&mut self, topic: u128, partition: i32, offsets: RangeInclusive<i64>, forget: bool) -> Taken {
+        let Some(of_partition) = self.by_partition.get_mut(&(topic, partition)) else {
+            return Taken::default();
         };
-        let shown = of_partition.range(offsets.clone()).rev().take(MAX_SHOWN).map(open).collect();
+        if offsets.is_empty() {
+            return Taken::default();
+        }
+        let open = |(offset, got): (&i64, &Got)| {
+            got.map(|(trace_id, span_id)| Open { offset: *offset, trace_id, span_id })
+        };
+        let range = || of_partition.range(offsets.clone());
+        let taken = Taken {
+            shown: range().rev().filter_map(open).take(MAX_SHOWN).collect(),
+            own: range().filter(|(_, got)| got.is_none()).count() as u64,
+        };
         if forget {
             let gone = of_partition.extract_if(offsets, |_, _| true).count();
             self.len = self.len.saturating_sub(gone);
@@ -196,7 +206,7 @@ impl Acquired {
                 self.by_partition.remove(&(topic, partition));
             }
         }
-        shown
+        taken
     }
 }
 
@@ -240,6 +250,10 @@ mod tests {
         assert_eq!(*all.last().unwrap(), (MAX_RUNS as i64, types.len() as i64 - 1, Unknown));
     }
 
+    fn add(acquired: &mut Acquired, partition: i32, Open { offset, trace_id, span_id }: Open) {
+        acquired.add(7, partition, offset, Some((trace_id, span_id)));
+    }
+
     fn open(offset: i64, byte: u8) -> Open {
         Open { offset, trace_id: TraceId::new([byte; 16]).unwrap(), span_id: SpanId::new([byte; 8]).unwrap() }
     }
@@ -248,28 +262,39 @@ mod tests {
     fn what_was_acquired_last_is_acknowledged() {
         let mut acquired = Acquired::default();
         for at in 0..4 {
-            acquired.add(7, 0, open(at, 1));
+            add(&mut acquired, 0, open(at, 1));
         }
-        acquired.add(7, 0, open(2, 2));
-        acquired.add(7, 1, open(2, 3));
-        assert_eq!(acquired.take(7, 0, 1..=2, false), [open(2, 2), open(1, 1)]);
-        assert_eq!(acquired.take(7, 0, 1..=2, true), [open(2, 2), open(1, 1)]);
-        assert_eq!(acquired.take(7, 0, i64::MIN..=i64::MAX, true), [open(3, 1), open(0, 1)]);
-        assert_eq!(acquired.take(8, 0, 0..=9, true), []);
-        assert_eq!(acquired.take(7, 1, RangeInclusive::new(9, 0), true), []);
+        add(&mut acquired, 0, open(2, 2));
+        add(&mut acquired, 1, open(2, 3));
+        assert_eq!(acquired.take(7, 0, 1..=2, false).shown, [open(2, 2), open(1, 1)]);
+        assert_eq!(acquired.take(7, 0, 1..=2, true).shown, [open(2, 2), open(1, 1)]);
+        assert_eq!(acquired.take(7, 0, i64::MIN..=i64::MAX, true).shown, [open(3, 1), open(0, 1)]);
+        assert_eq!(acquired.take(8, 0, 0..=9, true).shown, []);
+        assert_eq!(acquired.take(7, 1, RangeInclusive::new(9, 0), true).shown, []);
         assert_eq!((acquired.len(), acquired.by_partition.len()), (1, 1));
+    }
+
+    #[test]
+    fn own_telemetry_is_acquired_too() {
+        let mut acquired = Acquired::default();
+        acquired.add(7, 0, 1, None);
+        add(&mut acquired, 0, open(2, 1));
+        acquired.add(7, 0, 3, None);
+        assert_eq!(acquired.take(7, 0, 1..=3, false), Taken { shown: vec![open(2, 1)], own: 2 });
+        assert_eq!(acquired.take(7, 0, 3..=9, true), Taken { shown: vec![], own: 1 });
+        assert_eq!(acquired.len(), 2);
     }
 
     #[test]
     fn what_is_acquired_is_bounded() {
         let mut acquired = Acquired::default();
         for at in 0..=MAX_ACQUIRED as i64 {
-            acquired.add(7, 0, open(at, 1));
+            add(&mut acquired, 0, open(at, 1));
         }
         assert_eq!(acquired.len(), MAX_ACQUIRED);
-        assert_eq!(acquired.take(7, 0, 0..=1, false), [open(1, 1)]);
-        assert_eq!(acquired.take(7, 0, 0..=i64::MAX, false).len(), MAX_SHOWN);
-        acquired.add(7, 1, open(0, 1));
+        assert_eq!(acquired.take(7, 0, 0..=1, false).shown, [open(1, 1)]);
+        assert_eq!(acquired.take(7, 0, 0..=i64::MAX, false).shown.len(), MAX_SHOWN);
+        add(&mut acquired, 1, open(0, 1));
         assert_eq!(acquired.len(), 1);
     }
 }

@@ -12,6 +12,7 @@
 //!             ├ chains     which message made its process send it
 //!             ├ appends    when it was sent, of what is delivered
 //!             ├ transactions  what became of its transaction
+//!             ├ own        whether it carries ktrace's own telemetry
 //!             ├ patience   how long it waits for any of this
 //!             └ topics     names of topic ids
 //! ```
@@ -35,6 +36,7 @@ mod hops;
 pub mod identity;
 mod key;
 pub mod numbered;
+pub mod own;
 pub mod patience;
 pub mod progress;
 pub mod sampling;

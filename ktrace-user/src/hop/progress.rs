@@ -69,6 +69,16 @@ pub struct Covered {
     pub goes_back: bool,
     /// The same offset was committed before.
     pub is_known: bool,
+    /// Of the messages, those that carry ktrace's own telemetry.
+    pub own: u64,
+}
+
+impl Covered {
+    /// Whether there are messages, and all of them carry ktrace's own telemetry.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.messages > 0 && self.own >= self.messages
+    }
 }
 
 /// Messages that one commit or acknowledgement names.
@@ -84,6 +94,8 @@ pub struct Progress {
     /// The log was shorter than what was delivered of it.
     was_shorter: bool,
     open: VecDeque<Open>,
+    /// Offsets of messages that carry ktrace's own telemetry: in order, apart from each other.
+    own: VecDeque<Range<i64>>,
 }
 
 impl Progress {
@@ -130,6 +142,23 @@ impl Progress {
         self.stretches = all;
     }
 
+    /// Of what was delivered, these carry ktrace's own telemetry.
+    pub fn deliver_own(&mut self, offsets: Range<i64>) {
+        if offsets.is_empty() {
+            return;
+        }
+        let from = self.own.partition_point(|known| known.end < offsets.start);
+        let to = self.own.partition_point(|known| known.start <= offsets.end);
+        let joined = self
+            .own
+            .drain(from..to.max(from))
+            .fold(offsets, |all, known| all.start.min(known.start)..all.end.max(known.end));
+        self.own.insert(from, joined);
+        if self.own.len() > MAX_STRETCHES {
+            self.own.pop_front();
+        }
+    }
+
     /// The log ends before what was delivered of it: it is another one, under the old name. Once may be a broker that has just
     /// become the leader and does not know yet how far the log goes.
     pub fn log_ends(&mut self, high_watermark: i64) {
@@ -149,6 +178,7 @@ impl Progress {
 
     fn begin_anew(&mut self) {
         (self.stretches, self.committed, self.was_shorter) = (VecDeque::new(), None, false);
+        self.own = VecDeque::new();
     }
 
     /// The group has committed.
@@ -157,12 +187,13 @@ impl Progress {
         let from = before.unwrap_or(i64::MIN);
         let mut covered =
             Covered { goes_back: offset < from, is_known: before == Some(offset), ..Covered::default() };
-        for Stretch { offsets, .. } in &self.stretches {
-            let new = offsets.start.max(from)..offsets.end.min(offset);
-            covered.messages = covered
-                .messages
-                .saturating_add(u64::try_from(new.end.saturating_sub(new.start)).unwrap_or(0));
-        }
+        let new = |offsets: &Range<i64>| {
+            let (start, end) = (offsets.start.max(from), offsets.end.min(offset));
+            u64::try_from(end.saturating_sub(start)).unwrap_or(0)
+        };
+        let sum = |all: u64, more| all.saturating_add(more);
+        covered.messages = self.stretches.iter().map(|stretch| new(&stretch.offsets)).fold(0, sum);
+        covered.own = self.own.iter().map(new).fold(0, sum);
         // A consumer that went back has some twice.
         self.open.make_contiguous().sort_by_key(|open| open.offset);
         let count = self.open.partition_point(|open| open.offset < offset);
@@ -334,6 +365,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_commit_of_nothing_but_own_telemetry_is_known() {
+        let mut progress = Progress::default();
+        progress.deliver(0..100);
+        for own in [10..20, 30..40, 20..25, 26..30, 25..26, 60..61, 60..61] {
+            progress.deliver_own(own);
+        }
+        assert_eq!(progress.own, [10..40, 60..61]);
+        let mut commit = |offset| {
+            let covered = progress.commit(offset);
+            (covered.messages, covered.own, covered.is_own())
+        };
+        assert_eq!(commit(10), (10, 0, false));
+        assert_eq!(commit(25), (15, 15, true));
+        assert_eq!(commit(40), (15, 15, true));
+        assert_eq!(commit(40), (0, 0, false));
+        assert_eq!(commit(61), (21, 1, false));
+        for at in 0..10 * MAX_STRETCHES as i64 {
+            progress.deliver_own(at * 2..at * 2 + 1);
+        }
+        assert_eq!(progress.own.len(), MAX_STRETCHES);
     }
 
     #[test]

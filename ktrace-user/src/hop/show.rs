@@ -7,7 +7,7 @@ use ktrace_kafka::protocol::error;
 
 use super::groups::Reader;
 use super::progress::Open;
-use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity};
+use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity, own};
 use crate::span::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
@@ -215,6 +215,8 @@ impl Passage {
         if let Status::Error(name) = status {
             add("error.type", name.into());
         }
+        // A backend may write the span to Kafka, where it has to be known again.
+        debug_assert!(attributes.iter().any(|(name, _)| own::NAMES.contains(name)), "{attributes:?}");
         attributes
     }
 

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::numbered::Numbered;
+use super::own::Watched;
 
 /// A topic's name, and the names of its spans.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct TopicName {
     pub commit: Arc<str>,
     /// `ack T`
     pub ack: Arc<str>,
+    /// Whether its messages may carry telemetry.
+    pub watched: Watched,
 }
 
 impl PartialEq for TopicName {
@@ -49,6 +52,7 @@ impl TopicName {
             poll: format!("poll {name}").into(),
             commit: format!("commit {name}").into(),
             ack: format!("ack {name}").into(),
+            watched: Watched::default(),
         })
     }
 }

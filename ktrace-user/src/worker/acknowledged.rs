@@ -3,11 +3,12 @@
 use std::ops::RangeInclusive;
 
 use ktrace_kafka as kafka;
+use ktrace_kafka::context::{SpanId, TraceId};
 use ktrace_kafka::{Event, Head};
 
 use super::at::share_member;
 use super::listener::Listener;
-use crate::hop::acknowledge::{Acknowledgement, Acquired, runs};
+use crate::hop::acknowledge::{Acknowledgement, Acquired, Taken, runs};
 use crate::hop::groups::Reader;
 use crate::hop::progress::Open;
 use crate::hop::{Hop, Kind, Passage, identity};
@@ -24,11 +25,21 @@ impl Listener<'_> {
         }
     }
 
-    /// A message that was delivered to a member.
-    pub(super) fn acquire(&mut self, topic: u128, partition: i32, open: Open) {
+    /// A message that was delivered to a member, and is shown.
+    pub(super) fn acquire(&mut self, topic: u128, partition: i32, Open { offset, trace_id, span_id }: Open) {
+        self.acquires((topic, partition), offset, Some((trace_id, span_id)));
+    }
+
+    /// A message that was delivered to a member; `got` is what is shown of it.
+    pub(super) fn acquires(
+        &mut self,
+        (topic, partition): (u128, i32),
+        offset: i64,
+        got: Option<(TraceId, SpanId)>,
+    ) {
         let acquired = &mut self.peer.acquired;
         let before = acquired.len();
-        let forgotten = acquired.add(topic, partition, open);
+        let forgotten = acquired.add(topic, partition, offset, got);
         self.told.acquired = self.told.acquired.saturating_sub(before).saturating_add(acquired.len());
         let count = &mut self.told.own_losses.acquired_forgotten;
         *count = count.saturating_add(forgotten as u64);
@@ -75,7 +86,13 @@ impl Listener<'_> {
             let (first_offset, last_offset) = (*offsets.start(), *offsets.end());
             // One that was refused may come again.
             let forget = error == 0 && of_run.leaves_its_member();
-            let shown = self.acquired(of, partition, offsets, forget);
+            let Taken { shown, own } = self.acquired(of, partition, offsets, forget);
+            let messages = i128::from(last_offset).saturating_sub(first_offset.into()).saturating_add(1);
+            let messages = u64::try_from(messages).unwrap_or(0);
+            if own > 0 && own == messages && self.told.uncommitted.is_none() {
+                self.told.own_losses.leave_out_own(1);
+                continue;
+            }
             let place = identity::ack_hash(identity::AckPlace {
                 group: group_id,
                 partition,
@@ -88,8 +105,6 @@ impl Listener<'_> {
             if !self.told.keeps(derived) {
                 continue;
             }
-            let messages = i128::from(last_offset).saturating_sub(first_offset.into()).saturating_add(1);
-            let messages = u64::try_from(messages).unwrap_or(0);
             let of = Acknowledgement { of: of_run, messages, shown, place };
             self.pass(Hop {
                 parties: parties.clone(),
@@ -111,12 +126,12 @@ impl Listener<'_> {
         partition: i32,
         offsets: RangeInclusive<i64>,
         forget: bool,
-    ) -> Vec<Open> {
-        let kafka::Topic::Id(topic) = topic else { return vec![] };
+    ) -> Taken {
+        let kafka::Topic::Id(topic) = topic else { return Taken::default() };
         let before = self.peer.acquired.len();
-        let shown = self.peer.acquired.take(topic, partition, offsets, forget);
-        let taken = before.saturating_sub(self.peer.acquired.len());
-        self.told.acquired = self.told.acquired.saturating_sub(taken);
-        shown
+        let taken = self.peer.acquired.take(topic, partition, offsets, forget);
+        let gone = before.saturating_sub(self.peer.acquired.len());
+        self.told.acquired = self.told.acquired.saturating_sub(gone);
+        taken
     }
 }

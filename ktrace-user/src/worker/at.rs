@@ -1,6 +1,7 @@
 //! Where the records at hand stand: one partition of one exchange, and what all of them share.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ktrace_kafka as kafka;
@@ -10,10 +11,12 @@ use ktrace_kafka::{Head, Operation, Partition};
 use super::delays::Delay;
 use super::late_runs::LateRun;
 use super::listener::Listener;
+use super::own_telemetry::Found;
 use crate::hop::attempts::{self, Message};
 use crate::hop::chains::Read;
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::identity::{self, Delivery};
+use crate::hop::own::Watch;
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::transactions::Transaction;
 use crate::hop::{Hop, Kind, Parties, Topic, shown};
@@ -48,6 +51,9 @@ pub(super) struct At {
     pub late: Option<Box<LateRun>>,
     /// When it was sent, or is.
     pub delay: Option<Delay>,
+    /// Which of the values are looked at for ktrace's own telemetry, and what was found.
+    pub watch: Watch,
+    pub found: Found,
 }
 
 /// Messages that a group gets one behind the other.
@@ -60,6 +66,8 @@ struct Run {
     before: Before,
     /// Those that are shown.
     open: Vec<Opened>,
+    /// The last of those that carry ktrace's own telemetry.
+    own: Range<i64>,
 }
 
 /// One of them: most are forgotten again, so what its span's id is made of does for now.
@@ -105,6 +113,16 @@ impl At {
         run.next = offset.saturating_add(1);
     }
 
+    /// The record at hand carries ktrace's own telemetry.
+    pub fn own(&mut self, offset: i64) {
+        if let Some(late) = &mut self.late {
+            late.own(offset);
+        }
+        if let Some(run) = &mut self.run {
+            run.own(offset);
+        }
+    }
+
     /// How many like this were here before it.
     pub fn nth(&mut self, message: Message) -> u32 {
         let count = self.alike.entry(message).or_default();
@@ -130,6 +148,20 @@ impl Run {
             self.from = self.next;
         }
     }
+
+    fn own(&mut self, offset: i64) {
+        if self.own.end != offset {
+            self.note_own();
+            self.own.start = offset;
+        }
+        self.own.end = offset.saturating_add(1);
+    }
+
+    fn note_own(&mut self) {
+        if !self.own.is_empty() {
+            progress::lock(&self.progress).deliver_own(self.own.clone());
+        }
+    }
 }
 
 impl Listener<'_> {
@@ -139,6 +171,7 @@ impl Listener<'_> {
         let topic = self.told.topic(partition.topic);
         let is_sent = matches!(partition.operation, Operation::Produce { .. });
         let delay = self.delay(&topic, partition.topic, partition.index, is_sent);
+        let watch = self.watch(&topic);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
         let (reader, run, late) = match partition.operation {
@@ -184,6 +217,8 @@ impl Listener<'_> {
             reads: vec![],
             late,
             delay,
+            watch,
+            found: Found::new(watch),
         });
     }
 
@@ -205,7 +240,7 @@ impl Listener<'_> {
         // Nothing is known before the first record comes.
         let before = Before { times: 0, is_behind: false, until: i64::MIN };
         drop(known);
-        Some(Run { progress, from, next: i64::MIN, before, open: vec![] })
+        Some(Run { progress, from, next: i64::MIN, before, open: vec![], own: 0..0 })
     }
 
     /// How far a group has come in a partition, where it is known and not told by somebody else.
@@ -269,9 +304,11 @@ impl Listener<'_> {
 
     fn note(&mut self) {
         self.apply_markers();
-        let Some(At { run, late, delay, mut reads, topic, parties, .. }) = self.peer.at.take() else {
+        let Some(At { run, late, delay, mut reads, topic, parties, watch, found, .. }) = self.peer.at.take()
+        else {
             return;
         };
+        self.watched(&topic, watch, found);
         self.tell_reads(&mut reads);
         if let Some(delay) = delay {
             delay.settle(self.told);
@@ -281,6 +318,7 @@ impl Listener<'_> {
         }
         let Some(mut run) = run else { return };
         run.note();
+        run.note_own();
         let (Topic::Named(topic), Some(parties)) = (topic, parties) else { return };
         let old = run.open.len().saturating_sub(progress::MAX_OPEN);
         let client_id = parties.client_id.as_deref();

@@ -45,6 +45,8 @@ pub(super) struct LateRun {
     high_watermark: i64,
     /// Offsets that have passed, in their order.
     ranges: Vec<Range<i64>>,
+    /// Of them, those of ktrace's own telemetry.
+    own: Vec<Range<i64>>,
     hops: Vec<Hop>,
 }
 
@@ -146,12 +148,20 @@ impl LateRun {
         }
     }
 
+    /// The record that has just passed carries ktrace's own telemetry.
+    pub fn own(&mut self, offset: i64) {
+        match self.own.last_mut() {
+            Some(last) if last.end == offset => last.end = offset.saturating_add(1),
+            _ => self.own.push(offset..offset.saturating_add(1)),
+        }
+    }
+
     pub fn take(&mut self, hop: Hop) {
         self.hops.push(hop);
     }
 
     fn size(&self) -> usize {
-        self.hops.len().saturating_add(self.ranges.len())
+        self.hops.len().saturating_add(self.ranges.len()).saturating_add(self.own.len())
     }
 
     /// What is there already, if it is enough to be told; the rest goes on behind it.
@@ -162,8 +172,9 @@ impl LateRun {
     fn split(&mut self) -> Self {
         let end = self.ranges.last().map(|last| last.end..last.end);
         let (hops, ranges) = (mem::take(&mut self.hops), mem::take(&mut self.ranges));
+        let own = mem::take(&mut self.own);
         self.ranges.extend(end);
-        Self { hops, ranges, ..self.clone() }
+        Self { hops, ranges, own, ..self.clone() }
     }
 
     /// The name of its topic may have come meanwhile.
@@ -228,6 +239,9 @@ impl LateRun {
             }
             known.deliver(range);
         }
+        for range in self.own {
+            known.deliver_own(range);
+        }
         shared.progress.wait(&mut known, &mut opened);
         (self.connection, self.hops, forgotten)
     }
@@ -268,6 +282,7 @@ impl Listener<'_> {
             fetch_offset,
             high_watermark,
             ranges: vec![],
+            own: vec![],
             hops: vec![],
         }))
     }

@@ -125,12 +125,15 @@ impl Sink for Listener<'_> {
             self.arrive(head, partition);
         }
         self.reads(partition, batch);
+        let mut is_looked_at = false;
         if let Some(at) = &mut self.peer.at {
             if let Some(part) = at.late.as_mut().and_then(|late| late.part()) {
                 self.told.wait_for_reader(part);
             }
             at.pass(record.offset);
+            is_looked_at = !at.watch.passes();
         }
+        let is_own = is_looked_at && self.is_own(partition, record);
         let offset = (record.offset >= 0).then_some(record.offset);
         let derive = || match offset {
             Some(offset) => identity::derived_trace_id(
@@ -138,7 +141,7 @@ impl Sink for Listener<'_> {
                 offset,
                 record.timestamp_ms,
                 record.key,
-                record.value_len,
+                record.value_len(),
             ),
             None => identity::lone_trace_id(
                 partition.index,
@@ -164,7 +167,7 @@ impl Sink for Listener<'_> {
         };
         let sought = attempt.as_ref().and_then(|attempt| self.seeks(head, attempt, record));
         let delay = self.peer.at.as_mut().and_then(|at| at.delay.as_mut());
-        if !self.told.keeps_message(trace_id, head, partition, record, delay) {
+        if is_own || !self.told.keeps_message(trace_id, head, partition, record, delay) {
             match sought {
                 Some(sought) => self.caused(sought, None),
                 None if !is_sent => self.read(head, record, || derived.unwrap_or_else(derive), None),
@@ -215,7 +218,7 @@ impl Sink for Listener<'_> {
                 offset,
                 timestamp_ms: record.timestamp_ms,
                 key: if self.told.keys { record.key.map(Key::new) } else { None },
-                value_len: record.value_len,
+                value_len: record.value_len(),
                 context: record.context.context.map(|context| Context {
                     format: context.format,
                     trace_id: context.trace_id,

@@ -34,7 +34,7 @@ const TOLD_AT_ONCE: [&str; 7] = [
 const LEFT_OUT: &str = "uncommitted_left_out";
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
-const MORE: [&str; 18] = [
+const MORE: [&str; 19] = [
     "gap_bytes",
     "skipped_bytes",
     "topic_unnamed",
@@ -53,6 +53,7 @@ const MORE: [&str; 18] = [
     LEFT_OUT,
     "append_forgotten",
     "acquired_forgotten",
+    "own_telemetry",
 ];
 
 /// How many reasons there are.
@@ -119,6 +120,8 @@ pub(super) struct Own {
     pub append_forgotten: u64,
     /// Messages that members of share groups hold.
     pub acquired_forgotten: u64,
+    /// Messages that carry ktrace's own telemetry, and what groups have done with such alone.
+    own_telemetry: u64,
     told: Told,
 }
 
@@ -151,6 +154,11 @@ impl Own {
         false
     }
 
+    /// So many messages carry ktrace's own telemetry, or commits cover such alone, and are left out.
+    pub fn leave_out_own(&mut self, messages: u64) {
+        self.own_telemetry = self.own_telemetry.saturating_add(messages);
+    }
+
     /// By reason, zeros too. `unnamed`: hops shown without their topic's name.
     pub fn counts(&self, counters: &Counters, unnamed: u64) -> impl Iterator<Item = (&'static str, u64)> {
         let recognised = self.recognised;
@@ -177,6 +185,7 @@ impl Own {
             self.left_out,
             self.append_forgotten,
             self.acquired_forgotten,
+            self.own_telemetry,
         ];
         reasons().zip(lost.chain(more))
     }

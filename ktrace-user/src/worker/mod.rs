@@ -17,6 +17,7 @@ mod listener;
 mod losses;
 mod memory;
 mod options;
+mod own_telemetry;
 mod peer;
 mod pending_commits;
 mod shared;
@@ -167,6 +168,7 @@ impl Worker {
                 exceptions: options.exceptions,
                 keys: options.keys,
                 infer: options.infer,
+                own_telemetry: options.own_telemetry,
                 uncommitted: options.uncommitted,
                 own_losses: losses::Own::new(options.recognised),
                 sink,

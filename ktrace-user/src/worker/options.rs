@@ -50,6 +50,8 @@ pub struct WorkerOptions {
     pub keys: bool,
     /// What made a process send a message is found out where no header tells.
     pub infer: bool,
+    /// Messages that carry ktrace's own telemetry are shown too.
+    pub own_telemetry: bool,
     /// Looks for what is not committed in time; the sink gives it all hops.
     pub uncommitted: Option<Arc<Uncommitted>>,
 }

@@ -11,6 +11,7 @@ use crate::capture::{ConnectionId, Ends, Side};
 use crate::hop::acknowledge::Acquired;
 use crate::hop::chains;
 use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
+use crate::hop::own::Watched;
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
@@ -85,6 +86,10 @@ pub(super) struct Peer {
     pub exchanges: u32,
     /// Of the broker's end, for the client's.
     pub search: Search,
+    /// Records that pass before the next value is looked at, in topics where nothing speaks for telemetry.
+    pub skip: u32,
+    /// What is known of telemetry in topics whose names are not known yet.
+    pub unnamed: Watched,
 }
 
 impl Peer {
@@ -118,6 +123,8 @@ impl Peer {
             missed: Missed::default(),
             exchanges: 0,
             search: Search::default(),
+            skip: 0,
+            unnamed: Watched::default(),
         }
     }
 

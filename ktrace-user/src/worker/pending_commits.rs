@@ -162,10 +162,18 @@ impl Told {
             if state.is_none() && covered.is_known && covered.messages == 0 {
                 return None;
             }
+            if covered.is_own() && self.leaves_out_own_commits() {
+                self.own_losses.leave_out_own(1);
+                return None;
+            }
             if let Some(last) = covered.shown.first() {
                 hop.passage.derived = last.trace_id;
             }
             commit.covered = covered;
+        }
+        if self.is_of_own_topic(&hop) && self.leaves_out_own_commits() {
+            self.own_losses.leave_out_own(1);
+            return None;
         }
         self.keeps(hop.passage.derived).then_some(hop)
     }

@@ -11,6 +11,7 @@ use ktrace_kafka::counters::NotKafka;
 
 use super::losses::Losses;
 use super::memory::Memory;
+use super::own_telemetry::OwnTelemetry;
 use super::pending_commits::PendingCommits;
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
@@ -44,6 +45,7 @@ pub struct Shared {
     pub(super) twins: Twins,
     pub(super) memory: Memory,
     pub(super) losses: Losses,
+    pub(super) own: OwnTelemetry,
     pub(super) within: Within,
     spans: SpanLimit,
     pub(super) workers: AtomicUsize,
@@ -122,6 +124,12 @@ impl Shared {
     /// Whether there are several workers, each with what it reads.
     pub(super) fn is_read_by_several(&self) -> bool {
         self.workers.load(Ordering::Relaxed) > 1
+    }
+
+    /// Messages that carry ktrace's own telemetry and were left out so far, by topic.
+    #[must_use]
+    pub fn own_telemetry(&self) -> BTreeMap<String, u64> {
+        self.own.left_out()
     }
 
     /// TLS connections so far, by service.

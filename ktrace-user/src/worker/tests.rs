@@ -29,9 +29,16 @@ fn batch(headers: Headers<'_>) -> Vec<u8> {
 
 /// The same, with a key.
 fn batch_of(key: Option<&str>, headers: Headers<'_>) -> Vec<u8> {
+    batch_with(key, None, headers)
+}
+
+/// The same, with a value.
+fn batch_with(key: Option<&str>, value: Option<&[u8]>, headers: Headers<'_>) -> Vec<u8> {
     let mut record = vec![0, 0, 0, key.map_or(1, |key| key.len() as u8 * 2)];
     record.extend(key.unwrap_or_default().bytes());
-    record.extend([1, headers.len() as u8 * 2]);
+    record.push(value.map_or(1, |value| value.len() as u8 * 2));
+    record.extend(value.unwrap_or_default());
+    record.push(headers.len() as u8 * 2);
     for text in headers.iter().flat_map(|(key, value)| [key, value]) {
         record.push(text.len() as u8 * 2);
         record.extend(text.bytes());
@@ -310,6 +317,7 @@ mod keys;
 mod late;
 mod limits;
 mod losses;
+mod own_telemetry;
 mod share;
 mod sharing;
 mod sides;

@@ -53,6 +53,8 @@ pub(super) struct Told {
     pub keys: bool,
     /// Chains are followed.
     pub infer: bool,
+    /// Messages that carry ktrace's own telemetry are shown as all others.
+    pub own_telemetry: bool,
     /// What is not committed in time is told, and nothing else.
     pub uncommitted: Option<Arc<Uncommitted>>,
     pub own_losses: losses::Own,

@@ -147,6 +147,7 @@ impl Listener<'_> {
         if self.peer.markers.is_empty() {
             return;
         }
+        #[expect(clippy::mutable_key_type, reason = "topics are compared by name or id alone")]
         let markers = std::mem::take(&mut self.peer.markers);
         self.wait_with_others();
         // Neighbours are most often of one transaction.
@@ -342,8 +343,13 @@ impl Listener<'_> {
             of(sequence)
         } else {
             // Without an offset; a batch may be put together anew.
-            let derived =
-                identity::derived_trace_id(partition, -1, record.timestamp_ms, record.key, record.value_len);
+            let derived = identity::derived_trace_id(
+                partition,
+                -1,
+                record.timestamp_ms,
+                record.key,
+                record.value_len(),
+            );
             let context = record.context.context.map(|context| context.trace_id.to_bytes());
             let alike = |nth| {
                 Message::alike(derived.to_bytes(), context, head.client_id.unwrap_or_default(), topic, nth)

@@ -9,7 +9,7 @@ use crate::hop::Kind;
 const HOUR_NS: u64 = 3_600_000_000_000;
 
 /// Two workers: of one that fetches, and of one that is a member, whose ring is read later.
-fn two() -> (Talk, Talk) {
+pub fn two() -> (Talk, Talk) {
     let shared = Arc::default();
     let (mut fetches, mut joins) = (Talk::with(&shared), Talk::with(&shared));
     fetches.watched.now_ns = 10 * HOUR_NS;

@@ -19,7 +19,7 @@ fn head(key: u8, id: i32, member: &str) -> Vec<u8> {
 }
 
 /// First offset, last offset, types.
-type Acks<'x> = &'x [(i64, i64, &'x [u8])];
+pub type Acks<'x> = &'x [(i64, i64, &'x [u8])];
 
 /// What is acknowledged of partition 0.
 fn acknowledgements(acks: Acks<'_>) -> Vec<u8> {
@@ -32,8 +32,20 @@ fn acknowledgements(acks: Acks<'_>) -> Vec<u8> {
 
 /// ShareFetch v1, acquiring messages of these offsets, each with its count of deliveries.
 fn share_fetch(id: i32, member: &str, acks: Acks<'_>, acquired: &[(i64, u8)]) -> (Vec<u8>, Vec<u8>) {
+    share_fetch_of(id, member, acks, acquired, |_| batch(&[]))
+}
+
+/// The same, with a batch for each offset.
+pub fn share_fetch_of(
+    id: i32,
+    member: &str,
+    acks: Acks<'_>,
+    acquired: &[(i64, u8)],
+    batch: impl Fn(i64) -> Vec<u8>,
+) -> (Vec<u8>, Vec<u8>) {
     let request = framed(&[&head(78, id, member), &[0; 20], &acknowledgements(acks), &[1, 0]]);
-    let records = acquired.iter().map(|(offset, _)| logged(*offset, batch(&[]))).collect::<Vec<_>>().concat();
+    let records =
+        acquired.iter().map(|(offset, _)| logged(*offset, batch(*offset))).collect::<Vec<_>>().concat();
     let ranges = acquired.iter().flat_map(|(offset, count)| {
         [&offset.to_be_bytes()[..], &offset.to_be_bytes(), &[0, *count, 0]].concat()
     });
@@ -54,14 +66,14 @@ fn share_fetch(id: i32, member: &str, acks: Acks<'_>, acquired: &[(i64, u8)]) ->
 }
 
 /// ShareAcknowledge v1.
-fn share_acknowledge(id: i32, member: &str, acks: Acks<'_>, error: u8) -> (Vec<u8>, Vec<u8>) {
+pub fn share_acknowledge(id: i32, member: &str, acks: Acks<'_>, error: u8) -> (Vec<u8>, Vec<u8>) {
     let request = framed(&[&head(79, id, member), &acknowledgements(acks), &[0]]);
     let outcome = [0, 0, 0, 0, 0, error, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let topic = [&[2], &TOPIC.to_be_bytes()[..], &[2], &outcome, &[0]].concat();
     (request, framed(&[&id.to_be_bytes(), &[0], &[0; 4], &[0, 0, 0], &topic, &[1, 0]]))
 }
 
-fn talk() -> Talk {
+pub fn talk() -> Talk {
     let mut talk = Talk::new();
     let told = &mut talk.watched.worker.told;
     told.topics.learn(&told.shared.topics, TOPIC, "orders");
