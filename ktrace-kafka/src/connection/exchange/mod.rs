@@ -74,6 +74,11 @@ fn tell<S: Sink>(
     let Read { head, api, request, .. } = *exchange;
     api.check(head.version)?;
     let Some(entry) = Entry::of(head.api_key) else { return Ok(()) };
+    if head.response.is_some()
+        && let Some(ms) = entry.throttle_ms(head.version, exchange.response()?)
+    {
+        sink.throttled(head, ms);
+    }
     match entry.telling() {
         Telling::Records(Records::Produced) => produce::tell(exchange, scratch, sink),
         Telling::Records(Records::Fetched) => fetch::tell(exchange, sessions, scratch, sink),
@@ -84,7 +89,6 @@ fn tell<S: Sink>(
         Telling::OfResponse(tell) => {
             tell(head.version, exchange.response()?, &mut |event| sink.event(head, event))
         }
-        Telling::OfNothing => Ok(()),
     }
 }
 
