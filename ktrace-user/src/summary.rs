@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::worker::{Lossy, Totals, keep_lossiest};
+use crate::worker::{Lossy, Shared, Totals, Waits, keep_lossiest};
 
 /// One JSON object; every count is 0 where nothing was seen, and a reason is there only where it occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -31,6 +31,12 @@ pub struct Summary {
     /// TLS connections, which are not read, by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: BTreeMap<String, u64>,
+    /// What brokers refused, by operation and error: `Fetch TOPIC_AUTHORIZATION_FAILED`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
+    /// How long brokers made clients wait, by operation.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub throttled: BTreeMap<&'static str, Waits>,
     pub lost: BTreeMap<&'static str, u64>,
     /// The connections that lost most bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +73,19 @@ impl Summary {
         }
     }
 
+    /// Adds what all workers have counted together: spans, refusals, and how long clients had to wait.
+    pub fn add_shared(&mut self, shared: &Shared) {
+        self.spans += shared.spans();
+        for ((operation, error), count) in shared.refused() {
+            *self.refused.entry(format!("{operation} {error}")).or_default() += count;
+        }
+        for (operation, waits) in shared.throttled() {
+            let of = self.throttled.entry(operation).or_default();
+            of.responses += waits.responses;
+            of.ms += waits.ms;
+        }
+    }
+
     /// Adds losses by reason; a count of 0 leaves no trace.
     pub fn add_lost(&mut self, losses: impl IntoIterator<Item = (&'static str, u64)>) {
         for (reason, count) in losses.into_iter().filter(|(_, count)| *count > 0) {
@@ -93,6 +112,17 @@ impl fmt::Display for Summary {
                 self.tls.iter().map(|(service, count)| format!("{count} of {service}")).collect();
             write!(f, "\nTLS connections, not read yet: {}", services.join(", "))?;
         }
+        if !self.refused.is_empty() {
+            let refused: Vec<_> =
+                self.refused.iter().map(|(what, count)| format!("{count} {what}")).collect();
+            write!(f, "\nrefused: {}", refused.join(", "))?;
+        }
+        if !self.throttled.is_empty() {
+            let waits = |(operation, waits): (&&str, &Waits)| {
+                format!("{} {operation} by {} ms in all", waits.responses, waits.ms)
+            };
+            write!(f, "\nthrottled: {}", self.throttled.iter().map(waits).collect::<Vec<_>>().join(", "))?;
+        }
         for (what, reasons) in [
             ("lost", &self.lost),
             ("malformed", &self.malformed),
@@ -111,6 +141,23 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_and_waits_are_told_where_there_are_any() {
+        let summary = Summary {
+            refused: [("Fetch TOPIC_AUTHORIZATION_FAILED".to_owned(), 3)].into(),
+            throttled: [("Produce", Waits { responses: 2, ms: 250 })].into(),
+            ..Summary::default()
+        };
+        let text = summary.to_string();
+        assert!(text.ends_with(
+            "\nrefused: 3 Fetch TOPIC_AUTHORIZATION_FAILED\nthrottled: 2 Produce by 250 ms in all"
+        ));
+        let json = serde_json::to_string(&summary).unwrap();
+        assert!(json.contains(
+            r#""refused":{"Fetch TOPIC_AUTHORIZATION_FAILED":3},"throttled":{"Produce":{"responses":2,"ms":250}}"#
+        ));
+    }
 
     #[test]
     fn text_and_json() {

@@ -82,7 +82,7 @@ pub fn watch(
         summary.add(&worker.finish());
     }
     lookout.finish();
-    summary.spans = shared.spans();
+    summary.add_shared(&shared);
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
     let (lost, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
@@ -113,7 +113,13 @@ fn counts(
         lost.extend(kernel.lost().map(|(reason, count)| (reason, count.events)));
         lost.extend(shared.losses());
         lost.extend([("trace_forgotten", filter.forgotten())]);
-        Counts { spans: shared.spans(), lost }
+        let throttled = shared.throttled();
+        Counts {
+            spans: shared.spans(),
+            lost,
+            refused: shared.refused(),
+            throttled: throttled.into_iter().map(|(name, of)| (name, (of.responses, of.ms))).collect(),
+        }
     }
 }
 

@@ -69,6 +69,7 @@ impl Listener<'_> {
         let reader = share_member(Some(group_id), Some(member_id));
         let Some(response) = head.response.filter(|_| reader != Reader::Unknown) else { return };
         self.acquires_as(&reader);
+        self.count_refused(head, error);
         let topic = self.told.topic(of);
         let parties = self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins);
         for (offsets, of_run) in runs(first_offset..=last_offset, types) {
@@ -90,7 +91,8 @@ impl Listener<'_> {
             }
             let messages = i128::from(last_offset).saturating_sub(first_offset.into()).saturating_add(1);
             let messages = u64::try_from(messages).unwrap_or(0);
-            let of = Acknowledgement { of: of_run, messages, shown, place };
+            let throttle_ms = self.peer.throttle_ms;
+            let of = Acknowledgement { of: of_run, messages, throttle_ms, shown, place };
             self.pass(Hop {
                 parties: parties.clone(),
                 topic: topic.clone(),

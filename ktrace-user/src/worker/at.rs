@@ -7,6 +7,7 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::context::TraceId;
 use ktrace_kafka::{Head, Operation, Partition};
 
+use super::backlog::Backlog;
 use super::delays::Delay;
 use super::late_runs::LateRun;
 use super::listener::Listener;
@@ -48,6 +49,8 @@ pub(super) struct At {
     pub late: Option<Box<LateRun>>,
     /// When it was sent, or is.
     pub delay: Option<Delay>,
+    /// What of it was there before its reader, where that reads it anew.
+    pub backlog: Option<Backlog>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -141,8 +144,10 @@ impl Listener<'_> {
         let delay = self.delay(&topic, partition.topic, partition.index, is_sent);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
+        let mut backlog = None;
         let (reader, run, late) = match partition.operation {
             Operation::Produce { .. } => {
+                self.count_refused(head, partition.error);
                 self.writes(head.request_start_ns);
                 (Reader::Unknown, None, None)
             }
@@ -152,8 +157,13 @@ impl Listener<'_> {
                 (reader, None, None)
             }
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
+                let began = Self::began(partition);
+                // Who looks for the reader takes it.
+                let listed = began.and_then(|_| self.peer.listed_of(&topic, partition.index));
                 let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
                 let reader = self.peer.reader(self.id, &topic, &mut asked, &self.told.shared);
+                backlog = began
+                    .and_then(|began| self.backlog(began, (&topic, id), partition.index, (&reader, listed)));
                 let asked_ns = asked.ns;
                 match self.late_run((&topic, id), partition, asked_ns, &reader) {
                     Some(late) => (Reader::Unknown, None, Some(late)),
@@ -184,6 +194,7 @@ impl Listener<'_> {
             reads: vec![],
             late,
             delay,
+            backlog,
         });
     }
 

@@ -9,6 +9,7 @@
 
 mod acknowledged;
 mod at;
+mod backlog;
 mod chained;
 mod delays;
 mod grouped;
@@ -19,6 +20,7 @@ mod memory;
 mod options;
 mod peer;
 mod pending_commits;
+mod refused;
 mod shared;
 mod sizes;
 mod span_limit;
@@ -53,6 +55,7 @@ pub use memory::budget;
 pub use options::{Sides, WorkerOptions};
 use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
+pub use refused::{Refused, Throttled, Waits};
 pub use shared::Shared;
 pub use throttle::Throttle;
 use told::Told;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::losses::Losses;
 use super::memory::Memory;
 use super::pending_commits::PendingCommits;
+use super::refused::{Counts, Refused, Throttled};
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
 use super::twins::Twins;
@@ -43,6 +44,7 @@ pub struct Shared {
     pub(super) twins: Twins,
     pub(super) memory: Memory,
     pub(super) losses: Losses,
+    pub(super) counts: Counts,
     pub(super) within: Within,
     spans: SpanLimit,
     pub(super) workers: AtomicUsize,
@@ -112,6 +114,18 @@ impl Shared {
     /// Whether there are several workers, each with what it reads.
     pub(super) fn is_read_by_several(&self) -> bool {
         self.workers.load(Ordering::Relaxed) > 1
+    }
+
+    /// What brokers have refused so far, by operation and error.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.counts.refused()
+    }
+
+    /// How long brokers have made clients wait so far, by operation.
+    #[must_use]
+    pub fn throttled(&self) -> Throttled {
+        self.counts.throttled()
     }
 
     /// TLS connections so far, by service.

@@ -303,6 +303,7 @@ fn what_is_not_sampled_is_not_made() {
 }
 
 mod attempts;
+mod backlog;
 mod chains;
 mod delays;
 mod groups;
@@ -310,6 +311,7 @@ mod keys;
 mod late;
 mod limits;
 mod losses;
+mod refusals;
 mod share;
 mod sharing;
 mod sides;
