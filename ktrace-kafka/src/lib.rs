@@ -38,4 +38,4 @@ pub mod stream;
 pub use connection::{Connection, Direction, Limits, Push, Scratch};
 pub use counters::Counters;
 pub use protocol::event::{Committed, Event, GroupProtocol, Member, MemberState, Transaction};
-pub use protocol::sink::{Head, Operation, Partition, Sink, Topic};
+pub use protocol::sink::{Began, Head, Operation, Partition, Sink, Topic};

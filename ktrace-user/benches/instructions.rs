@@ -75,7 +75,7 @@ fn hops(sent: bool) -> Vec<Hop> {
             identity::derived_trace_id(3, offset, 1_700_000_000_000, Some(key.as_bytes()), Some(1000));
         let delivery = identity::Delivery { correlation_id: 9, response_seq: 77 };
         let kind = if sent {
-            Kind::Produced { acks: -1, attempt: 1, pending: None }
+            Kind::Produced { acks: -1, attempt: 1, pending: None, throttle_ms: 0 }
         } else {
             Kind::Delivered {
                 lag: Some(HOPS - offset),
@@ -83,7 +83,9 @@ fn hops(sent: bool) -> Vec<Hop> {
                 times: Some(1),
                 is_behind: false,
                 is_uncommitted: false,
+                is_catching_up: false,
                 sent: Sent::Unknown,
+                throttle_ms: 0,
             }
         };
         let context = Context {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::worker::{Lossy, Totals, keep_lossiest};
+use crate::worker::{Lossy, Shared, Totals, Waits, keep_lossiest};
 
 /// One JSON object; every count is 0 where nothing was seen, and a reason is there only where it occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,6 +44,12 @@ pub struct Summary {
     /// Messages that carry ktrace's own telemetry and were left out, by topic.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub own_telemetry: BTreeMap<String, u64>,
+    /// What brokers refused, by operation and error: `Fetch TOPIC_AUTHORIZATION_FAILED`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
+    /// How long brokers made clients wait, by operation.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub throttled: BTreeMap<&'static str, Waits>,
     pub lost: BTreeMap<&'static str, u64>,
     /// Of `lost.link_type`, packets by their link type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -84,6 +90,22 @@ impl Summary {
         }
         for (format, count) in &totals.malformed_contexts {
             *self.malformed_contexts.entry(format).or_default() += count;
+        }
+    }
+
+    /// Adds what all workers have counted together: spans, refusals, and how long clients had to wait.
+    pub fn add_shared(&mut self, shared: &Shared) {
+        self.spans += shared.spans();
+        for (topic, count) in shared.own_telemetry() {
+            *self.own_telemetry.entry(topic).or_default() += count;
+        }
+        for ((operation, error), count) in shared.refused() {
+            *self.refused.entry(format!("{operation} {error}")).or_default() += count;
+        }
+        for (operation, waits) in shared.throttled() {
+            let of = self.throttled.entry(operation).or_default();
+            of.responses += waits.responses;
+            of.ms += waits.ms;
         }
     }
 
@@ -136,6 +158,17 @@ impl fmt::Display for Summary {
                 self.own_telemetry.iter().map(|(topic, count)| format!("{count} in {topic}")).collect();
             write!(f, "\nktrace's own telemetry, left out: {}", topics.join(", "))?;
         }
+        if !self.refused.is_empty() {
+            let refused: Vec<_> =
+                self.refused.iter().map(|(what, count)| format!("{count} {what}")).collect();
+            write!(f, "\nrefused: {}", refused.join(", "))?;
+        }
+        if !self.throttled.is_empty() {
+            let waits = |(operation, waits): (&&str, &Waits)| {
+                format!("{} {operation} by {} ms in all", waits.responses, waits.ms)
+            };
+            write!(f, "\nthrottled: {}", self.throttled.iter().map(waits).collect::<Vec<_>>().join(", "))?;
+        }
         for (what, reasons) in [
             ("not Kafka", &self.not_kafka),
             ("lost", &self.lost),
@@ -155,6 +188,23 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_and_waits_are_told_where_there_are_any() {
+        let summary = Summary {
+            refused: [("Fetch TOPIC_AUTHORIZATION_FAILED".to_owned(), 3)].into(),
+            throttled: [("Produce", Waits { responses: 2, ms: 250 })].into(),
+            ..Summary::default()
+        };
+        let text = summary.to_string();
+        assert!(text.ends_with(
+            "\nrefused: 3 Fetch TOPIC_AUTHORIZATION_FAILED\nthrottled: 2 Produce by 250 ms in all"
+        ));
+        let json = serde_json::to_string(&summary).unwrap();
+        assert!(json.contains(
+            r#""refused":{"Fetch TOPIC_AUTHORIZATION_FAILED":3},"throttled":{"Produce":{"responses":2,"ms":250}}"#
+        ));
+    }
 
     #[test]
     fn text_and_json() {

@@ -6,11 +6,12 @@
 //! connections on one.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::protocol::fetch::{Asked, Request};
-use crate::protocol::sink::Topic;
+use crate::protocol::fetch::{Asked, Fetched, Request};
+use crate::protocol::sink::{Began, Topic};
 
 /// Partitions remembered for one session; the offsets of more are taken as they come.
 const MAX_PARTITIONS: usize = 64 << 10;
@@ -23,7 +24,24 @@ const NO_SESSION: i32 = 0;
 
 struct Session {
     id: i32,
-    offsets: HashMap<(u128, i32), i64>,
+    standings: HashMap<u64, Standing>,
+}
+
+/// Where the client stands in a partition. It is kept while the client does not ask for the partition: those that are full of what
+/// it has not processed yet are left out of requests.
+struct Standing {
+    /// From where on it asked last.
+    offset: i64,
+    /// It asks for it at present.
+    is_asked: bool,
+    /// When it asked first, or went back, and from where on.
+    began_ns: u64,
+    began_offset: i64,
+    /// The log has nothing before that.
+    is_log_start: bool,
+    /// How far it went on from there when that was answered, as far as a number of 32 bits goes; `None` before. An offset would be
+    /// the largest part of an idle connection.
+    ahead: Option<NonZeroU32>,
 }
 
 /// See the module.
@@ -36,21 +54,22 @@ pub struct Sessions {
     held_bytes: usize,
 }
 
-/// A topic's id, or a hash of its name: no session mixes both.
-fn topic_key(topic: Topic<'_>) -> u128 {
+/// A partition of a topic's id or name: no session mixes both.
+fn key(topic: Topic<'_>, partition: i32) -> u64 {
+    let seed = u64::from(partition.cast_unsigned());
     match topic {
-        Topic::Id(id) => id,
-        Topic::Name(name) => xxh3_128(name.as_bytes()),
+        Topic::Id(id) => xxh3_64_with_seed(&id.to_be_bytes(), seed),
+        Topic::Name(name) => xxh3_64_with_seed(name.as_bytes(), seed),
     }
 }
 
 impl Sessions {
-    /// A request asks: one that lists all partitions begins anew, and ends the session that it names.
-    pub fn ask(&mut self, request: &Request<'_>) {
+    /// A request asks, whose first byte passed at this time: one that lists all partitions begins anew, and ends the session
+    /// that it names.
+    pub fn ask(&mut self, request: &Request<'_>, now_ns: u64) {
         let id = if request.is_full() { NO_SESSION } else { request.session_id };
-        if id != request.session_id {
-            self.end(request.session_id);
-        }
+        // Its partitions are asked for in another one, at the same place.
+        let ended = if id == request.session_id { None } else { self.end(request.session_id) };
         let known = self.all.iter().position(|session| session.id == id);
         self.asking = known.unwrap_or_else(|| {
             if self.all.len() >= MAX_SESSIONS {
@@ -58,13 +77,14 @@ impl Sessions {
             }
             // Most connections have one.
             self.all.reserve_exact(usize::from(self.all.is_empty()));
-            self.all.push(Session { id, offsets: HashMap::new() });
+            let standings = ended.map(|session| session.standings).unwrap_or_default();
+            self.all.push(Session { id, standings });
             self.all.len().saturating_sub(1)
         });
         if let Some(session) = self.all.get_mut(self.asking) {
-            let room = session.offsets.capacity();
-            session.ask(request);
-            if session.offsets.capacity() != room || known.is_none() {
+            let room = session.standings.capacity();
+            session.ask(request, now_ns);
+            if session.standings.capacity() != room || known.is_none() {
                 self.weigh();
             }
         }
@@ -85,15 +105,27 @@ impl Sessions {
         }
     }
 
-    fn end(&mut self, id: i32) {
-        self.all.retain(|session| session.id != id);
+    fn end(&mut self, id: i32) -> Option<Session> {
+        let at = self.all.iter().position(|session| session.id == id)?;
+        let ended = self.all.remove(at);
         self.weigh();
+        Some(ended)
     }
 
-    /// From where on the consumer that asked last wants this partition's records; `None` if that was never seen.
-    #[must_use]
-    pub fn offset(&self, topic: Topic<'_>, partition: i32) -> Option<i64> {
-        self.all.get(self.asking)?.offsets.get(&(topic_key(topic), partition)).copied()
+    /// A partition is answered. Gives from where on the consumer that asked last wants its records, `None` if that was never seen,
+    /// and where it began to read it.
+    pub fn answer(&mut self, topic: Topic<'_>, fetched: &Fetched<'_>) -> (Option<i64>, Option<Began>) {
+        let asking = self.all.get_mut(self.asking);
+        let standing = asking.and_then(|session| session.standings.get_mut(&key(topic, fetched.partition)));
+        let Some(standing) = standing.filter(|standing| standing.is_asked) else { return (None, None) };
+        // The first answer has it: brokers leave out of later ones what has not changed.
+        if standing.ahead.is_none() && fetched.error == 0 && fetched.high_watermark >= 0 {
+            let ahead = fetched.high_watermark.saturating_sub(standing.began_offset).max(0);
+            let ahead = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
+            standing.ahead = NonZeroU32::new(ahead);
+            standing.is_log_start = standing.began_offset == 0 || standing.began_offset == fetched.log_start;
+        }
+        (Some(standing.offset), standing.began())
     }
 
     /// Bytes that the offsets take.
@@ -104,24 +136,57 @@ impl Sessions {
 }
 
 impl Session {
-    fn ask(&mut self, request: &Request<'_>) {
+    fn ask(&mut self, request: &Request<'_>, now_ns: u64) {
         if request.is_full() {
-            self.offsets.clear();
+            self.standings.values_mut().for_each(|standing| standing.is_asked = false);
         }
         for (topic, Asked { partition, offset }) in request.topics.partitions() {
-            let place = (topic_key(topic), partition);
-            if self.offsets.len() < MAX_PARTITIONS || self.offsets.contains_key(&place) {
-                self.offsets.insert(place, offset);
+            let key = key(topic, partition);
+            let is_full = self.standings.len() >= MAX_PARTITIONS;
+            match self.standings.get_mut(&key) {
+                Some(standing) if standing.offset <= offset => {
+                    (standing.offset, standing.is_asked) = (offset, true);
+                }
+                Some(standing) => *standing = Standing::new(offset, now_ns),
+                None if is_full => {}
+                None => {
+                    self.standings.insert(key, Standing::new(offset, now_ns));
+                }
             }
         }
         for (topic, partition) in request.forgotten.partitions() {
-            self.offsets.remove(&(topic_key(topic), partition));
+            if let Some(standing) = self.standings.get_mut(&key(topic, partition)) {
+                standing.is_asked = false;
+            }
         }
     }
 
     /// An entry is kept with a byte of its hash, and an eighth of the places stays free.
     fn held_bytes(&self) -> usize {
-        let one = size_of::<((u128, i32), i64)>().saturating_add(1);
-        self.offsets.capacity().saturating_mul(one).saturating_mul(8) / 7
+        let one = size_of::<(u64, Standing)>().saturating_add(1);
+        self.standings.capacity().saturating_mul(one).saturating_mul(8) / 7
+    }
+}
+
+impl Standing {
+    fn new(offset: i64, now_ns: u64) -> Self {
+        Self {
+            offset,
+            is_asked: true,
+            began_ns: now_ns,
+            began_offset: offset,
+            is_log_start: false,
+            ahead: None,
+        }
+    }
+
+    fn began(&self) -> Option<Began> {
+        let ahead = i64::from(self.ahead?.get()).saturating_sub(1);
+        Some(Began {
+            ns: self.began_ns,
+            offset: self.began_offset,
+            log_end: self.began_offset.saturating_add(ahead),
+            is_log_start: self.is_log_start,
+        })
     }
 }

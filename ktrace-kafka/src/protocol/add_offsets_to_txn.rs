@@ -45,6 +45,7 @@ impl<'a> Struct<'a> for Response {
 
 impl Exchange for AddOffsetsToTxn {
     const KEY: i16 = 25;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }

@@ -102,6 +102,7 @@ impl<'a> Struct<'a> for Outcomes<'a> {
 
 impl Exchange for AddPartitionsToTxn {
     const KEY: i16 = 24;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

@@ -44,11 +44,16 @@ impl Api {
 pub mod key {
     pub const PRODUCE: i16 = 0;
     pub const FETCH: i16 = 1;
+    pub const METADATA: i16 = 3;
+    pub const OFFSET_COMMIT: i16 = 8;
     pub const SASL_HANDSHAKE: i16 = 17;
     pub const API_VERSIONS: i16 = 18;
     pub const INIT_PRODUCER_ID: i16 = 22;
+    pub const TXN_OFFSET_COMMIT: i16 = 28;
     pub const SASL_AUTHENTICATE: i16 = 36;
+    pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
     pub const SHARE_FETCH: i16 = 78;
+    pub const SHARE_ACKNOWLEDGE: i16 = 79;
 }
 
 const NEVER: i16 = i16::MAX;

@@ -66,6 +66,7 @@ impl<'a> Struct<'a> for Response<'a> {
 
 impl Exchange for ConsumerGroupHeartbeat {
     const KEY: i16 = 68;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

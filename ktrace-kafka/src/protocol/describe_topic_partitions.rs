@@ -49,7 +49,7 @@ impl<'a> Struct<'a> for Response<'a> {
 
 impl<'a> Struct<'a> for Described<'a> {
     fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        body.i16("error code")?;
+        let error = body.i16("error code")?;
         let name = body.nullable_string("topic name")?;
         let id = body.uuid("topic id")?;
         body.bool("is internal")?;
@@ -67,7 +67,7 @@ impl<'a> Struct<'a> for Described<'a> {
         }
         body.i32("topic authorized operations")?;
         body.skip_tagged_fields()?;
-        Ok(Self(TopicNames { id, name }))
+        Ok(Self(TopicNames { id, name, error }))
     }
 }
 
@@ -82,14 +82,13 @@ fn skip_cursor(body: &mut Reader<'_>) -> Result<()> {
 
 impl Exchange for DescribeTopicPartitions {
     const KEY: i16 = 75;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request;
     type Response<'a> = Response<'a>;
 }
 
 impl TellsOfResponse for DescribeTopicPartitions {
     fn tell(response: &Response<'_>, tell: &mut Tell<'_>) {
-        for event in response.topics.iter().filter_map(|Described(topic)| topic.event()) {
-            tell(&event);
-        }
+        response.topics.iter().for_each(|Described(topic)| topic.tell(tell));
     }
 }

@@ -49,6 +49,7 @@ impl<'a> Struct<'a> for Response {
 
 impl Exchange for EndTxn {
     const KEY: i16 = 26;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }

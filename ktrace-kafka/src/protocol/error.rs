@@ -1,155 +1,233 @@
-//! Kafka's error table: codes and their names (`org.apache.kafka.common.protocol.Errors`).
+//! Kafka's error table: codes, their names (`org.apache.kafka.common.protocol.Errors`), and what a client's application gets to
+//! know of them.
+//!
+//! A broker's error is not an application's: clients try again by themselves, and take some for success. The outcomes are those
+//! of Java's client (`Sender`, `TransactionManager`, `FetchCollector`, `ConsumerCoordinator`, `ShareConsumeRequestManager`),
+//! librdkafka (`rd_kafka_err_action` and its callers, `rd_kafka_fetch_reply_handle_partition_error`) and franz-go (`kerr`,
+//! `sink.go`, `source.go`). Where they differ, one that tries again is enough for [`Outcome::Retry`]: whoever gives up sends no
+//! other attempt. `docs/semantics.md` has the table for readers.
+
+use super::api::key;
+
+/// What a client's application gets to know of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is as good as no error.
+    Success,
+    /// Nothing: leaders move, sessions end and groups rebalance all the time, and the client goes on.
+    Ordinary,
+    /// Nothing, as long as the client has patience: it tries again.
+    Retry,
+    /// The error.
+    Failure,
+}
+
+/// What a request is for: the same error may be harmless for one and not for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Produce,
+    /// Fetch, ShareFetch.
+    Fetch,
+    /// OffsetCommit, TxnOffsetCommit.
+    Commit,
+    /// ShareAcknowledge, and what a ShareFetch acknowledges.
+    Acknowledge,
+    /// Groups, transactions, metadata, authentication.
+    Other,
+}
+
+impl Purpose {
+    /// That of an API.
+    #[must_use]
+    pub fn of(api_key: i16) -> Self {
+        match api_key {
+            key::PRODUCE => Self::Produce,
+            key::FETCH | key::SHARE_FETCH => Self::Fetch,
+            key::OFFSET_COMMIT | key::TXN_OFFSET_COMMIT => Self::Commit,
+            key::SHARE_ACKNOWLEDGE => Self::Acknowledge,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// The name of an error code, as OpenTelemetry's `error.type` wants it; `None` for codes that no release has.
 #[must_use]
 pub fn name(code: i16) -> Option<&'static str> {
-    Some(match code {
-        -1 => "UNKNOWN_SERVER_ERROR",
-        0 => "NONE",
-        1 => "OFFSET_OUT_OF_RANGE",
-        2 => "CORRUPT_MESSAGE",
-        3 => "UNKNOWN_TOPIC_OR_PARTITION",
-        4 => "INVALID_FETCH_SIZE",
-        5 => "LEADER_NOT_AVAILABLE",
-        6 => "NOT_LEADER_OR_FOLLOWER",
-        7 => "REQUEST_TIMED_OUT",
-        8 => "BROKER_NOT_AVAILABLE",
-        9 => "REPLICA_NOT_AVAILABLE",
-        10 => "MESSAGE_TOO_LARGE",
-        11 => "STALE_CONTROLLER_EPOCH",
-        12 => "OFFSET_METADATA_TOO_LARGE",
-        13 => "NETWORK_EXCEPTION",
-        14 => "COORDINATOR_LOAD_IN_PROGRESS",
-        15 => "COORDINATOR_NOT_AVAILABLE",
-        16 => "NOT_COORDINATOR",
-        17 => "INVALID_TOPIC_EXCEPTION",
-        18 => "RECORD_LIST_TOO_LARGE",
-        19 => "NOT_ENOUGH_REPLICAS",
-        20 => "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-        21 => "INVALID_REQUIRED_ACKS",
-        22 => "ILLEGAL_GENERATION",
-        23 => "INCONSISTENT_GROUP_PROTOCOL",
-        24 => "INVALID_GROUP_ID",
-        25 => "UNKNOWN_MEMBER_ID",
-        26 => "INVALID_SESSION_TIMEOUT",
-        27 => "REBALANCE_IN_PROGRESS",
-        28 => "INVALID_COMMIT_OFFSET_SIZE",
-        29 => "TOPIC_AUTHORIZATION_FAILED",
-        30 => "GROUP_AUTHORIZATION_FAILED",
-        31 => "CLUSTER_AUTHORIZATION_FAILED",
-        32 => "INVALID_TIMESTAMP",
-        33 => "UNSUPPORTED_SASL_MECHANISM",
-        34 => "ILLEGAL_SASL_STATE",
-        35 => "UNSUPPORTED_VERSION",
-        36 => "TOPIC_ALREADY_EXISTS",
-        37 => "INVALID_PARTITIONS",
-        38 => "INVALID_REPLICATION_FACTOR",
-        39 => "INVALID_REPLICA_ASSIGNMENT",
-        40 => "INVALID_CONFIG",
-        41 => "NOT_CONTROLLER",
-        42 => "INVALID_REQUEST",
-        43 => "UNSUPPORTED_FOR_MESSAGE_FORMAT",
-        44 => "POLICY_VIOLATION",
-        45 => "OUT_OF_ORDER_SEQUENCE_NUMBER",
-        46 => "DUPLICATE_SEQUENCE_NUMBER",
-        47 => "INVALID_PRODUCER_EPOCH",
-        48 => "INVALID_TXN_STATE",
-        49 => "INVALID_PRODUCER_ID_MAPPING",
-        50 => "INVALID_TRANSACTION_TIMEOUT",
-        51 => "CONCURRENT_TRANSACTIONS",
-        52 => "TRANSACTION_COORDINATOR_FENCED",
-        53 => "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
-        54 => "SECURITY_DISABLED",
-        55 => "OPERATION_NOT_ATTEMPTED",
-        56 => "KAFKA_STORAGE_ERROR",
-        57 => "LOG_DIR_NOT_FOUND",
-        58 => "SASL_AUTHENTICATION_FAILED",
-        59 => "UNKNOWN_PRODUCER_ID",
-        60 => "REASSIGNMENT_IN_PROGRESS",
-        61 => "DELEGATION_TOKEN_AUTH_DISABLED",
-        62 => "DELEGATION_TOKEN_NOT_FOUND",
-        63 => "DELEGATION_TOKEN_OWNER_MISMATCH",
-        64 => "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED",
-        65 => "DELEGATION_TOKEN_AUTHORIZATION_FAILED",
-        66 => "DELEGATION_TOKEN_EXPIRED",
-        67 => "INVALID_PRINCIPAL_TYPE",
-        68 => "NON_EMPTY_GROUP",
-        69 => "GROUP_ID_NOT_FOUND",
-        70 => "FETCH_SESSION_ID_NOT_FOUND",
-        71 => "INVALID_FETCH_SESSION_EPOCH",
-        72 => "LISTENER_NOT_FOUND",
-        73 => "TOPIC_DELETION_DISABLED",
-        74 => "FENCED_LEADER_EPOCH",
-        75 => "UNKNOWN_LEADER_EPOCH",
-        76 => "UNSUPPORTED_COMPRESSION_TYPE",
-        77 => "STALE_BROKER_EPOCH",
-        78 => "OFFSET_NOT_AVAILABLE",
-        79 => "MEMBER_ID_REQUIRED",
-        80 => "PREFERRED_LEADER_NOT_AVAILABLE",
-        81 => "GROUP_MAX_SIZE_REACHED",
-        82 => "FENCED_INSTANCE_ID",
-        83 => "ELIGIBLE_LEADERS_NOT_AVAILABLE",
-        84 => "ELECTION_NOT_NEEDED",
-        85 => "NO_REASSIGNMENT_IN_PROGRESS",
-        86 => "GROUP_SUBSCRIBED_TO_TOPIC",
-        87 => "INVALID_RECORD",
-        88 => "UNSTABLE_OFFSET_COMMIT",
-        89 => "THROTTLING_QUOTA_EXCEEDED",
-        90 => "PRODUCER_FENCED",
-        91 => "RESOURCE_NOT_FOUND",
-        92 => "DUPLICATE_RESOURCE",
-        93 => "UNACCEPTABLE_CREDENTIAL",
-        94 => "INCONSISTENT_VOTER_SET",
-        95 => "INVALID_UPDATE_VERSION",
-        96 => "FEATURE_UPDATE_FAILED",
-        97 => "PRINCIPAL_DESERIALIZATION_FAILURE",
-        98 => "SNAPSHOT_NOT_FOUND",
-        99 => "POSITION_OUT_OF_RANGE",
-        100 => "UNKNOWN_TOPIC_ID",
-        101 => "DUPLICATE_BROKER_REGISTRATION",
-        102 => "BROKER_ID_NOT_REGISTERED",
-        103 => "INCONSISTENT_TOPIC_ID",
-        104 => "INCONSISTENT_CLUSTER_ID",
-        105 => "TRANSACTIONAL_ID_NOT_FOUND",
-        106 => "FETCH_SESSION_TOPIC_ID_ERROR",
-        107 => "INELIGIBLE_REPLICA",
-        108 => "NEW_LEADER_ELECTED",
-        109 => "OFFSET_MOVED_TO_TIERED_STORAGE",
-        110 => "FENCED_MEMBER_EPOCH",
-        111 => "UNRELEASED_INSTANCE_ID",
-        112 => "UNSUPPORTED_ASSIGNOR",
-        113 => "STALE_MEMBER_EPOCH",
-        114 => "MISMATCHED_ENDPOINT_TYPE",
-        115 => "UNSUPPORTED_ENDPOINT_TYPE",
-        116 => "UNKNOWN_CONTROLLER_ID",
-        117 => "UNKNOWN_SUBSCRIPTION_ID",
-        118 => "TELEMETRY_TOO_LARGE",
-        119 => "INVALID_REGISTRATION",
-        120 => "TRANSACTION_ABORTABLE",
-        121 => "INVALID_RECORD_STATE",
-        122 => "SHARE_SESSION_NOT_FOUND",
-        123 => "INVALID_SHARE_SESSION_EPOCH",
-        124 => "FENCED_STATE_EPOCH",
-        125 => "INVALID_VOTER_KEY",
-        126 => "DUPLICATE_VOTER",
-        127 => "VOTER_NOT_FOUND",
-        128 => "INVALID_REGULAR_EXPRESSION",
-        129 => "REBOOTSTRAP_REQUIRED",
-        130 => "STREAMS_INVALID_TOPOLOGY",
-        131 => "STREAMS_INVALID_TOPOLOGY_EPOCH",
-        132 => "STREAMS_TOPOLOGY_FENCED",
-        133 => "SHARE_SESSION_LIMIT_REACHED",
-        _ => return None,
-    })
+    row(code).map(|(_, name, _)| *name)
 }
+
+/// What a client makes of an error; of one that no release has, a failure.
+#[must_use]
+pub fn outcome(purpose: Purpose, code: i16) -> Outcome {
+    let of = |(_, _, outcomes): &Row| outcomes.get(purpose as usize).copied();
+    row(code).and_then(of).unwrap_or(Outcome::Failure)
+}
+
+/// Code, name, and the outcomes in the order of [`Purpose`].
+type Row = (i16, &'static str, [Outcome; 5]);
+
+fn row(code: i16) -> Option<&'static Row> {
+    ERRORS.get(usize::try_from(code.checked_add(1)?).ok()?)
+}
+
+const S: Outcome = Outcome::Success;
+const O: Outcome = Outcome::Ordinary;
+const R: Outcome = Outcome::Retry;
+const F: Outcome = Outcome::Failure;
+const FAILS: [Outcome; 5] = [F; 5];
+
+/// In the order of their codes, without holes, from −1 on.
+#[rustfmt::skip]
+static ERRORS: &[Row] = &[
+    (-1, "UNKNOWN_SERVER_ERROR", [F, R, F, F, F]),
+    (0, "NONE", [S, S, S, S, S]),
+    (1, "OFFSET_OUT_OF_RANGE", [F, R, F, F, F]),
+    (2, "CORRUPT_MESSAGE", [R, F, F, F, F]),
+    (3, "UNKNOWN_TOPIC_OR_PARTITION", [R, R, R, F, R]),
+    (4, "INVALID_FETCH_SIZE", FAILS),
+    (5, "LEADER_NOT_AVAILABLE", [R, R, F, R, R]),
+    (6, "NOT_LEADER_OR_FOLLOWER", [R, O, F, F, O]),
+    (7, "REQUEST_TIMED_OUT", [R, R, R, R, R]),
+    (8, "BROKER_NOT_AVAILABLE", [R, R, F, F, R]),
+    (9, "REPLICA_NOT_AVAILABLE", [R, O, F, R, R]),
+    (10, "MESSAGE_TOO_LARGE", FAILS),
+    (11, "STALE_CONTROLLER_EPOCH", FAILS),
+    (12, "OFFSET_METADATA_TOO_LARGE", FAILS),
+    (13, "NETWORK_EXCEPTION", [R, R, R, R, R]),
+    (14, "COORDINATOR_LOAD_IN_PROGRESS", [R, R, R, R, R]),
+    (15, "COORDINATOR_NOT_AVAILABLE", [R, R, R, R, R]),
+    (16, "NOT_COORDINATOR", [R, R, R, R, R]),
+    (17, "INVALID_TOPIC_EXCEPTION", FAILS),
+    (18, "RECORD_LIST_TOO_LARGE", FAILS),
+    (19, "NOT_ENOUGH_REPLICAS", [R, F, F, F, F]),
+    (20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", [R, F, F, F, F]),
+    (21, "INVALID_REQUIRED_ACKS", FAILS),
+    (22, "ILLEGAL_GENERATION", [F, F, F, F, R]),
+    (23, "INCONSISTENT_GROUP_PROTOCOL", FAILS),
+    (24, "INVALID_GROUP_ID", FAILS),
+    (25, "UNKNOWN_MEMBER_ID", [F, F, F, F, R]),
+    (26, "INVALID_SESSION_TIMEOUT", FAILS),
+    (27, "REBALANCE_IN_PROGRESS", [F, F, F, F, O]),
+    (28, "INVALID_COMMIT_OFFSET_SIZE", FAILS),
+    (29, "TOPIC_AUTHORIZATION_FAILED", FAILS),
+    (30, "GROUP_AUTHORIZATION_FAILED", FAILS),
+    (31, "CLUSTER_AUTHORIZATION_FAILED", FAILS),
+    (32, "INVALID_TIMESTAMP", FAILS),
+    (33, "UNSUPPORTED_SASL_MECHANISM", FAILS),
+    (34, "ILLEGAL_SASL_STATE", FAILS),
+    (35, "UNSUPPORTED_VERSION", FAILS),
+    (36, "TOPIC_ALREADY_EXISTS", FAILS),
+    (37, "INVALID_PARTITIONS", FAILS),
+    (38, "INVALID_REPLICATION_FACTOR", FAILS),
+    (39, "INVALID_REPLICA_ASSIGNMENT", FAILS),
+    (40, "INVALID_CONFIG", FAILS),
+    (41, "NOT_CONTROLLER", [F, F, F, F, R]),
+    (42, "INVALID_REQUEST", FAILS),
+    (43, "UNSUPPORTED_FOR_MESSAGE_FORMAT", FAILS),
+    (44, "POLICY_VIOLATION", FAILS),
+    (45, "OUT_OF_ORDER_SEQUENCE_NUMBER", [R, F, F, F, F]),
+    (46, "DUPLICATE_SEQUENCE_NUMBER", [S, F, F, F, F]),
+    (47, "INVALID_PRODUCER_EPOCH", FAILS),
+    (48, "INVALID_TXN_STATE", FAILS),
+    (49, "INVALID_PRODUCER_ID_MAPPING", FAILS),
+    (50, "INVALID_TRANSACTION_TIMEOUT", FAILS),
+    (51, "CONCURRENT_TRANSACTIONS", [R, F, R, F, O]),
+    (52, "TRANSACTION_COORDINATOR_FENCED", FAILS),
+    (53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", FAILS),
+    (54, "SECURITY_DISABLED", FAILS),
+    (55, "OPERATION_NOT_ATTEMPTED", FAILS),
+    (56, "KAFKA_STORAGE_ERROR", [R, R, F, R, R]),
+    (57, "LOG_DIR_NOT_FOUND", FAILS),
+    (58, "SASL_AUTHENTICATION_FAILED", FAILS),
+    (59, "UNKNOWN_PRODUCER_ID", [R, F, F, F, F]),
+    (60, "REASSIGNMENT_IN_PROGRESS", FAILS),
+    (61, "DELEGATION_TOKEN_AUTH_DISABLED", FAILS),
+    (62, "DELEGATION_TOKEN_NOT_FOUND", FAILS),
+    (63, "DELEGATION_TOKEN_OWNER_MISMATCH", FAILS),
+    (64, "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED", FAILS),
+    (65, "DELEGATION_TOKEN_AUTHORIZATION_FAILED", FAILS),
+    (66, "DELEGATION_TOKEN_EXPIRED", FAILS),
+    (67, "INVALID_PRINCIPAL_TYPE", FAILS),
+    (68, "NON_EMPTY_GROUP", FAILS),
+    (69, "GROUP_ID_NOT_FOUND", FAILS),
+    (70, "FETCH_SESSION_ID_NOT_FOUND", [F, O, F, F, O]),
+    (71, "INVALID_FETCH_SESSION_EPOCH", [F, O, F, F, O]),
+    (72, "LISTENER_NOT_FOUND", FAILS),
+    (73, "TOPIC_DELETION_DISABLED", FAILS),
+    (74, "FENCED_LEADER_EPOCH", [R, O, F, F, O]),
+    (75, "UNKNOWN_LEADER_EPOCH", [R, O, F, R, O]),
+    (76, "UNSUPPORTED_COMPRESSION_TYPE", FAILS),
+    (77, "STALE_BROKER_EPOCH", FAILS),
+    (78, "OFFSET_NOT_AVAILABLE", [F, O, F, R, O]),
+    (79, "MEMBER_ID_REQUIRED", [F, F, F, F, O]),
+    (80, "PREFERRED_LEADER_NOT_AVAILABLE", FAILS),
+    (81, "GROUP_MAX_SIZE_REACHED", FAILS),
+    (82, "FENCED_INSTANCE_ID", FAILS),
+    (83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", FAILS),
+    (84, "ELECTION_NOT_NEEDED", FAILS),
+    (85, "NO_REASSIGNMENT_IN_PROGRESS", FAILS),
+    (86, "GROUP_SUBSCRIBED_TO_TOPIC", FAILS),
+    (87, "INVALID_RECORD", FAILS),
+    (88, "UNSTABLE_OFFSET_COMMIT", [F, F, F, F, O]),
+    (89, "THROTTLING_QUOTA_EXCEEDED", [R, R, F, R, R]),
+    (90, "PRODUCER_FENCED", FAILS),
+    (91, "RESOURCE_NOT_FOUND", FAILS),
+    (92, "DUPLICATE_RESOURCE", FAILS),
+    (93, "UNACCEPTABLE_CREDENTIAL", FAILS),
+    (94, "INCONSISTENT_VOTER_SET", FAILS),
+    (95, "INVALID_UPDATE_VERSION", FAILS),
+    (96, "FEATURE_UPDATE_FAILED", FAILS),
+    (97, "PRINCIPAL_DESERIALIZATION_FAILURE", FAILS),
+    (98, "SNAPSHOT_NOT_FOUND", FAILS),
+    (99, "POSITION_OUT_OF_RANGE", FAILS),
+    (100, "UNKNOWN_TOPIC_ID", [R, R, R, R, R]),
+    (101, "DUPLICATE_BROKER_REGISTRATION", FAILS),
+    (102, "BROKER_ID_NOT_REGISTERED", FAILS),
+    (103, "INCONSISTENT_TOPIC_ID", [R, R, F, R, R]),
+    (104, "INCONSISTENT_CLUSTER_ID", FAILS),
+    (105, "TRANSACTIONAL_ID_NOT_FOUND", FAILS),
+    (106, "FETCH_SESSION_TOPIC_ID_ERROR", [F, O, F, F, F]),
+    (107, "INELIGIBLE_REPLICA", FAILS),
+    (108, "NEW_LEADER_ELECTED", FAILS),
+    (109, "OFFSET_MOVED_TO_TIERED_STORAGE", FAILS),
+    (110, "FENCED_MEMBER_EPOCH", [F, F, F, F, R]),
+    (111, "UNRELEASED_INSTANCE_ID", FAILS),
+    (112, "UNSUPPORTED_ASSIGNOR", FAILS),
+    (113, "STALE_MEMBER_EPOCH", [F, F, R, F, R]),
+    (114, "MISMATCHED_ENDPOINT_TYPE", FAILS),
+    (115, "UNSUPPORTED_ENDPOINT_TYPE", FAILS),
+    (116, "UNKNOWN_CONTROLLER_ID", FAILS),
+    (117, "UNKNOWN_SUBSCRIPTION_ID", FAILS),
+    (118, "TELEMETRY_TOO_LARGE", FAILS),
+    (119, "INVALID_REGISTRATION", FAILS),
+    (120, "TRANSACTION_ABORTABLE", FAILS),
+    (121, "INVALID_RECORD_STATE", FAILS),
+    (122, "SHARE_SESSION_NOT_FOUND", [F, O, F, R, F]),
+    (123, "INVALID_SHARE_SESSION_EPOCH", [F, O, F, R, F]),
+    (124, "FENCED_STATE_EPOCH", FAILS),
+    (125, "INVALID_VOTER_KEY", FAILS),
+    (126, "DUPLICATE_VOTER", FAILS),
+    (127, "VOTER_NOT_FOUND", FAILS),
+    (128, "INVALID_REGULAR_EXPRESSION", FAILS),
+    (129, "REBOOTSTRAP_REQUIRED", FAILS),
+    (130, "STREAMS_INVALID_TOPOLOGY", FAILS),
+    (131, "STREAMS_INVALID_TOPOLOGY_EPOCH", FAILS),
+    (132, "STREAMS_TOPOLOGY_FENCED", FAILS),
+    (133, "SHARE_SESSION_LIMIT_REACHED", [F, R, F, F, F]),
+];
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    const PURPOSES: [Purpose; 5] =
+        [Purpose::Produce, Purpose::Fetch, Purpose::Commit, Purpose::Acknowledge, Purpose::Other];
+
     #[test]
     fn names_agree_with_the_oracle() {
         for code in -1..=119_i16 {
             // The oracle writes them in camel case.
-            let ours = super::name(code).unwrap().replace('_', "").to_lowercase();
+            let ours = name(code).unwrap().replace('_', "").to_lowercase();
             let Some(theirs) = kafka_protocol::ResponseError::try_from_code(code) else {
                 assert_eq!(code, 0);
                 continue;
@@ -157,5 +235,54 @@ mod tests {
             let theirs = format!("{theirs:?}").to_lowercase();
             assert!(theirs.starts_with(&ours) || ours.starts_with(&theirs), "{code}: {ours} / {theirs}");
         }
+    }
+
+    #[test]
+    fn rows_stand_at_their_codes() {
+        for (at, (code, _, _)) in (-1_i16..).zip(ERRORS) {
+            assert_eq!(at, *code);
+        }
+        assert_eq!((name(-2), name(i16::MAX)), (None, None));
+        assert_eq!(outcome(Purpose::Produce, i16::MAX), Outcome::Failure);
+    }
+
+    /// What is no error at all is the same for all but Produce, which may have been written before.
+    #[test]
+    fn a_duplicate_is_a_success_and_nothing_else_is() {
+        for (code, _, outcomes) in ERRORS {
+            let successes = outcomes.iter().filter(|outcome| **outcome == S).count();
+            let expected = match code {
+                0 => 5,
+                46 => 1,
+                _ => 0,
+            };
+            assert_eq!(successes, expected, "{code}");
+        }
+        assert_eq!(outcome(Purpose::Produce, 46), S);
+    }
+
+    /// The table for readers is this one: it has a row for each error that does not fail for all.
+    #[test]
+    fn the_documentation_has_the_same_table() {
+        let docs = include_str!("../../../docs/semantics.md");
+        let word = |outcome| match outcome {
+            S => "success",
+            O => "ordinary",
+            R => "retry",
+            F => "failure",
+        };
+        for (code, name, outcomes) in ERRORS.iter().filter(|(code, _, of)| *code != 0 && *of != FAILS) {
+            let words = PURPOSES.map(|purpose| word(outcome(purpose, *code)));
+            assert_eq!(words, outcomes.map(word));
+            let row = format!("| {code} | `{name}` | {} |", words.join(" | "));
+            assert!(docs.contains(&row), "missing: {row}");
+        }
+        let rows = docs.lines().filter(|line| line.ends_with(" |") && line.contains("` | "));
+        let of_errors = rows.filter(|line| {
+            let code = line.trim_start_matches("| ").split(' ').next();
+            code.is_some_and(|code| code.parse::<i16>().is_ok())
+        });
+        let fail = ERRORS.iter().filter(|(code, _, of)| *code != 0 && *of != FAILS).count();
+        assert_eq!(of_errors.count(), fail);
     }
 }

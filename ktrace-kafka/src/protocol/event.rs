@@ -104,6 +104,20 @@ pub enum Event<'a> {
         types: &'a [u8],
         error: i16,
     },
+    /// The broker refuses what was asked: a Fetch or ShareFetch as a whole or a partition of it, a topic (Metadata,
+    /// DescribeTopicPartitions), a group's offsets (OffsetFetch), an authentication (SaslAuthenticate). Events above have an
+    /// `error` of their own.
+    Refused {
+        /// Of a partition, or of a topic as a whole; `None` where all that was asked is refused.
+        topic: Option<Topic<'a>>,
+        partition: Option<i32>,
+        /// From where on a Fetch asked for the partition; −1 if unknown.
+        offset: i64,
+        /// Where the exchange names it.
+        group_id: Option<&'a str>,
+        /// Never 0.
+        error: i16,
+    },
     /// The mechanism of authentication (SaslHandshake). What authenticates is never told.
     Sasl { mechanism: &'a str, error: i16 },
 }

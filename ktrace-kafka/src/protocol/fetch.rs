@@ -97,6 +97,8 @@ impl<'a> Struct<'a> for Asked {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
+    /// Of the request as a whole, 0 for none.
+    pub error: i16,
     /// Of the session that the broker keeps; 0 for none.
     pub session_id: i32,
     pub topics: List<'a, OfTopic<'a, Fetched<'a>, TOPIC_IDS>>,
@@ -109,6 +111,8 @@ pub struct Fetched<'a> {
     /// 0 for none.
     pub error: i16,
     pub high_watermark: i64,
+    /// −1 if unknown.
+    pub log_start: i64,
     /// Given to those who read committed messages alone.
     pub aborted: List<'a, AbortedTransaction>,
     /// A slice of the log: batches, or messages of before them, the last perhaps cut.
@@ -127,14 +131,14 @@ impl<'a> Struct<'a> for Response<'a> {
         if version >= 1 {
             body.i32("throttle time")?;
         }
-        let mut session_id = 0;
+        let (mut error, mut session_id) = (0, 0);
         if version >= 7 {
-            body.i16("error code")?;
+            error = body.i16("error code")?;
             session_id = body.i32("session id")?;
         }
         let topics = List::read(version, body, "topics")?;
         body.skip_tagged_fields()?;
-        Ok(Self { session_id, topics })
+        Ok(Self { error, session_id, topics })
     }
 }
 
@@ -146,9 +150,7 @@ impl<'a> Struct<'a> for Fetched<'a> {
         if version >= 4 {
             body.i64("last stable offset")?;
         }
-        if version >= 5 {
-            body.i64("log start offset")?;
-        }
+        let log_start = if version >= 5 { body.i64("log start offset")? } else { -1 };
         let aborted =
             if version >= 4 { List::read(version, body, "aborted transactions")? } else { List::empty() };
         if version >= 11 {
@@ -156,7 +158,7 @@ impl<'a> Struct<'a> for Fetched<'a> {
         }
         let records = body.nullable_bytes("records")?.unwrap_or_default();
         body.skip_tagged_fields()?;
-        Ok(Self { partition, error, high_watermark, aborted, records })
+        Ok(Self { partition, error, high_watermark, log_start, aborted, records })
     }
 }
 
@@ -171,6 +173,7 @@ impl<'a> Struct<'a> for AbortedTransaction {
 
 impl Exchange for Fetch {
     const KEY: i16 = 1;
+    const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

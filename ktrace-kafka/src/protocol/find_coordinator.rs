@@ -91,6 +91,7 @@ impl<'a> Struct<'a> for Coordinator<'a> {
 
 impl Exchange for FindCoordinator {
     const KEY: i16 = 10;
+    const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

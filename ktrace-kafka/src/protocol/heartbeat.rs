@@ -49,6 +49,7 @@ impl<'a> Struct<'a> for Response {
 
 impl Exchange for Heartbeat {
     const KEY: i16 = 12;
+    const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }

@@ -59,6 +59,7 @@ impl<'a> Struct<'a> for Response {
 
 impl Exchange for InitProducerId {
     const KEY: i16 = 22;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }

@@ -81,6 +81,7 @@ impl<'a> Struct<'a> for Response<'a> {
 
 impl Exchange for JoinGroup {
     const KEY: i16 = 11;
+    const THROTTLED_SINCE: i16 = 2;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

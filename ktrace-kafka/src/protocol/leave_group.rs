@@ -90,6 +90,7 @@ impl<'a> Struct<'a> for Left<'a> {
 
 impl Exchange for LeaveGroup {
     const KEY: i16 = 13;
+    const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

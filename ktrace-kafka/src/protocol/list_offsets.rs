@@ -99,6 +99,7 @@ impl<'a> Struct<'a> for Listed {
 
 impl Exchange for ListOffsets {
     const KEY: i16 = 2;
+    const THROTTLED_SINCE: i16 = 2;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

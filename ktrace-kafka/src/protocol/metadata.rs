@@ -6,6 +6,7 @@
 use super::event::{Event, Tell};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
+use super::sink::Topic;
 use super::table::{Exchange, TellsOfResponse};
 
 /// See the module.
@@ -44,6 +45,8 @@ impl<'a> Struct<'a> for Request {
 pub struct Response<'a> {
     pub cluster_id: Option<&'a str>,
     pub topics: List<'a, TopicNames<'a>>,
+    /// Of the request as a whole, 0 for none.
+    pub error: i16,
 }
 
 /// A topic's names. Both are there from version 10 on.
@@ -52,14 +55,21 @@ pub struct TopicNames<'a> {
     /// 0 for none.
     pub id: u128,
     pub name: Option<&'a str>,
+    /// 0 for none.
+    pub error: i16,
 }
 
 impl<'a> TopicNames<'a> {
-    /// The event, where id and name are there.
-    #[must_use]
-    pub fn event(&self) -> Option<Event<'a>> {
-        let name = self.name.filter(|name| self.id != 0 && name.len() <= 249)?;
-        Some(Event::Topic { id: self.id, name })
+    /// Gives the topic, where id and name are there, and that it is refused, where it is.
+    pub fn tell(&self, tell: &mut Tell<'_>) {
+        let name = self.name.filter(|name| name.len() <= 249);
+        if let Some(name) = name.filter(|_| self.id != 0) {
+            tell(&Event::Topic { id: self.id, name });
+        }
+        if self.error != 0 {
+            let topic = name.map(Topic::Name).or((self.id != 0).then_some(Topic::Id(self.id)));
+            tell(&Event::Refused { topic, partition: None, offset: -1, group_id: None, error: self.error });
+        }
     }
 }
 
@@ -85,17 +95,15 @@ impl<'a> Struct<'a> for Response<'a> {
         if (8..=10).contains(&version) {
             body.i32("cluster authorized operations")?;
         }
-        if version >= 13 {
-            body.i16("error code")?;
-        }
+        let error = if version >= 13 { body.i16("error code")? } else { 0 };
         body.skip_tagged_fields()?;
-        Ok(Self { cluster_id, topics })
+        Ok(Self { cluster_id, topics, error })
     }
 }
 
 impl<'a> Struct<'a> for TopicNames<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        body.i16("error code")?;
+        let error = body.i16("error code")?;
         let name = body.nullable_string("topic name")?;
         let id = if version >= 10 { body.uuid("topic id")? } else { 0 };
         if version >= 1 {
@@ -119,12 +127,13 @@ impl<'a> Struct<'a> for TopicNames<'a> {
             body.i32("topic authorized operations")?;
         }
         body.skip_tagged_fields()?;
-        Ok(Self { id, name })
+        Ok(Self { id, name, error })
     }
 }
 
 impl Exchange for Metadata {
     const KEY: i16 = 3;
+    const THROTTLED_SINCE: i16 = 3;
     type Request<'a> = Request;
     type Response<'a> = Response<'a>;
 }
@@ -134,8 +143,10 @@ impl TellsOfResponse for Metadata {
         if let Some(id) = response.cluster_id {
             tell(&Event::Cluster { id });
         }
-        for event in response.topics.iter().filter_map(|topic| topic.event()) {
-            tell(&event);
+        if response.error != 0 {
+            let error = response.error;
+            tell(&Event::Refused { topic: None, partition: None, offset: -1, group_id: None, error });
         }
+        response.topics.iter().for_each(|topic| topic.tell(tell));
     }
 }

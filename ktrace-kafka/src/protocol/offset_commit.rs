@@ -102,6 +102,7 @@ impl<'a> Struct<'a> for Outcome {
 
 impl Exchange for OffsetCommit {
     const KEY: i16 = 8;
+    const THROTTLED_SINCE: i16 = 3;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

@@ -116,6 +116,7 @@ impl<'a> Struct<'a> for Position {
 
 impl Exchange for OffsetFetch {
     const KEY: i16 = 9;
+    const THROTTLED_SINCE: i16 = 3;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
@@ -124,6 +125,11 @@ impl Tells for OffsetFetch {
     fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
         let alone = response.alone.map(|group| Group { group_id: request.group_id, ..group });
         for group in alone.into_iter().chain(response.groups.iter()) {
+            // Else each of its partitions bears the error.
+            if group.error_code != 0 && group.topics.partitions().next().is_none() {
+                let (group_id, error) = (Some(group.group_id), group.error_code);
+                tell(&Event::Refused { topic: None, partition: None, offset: -1, group_id, error });
+            }
             for (topic, Position { partition, offset, error_code }) in group.topics.partitions() {
                 let error = if group.error_code != 0 { group.error_code } else { error_code };
                 tell(&Event::Position { group_id: group.group_id, topic, partition, offset, error });

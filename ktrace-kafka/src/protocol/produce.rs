@@ -75,6 +75,8 @@ impl<'a> Struct<'a> for Produced<'a> {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
+    /// How long the producer has to wait by its quota.
+    pub throttle_ms: i32,
     pub topics: List<'a, OfTopic<'a, Appended, TOPIC_IDS>>,
 }
 
@@ -93,11 +95,9 @@ pub struct Appended {
 impl<'a> Struct<'a> for Response<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let topics = List::read(version, body, "topics")?;
-        if version >= 1 {
-            body.i32("throttle time")?;
-        }
+        let throttle_ms = if version >= 1 { body.i32("throttle time")? } else { 0 };
         body.skip_tagged_fields()?;
-        Ok(Self { topics })
+        Ok(Self { throttle_ms, topics })
     }
 }
 

@@ -1,11 +1,12 @@
 //! SaslAuthenticate (key 36), versions 0–2: recognised, so that its frames confirm where a stream stands.
 //!
 //! KIP-152, KIP-368 (session lifetime, v1), KIP-482 (flexible, v2). It carries passwords: they are passed over where they
-//! lie, no request of it is kept, and nothing is told of it.
+//! lie, no request of it is kept, and all that is said of it is that the broker refuses.
 
+use super::event::{Event, Tell};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::Exchange;
+use super::table::{Exchange, TellsOfResponse};
 
 /// See the module.
 pub struct SaslAuthenticate;
@@ -22,18 +23,21 @@ impl<'a> Struct<'a> for Request {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Response;
+pub struct Response {
+    /// 0 for none.
+    pub error: i16,
+}
 
 impl<'a> Struct<'a> for Response {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        body.i16("error code")?;
+        let error = body.i16("error code")?;
         body.nullable_string("error message")?;
         body.nullable_bytes("auth bytes")?;
         if version >= 1 {
             body.i64("session lifetime")?;
         }
         body.skip_tagged_fields()?;
-        Ok(Self)
+        Ok(Self { error })
     }
 }
 
@@ -41,4 +45,13 @@ impl Exchange for SaslAuthenticate {
     const KEY: i16 = 36;
     type Request<'a> = Request;
     type Response<'a> = Response;
+}
+
+impl TellsOfResponse for SaslAuthenticate {
+    fn tell(response: &Response, tell: &mut Tell<'_>) {
+        if response.error != 0 {
+            let error = response.error;
+            tell(&Event::Refused { topic: None, partition: None, offset: -1, group_id: None, error });
+        }
+    }
 }

@@ -87,6 +87,7 @@ impl<'a> Struct<'a> for Outcome {
 
 impl Exchange for ShareAcknowledge {
     const KEY: i16 = 79;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

@@ -170,6 +170,7 @@ pub fn skip_node_endpoints(body: &mut Reader<'_>) -> Result<()> {
 
 impl Exchange for ShareFetch {
     const KEY: i16 = 78;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

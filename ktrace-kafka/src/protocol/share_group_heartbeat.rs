@@ -32,6 +32,7 @@ impl<'a> Struct<'a> for ShareRequest<'a> {
 
 impl Exchange for ShareGroupHeartbeat {
     const KEY: i16 = 76;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = ShareRequest<'a>;
     type Response<'a> = Response<'a>;
 }

@@ -46,6 +46,19 @@ pub struct ResponseHead {
     pub seq: u32,
 }
 
+/// Where and when a client began to read a partition on a connection; anew where it goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Began {
+    /// The first byte of the request that asked for it first.
+    pub ns: u64,
+    /// From where on.
+    pub offset: i64,
+    /// The high watermark that its answer told: what lies before was there already, or came while the request was held.
+    pub log_end: i64,
+    /// The log has nothing before that offset.
+    pub is_log_start: bool,
+}
+
 /// What an exchange does with records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
@@ -61,6 +74,8 @@ pub enum Operation<'a> {
         high_watermark: i64,
         /// Whether the consumer reads only committed messages.
         read_committed: bool,
+        /// When the client began to read the partition on this connection, as far as that was seen.
+        began: Option<Began>,
     },
     /// A member of a share group has acquired the message (KIP-932).
     ShareFetch {
@@ -90,6 +105,8 @@ pub trait Sink {
     /// A Produce request is whole: it sends messages to this partition, and waits for its response. Told before its exchange is, if that
     /// ever comes; not told of what only a search has found.
     fn sends(&mut self, _head: &Head<'_>, _topic: Topic<'_>, _partition: i32) {}
+    /// The broker asks the client to wait so long by its quota, as the exchange at hand says.
+    fn throttled(&mut self, _head: &Head<'_>, _throttle_ms: u32) {}
     /// Bytes of the connection are missing, before what is told next: messages may be among them.
     fn missed(&mut self, _bytes: u64) {}
     /// Something that its request and response say, beside records.

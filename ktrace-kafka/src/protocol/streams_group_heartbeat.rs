@@ -170,6 +170,7 @@ impl<'a> Struct<'a> for Tasks<'a> {
 
 impl Exchange for StreamsGroupHeartbeat {
     const KEY: i16 = 88;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

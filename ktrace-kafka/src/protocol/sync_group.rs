@@ -71,6 +71,7 @@ impl<'a> Struct<'a> for Response<'a> {
 
 impl Exchange for SyncGroup {
     const KEY: i16 = 14;
+    const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

@@ -58,12 +58,15 @@ static READ: &[Entry] = &[
     Entry::of_both::<TxnOffsetCommit>(),
     Entry::of_both::<ShareAcknowledge>(),
     Entry::of_both::<SaslHandshake>(),
-    Entry::of_nothing::<SaslAuthenticate>(),
+    Entry::of_response::<SaslAuthenticate>(),
 ];
 
 /// An API: the structs of its request and of its response.
 pub trait Exchange {
     const KEY: i16;
+    /// From this version on the response begins with the throttle time: how long the client has to wait, by its quota (KIP-13,
+    /// KIP-124, KIP-219).
+    const THROTTLED_SINCE: i16 = i16::MAX;
     type Request<'a>: Struct<'a>;
     type Response<'a>: Struct<'a>;
 }
@@ -89,8 +92,6 @@ pub enum Telling {
     OfBoth(for<'a> fn(i16, Reader<'a>, Reader<'a>, &mut Tell<'_>) -> Result<Surplus>),
     /// Its response does.
     OfResponse(fn(i16, Reader<'_>, &mut Tell<'_>) -> Result<Surplus>),
-    /// Nothing is told.
-    OfNothing,
 }
 
 /// Whose records.
@@ -106,6 +107,7 @@ pub struct Entry {
     key: i16,
     request: fn(i16, &mut Reader<'_>) -> Result<()>,
     response: fn(i16, &mut Reader<'_>) -> Result<()>,
+    throttled_since: i16,
     telling: Telling,
 }
 
@@ -128,6 +130,18 @@ impl Entry {
         matches!(self.telling, Telling::Records(_) | Telling::OfBoth(_))
     }
 
+    /// How long the client has to wait by its quota, in milliseconds, where a response that reads to its end says so in its
+    /// first field.
+    #[must_use]
+    pub fn throttle_ms(&self, version: i16, body: Reader<'_>) -> Option<u32> {
+        if version < self.throttled_since {
+            return None;
+        }
+        let ms = { body }.i32("throttle time").ok()?;
+        let ms = u32::try_from(ms).ok().filter(|ms| *ms > 0)?;
+        (self.response)(version, &mut { body }).ok().map(|()| ms)
+    }
+
     /// Reads a request's body, and leaves it where the schema ends, or where it ends to be one.
     pub fn check_request(&self, api: &Api, version: i16, body: &mut Reader<'_>) -> Result<()> {
         api.check(version)?;
@@ -145,6 +159,7 @@ impl Entry {
             key: E::KEY,
             request: |version, body| check::<E::Request<'_>>(version, body),
             response: |version, body| check::<E::Response<'_>>(version, body),
+            throttled_since: E::THROTTLED_SINCE,
             telling,
         }
     }
@@ -159,10 +174,6 @@ impl Entry {
 
     const fn of_response<E: TellsOfResponse>() -> Self {
         Self::new::<E>(Telling::OfResponse(tell_of_response::<E>))
-    }
-
-    const fn of_nothing<E: Exchange>() -> Self {
-        Self::new::<E>(Telling::OfNothing)
     }
 }
 

@@ -76,6 +76,7 @@ impl<'a> Struct<'a> for Response<'a> {
 
 impl Exchange for TxnOffsetCommit {
     const KEY: i16 = 28;
+    const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

@@ -146,7 +146,7 @@ pub fn batch(records: &[Record], compression: Compression) -> Bytes {
     out.freeze()
 }
 
-fn name() -> TopicName {
+pub fn name() -> TopicName {
     TopicName(StrBytes::from_static_str(TOPIC))
 }
 

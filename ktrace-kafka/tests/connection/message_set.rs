@@ -393,7 +393,9 @@ fn damaged_sets_are_counted_and_do_no_harm() {
             bad[at] = random.below(256) as u8;
         }
         let (lines, counters) = talk(&[client(old_fetch(2, 1, 7)), broker(bad)], Limits::default());
-        assert!(lines.len() as u64 <= counters.records, "{round}");
+        // Damaged error codes are no messages.
+        let messages = lines.iter().filter(|line| !line.starts_with("Refused")).count();
+        assert!(messages as u64 <= counters.records, "{round}");
     }
     // Damage inside, compressed as it should be: the lengths of the inner messages.
     for round in 0..10_000_u64 {

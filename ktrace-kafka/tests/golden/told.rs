@@ -98,7 +98,10 @@ impl Sink for Text {
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) {
-        let Partition { topic, index, operation, error } = partition;
+        let Partition { topic, index, mut operation, error } = *partition;
+        if let Operation::Fetch { began: Some(began), .. } = &mut operation {
+            began.ns = 0;
+        }
         let Record { offset, offset_delta, timestamp_ms, key, headers, context, .. } = record;
         let value_len = record.value_len();
         let Batch { base_offset, attributes, producer_id, base_sequence, count, .. } = batch;

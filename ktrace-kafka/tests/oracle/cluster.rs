@@ -2,14 +2,25 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
-use ktrace_kafka::Event;
 use ktrace_kafka::protocol::event::CoordinatorKind;
+use ktrace_kafka::{Event, Topic};
 
 use crate::random::{Random, message};
 use crate::{Case, shown};
 
 fn brokers(g: &mut Random) -> Vec<BrokerId> {
     g.list(|g, _| BrokerId(g.i32()))
+}
+
+fn refused(topic: Option<Topic<'_>>, error: i16) -> String {
+    shown(&Event::Refused { topic, partition: None, offset: -1, group_id: None, error })
+}
+
+/// Events of a topic: its names, and that it is refused.
+fn named(id: u128, name: Option<&str>, error: i16) -> Vec<String> {
+    let topic = name.map(Topic::Name).or((id != 0).then_some(Topic::Id(id)));
+    let names = name.filter(|_| id != 0).map(|name| shown(&Event::Topic { id, name }));
+    names.into_iter().chain((error != 0).then(|| refused(topic, error))).collect()
 }
 
 pub fn metadata(g: &mut Random) -> Case {
@@ -63,10 +74,15 @@ pub fn metadata(g: &mut Random) -> Case {
     if let Some(id) = &response.cluster_id {
         expected.push(shown(&Event::Cluster { id }));
     }
+    if response.error_code != 0 {
+        expected.push(refused(None, response.error_code));
+    }
     for topic in &response.topics {
-        if let (false, Some(name)) = (topic.topic_id.is_nil(), &topic.name) {
-            expected.push(shown(&Event::Topic { id: topic.topic_id.as_u128(), name }));
-        }
+        expected.extend(named(
+            topic.topic_id.as_u128(),
+            topic.name.as_ref().map(|name| name.as_str()),
+            topic.error_code,
+        ));
     }
     g.case(&request, &response, expected)
 }
@@ -106,13 +122,10 @@ pub fn describe_topic_partitions(g: &mut Random) -> Case {
             partition_index => g.i32(),
         })),
     });
-    let named = response.topics.iter().filter(|topic| !topic.topic_id.is_nil());
-    let expected = named
-        .filter_map(|topic| {
-            let name = topic.name.as_ref()?;
-            Some(shown(&Event::Topic { id: topic.topic_id.as_u128(), name }))
-        })
-        .collect();
+    let told = |topic: &DescribeTopicPartitionsResponseTopic| {
+        named(topic.topic_id.as_u128(), topic.name.as_ref().map(|name| name.as_str()), topic.error_code)
+    };
+    let expected = response.topics.iter().flat_map(told).collect();
     g.case(&request, &response, expected)
 }
 
@@ -203,5 +216,6 @@ pub fn sasl_authenticate(g: &mut Random) -> Case {
         auth_bytes => Bytes::from_static(b"server-first-message"),
         session_lifetime_ms if v >= 1 => g.i64(),
     });
-    g.case(&request, &response, vec![])
+    let expected = if response.error_code == 0 { vec![] } else { vec![refused(None, response.error_code)] };
+    g.case(&request, &response, expected)
 }

@@ -122,29 +122,38 @@ pub fn offset_fetch(g: &mut Random) -> Case {
         })),
     });
     let mut expected = vec![];
-    let mut position = |group_id: &str, topic: &str, partition, offset, whole: i16, error: i16| {
-        let error = if whole == 0 { error } else { whole };
-        expected.push(shown(&Event::Position {
-            group_id,
-            topic: Topic::Name(topic),
-            partition,
-            offset,
-            error,
-        }));
+    let mut group = |group_id: &str, partitions: &[(&str, i32, i64, i16)], whole: i16| {
+        if whole != 0 && partitions.is_empty() {
+            let (topic, partition, offset, group_id) = (None, None, -1, Some(group_id));
+            expected.push(shown(&Event::Refused { topic, partition, offset, group_id, error: whole }));
+        }
+        for (topic, partition, offset, error) in partitions {
+            expected.push(shown(&Event::Position {
+                group_id,
+                topic: Topic::Name(topic),
+                partition: *partition,
+                offset: *offset,
+                error: if whole == 0 { *error } else { whole },
+            }));
+        }
     };
-    for topic in &response.topics {
-        for p in &topic.partitions {
-            let (at, offset) = (p.partition_index, p.committed_offset);
-            position(&request.group_id, &topic.name, at, offset, response.error_code, p.error_code);
-        }
+    if v < 8 {
+        let partitions = response.topics.iter().flat_map(|topic| {
+            let of = |p: &OffsetFetchResponsePartition| {
+                (topic.name.as_str(), p.partition_index, p.committed_offset, p.error_code)
+            };
+            topic.partitions.iter().map(of)
+        });
+        group(&request.group_id, &partitions.collect::<Vec<_>>(), response.error_code);
     }
-    for group in &response.groups {
-        for topic in &group.topics {
-            for p in &topic.partitions {
-                let (at, offset) = (p.partition_index, p.committed_offset);
-                position(&group.group_id, &topic.name, at, offset, group.error_code, p.error_code);
-            }
-        }
+    for of in &response.groups {
+        let partitions = of.topics.iter().flat_map(|topic| {
+            let of = |p: &OffsetFetchResponsePartitions| {
+                (topic.name.as_str(), p.partition_index, p.committed_offset, p.error_code)
+            };
+            topic.partitions.iter().map(of)
+        });
+        group(&of.group_id, &partitions.collect::<Vec<_>>(), of.error_code);
     }
     g.case(&request, &response, expected)
 }

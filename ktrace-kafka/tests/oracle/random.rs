@@ -168,7 +168,8 @@ impl Random {
             head.unknown_tagged_fields = self.tags();
         }
         let (response, response_body) = framed(&head, header_version, response, version);
-        let request_counts = !matches!(key, ApiKey::Metadata | ApiKey::DescribeTopicPartitions);
+        let request_counts =
+            !matches!(key, ApiKey::Metadata | ApiKey::DescribeTopicPartitions | ApiKey::SaslAuthenticate);
         Case { request, response, bodies_at: (request_body, response_body), request_counts, expected }
     }
 }

@@ -7,7 +7,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
-use ktrace_kafka::{Event, Operation, Partition, Topic};
+use ktrace_kafka::{Began, Event, Operation, Partition, Topic};
 
 use crate::random::{Random, message};
 use crate::{Case, shown, shown_record};
@@ -247,7 +247,7 @@ pub fn fetch(g: &mut Random) -> Case {
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let log = log(g);
-            let high_watermark = g.i64();
+            let (high_watermark, log_start) = (g.i64(), g.i64());
             let error = g.error();
             let shown_topic =
                 if v >= 13 { Topic::Id(topic.topic_id.as_u128()) } else { Topic::Name(&topic.topic) };
@@ -258,9 +258,25 @@ pub fn fetch(g: &mut Random) -> Case {
                     fetch_offset: asked.fetch_offset,
                     high_watermark,
                     read_committed,
+                    began: (error == 0 && high_watermark >= 0).then_some(Began {
+                        ns: 1_000_000_000,
+                        offset: asked.fetch_offset,
+                        log_end: high_watermark
+                            .clamp(asked.fetch_offset, asked.fetch_offset + i64::from(u32::MAX) - 1),
+                        is_log_start: v >= 5 && log_start == asked.fetch_offset,
+                    }),
                 },
                 error,
             };
+            if error != 0 {
+                expected.push(shown(&Event::Refused {
+                    topic: Some(shown_topic),
+                    partition: Some(asked.partition),
+                    offset: asked.fetch_offset,
+                    group_id: None,
+                    error,
+                }));
+            }
             for told in &log.told {
                 match told {
                     Told::Record(record, aborted) => {
@@ -310,7 +326,7 @@ pub fn fetch(g: &mut Random) -> Case {
                 error_code => error,
                 high_watermark => high_watermark,
                 last_stable_offset => g.i64(),
-                log_start_offset if v >= 5 => g.i64(),
+                log_start_offset if v >= 5 => log_start,
                 diverging_epoch if v >= 12 && g.bool() => message!(g, EpochEndOffset {
                     epoch => g.i32(),
                     end_offset => g.i64(),
@@ -348,6 +364,11 @@ pub fn fetch(g: &mut Random) -> Case {
             rack => g.nullable_string(),
         })),
     });
+    if response.error_code != 0 {
+        let (topic, partition, offset, group_id) = (None, None, -1, None);
+        let error = response.error_code;
+        expected.insert(0, shown(&Event::Refused { topic, partition, offset, group_id, error }));
+    }
     if *replica >= 0 {
         expected.clear();
     }

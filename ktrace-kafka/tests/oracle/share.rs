@@ -229,8 +229,15 @@ pub fn share_fetch(g: &mut Random) -> Case {
             }
         }
     }
+    let refused = |topic, partition, error| {
+        let event = Event::Refused { topic, partition, offset: -1, group_id, error };
+        (error != 0).then(|| shown(&event))
+    };
+    expected.extend(refused(None, None, response.error_code));
     for topic in &response.responses {
         for of in &topic.partitions {
+            let id = Some(Topic::Id(topic.topic_id.as_u128()));
+            expected.extend(refused(id, Some(of.partition_index), of.error_code));
             let Some(records) = &of.records else { continue };
             for record in crate::records::decoded(records) {
                 let mut ranges = of.acquired_records.iter();

@@ -9,7 +9,7 @@ use ktrace_kafka::context::TraceId;
 
 use super::follow::Follow;
 use crate::hop::uncommitted::Uncommitted;
-use crate::hop::{Hop, Key, shown};
+use crate::hop::{Hop, Key, Kind, shown};
 
 /// What the user asks for; empty asks for all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,7 +107,7 @@ impl Filter {
     pub fn keeps(&self, hop: &Hop) -> bool {
         // First, as it learns also from what is not shown.
         self.follow.as_ref().is_none_or(|follow| follow.keeps(hop))
-            && (!self.errors || hop.passage.error != 0)
+            && (!self.errors || hop.passage.has_failed())
             && self.is_slow(hop)
             && self.is_of_a_trace(hop)
             && self.topic.keep(|| Some(Arc::clone(&shown(&hop.topic).name)))
@@ -150,7 +150,11 @@ impl Filter {
     fn is_slow(&self, hop: &Hop) -> bool {
         self.slower_than_ns.is_none_or(|least| {
             let passage = &hop.passage;
-            passage.under_way_ns().unwrap_or_else(|| passage.took_ns()) > least
+            match passage.kind {
+                // How long its response took says nothing of it.
+                Kind::Delivered { .. } => passage.late_ns().is_some_and(|late| late > least),
+                _ => passage.took_ns() > least,
+            }
         })
     }
 
@@ -268,6 +272,29 @@ mod tests {
         // The producer waited 3.1 ms; the message, delivered as fast, was 34 ms old by then.
         assert!(slower(3).keeps(&sent) && !slower(4).keeps(&sent));
         assert!(slower(33).keeps(&delivered) && !slower(34).keeps(&delivered));
+    }
+
+    #[test]
+    fn what_is_no_error_and_what_is_not_late_is_not_asked_for() {
+        let errors = Filter::new(&Wanted { errors: true, ..Wanted::default() }).unwrap();
+        let mut duplicate = samples::sent();
+        duplicate.passage.error = 46;
+        assert!(!errors.keeps(&duplicate), "it was written before");
+        let slower_than = Some(Duration::from_millis(1));
+        let slow = Filter::new(&Wanted { slower_than, ..Wanted::default() }).unwrap();
+        let delivered = samples::delivered();
+        assert!(slow.keeps(&delivered));
+        // None, in seconds, in microseconds.
+        for timestamp_ms in [-1, 1_767_355_201, 1_767_355_201_200_000] {
+            let mut wrong = delivered.clone();
+            wrong.passage.timestamp_ms = timestamp_ms;
+            assert!(!slow.keeps(&wrong), "{timestamp_ms}");
+        }
+        let mut old = delivered;
+        if let Kind::Delivered { is_catching_up, .. } = &mut old.passage.kind {
+            *is_catching_up = true;
+        }
+        assert!(!slow.keeps(&old));
     }
 
     #[test]

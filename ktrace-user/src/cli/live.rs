@@ -87,8 +87,7 @@ pub fn watch(
         summary.add(&worker.finish());
     }
     lookout.finish();
-    summary.spans = shared.spans();
-    summary.own_telemetry = shared.own_telemetry();
+    summary.add_shared(&shared);
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
     let (lost, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
@@ -123,7 +122,14 @@ fn counts(
         let count =
             |reason: &NotKafka| (reason.name(), others.get(reason.name()).map_or(0, |others| others.count));
         let not_kafka = NotKafka::ALL.iter().map(count).collect();
-        Counts { spans: shared.spans(), lost, not_kafka }
+        let throttled = shared.throttled();
+        Counts {
+            spans: shared.spans(),
+            lost,
+            not_kafka,
+            refused: shared.refused(),
+            throttled: throttled.into_iter().map(|(name, of)| (name, (of.responses, of.ms))).collect(),
+        }
     }
 }
 

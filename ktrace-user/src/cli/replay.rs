@@ -63,8 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     connections.finish(&mut held, |event| worker.event(event));
     summary.duplicate_packets += held.duplicates;
     summary.add(&worker.finish());
-    summary.spans = shared.spans();
-    summary.own_telemetry = shared.own_telemetry();
+    summary.add_shared(&shared);
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
     let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
     summary.add_lost(lost);

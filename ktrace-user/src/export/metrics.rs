@@ -33,6 +33,8 @@ const REASON: &str = "ktrace.lost.reason";
 
 /// The attribute that bears why a connection is none of Kafka's.
 const NOT_KAFKA_REASON: &str = "ktrace.not_kafka.reason";
+/// The attribute that bears the name of Kafka's API.
+const OPERATION: &str = "messaging.operation.name";
 
 /// What the agent has counted since it began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,10 @@ pub struct Counts {
     pub lost: BTreeMap<&'static str, u64>,
     /// Connections that were given up as none of Kafka's, by reason, zeros too.
     pub not_kafka: BTreeMap<&'static str, u64>,
+    /// What brokers refused, by operation and error.
+    pub refused: BTreeMap<(&'static str, &'static str), u64>,
+    /// Responses that made clients wait, and for how many milliseconds in all, by operation.
+    pub throttled: BTreeMap<&'static str, (u64, u64)>,
 }
 
 /// How often is exported, and how long one request may take: `OTEL_METRIC_EXPORT_*`.
@@ -168,6 +174,40 @@ fn observe(provider: &SdkMeterProvider, counts: &Arc<impl Fn() -> Counts + Send 
         .with_callback(move |observer| {
             for (reason, count) in now().not_kafka {
                 observer.observe(count, &[KeyValue::new(NOT_KAFKA_REASON, reason)]);
+            }
+        })
+        .build();
+    let now = Arc::clone(counts);
+    let _ = meter
+        .u64_observable_counter("ktrace.refused")
+        .with_unit("{refusal}")
+        .with_description("What brokers refused their clients, by operation and error")
+        .with_callback(move |observer| {
+            for ((operation, error), count) in now().refused {
+                let of = [KeyValue::new(OPERATION, operation), KeyValue::new("error.type", error)];
+                observer.observe(count, &of);
+            }
+        })
+        .build();
+    let now = Arc::clone(counts);
+    let _ = meter
+        .u64_observable_counter("ktrace.throttled")
+        .with_unit("{response}")
+        .with_description("Responses that made clients wait by their quotas, by operation")
+        .with_callback(move |observer| {
+            for (operation, (responses, _)) in now().throttled {
+                observer.observe(responses, &[KeyValue::new(OPERATION, operation)]);
+            }
+        })
+        .build();
+    let now = Arc::clone(counts);
+    let _ = meter
+        .u64_observable_counter("ktrace.throttle.time")
+        .with_unit("ms")
+        .with_description("How long brokers made clients wait by their quotas, by operation")
+        .with_callback(move |observer| {
+            for (operation, (_, ms)) in now().throttled {
+                observer.observe(ms, &[KeyValue::new(OPERATION, operation)]);
             }
         })
         .build();

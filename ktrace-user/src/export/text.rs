@@ -122,7 +122,8 @@ pub(super) fn paint(colours: bool, style: Style, text: &str) -> String {
 
 /// `topic[partition]@offset`, as much of it as is known.
 pub(super) fn target(span: &Span<'_>) -> String {
-    let mut target = text(span, "messaging.destination.name").unwrap_or("?").to_owned();
+    // What is refused as a whole has no topic.
+    let mut target = text(span, "messaging.destination.name").unwrap_or("-").to_owned();
     if let Some(partition) = text(span, "messaging.destination.partition.id") {
         let _ = write!(target, "[{partition}]");
     }
@@ -156,15 +157,21 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
 }
 
 /// What most spans have not.
-pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 9] {
+pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 14] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
         _ => None,
     };
+    let flag = |name: &str, word: &str| get(span, name).map(|_| word.to_owned());
     [
         number("ktrace.attempts", "attempts"),
         number("ktrace.delivery.count", "delivery"),
-        get(span, "ktrace.uncommitted").map(|_| "uncommitted".to_owned()),
+        flag("ktrace.uncommitted", "uncommitted"),
+        flag("ktrace.catching_up", "catching-up"),
+        flag("ktrace.duplicate", "duplicate"),
+        flag("ktrace.timestamp.implausible", "implausible-timestamp"),
+        number("ktrace.refused.count", "refused"),
+        number("ktrace.throttle_ms", "throttle").map(|throttle| throttle + "ms"),
         text(span, "ktrace.acknowledge.type").map(str::to_owned),
         number("ktrace.commit.messages", "messages"),
         number("ktrace.acknowledge.messages", "messages"),
@@ -194,7 +201,7 @@ pub(super) fn time(span: &Span<'_>, name: &str, short: &str) -> Option<String> {
     }
 }
 
-/// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `4.2s`.
+/// Two digits at least: `0.4ms`, `3.1ms`, `12ms`, `14.2s`, `60d`.
 pub(super) fn milliseconds(value: f64) -> String {
     let one_digit = |value: f64, unit: &str| {
         let text = format!("{value:.1}");
@@ -203,9 +210,15 @@ pub(super) fn milliseconds(value: f64) -> String {
     match value {
         _ if value.abs() < 10.0 => one_digit(value, "ms"),
         _ if value.abs() < 10_000.0 => format!("{value:.0}ms"),
-        _ => one_digit(value / 1000.0, "s"),
+        _ if value.abs() < DAYS_MS => one_digit(value / 1000.0, "s"),
+        _ => one_digit(value / DAY_MS, "d"),
     }
 }
+
+const DAY_MS: f64 = 24.0 * 3600.0 * 1000.0;
+
+/// From here on seconds are too many to be read.
+const DAYS_MS: f64 = 2.0 * DAY_MS;
 
 /// Names come from the network: nothing in them may speak to the terminal.
 pub(super) fn printable(text: &str) -> String {
@@ -255,6 +268,16 @@ mod tests {
         span.attributes.push(("ktrace.end_to_end_ms", Value::Double(10.9)));
         assert!(lines(std::slice::from_ref(&span), false)[0].contains(" queue=12ms e2e=11ms group=billing "));
         assert!(lines(&[span], false)[0].ends_with(" lag=0 delivery=2 uncommitted skew=3.2ms txn=aborted"));
+        let mut span = samples::poll();
+        span.attributes.push(("ktrace.catching_up", Value::Bool(true)));
+        span.attributes.push(("ktrace.timestamp.implausible", Value::Bool(true)));
+        span.attributes.push(("ktrace.refused.count", Value::Int(3)));
+        span.attributes.push(("ktrace.throttle_ms", Value::Int(120)));
+        let words = " lag=0 catching-up implausible-timestamp refused=3 throttle=120ms";
+        assert!(lines(&[span], false)[0].ends_with(words));
+        let mut span = samples::send();
+        span.attributes.push(("ktrace.duplicate", Value::Bool(true)));
+        assert!(lines(&[span], false)[0].ends_with(" acks=all duplicate"));
         let mut span = samples::commit();
         span.attributes.push(("ktrace.commit.messages", Value::Int(17)));
         assert!(lines(&[span], false)[0].ends_with(" group=billing messages=17"));
@@ -288,5 +311,9 @@ mod tests {
     fn durations() {
         let shown = [0.04, 0.4, 3.1, 9.0, 12.4, 950.0, 9999.0, 12_340.0].map(milliseconds);
         assert_eq!(shown, ["0ms", "0.4ms", "3.1ms", "9ms", "12ms", "950ms", "9999ms", "12.3s"]);
+        assert_eq!(
+            [47.0, 49.0, 60.5 * 24.0].map(|hours| milliseconds(hours * 3_600_000.0)),
+            ["169200s", "2d", "60.5d"]
+        );
     }
 }

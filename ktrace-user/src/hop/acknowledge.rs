@@ -78,6 +78,8 @@ pub struct Acknowledgement {
     pub of: AcknowledgeType,
     /// So many offsets up to that of the hop.
     pub messages: u64,
+    /// How long the client has to wait by its quota, in milliseconds.
+    pub throttle_ms: u32,
     /// Those of them that are shown, as far as they are known, the last first.
     pub shown: Vec<Open>,
     /// What its span id is made of, beside the topic.

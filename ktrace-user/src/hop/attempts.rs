@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ktrace_kafka::protocol::error;
+use ktrace_kafka::protocol::error::{self, Outcome, Purpose};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::identity;
@@ -113,31 +113,13 @@ pub struct Attempts {
     len: AtomicUsize,
 }
 
-/// Whether a producer may try again after this error: those that Kafka calls retriable, and what idempotent producers mend by
-/// themselves.
+/// Java's client sends a batch that is too large again in parts, if it has several records.
+const MESSAGE_TOO_LARGE: i16 = 10;
+
+/// Whether a producer may send a batch of so many records again after this error.
 #[must_use]
-pub fn may_follow(code: i16) -> bool {
-    matches!(
-        error::name(code),
-        Some(
-            "CORRUPT_MESSAGE"
-                | "UNKNOWN_TOPIC_OR_PARTITION"
-                | "LEADER_NOT_AVAILABLE"
-                | "NOT_LEADER_OR_FOLLOWER"
-                | "REQUEST_TIMED_OUT"
-                | "NETWORK_EXCEPTION"
-                | "NOT_ENOUGH_REPLICAS"
-                | "NOT_ENOUGH_REPLICAS_AFTER_APPEND"
-                | "OUT_OF_ORDER_SEQUENCE_NUMBER"
-                | "CONCURRENT_TRANSACTIONS"
-                | "KAFKA_STORAGE_ERROR"
-                | "UNKNOWN_PRODUCER_ID"
-                | "FENCED_LEADER_EPOCH"
-                | "UNKNOWN_LEADER_EPOCH"
-                | "THROTTLING_QUOTA_EXCEEDED"
-                | "UNKNOWN_TOPIC_ID"
-        )
-    )
+pub fn may_follow(code: i16, records: i32) -> bool {
+    error::outcome(Purpose::Produce, code) == Outcome::Retry || (code == MESSAGE_TOO_LARGE && records > 1)
 }
 
 impl Attempts {
@@ -352,7 +334,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_kafkas() {
-        assert!(may_follow(6) && may_follow(13) && !may_follow(0) && !may_follow(10));
+    fn what_may_follow_is_what_clients_try_again() {
+        assert!(may_follow(6, 1) && may_follow(13, 1) && may_follow(10, 2));
+        assert!(!may_follow(0, 1) && !may_follow(46, 1) && !may_follow(10, 1) && !may_follow(87, 2));
     }
 }

@@ -13,6 +13,9 @@
 //! | place of an acknowledgement | XXH3-64 | `ackn`, partition (4), its first and its last offset (8 each), the request's correlation id (4) and TCP sequence number (4), the group |
 //! | `ack` span id | XXH3-64 | `ackn`, the place (8), the topic's name |
 //! | trace id of an acknowledgement whose last message is not known | XXH3-128 | `ackn`, the place (8) |
+//! | what is refused | XXH3-64 | `refu`, API key (2), error (2), partition (4; −1 for none), length of the topic as the wire names it (4; name, or the 16 bytes of its id), the topic, the group |
+//! | place of a refusal | XXH3-64 | `refu`, what is refused (8), correlation id (4), the response's TCP sequence number (4) |
+//! | span and trace id of a refusal | XXH3-64, XXH3-128 | `refu`, the place (8) |
 //!
 //! Producer and consumer both know what the trace id is made of: the producer's host from the request and from the
 //! response's base offset and append time, the consumer's host from the fetched batch. Neither the topic, nor the codec,
@@ -205,6 +208,45 @@ pub fn ack_trace_id(place: u64) -> TraceId {
 pub fn ack_span_id(place: u64, topic: &str) -> SpanId {
     let head = joined!(12: *b"ackn", place.to_be_bytes());
     span_id(hash(head, topic.as_bytes(), &[], xxh3_64, Xxh3Default::digest))
+}
+
+/// What a broker refuses.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    pub api_key: i16,
+    pub error: i16,
+    /// As the wire names it: its name, or the bytes of its id; empty where all is refused.
+    pub topic: &'a [u8],
+    /// −1 for none.
+    pub partition: i32,
+    pub group: &'a str,
+}
+
+/// The same for what is refused again on a connection, and for nothing else.
+#[must_use]
+pub fn refused_hash(of: Refused<'_>) -> u64 {
+    let head = joined!(16: *b"refu", of.api_key.to_be_bytes(), of.error.to_be_bytes(), of.partition.to_be_bytes(), length(Some(of.topic.len())));
+    hash(head, of.topic, of.group.as_bytes(), xxh3_64, Xxh3Default::digest)
+}
+
+/// What the ids of a refusal's span are made of.
+#[must_use]
+pub fn refusal_hash(refused: u64, correlation_id: i32, response_seq: u32) -> u64 {
+    xxh3_64(
+        &joined!(20: *b"refu", refused.to_be_bytes(), correlation_id.to_be_bytes(), response_seq.to_be_bytes()),
+    )
+}
+
+/// The trace of a refusal: it stands alone.
+#[must_use]
+pub fn refusal_trace_id(place: u64) -> TraceId {
+    trace_id(xxh3_128(&joined!(12: *b"refu", place.to_be_bytes())))
+}
+
+/// The id of the span that shows a refusal.
+#[must_use]
+pub fn refusal_span_id(place: u64) -> SpanId {
+    span_id(xxh3_64(&joined!(12: *b"refu", place.to_be_bytes())))
 }
 
 /// A hash of all zeros is no id; its neighbour is as good.

@@ -14,6 +14,8 @@
 //!             ├ transactions  what became of its transaction
 //!             ├ own        whether it carries ktrace's own telemetry
 //!             ├ patience   how long it waits for any of this
+//!             ├ stamp      whether its record's timestamp can be one
+//!             ├ refusal    how often what a broker refuses is shown
 //!             └ topics     names of topic ids
 //! ```
 #![cfg_attr(
@@ -39,8 +41,10 @@ pub mod numbered;
 pub mod own;
 pub mod patience;
 pub mod progress;
+pub mod refusal;
 pub mod sampling;
 mod show;
+pub mod stamp;
 pub mod topics;
 pub mod transactions;
 pub mod uncommitted;
@@ -49,6 +53,7 @@ mod waiting;
 use std::sync::Arc;
 
 use ktrace_kafka::context::{SpanId, TraceId};
+use ktrace_kafka::protocol::error::{self, Outcome, Purpose};
 
 use crate::span::Resource;
 use acknowledge::Acknowledgement;
@@ -57,6 +62,8 @@ use chains::Cause;
 use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
+use refusal::{Operation, Refusal};
+use stamp::Stamp;
 pub use topics::TopicName;
 use transactions::{State, Transaction};
 pub use waiting::{NEWS_NS, Verdict, Waiting, shown};
@@ -80,6 +87,8 @@ pub enum Kind {
         attempt: u32,
         /// It has failed, and another attempt may follow.
         pending: Option<Box<attempts::Message>>,
+        /// How long its producer has to wait by its quota, in milliseconds.
+        throttle_ms: u32,
     },
     /// A consumer got it.
     Delivered {
@@ -92,19 +101,27 @@ pub enum Kind {
         is_behind: bool,
         /// Its group has not committed it for too long: see [`uncommitted`].
         is_uncommitted: bool,
+        /// It was in the log before its consumer began to read it there.
+        is_catching_up: bool,
         /// When it was sent.
         sent: Sent,
+        /// How long its consumer has to wait by its quota, in milliseconds.
+        throttle_ms: u32,
     },
     /// A group will go on behind it.
     Committed(Box<Commit>),
     /// A share group's member has acknowledged it, or the last of a few.
     Acknowledged(Box<Acknowledgement>),
+    /// It is none: a broker has refused a client's request.
+    Refused(Box<Refusal>),
 }
 
 /// A commit of a group's offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     pub covered: progress::Covered,
+    /// How long the client has to wait by its quota, in milliseconds.
+    pub throttle_ms: u32,
     /// What its span id is made of, beside the topic.
     pub place: u64,
 }
@@ -223,19 +240,47 @@ impl Passage {
         }
     }
 
+    /// What its client makes of its error.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let purpose = match &self.kind {
+            Kind::Produced { .. } => Purpose::Produce,
+            Kind::Delivered { .. } => Purpose::Fetch,
+            Kind::Committed(_) => Purpose::Commit,
+            Kind::Acknowledged(_) => Purpose::Acknowledge,
+            Kind::Refused(of) if of.operation == Operation::Poll => Purpose::Fetch,
+            Kind::Refused(_) => Purpose::Other,
+        };
+        error::outcome(purpose, self.error)
+    }
+
+    /// Whether it bears an error that is one to its client.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.error != 0 && self.outcome() != Outcome::Success
+    }
+
+    /// Its record's timestamp; of what is no message, none.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        match self.kind {
+            Kind::Produced { .. } | Kind::Delivered { .. } => Stamp::of(self.timestamp_ms, self.end_ns),
+            Kind::Committed(_) | Kind::Acknowledged(_) | Kind::Refused(_) => Stamp::Missing,
+        }
+    }
+
     /// How long it took here, in nanoseconds.
     #[must_use]
     pub fn took_ns(&self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
     }
 
-    /// From the record's timestamp to the end of its delivery, in nanoseconds; none for a record without a timestamp and for what
-    /// is no delivery, and never negative: the record's clock may be another's.
+    /// From the record's timestamp to the end of its delivery, in nanoseconds; none for a record without a timestamp, for one that
+    /// cannot be a time, and for what is no delivery, and never negative: the record's clock may be another's.
     #[must_use]
     pub fn queue_ns(&self) -> Option<u64> {
         let Kind::Delivered { .. } = self.kind else { return None };
-        let stamped_ns = u64::try_from(self.timestamp_ms).ok()?.checked_mul(1_000_000)?;
-        Some(self.end_ns.saturating_sub(stamped_ns))
+        Some(self.end_ns.saturating_sub(self.stamp().ns()?))
     }
 
     /// From the first byte of its producer's request to the end of its delivery, in nanoseconds, where this host has seen both.
@@ -250,10 +295,17 @@ impl Passage {
         }
     }
 
-    /// How long a delivered message was under way, in nanoseconds: on one clock where that is known, else since its timestamp.
+    /// How late a delivered message came, in nanoseconds: on one clock where that is known, else since its timestamp. What its
+    /// consumer catches up with is old, and not late.
     #[must_use]
-    pub fn under_way_ns(&self) -> Option<u64> {
-        self.end_to_end_ns().or_else(|| self.queue_ns())
+    pub fn late_ns(&self) -> Option<u64> {
+        if self.is_catching_up() { None } else { self.end_to_end_ns().or_else(|| self.queue_ns()) }
+    }
+
+    /// Whether it was in the log before its consumer began to read it there.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        matches!(self.kind, Kind::Delivered { is_catching_up: true, .. })
     }
 }
 
@@ -287,7 +339,7 @@ impl Hop {
     pub fn group(&self) -> Option<&str> {
         match self.passage.kind {
             Kind::Produced { .. } => None,
-            Kind::Delivered { .. } | Kind::Committed(_) | Kind::Acknowledged(_) => {
+            Kind::Delivered { .. } | Kind::Committed(_) | Kind::Acknowledged(_) | Kind::Refused(_) => {
                 self.parties.reader.group().map(|group| &**group)
             }
         }

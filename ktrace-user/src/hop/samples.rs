@@ -52,7 +52,7 @@ pub fn sent() -> Hop {
     Hop {
         parties: parties("orders-api", None),
         topic,
-        passage: passage(Kind::Produced { acks: -1, attempt: 1, pending: None }, 1042),
+        passage: passage(Kind::Produced { acks: -1, attempt: 1, pending: None, throttle_ms: 0 }, 1042),
     }
 }
 
@@ -66,7 +66,9 @@ pub fn delivered() -> Hop {
             times: Some(1),
             is_behind: false,
             is_uncommitted: false,
+            is_catching_up: false,
             sent: Sent::Unknown,
+            throttle_ms: 0,
         },
         1043,
     );
@@ -86,7 +88,13 @@ pub fn acknowledged() -> Hop {
     let delivered = delivered();
     let open =
         Open { offset: 1043, trace_id: delivered.passage.trace_id(), span_id: SpanId::new([7; 8]).unwrap() };
-    let of = Acknowledgement { of: AcknowledgeType::Accept, messages: 1, shown: vec![open], place: 7 };
+    let of = Acknowledgement {
+        of: AcknowledgeType::Accept,
+        messages: 1,
+        throttle_ms: 0,
+        shown: vec![open],
+        place: 7,
+    };
     let derived = open.trace_id;
     let passage =
         Passage { end_ns: SENT_NS, ..Passage::settling(Kind::Acknowledged(of.into()), 2, 1043, derived) };

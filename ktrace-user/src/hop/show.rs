@@ -7,11 +7,13 @@ use ktrace_kafka::protocol::error;
 
 use super::groups::Reader;
 use super::progress::Open;
+use super::refusal::Operation;
+use super::stamp::Stamp;
 use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity, own};
 use crate::span::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
 
 /// A span with all that there may be has so many.
-const MOST_ATTRIBUTES: usize = 30;
+const MOST_ATTRIBUTES: usize = 33;
 
 impl Hop {
     /// The span that shows the hop.
@@ -33,21 +35,29 @@ impl Passage {
         let (parent, kind, name, mut links) = match &self.kind {
             Kind::Produced { .. } => {
                 let kind = if sent_by.is_some() { SpanKind::Client } else { SpanKind::Producer };
-                (sent_by, kind, &topic.send, vec![])
+                (sent_by, kind, &*topic.send, vec![])
             }
             Kind::Delivered { .. } => {
                 let send = identity::send_span_id(self.derived, &topic.name);
                 // Without the topic's name the `send` span's id is not known, and no parent beats a wrong one.
                 let links = if named { vec![link(trace_id, send, sent_by.is_none())] } else { vec![] };
-                (sent_by.or(named.then_some(send)), SpanKind::Consumer, &topic.poll, links)
+                (sent_by.or(named.then_some(send)), SpanKind::Consumer, &*topic.poll, links)
             }
             Kind::Committed(commit) => {
                 let (last, links) = settled(&commit.covered.shown);
-                (last, SpanKind::Client, &topic.commit, links)
+                (last, SpanKind::Client, &*topic.commit, links)
             }
             Kind::Acknowledged(acknowledgement) => {
                 let (last, links) = settled(&acknowledgement.shown);
-                (last, SpanKind::Client, &topic.ack, links)
+                (last, SpanKind::Client, &*topic.ack, links)
+            }
+            // A receive without a message, and so without a producer.
+            Kind::Refused(of) => {
+                let name = match of.operation {
+                    Operation::Poll => &*topic.poll,
+                    Operation::Request(name) => name,
+                };
+                (None, SpanKind::Client, name, vec![])
             }
         };
         if let Some(context) = &self.context {
@@ -64,9 +74,10 @@ impl Passage {
                 attribute: Some((INFERRED, "key".into())),
             });
         }
-        let status = match self.error {
-            0 => Status::Unset,
-            code => Status::Error(error::name(code).unwrap_or("_OTHER")),
+        let status = if self.has_failed() {
+            Status::Error(error::name(self.error).unwrap_or("_OTHER"))
+        } else {
+            Status::Unset
         };
         Span {
             trace_id,
@@ -94,15 +105,19 @@ impl Passage {
             }
             Kind::Committed(commit) => identity::commit_span_id(commit.place, &topic.name),
             Kind::Acknowledged(of) => identity::ack_span_id(of.place, &topic.name),
+            Kind::Refused(of) => identity::refusal_span_id(of.place),
         }
     }
 
     fn attributes<'a>(&'a self, parties: &'a Parties, topic: &'a str, status: Status) -> Attributes<'a> {
-        let (operation, operation_type) = match self.kind {
-            Kind::Produced { .. } => ("send", "send"),
-            Kind::Delivered { .. } => ("poll", "receive"),
-            Kind::Committed(_) => ("commit", "settle"),
-            Kind::Acknowledged(_) => ("ack", "settle"),
+        let (operation, operation_type) = match &self.kind {
+            Kind::Produced { .. } => ("send", Some("send")),
+            Kind::Delivered { .. } => ("poll", Some("receive")),
+            Kind::Committed(_) => ("commit", Some("settle")),
+            Kind::Acknowledged(_) => ("ack", Some("settle")),
+            Kind::Refused(of) => {
+                (of.operation.name(), (of.operation == Operation::Poll).then_some("receive"))
+            }
         };
         let broker = &*parties.broker_address;
         let port = i64::from(parties.broker_port);
@@ -110,9 +125,16 @@ impl Passage {
         let mut add = |name, value: Value<'a>| attributes.push((name, value));
         add("messaging.system", "kafka".into());
         add("messaging.operation.name", operation.into());
-        add("messaging.operation.type", operation_type.into());
-        add("messaging.destination.name", topic.into());
-        add("messaging.destination.partition.id", partition(self.partition));
+        if let Some(operation_type) = operation_type {
+            add("messaging.operation.type", operation_type.into());
+        }
+        // What is refused as a whole has neither.
+        if !topic.is_empty() {
+            add("messaging.destination.name", topic.into());
+        }
+        if !topic.is_empty() && (self.partition >= 0 || !matches!(self.kind, Kind::Refused(_))) {
+            add("messaging.destination.partition.id", partition(self.partition));
+        }
         if let Some(offset) = self.offset {
             add("messaging.kafka.offset", Value::Int(offset));
         }
@@ -126,7 +148,7 @@ impl Passage {
             add("messaging.kafka.message.key", Value::Str(key.text()));
         }
         match (&self.kind, self.value_len) {
-            (Kind::Committed(_) | Kind::Acknowledged(_), _) => {}
+            (Kind::Committed(_) | Kind::Acknowledged(_) | Kind::Refused(_), _) => {}
             (_, None) => add("messaging.kafka.message.tombstone", Value::Bool(true)),
             (_, Some(len)) => {
                 add("messaging.message.body.size", Value::Int(len.try_into().unwrap_or(i64::MAX)));
@@ -142,20 +164,24 @@ impl Passage {
             add("ktrace.side", "broker".into());
         }
         match &self.kind {
-            Kind::Produced { acks, attempt, pending } => {
+            Kind::Produced { acks, attempt, pending, .. } => {
                 let acks = match acks {
                     0 => "0",
                     1 => "1",
                     _ => "all",
                 };
                 add("ktrace.acks", acks.into());
-                let became = match (self.error, acks) {
-                    (0, "0") => "unacknowledged",
-                    (0, _) => "acked",
+                let became = match (self.has_failed(), acks) {
+                    (false, "0") => "unacknowledged",
+                    (false, _) => "acked",
                     _ if pending.is_some() => "retriable",
                     _ => "failed",
                 };
                 add("ktrace.status", became.into());
+                // The broker gave its offset to an attempt before.
+                if self.error != 0 && !self.has_failed() {
+                    add("ktrace.duplicate", Value::Bool(true));
+                }
                 if *attempt > 1 {
                     add("ktrace.attempts", Value::Int((*attempt).into()));
                 }
@@ -170,6 +196,9 @@ impl Passage {
                 }
                 if *is_uncommitted {
                     add("ktrace.uncommitted", Value::Bool(true));
+                }
+                if self.is_catching_up() {
+                    add("ktrace.catching_up", Value::Bool(true));
                 }
                 if let Some(lag) = lag {
                     add("ktrace.lag", Value::Int(*lag));
@@ -197,9 +226,21 @@ impl Passage {
                 let messages = i64::try_from(of.messages).unwrap_or(i64::MAX);
                 add("ktrace.acknowledge.messages", Value::Int(messages));
             }
+            Kind::Refused(of) => {
+                reader(&parties.reader, &mut add);
+                let count = i64::try_from(of.count).unwrap_or(i64::MAX);
+                add("ktrace.refused.count", Value::Int(count));
+            }
+        }
+        if self.stamp() == Stamp::Implausible {
+            add("ktrace.timestamp.implausible", Value::Bool(true));
+        }
+        let throttle_ms = self.throttle_ms();
+        if throttle_ms > 0 {
+            add("ktrace.throttle_ms", Value::Int(throttle_ms.into()));
         }
         match (&self.kind, &self.context) {
-            (Kind::Committed(_) | Kind::Acknowledged(_), _) => {}
+            (Kind::Committed(_) | Kind::Acknowledged(_) | Kind::Refused(_), _) => {}
             (_, Some(context)) => add("ktrace.context.format", context.format.into()),
             (_, None) => add("ktrace.derived", Value::Bool(true)),
         }
@@ -220,10 +261,19 @@ impl Passage {
         attributes
     }
 
-    /// From the record's timestamp to the end of its delivery; none for a record without a timestamp.
+    /// How long the client has to wait by its quota.
+    fn throttle_ms(&self) -> u32 {
+        match &self.kind {
+            Kind::Produced { throttle_ms, .. } | Kind::Delivered { throttle_ms, .. } => *throttle_ms,
+            Kind::Committed(commit) => commit.throttle_ms,
+            Kind::Acknowledged(acknowledgement) => acknowledgement.throttle_ms,
+            Kind::Refused(refusal) => refusal.throttle_ms,
+        }
+    }
+
+    /// From the record's timestamp to the end of its delivery; none for a record without one that can be a time.
     fn queue_time(&self) -> Option<QueueTime> {
-        let queue_ns = self.queue_ns()?;
-        let stamped_ns = u64::try_from(self.timestamp_ms).unwrap_or(0).saturating_mul(1_000_000);
+        let (queue_ns, stamped_ns) = (self.queue_ns()?, self.stamp().ns()?);
         Some(match stamped_ns.saturating_sub(self.end_ns) {
             // Timestamps are no more precise.
             0..1_000_000 => QueueTime::Milliseconds(milliseconds(queue_ns)),
@@ -239,11 +289,9 @@ enum QueueTime {
     Skew(f64),
 }
 
+/// In microseconds, of which a double holds those of centuries.
 fn milliseconds(nanos: u64) -> f64 {
-    let exact = |number: u64| u32::try_from(number).map(f64::from);
-    // Beyond an hour microseconds do not count.
-    let micros = exact(nanos / 1000).map(|micros| micros / 1000.0);
-    micros.unwrap_or_else(|_| exact(nanos / 1_000_000).unwrap_or(f64::from(u32::MAX)))
+    (nanos / 1000) as f64 / 1000.0
 }
 
 /// Who got the messages.

@@ -46,12 +46,17 @@ impl TopicName {
     }
 
     fn new(name: &str) -> Arc<Self> {
+        // What is of no topic has an empty name.
+        let of = |operation: &str| match name {
+            "" => operation.into(),
+            name => format!("{operation} {name}").into(),
+        };
         Arc::new(Self {
             name: name.into(),
-            send: format!("send {name}").into(),
-            poll: format!("poll {name}").into(),
-            commit: format!("commit {name}").into(),
-            ack: format!("ack {name}").into(),
+            send: of("send"),
+            poll: of("poll"),
+            commit: of("commit"),
+            ack: of("ack"),
             watched: Watched::default(),
         })
     }

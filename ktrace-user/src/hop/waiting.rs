@@ -276,7 +276,8 @@ mod tests {
         let producer = crate::hop::transactions::Producer { cluster: None, id: 1 };
         let message = crate::hop::attempts::Message::numbered(&producer, 2, 3, "orders", 0);
         let mut hop = hop(samples::sent().topic, offset);
-        hop.passage.kind = Kind::Produced { acks: -1, attempt: 1, pending: Some(message.into()) };
+        hop.passage.kind =
+            Kind::Produced { acks: -1, attempt: 1, pending: Some(message.into()), throttle_ms: 0 };
         hop
     }
 

@@ -80,6 +80,7 @@ impl Listener<'_> {
         let reader = share_member(Some(group_id), Some(member_id));
         let Some(response) = head.response.filter(|_| reader != Reader::Unknown) else { return };
         self.acquires_as(&reader);
+        self.count_refused(head, error);
         let topic = self.told.topic(of);
         let parties = self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins);
         for (offsets, of_run) in runs(first_offset..=last_offset, types) {
@@ -105,7 +106,8 @@ impl Listener<'_> {
             if !self.told.keeps(derived) {
                 continue;
             }
-            let of = Acknowledgement { of: of_run, messages, shown, place };
+            let throttle_ms = self.peer.throttle_ms;
+            let of = Acknowledgement { of: of_run, messages, throttle_ms, shown, place };
             self.pass(Hop {
                 parties: parties.clone(),
                 topic: topic.clone(),

@@ -8,6 +8,7 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::context::TraceId;
 use ktrace_kafka::{Head, Operation, Partition};
 
+use super::backlog::Backlog;
 use super::delays::Delay;
 use super::late_runs::LateRun;
 use super::listener::Listener;
@@ -54,6 +55,8 @@ pub(super) struct At {
     /// Which of the values are looked at for ktrace's own telemetry, and what was found.
     pub watch: Watch,
     pub found: Found,
+    /// What of it was there before its reader, where that reads it anew.
+    pub backlog: Option<Backlog>,
 }
 
 /// Messages that a group gets one behind the other.
@@ -174,8 +177,10 @@ impl Listener<'_> {
         let watch = self.watch(&topic);
         let at = named(partition.topic, &topic, partition.index);
         let id = at.id;
+        let mut backlog = None;
         let (reader, run, late) = match partition.operation {
             Operation::Produce { .. } => {
+                self.count_refused(head, partition.error);
                 self.writes(head.request_start_ns);
                 (Reader::Unknown, None, None)
             }
@@ -185,8 +190,13 @@ impl Listener<'_> {
                 (reader, None, None)
             }
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
+                let began = Self::began(partition);
+                // Who looks for the reader takes it.
+                let listed = began.and_then(|_| self.peer.listed_of(&topic, partition.index));
                 let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
                 let reader = self.peer.reader(self.id, &topic, &mut asked, &self.told.shared);
+                backlog = began
+                    .and_then(|began| self.backlog(began, (&topic, id), partition.index, (&reader, listed)));
                 let asked_ns = asked.ns;
                 match self.late_run((&topic, id), partition, asked_ns, &reader) {
                     Some(late) => (Reader::Unknown, None, Some(late)),
@@ -219,6 +229,7 @@ impl Listener<'_> {
             delay,
             watch,
             found: Found::new(watch),
+            backlog,
         });
     }
 

@@ -262,10 +262,12 @@ impl Delay {
 
 /// Looks again for who has sent a message, for the last time where `now_ns` is `None`.
 pub(super) fn look_again(passage: &mut Passage, now_ns: Option<u64>, several: bool) {
-    let Kind::Delivered { sent, .. } = &mut passage.kind else { return };
+    let Kind::Delivered { sent, is_catching_up, .. } = &mut passage.kind else { return };
     let (Sent::Sought(log), Some(offset)) = (&*sent, passage.offset) else { return };
     let found = log.find(Sought { offset, delivered_ns: passage.end_ns, now_ns, several, after: 0 });
     *sent = found.sent(passage.timestamp_ms, log);
+    // Its producer was being answered when it came: it was not there before.
+    *is_catching_up &= !matches!(sent, Sent::At(_));
 }
 
 fn id(topic: kafka::Topic<'_>) -> Option<u128> {

@@ -114,6 +114,7 @@ impl Listener<'_> {
             return;
         }
         let Some(response) = head.response else { return };
+        self.count_refused(head, of.error);
         let generation = (of.generation_or_epoch >= 0).then_some(of.generation_or_epoch);
         let member = Member { group: of.group_id.into(), id: of.member_id.into(), generation };
         let reader = Reader::Member(member.into());
@@ -131,7 +132,11 @@ impl Listener<'_> {
             let id = transaction.transactional_id;
             Transaction { producer, transactional_id: (id.len() <= MAX_ID_BYTES).then(|| id.into()) }
         });
-        let commit = Commit { covered: Covered::default(), place: identity::commit_hash(place) };
+        let commit = Commit {
+            covered: Covered::default(),
+            throttle_ms: self.peer.throttle_ms,
+            place: identity::commit_hash(place),
+        };
         let mut hop = Hop {
             parties: self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins),
             topic,

@@ -94,6 +94,10 @@ impl Sink for Listener<'_> {
         self.peer.exchange(head.client_id);
     }
 
+    fn throttled(&mut self, head: &Head<'_>, throttle_ms: u32) {
+        self.makes_wait(head, throttle_ms);
+    }
+
     fn missed(&mut self, bytes: u64) {
         self.peer.missed.gap(bytes);
         self.misses(self.told.now_ns);
@@ -102,6 +106,7 @@ impl Sink for Listener<'_> {
     }
 
     fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
+        self.refused(head, event);
         match *event {
             kafka::Event::Software { name, version } => self.peer.software(name, version),
             kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
@@ -166,8 +171,13 @@ impl Sink for Listener<'_> {
             }
         };
         let sought = attempt.as_ref().and_then(|attempt| self.seeks(head, attempt, record));
-        let delay = self.peer.at.as_mut().and_then(|at| at.delay.as_mut());
-        if is_own || !self.told.keeps_message(trace_id, head, partition, record, delay) {
+        let (backlog, delay) = match &mut self.peer.at {
+            Some(at) => (at.backlog, at.delay.as_mut()),
+            None => (None, None),
+        };
+        let is_catching_up =
+            backlog.is_some_and(|of| of.has(record.offset, record.timestamp_ms, head.end_ns()));
+        if is_own || !self.told.keeps_message(trace_id, head, (partition, is_catching_up), record, delay) {
             match sought {
                 Some(sought) => self.caused(sought, None),
                 None if !is_sent => self.read(head, record, || derived.unwrap_or_else(derive), None),
@@ -181,13 +191,19 @@ impl Sink for Listener<'_> {
             Some(response) if !is_sent => self.sent(record, response.end_ns),
             _ => Sent::Unknown,
         };
+        // Whoever has sent it may have set its timestamp to any time.
+        let is_newer = match sent {
+            Sent::At(ns) => backlog.is_some_and(|of| !of.may_have(ns)),
+            _ => false,
+        };
         let Some(at) = &mut self.peer.at else { return };
         let (kind, start_ns, end_ns) = match partition.operation {
             Operation::Produce { acks, .. } => {
                 let Some(Attempt { before, pending }) = attempt else { return };
                 let attempt = before.attempts.saturating_add(1);
                 let start_ns = sent_ns.unwrap_or(head.request_start_ns);
-                (Kind::Produced { acks, attempt, pending }, start_ns, head.end_ns())
+                let throttle_ms = self.peer.throttle_ms;
+                (Kind::Produced { acks, attempt, pending, throttle_ms }, start_ns, head.end_ns())
             }
             Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
                 let Some(response) = response else { return };
@@ -201,7 +217,16 @@ impl Sink for Listener<'_> {
                     identity::Delivery { correlation_id: head.correlation_id, response_seq: response.seq };
                 let (times, is_behind) = at.times(partition.operation);
                 (
-                    Kind::Delivered { lag, delivery, times, is_behind, is_uncommitted: false, sent },
+                    Kind::Delivered {
+                        lag,
+                        delivery,
+                        times,
+                        is_behind,
+                        is_uncommitted: false,
+                        is_catching_up: is_catching_up && !is_newer,
+                        sent,
+                        throttle_ms: self.peer.throttle_ms,
+                    },
                     response.start_ns,
                     response.end_ns,
                 )

@@ -9,6 +9,7 @@
 
 mod acknowledged;
 mod at;
+mod backlog;
 mod chained;
 mod delays;
 mod grouped;
@@ -20,6 +21,7 @@ mod options;
 mod own_telemetry;
 mod peer;
 mod pending_commits;
+mod refused;
 mod shared;
 mod sizes;
 mod span_limit;
@@ -54,6 +56,7 @@ pub use memory::budget;
 pub use options::{Sides, WorkerOptions};
 use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
+pub use refused::{Refused, Throttled, Waits};
 pub use shared::{Others, Shared};
 pub use throttle::Throttle;
 use told::Told;

@@ -12,6 +12,7 @@ use crate::hop::acknowledge::Acquired;
 use crate::hop::chains;
 use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::own::Watched;
+use crate::hop::refusal::Refusals;
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
 use crate::process::Process;
@@ -78,6 +79,12 @@ pub(super) struct Peer {
     pub producers: Vec<Producer>,
     /// What the client fetches is told late until then; `None` before its first messages.
     pub late_until_ns: Option<u64>,
+    /// How the client began to read partitions, and when: whether from where their logs begin, or end.
+    pub begun: HashMap<(Topic, i32), (u64, bool)>,
+    /// What the broker refused it.
+    pub refusals: Refusals,
+    /// How long the exchange at hand makes the client wait, in milliseconds.
+    pub throttle_ms: u32,
     /// Its requests that send messages and wait for their responses.
     pub asked: Asked,
     /// What is missing of the connection.
@@ -119,6 +126,9 @@ impl Peer {
             lost: 0,
             producers: vec![],
             late_until_ns: None,
+            begun: HashMap::new(),
+            refusals: Refusals::default(),
+            throttle_ms: 0,
             asked: Asked::default(),
             missed: Missed::default(),
             exchanges: 0,
@@ -136,6 +146,7 @@ impl Peer {
     /// What its lists take, about.
     pub fn held_bytes(&self) -> usize {
         let partitions = self.listed.len().saturating_add(self.read_to.len());
+        let partitions = partitions.saturating_add(self.begun.len()).saturating_add(self.refusals.len());
         let of_partitions = partitions.saturating_mul(PARTITION_BYTES);
         let acquired = self.acquired.len().saturating_mul(ACQUIRED_BYTES);
         let producers = self.producers.len().saturating_mul(size_of::<Producer>());
@@ -147,6 +158,7 @@ impl Peer {
     pub fn shed(&mut self) {
         self.listed = HashMap::new();
         self.read_to = HashMap::new();
+        self.begun = HashMap::new();
     }
 
     /// The process at the captured end is known.
@@ -168,6 +180,7 @@ impl Peer {
     pub fn exchange(&mut self, client_id: Option<&str>) {
         self.exchanges = self.exchanges.saturating_add(1);
         self.lost = 0;
+        self.throttle_ms = 0;
         self.missed.exchange();
         let client_id = client_id.filter(|id| id.len() <= MAX_ID_BYTES);
         if self.client_id.as_deref() != client_id {
@@ -221,6 +234,15 @@ impl Peer {
             self.listed.clear();
         }
         self.listed.insert((Arc::clone(&topic.name), partition), (offset, asked_ns));
+    }
+
+    /// Where a partition begins or ends, if the client has asked for that and not fetched since.
+    pub fn listed_of(&self, topic: &Topic, partition: i32) -> Option<i64> {
+        let Topic::Named(topic) = topic else { return None };
+        if self.listed.is_empty() {
+            return None;
+        }
+        self.listed.get(&(Arc::clone(&topic.name), partition)).map(|(offset, _)| *offset)
     }
 
     /// For whom the client reads a partition.

@@ -13,6 +13,7 @@ use super::losses::Losses;
 use super::memory::Memory;
 use super::own_telemetry::OwnTelemetry;
 use super::pending_commits::PendingCommits;
+use super::refused::{Counts, Refused, Throttled};
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
 use super::twins::Twins;
@@ -46,6 +47,7 @@ pub struct Shared {
     pub(super) memory: Memory,
     pub(super) losses: Losses,
     pub(super) own: OwnTelemetry,
+    pub(super) counts: Counts,
     pub(super) within: Within,
     spans: SpanLimit,
     pub(super) workers: AtomicUsize,
@@ -130,6 +132,18 @@ impl Shared {
     #[must_use]
     pub fn own_telemetry(&self) -> BTreeMap<String, u64> {
         self.own.left_out()
+    }
+
+    /// What brokers have refused so far, by operation and error.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.counts.refused()
+    }
+
+    /// How long brokers have made clients wait so far, by operation.
+    #[must_use]
+    pub fn throttled(&self) -> Throttled {
+        self.counts.throttled()
     }
 
     /// TLS connections so far, by service.

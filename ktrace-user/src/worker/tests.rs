@@ -310,6 +310,7 @@ fn what_is_not_sampled_is_not_made() {
 }
 
 mod attempts;
+mod backlog;
 mod chains;
 mod delays;
 mod groups;
@@ -318,6 +319,7 @@ mod late;
 mod limits;
 mod losses;
 mod own_telemetry;
+mod refusals;
 mod share;
 mod sharing;
 mod sides;

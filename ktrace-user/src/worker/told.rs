@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::context::TraceId;
+use ktrace_kafka::protocol::error::{self, Outcome, Purpose};
 use ktrace_kafka::record::Record;
 use ktrace_kafka::{Head, Operation, Partition};
 
@@ -18,6 +19,7 @@ use super::transactional::Ended;
 use crate::capture::ConnectionId;
 use crate::hop::appends::Sent;
 use crate::hop::sampling::{Exceptions, Sampling};
+use crate::hop::stamp::Stamp;
 use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
 use crate::hop::uncommitted::{Due, Uncommitted};
@@ -138,12 +140,18 @@ impl Told {
         self.own_losses.is_within(&self.shared.within, trace_id)
     }
 
+    /// Whether what has failed is shown, that is no message.
+    pub fn keeps_failed(&mut self, trace_id: TraceId) -> bool {
+        let wanted = self.exceptions.decide(None, None, true);
+        wanted.unwrap_or_else(|| self.sampling.keeps(trace_id)) && self.is_within(trace_id)
+    }
+
     /// Whether a message is shown.
     pub fn keeps_message(
         &mut self,
         trace_id: TraceId,
         head: &Head<'_>,
-        partition: &Partition<'_>,
+        (partition, is_catching_up): (&Partition<'_>, bool),
         record: &Record<'_>,
         delay: Option<&mut Delay>,
     ) -> bool {
@@ -152,14 +160,17 @@ impl Told {
         } else {
             let since_ns = match partition.operation {
                 Operation::Produce { .. } => Some(head.request_start_ns),
+                // Old, and not late.
+                _ if is_catching_up => None,
                 _ => match delay.map(|delay| delay.sent(record, head.end_ns(), self)) {
                     Some(Sent::At(sent_ns)) => Some(sent_ns),
-                    _ => u64::try_from(record.timestamp_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)),
+                    _ => Stamp::of(record.timestamp_ms, head.end_ns()).ns(),
                 },
             };
             let took_ns = since_ns.map(|since| head.end_ns().saturating_sub(since));
             let flags = record.context.context.and_then(|context| context.flags);
-            self.exceptions.decide(flags, took_ns, partition.error != 0)
+            let outcome = error::outcome(Purpose::of(head.api_key), partition.error);
+            self.exceptions.decide(flags, took_ns, outcome != Outcome::Success)
         };
         wanted.unwrap_or_else(|| self.sampling.keeps(trace_id)) && self.is_within(trace_id)
     }

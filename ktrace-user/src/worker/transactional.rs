@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::api;
+use ktrace_kafka::protocol::error::{self, Outcome, Purpose};
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Event, Head, Operation};
 
@@ -276,7 +277,11 @@ impl Listener<'_> {
         error: i16,
     ) -> Option<(Arc<Transaction>, State)> {
         // To members of share groups no markers come.
-        if !batch.is_transactional() || error != 0 || matches!(operation, Operation::ShareFetch { .. }) {
+        if !batch.is_transactional() || matches!(operation, Operation::ShareFetch { .. }) {
+            return None;
+        }
+        let is_sent = matches!(operation, Operation::Produce { .. });
+        if error != 0 && !(is_sent && is_acked(error)) {
             return None;
         }
         let state = match operation {
@@ -323,10 +328,11 @@ impl Listener<'_> {
         batch: &Batch<'_>,
         record: &Record<'_>,
     ) -> Attempt {
-        if error == 0 && record.offset_delta == 0 {
+        let is_acked = is_acked(error);
+        if is_acked && record.offset_delta == 0 {
             self.acked(head, partition, batch);
         }
-        let is_first = error == 0 && !self.peer.at.as_ref().is_some_and(|at| at.may_be_sent_again);
+        let is_first = is_acked && !self.peer.at.as_ref().is_some_and(|at| at.may_be_sent_again);
         // Else the other end of the connection tells of it too.
         if is_first || self.peer.search.is_superfluous() {
             return Attempt { before: Before::default(), pending: None };
@@ -358,7 +364,7 @@ impl Listener<'_> {
             alike(nth)
         };
         let attempts = &self.told.shared.attempts;
-        if error == 0 {
+        if is_acked {
             return Attempt { before: attempts.sent(message), pending: None };
         }
         let place = Place::new(topic, partition);
@@ -368,8 +374,13 @@ impl Listener<'_> {
         {
             attempts.sent(message);
         }
-        Attempt { before, pending: may_follow(error).then(|| message.into()) }
+        Attempt { before, pending: may_follow(error, batch.count).then(|| message.into()) }
     }
+}
+
+/// Whether a message was written, now or by an attempt before.
+fn is_acked(error: i16) -> bool {
+    error::outcome(Purpose::Produce, error) == Outcome::Success
 }
 
 /// Whether markers of this place and producer are those.

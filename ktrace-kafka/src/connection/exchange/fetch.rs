@@ -25,10 +25,19 @@ pub fn tell<S: Sink>(
     if request.replica_id >= 0 {
         return Ok(());
     }
-    sessions.ask(&request);
+    sessions.ask(&request, head.request_start_ns);
     let response: Response<'_> = exchange.response()?;
+    let refuses =
+        |topic, partition, offset, error| Event::Refused { topic, partition, offset, group_id: None, error };
+    if response.error != 0 {
+        sink.event(head, &refuses(None, None, -1, response.error));
+    }
     for (topic, fetched) in response.topics.partitions() {
-        let fetch_offset = sessions.offset(topic, fetched.partition);
+        let (fetch_offset, began) = sessions.answer(topic, &fetched);
+        if fetched.error != 0 {
+            let offset = fetch_offset.unwrap_or(-1);
+            sink.event(head, &refuses(Some(topic), Some(fetched.partition), offset, fetched.error));
+        }
         let partition = Partition {
             topic,
             index: fetched.partition,
@@ -36,6 +45,7 @@ pub fn tell<S: Sink>(
                 fetch_offset: fetch_offset.unwrap_or(-1),
                 high_watermark: fetched.high_watermark,
                 read_committed: request.read_committed,
+                began,
             },
             error: fetched.error,
         };

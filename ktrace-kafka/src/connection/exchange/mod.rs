@@ -102,6 +102,11 @@ fn tell<S: Sink>(
     let Read { head, api, request, .. } = *exchange;
     api.check(head.version)?;
     let Some(entry) = Entry::of(head.api_key) else { return Ok(()) };
+    if head.response.is_some()
+        && let Some(ms) = entry.throttle_ms(head.version, exchange.response_body()?)
+    {
+        sink.throttled(head, ms);
+    }
     match entry.telling() {
         Telling::Records(Records::Produced) => produce::tell(exchange, scratch, sink),
         Telling::Records(Records::Fetched) => fetch::tell(exchange, sessions, scratch, sink),
@@ -118,7 +123,6 @@ fn tell<S: Sink>(
             exchange.surplus.set(surplus);
             Ok(())
         }
-        Telling::OfNothing => Ok(()),
     }
 }
 

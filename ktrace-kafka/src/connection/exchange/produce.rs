@@ -18,10 +18,14 @@ const NETWORK_EXCEPTION: i16 = 13;
 pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
     let request: Request<'_> = exchange.request()?;
-    let topics = match head.response {
-        Some(_) => exchange.response::<Response<'_>>()?.topics,
-        None => List::empty(),
-    };
+    let mut topics = List::empty();
+    if head.response.is_some() {
+        let response: Response<'_> = exchange.response()?;
+        if let Ok(ms @ 1..) = u32::try_from(response.throttle_ms) {
+            sink.throttled(head, ms);
+        }
+        topics = response.topics;
+    }
     let mut answers = Answers::new(topics.partitions().map(|(topic, of)| ((topic, of.partition), of)));
     for (topic, produced) in request.topics.partitions() {
         let appended = answers.of((topic, produced.partition));

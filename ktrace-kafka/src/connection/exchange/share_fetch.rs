@@ -3,6 +3,7 @@
 use super::Read;
 use crate::connection::Scratch;
 use crate::connection::record_set::{Place, read_fetched};
+use crate::protocol::event::Event;
 use crate::protocol::reader::Result;
 use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, tell_acknowledged};
 use crate::protocol::sink::{Head, Operation, Partition, Sink, Topic};
@@ -13,7 +14,15 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
     let request: Request<'_> = exchange.request()?;
     let response: Response<'_> = exchange.response()?;
     tell_acknowledged(&request, &response, &mut |event| sink.event(head, event));
+    let group_id = request.group_id;
+    let refuses = |topic, partition, error| Event::Refused { topic, partition, offset: -1, group_id, error };
+    if response.error_code != 0 {
+        sink.event(head, &refuses(None, None, response.error_code));
+    }
     for (topic, fetched) in response.topics.partitions() {
+        if fetched.error_code != 0 {
+            sink.event(head, &refuses(Some(topic), Some(fetched.partition), fetched.error_code));
+        }
         tell_partition(head, &request, topic, &fetched, scratch, sink);
     }
     Ok(())

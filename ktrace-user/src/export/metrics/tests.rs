@@ -33,7 +33,8 @@ fn told(request: &ExportMetricsServiceRequest) -> Vec<(String, Vec<(String, i64)
         assert!(sum.is_monotonic);
         assert_eq!(sum.aggregation_temporality(), AggregationTemporality::Cumulative);
         let points = sum.data_points.iter().map(|point| {
-            let attributes: Vec<_> = point.attributes.iter().map(text).collect();
+            let mut attributes: Vec<_> = point.attributes.iter().map(text).collect();
+            attributes.sort();
             let Some(AsInt(value)) = point.value else { panic!("{point:?}") };
             (attributes.join(","), value)
         });
@@ -62,6 +63,8 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
         spans: counted.load(Ordering::Relaxed),
         lost: [("ring_full", 4), ("gap_bytes", 9000), ("export_failed", 0), ("skipped_bytes", 12)].into(),
         not_kafka: [("no_request", 2), ("preface", 0)].into(),
+        refused: [(("Fetch", "UNKNOWN_TOPIC_OR_PARTITION"), 6)].into(),
+        throttled: [("Produce", (2, 250))].into(),
     });
     exporting.provider.force_flush().unwrap();
     spans.store(5, Ordering::Relaxed);
@@ -69,6 +72,7 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
     let requests = collector.metrics.lock().unwrap();
     let expected = |spans| {
         let point = |reason: &str, value| (format!("ktrace.lost.reason={reason}"), value);
+        let of_produce = || "messaging.operation.name=Produce".to_owned();
         [
             ("ktrace.lost.bytes By".to_owned(), vec![point("gap_bytes", 9000), point("skipped_bytes", 12)]),
             ("ktrace.lost.events {event}".to_owned(), vec![point("export_failed", 0), point("ring_full", 4)]),
@@ -79,7 +83,13 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
                     ("ktrace.not_kafka.reason=preface".to_owned(), 0),
                 ],
             ),
+            (
+                "ktrace.refused {refusal}".to_owned(),
+                vec![("error.type=UNKNOWN_TOPIC_OR_PARTITION,messaging.operation.name=Fetch".to_owned(), 6)],
+            ),
             ("ktrace.spans {span}".to_owned(), vec![(String::new(), spans)]),
+            ("ktrace.throttle.time ms".to_owned(), vec![(of_produce(), 250)]),
+            ("ktrace.throttled {response}".to_owned(), vec![(of_produce(), 2)]),
         ]
     };
     let got: Vec<_> = requests.iter().map(told).collect();

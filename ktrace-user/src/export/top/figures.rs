@@ -11,6 +11,8 @@ use crate::hop::{HopRef, Hops, Kind};
 const MAX_ROWS: usize = 512;
 /// The row of what has none of its own.
 const OTHERS: &str = "(others)";
+/// Requests that are refused as a whole.
+const NO_TOPIC: &str = "(no topic)";
 /// Consumers whose group is not known.
 const NO_GROUP: &str = "(no group)";
 /// A row of which nothing was seen for so many turns goes.
@@ -62,10 +64,16 @@ struct Entry {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Figures {
     tables: [Entries; Table::ALL.len()],
     all: Entry,
+    no_topic: Arc<str>,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self { tables: Default::default(), all: Entry::default(), no_topic: NO_TOPIC.into() }
+    }
 }
 
 #[derive(Default)]
@@ -102,7 +110,7 @@ impl Figures {
 
     fn places(&mut self, hop: HopRef<'_>, is_sent: bool) -> [Option<usize>; Table::ALL.len()] {
         let [topics, groups, services] = &mut self.tables;
-        let topic = &hop.topic.name;
+        let topic = if hop.topic.name.is_empty() { &self.no_topic } else { &hop.topic.name };
         let group = || hop.parties.reader.group().cloned().unwrap_or_else(|| NO_GROUP.into());
         [
             Some(topics.place(Name(Arc::clone(topic), None))),
@@ -164,7 +172,7 @@ impl Entry {
     fn add(&mut self, hop: HopRef<'_>) {
         let passage = hop.passage;
         self.idle = 0;
-        if passage.error != 0 {
+        if passage.has_failed() {
             self.errors += 1;
         }
         if let Kind::Produced { .. } = passage.kind {
@@ -174,7 +182,8 @@ impl Entry {
         if let Kind::Delivered { lag, .. } = passage.kind {
             self.delivered += 1;
             self.lag = self.lag.max(lag);
-            if let Some(queue_ns) = passage.queue_ns() {
+            // What a consumer catches up with is old, and not late.
+            if let Some(queue_ns) = passage.queue_ns().filter(|_| !passage.is_catching_up()) {
                 self.queue.add(queue_ns / 1000);
             }
         }
@@ -246,6 +255,21 @@ mod tests {
         let orders = row(&figures, Table::Topics, "orders");
         assert_eq!((orders.sent, orders.lag), (0.0, None));
         assert!(orders.took_us.is_some(), "latencies are of the last seconds");
+    }
+
+    #[test]
+    fn what_is_old_is_no_latency_and_a_duplicate_no_error() {
+        let (mut old, mut duplicate, mut wrong) = (lagging(9), samples::sent(), lagging(9));
+        if let Kind::Delivered { is_catching_up, .. } = &mut old.passage.kind {
+            *is_catching_up = true;
+        }
+        duplicate.passage.error = 46;
+        wrong.passage.timestamp_ms = 1_767_355_201;
+        let mut figures = Figures::default();
+        figures.add(&hops([old, duplicate, wrong]));
+        figures.turn(1.0);
+        let orders = row(&figures, Table::Topics, "orders");
+        assert_eq!((orders.delivered, orders.errors, orders.queue_us), (2.0, 0.0, None));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use hdrhistogram::Histogram;
 
 /// Significant digits: an error of less than a hundredth.
 const DIGITS: u8 = 2;
-/// What is longer counts as a day: so a histogram has 20 KB at most.
-const MOST_US: u64 = 24 * 3600 * 1_000_000;
+/// Some 35 years: longer than any age that can be one, as no timestamp before 2001 is. So a histogram has 27 KB at most.
+const MOST_US: u64 = 1 << 50;
 /// A histogram is added to for so many turns, and shown for as many more: of 5 to 10 seconds.
 const TURNS: u32 = 5;
 
@@ -25,7 +25,7 @@ impl Latency {
             self.now = Histogram::new(DIGITS).ok();
         }
         if let Some(now) = &mut self.now {
-            // It grows up to the day.
+            // It grows up to there.
             let _ = now.record(us.min(MOST_US));
         }
     }
@@ -56,6 +56,14 @@ fn percentiles(of: &Histogram<u32>) -> [u64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_months_are_no_day() {
+        let (mut latency, two_months) = (Latency::default(), 60 * 24 * 3600 * 1_000_000);
+        latency.add(two_months);
+        let [median, _] = latency.turn().unwrap();
+        assert!(median.abs_diff(two_months) < two_months / 100, "{median}");
+    }
 
     #[test]
     fn percentiles_are_of_the_last_seconds() {

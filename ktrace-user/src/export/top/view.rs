@@ -58,7 +58,7 @@ const COLUMNS: [Column; 8] = [
     column("p99", 7, true, |row| Some(row.took_us?[1] as f64), time),
     column("queue p50", 10, false, |row| Some(row.queue_us?[0] as f64), time),
     column("p99", 7, false, |row| Some(row.queue_us?[1] as f64), time),
-    column("lag", 8, false, |row| Some(row.lag? as f64), |lag| format!("{lag:.0}")),
+    column("lag", 8, false, |row| Some(row.lag? as f64), count),
 ];
 
 impl Table {
@@ -229,8 +229,20 @@ fn rate(rate: f64) -> String {
 fn time(us: f64) -> String {
     match us {
         _ if us < 1000.0 => format!("{us:.0}µs"),
-        _ if us < 100e6 => milliseconds(us / 1000.0),
+        _ if !(100e6..2.0 * DAY_US).contains(&us) => milliseconds(us / 1000.0),
         _ => format!("{:.0}s", us / 1e6),
+    }
+}
+
+const DAY_US: f64 = 24.0 * 3600.0 * 1e6;
+
+/// What does not fit is cut, and its beginning is what counts.
+fn count(count: f64) -> String {
+    match count {
+        _ if count < 10_000_000.0 => format!("{count:.0}"),
+        _ if count < 10e9 => format!("{:.0}k", count / 1e3),
+        _ if count < 10e12 => format!("{:.0}M", count / 1e6),
+        _ => format!("{count:.0e}"),
     }
 }
 
@@ -338,8 +350,11 @@ mod tests {
     fn numbers_are_short() {
         assert_eq!([0.0, 0.4, 12.3, 99_999.0, 1_234_567.0].map(rate), ["0", "0.4", "12", "99999", "1235k"]);
         assert_eq!(
-            [0.0, 999.0, 3100.0, 12.3e6, 37_312.5e6].map(time),
-            ["0µs", "999µs", "3.1ms", "12.3s", "37312s"]
+            [0.0, 999.0, 3100.0, 12.3e6, 37_312.5e6, 60.0 * DAY_US].map(time),
+            ["0µs", "999µs", "3.1ms", "12.3s", "37312s", "60d"]
         );
+        // As wide as its column at most, or its last digits would pass for all of it.
+        let lags = [0.0, 9_999_999.0, 123_456_789.0, 123_456_789_012.0, i64::MAX as f64].map(count);
+        assert_eq!(lags, ["0", "9999999", "123457k", "123457M", "9e18"]);
     }
 }

@@ -107,7 +107,7 @@ impl Uncommitted {
                 }
             }
             // What follows traces learns from those too.
-            Kind::Produced { .. } => drop(keeps(hop)),
+            Kind::Produced { .. } | Kind::Refused(_) => drop(keeps(hop)),
             Kind::Delivered { .. } => {
                 if let Some(hop) = keeps(hop) {
                     self.groups().hold(hop, self.patience_ns);

@@ -44,15 +44,17 @@ impl Watch {
 
     fn commit(&mut self, offset: i64, error: i16) {
         let mut hop = self.hop(offset, 0);
-        hop.passage.kind = Kind::Committed(Commit { covered: Covered::default(), place: 0 }.into());
+        hop.passage.kind =
+            Kind::Committed(Commit { covered: Covered::default(), throttle_ms: 0, place: 0 }.into());
         hop.passage.error = error;
         assert!(self.uncommitted.pass(hop, Some).is_none());
     }
 
     fn acknowledge(&self, last: i64, messages: u64, of: AcknowledgeType, error: i16) {
         let mut hop = self.hop(last, 0);
-        hop.passage.kind =
-            Kind::Acknowledged(Acknowledgement { of, messages, shown: vec![], place: 0 }.into());
+        hop.passage.kind = Kind::Acknowledged(
+            Acknowledgement { of, messages, throttle_ms: 0, shown: vec![], place: 0 }.into(),
+        );
         hop.passage.error = error;
         assert!(self.uncommitted.pass(hop, Some).is_none());
     }

@@ -2,7 +2,8 @@
 
 use ktrace_kafka::{Head, Sink};
 
-use super::groups::{Talk, fetched};
+use super::backlog::stamped;
+use super::groups::{Talk, fetched, fetched_batches, logged};
 use super::*;
 use crate::hop::NEWS_NS;
 use crate::hop::sampling::Exceptions;
@@ -284,16 +285,20 @@ fn what_had_to_make_room_is_counted() {
     assert_eq!(talk.watched.worker.finish().lost, [("append_forgotten", 2)].into());
 }
 
-/// Its timestamp is of 1970: by that, all are slow.
+/// By its timestamp the last is slow; those of the others are none.
 #[test]
 fn slow_is_what_is_slow_on_one_clock() {
     let exceptions = Exceptions { slow_ns: Some(4000), ..Exceptions::default() };
     let options = WorkerOptions { sampling: Sampling::new(0.0), exceptions, ..WorkerOptions::default() };
     let mut talk = Talk::with(&Arc::default());
     talk.watched = Watched::with(options, &Arc::default());
+    // 2001-01-01.
+    let first_ms: u64 = 978_307_200_000;
+    talk.watched.now_ns = first_ms * 1_000_000 + HOUR_NS;
     talk.say(1, |id| sent(id, 42));
     talk.say(2, |id| fetched(id, 42, &[42]));
     assert_eq!(delays(&talk.watched), []);
-    talk.say(2, |id| fetched(id, 42, &[42, 43]));
+    let messages = [logged(42, batch(&[])), stamped(43, first_ms.cast_signed()), logged(44, batch(&[]))];
+    talk.say(2, |id| fetched_batches(id, 42, &messages.concat()));
     assert_eq!(delays(&talk.watched), [(42, Some(5)), (43, None)]);
 }
