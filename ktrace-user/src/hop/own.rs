@@ -19,7 +19,7 @@ use memchr::memmem::Finder;
 /// metric's name is one.
 ///
 /// None has a length of 9, 10 or 13: with that byte before it, it might be a word at the beginning of a line.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "ktrace.derived",
     "ktrace.context.format",
     "ktrace.acks",
@@ -30,6 +30,7 @@ pub const NAMES: [&str; 14] = [
     "ktrace.acknowledge.messages",
     "ktrace.consumer.member.id",
     "ktrace.transaction.state",
+    "ktrace.refused.count",
     "ktrace.spans",
     "ktrace.lost.events",
     "ktrace.lost.bytes",
