@@ -168,6 +168,7 @@ impl Worker {
                 exceptions: options.exceptions,
                 keys: options.keys,
                 infer: options.infer,
+                old_is_late: options.old_is_late,
                 uncommitted: options.uncommitted,
                 own_losses: losses::Own::new(options.recognised),
                 sink,

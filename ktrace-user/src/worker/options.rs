@@ -50,6 +50,8 @@ pub struct WorkerOptions {
     pub keys: bool,
     /// What made a process send a message is found out where no header tells.
     pub infer: bool,
+    /// What clients catch up with is late, too.
+    pub old_is_late: bool,
     /// Looks for what is not committed in time; the sink gives it all hops.
     pub uncommitted: Option<Arc<Uncommitted>>,
 }

@@ -55,6 +55,8 @@ pub(super) struct Told {
     pub keys: bool,
     /// Chains are followed.
     pub infer: bool,
+    /// What clients catch up with is late, too.
+    pub old_is_late: bool,
     /// What is not committed in time is told, and nothing else.
     pub uncommitted: Option<Arc<Uncommitted>>,
     pub own_losses: losses::Own,
