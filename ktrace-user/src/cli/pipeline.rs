@@ -77,6 +77,11 @@ pub struct Pipeline {
     #[arg(long, env = "KTRACE_NO_INFER", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
     pub no_infer: bool,
+    /// Call late, too, what a consumer catches up with: old messages that it reads when it begins at the log's beginning, or restores
+    /// its state. Else --slower-than, --sample-slow and the latencies of --top leave them out
+    #[arg(long, env = "KTRACE_OLD_IS_LATE", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    pub old_is_late: bool,
     /// Show so many spans a second at most. Past it whole traces are skipped [default: no limit]
     #[arg(long, value_name = "RATE", env = "KTRACE_MAX_SPANS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_spans: Option<u32>,
@@ -211,6 +216,7 @@ impl Pipeline {
             keys,
             infer: !self.no_infer,
             own_telemetry: self.own_telemetry,
+            old_is_late: self.old_is_late,
             ..WorkerOptions::default()
         }
     }

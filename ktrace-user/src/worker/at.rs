@@ -190,7 +190,7 @@ impl Listener<'_> {
                 (reader, None, None)
             }
             Operation::Fetch { fetch_offset, high_watermark, .. } => {
-                let began = Self::began(partition);
+                let began = Self::began(partition).filter(|_| !self.told.old_is_late);
                 // Who looks for the reader takes it.
                 let listed = began.and_then(|_| self.peer.listed_of(&topic, partition.index));
                 let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };

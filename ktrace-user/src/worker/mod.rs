@@ -172,6 +172,7 @@ impl Worker {
                 keys: options.keys,
                 infer: options.infer,
                 own_telemetry: options.own_telemetry,
+                old_is_late: options.old_is_late,
                 uncommitted: options.uncommitted,
                 own_losses: losses::Own::new(options.recognised),
                 sink,

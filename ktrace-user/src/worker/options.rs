@@ -52,6 +52,8 @@ pub struct WorkerOptions {
     pub infer: bool,
     /// Messages that carry ktrace's own telemetry are shown too.
     pub own_telemetry: bool,
+    /// What clients catch up with is late, too.
+    pub old_is_late: bool,
     /// Looks for what is not committed in time; the sink gives it all hops.
     pub uncommitted: Option<Arc<Uncommitted>>,
 }

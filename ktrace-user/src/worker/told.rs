@@ -57,6 +57,8 @@ pub(super) struct Told {
     pub infer: bool,
     /// Messages that carry ktrace's own telemetry are shown as all others.
     pub own_telemetry: bool,
+    /// What clients catch up with is late, too.
+    pub old_is_late: bool,
     /// What is not committed in time is told, and nothing else.
     pub uncommitted: Option<Arc<Uncommitted>>,
     pub own_losses: losses::Own,

@@ -93,6 +93,14 @@ fn who_is_far_behind_catches_up_with_what_is_young_too() {
     }
 }
 
+#[test]
+fn old_messages_are_late_where_the_user_wants_that() {
+    let mut talk = talk_with(WorkerOptions { old_is_late: true, ..WorkerOptions::default() });
+    talk.say(1, |id| fetch(id, 100, 104, &[old(100, DAY_MS)]));
+    assert_eq!(told(&talk), [(100, false)]);
+    assert!(talk.watched.hops()[0].passage.late_ns().is_some());
+}
+
 /// A restored state store: it asks for the log's end, and goes on at its checkpoint.
 #[test]
 fn who_asks_where_the_log_ends_and_is_in_no_group_catches_up() {
