@@ -201,7 +201,7 @@ fn the_directions_of_a_capture_may_be_apart() {
         }
         // Neighbours change places.
         let mut shuffled = all.clone();
-        for pair in shuffled.chunks_exact_mut(2) {
+        for pair in shuffled.as_chunks_mut::<2>().0 {
             pair.swap(0, 1);
         }
         let shuffled = replay(&as_it_is("shuffled.pcap", &shuffled), "shuffled");
@@ -245,13 +245,16 @@ fn who_asks_where_its_group_stands_and_reads_on_from_there_reads_for_it() {
     assert_eq!(replayed.spans[4]["attributes"]["ktrace.commit.messages"], 4);
 }
 
+/// What becomes of a packet.
+type Copies = fn(Packet) -> Vec<Packet>;
+
 /// Translated, tagged, both; the copy of what comes back from the broker is first, as on a real host.
 #[test]
 fn copies_on_several_interfaces_are_shown_once() {
     for golden_name in GOLDENS {
         let whole = replay(&golden(golden_name), "copies-whole");
         let all = packets(golden_name);
-        let copies: [(&str, fn(Packet) -> Vec<Packet>); 4] = [
+        let copies: [(&str, Copies); 4] = [
             ("tagged", |packet| vec![packet.clone(), packet.later(500).tagged()]),
             ("translated", |packet| {
                 let by = if packet.to_broker() { 500 } else { -500 };
