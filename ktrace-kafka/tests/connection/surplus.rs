@@ -1,4 +1,5 @@
-//! Bodies that end before their frames do: brokers that are not Apache's write such, and clients pass over the rest.
+//! Bodies that end before their frames do: brokers that are not Apache's write such, and clients pass over
+//! the rest.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::*;
@@ -86,7 +87,7 @@ fn a_search_finds_the_frames_of_who_is_known_to_write_more() {
     }
 }
 
-/// On a connection older than the capture the segments tell where the first responses end.
+/// On a connection older than the capture the segments show where the first responses end.
 #[test]
 fn a_connection_of_before_is_read() {
     let said = talk(Direction::ToClient, 5);
