@@ -1,5 +1,5 @@
-//! Capture files as they come from taps, from all interfaces at once, and from links that are not read: what is shown of them
-//! is what is shown of the same packets once and in order, and what is not read is counted.
+//! Capture files as they come from taps, from all interfaces at once, and from links that are not read: what
+//! is shown of them is what is shown of the same packets once and in order, and what is not read is counted.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -50,7 +50,8 @@ impl Replayed {
         self.spans.iter().map(|span| span["name"].as_str().unwrap()).collect()
     }
 
-    /// The messages and what was done with them, without what depends on the times of other connections: groups.
+    /// The messages and what was done with them, without what depends on the times of other connections:
+    /// groups.
     fn messages(&self) -> BTreeSet<String> {
         let names = ["name", "trace_id", "span_id", "parent_span_id", "status"];
         let is_message = |span: &&Value| span["name"] != "commit orders";
@@ -183,8 +184,9 @@ fn an_ack_may_stand_before_the_data_that_it_acknowledges() {
     assert_eq!(replayed.names(), ["send orders"; 4]);
 }
 
-/// Each direction by a clock of its own, as a tap's two ports have it; and packets out of a card's queues. For whom a consumer
-/// reads is known by when others were told so: by clocks that differ that may remain open.
+/// Each direction by a clock of its own, as a tap's two ports have it; and packets out of a card's queues.
+/// For whom a consumer reads is known by when others got to know it: by clocks that differ that may remain
+/// open.
 #[test]
 fn the_directions_of_a_capture_may_be_apart() {
     for golden_name in GOLDENS {
@@ -201,7 +203,7 @@ fn the_directions_of_a_capture_may_be_apart() {
         }
         // Neighbours change places.
         let mut shuffled = all.clone();
-        for pair in shuffled.chunks_exact_mut(2) {
+        for pair in shuffled.as_chunks_mut::<2>().0 {
             pair.swap(0, 1);
         }
         let shuffled = replay(&as_it_is("shuffled.pcap", &shuffled), "shuffled");
@@ -245,13 +247,16 @@ fn who_asks_where_its_group_stands_and_reads_on_from_there_reads_for_it() {
     assert_eq!(replayed.spans[4]["attributes"]["ktrace.commit.messages"], 4);
 }
 
+/// What becomes of a packet.
+type Copies = fn(Packet) -> Vec<Packet>;
+
 /// Translated, tagged, both; the copy of what comes back from the broker is first, as on a real host.
 #[test]
 fn copies_on_several_interfaces_are_shown_once() {
     for golden_name in GOLDENS {
         let whole = replay(&golden(golden_name), "copies-whole");
         let all = packets(golden_name);
-        let copies: [(&str, fn(Packet) -> Vec<Packet>); 4] = [
+        let copies: [(&str, Copies); 4] = [
             ("tagged", |packet| vec![packet.clone(), packet.later(500).tagged()]),
             ("translated", |packet| {
                 let by = if packet.to_broker() { 500 } else { -500 };
@@ -278,7 +283,7 @@ fn copies_on_several_interfaces_are_shown_once() {
             assert_eq!(copied.summary["connections"], whole.summary["connections"], "{golden_name} {how}");
             assert!(copied.summary["duplicate_packets"].as_u64() > Some(10), "{golden_name} {how}");
         }
-        // From the middle on, where no SYN tells which connection is which.
+        // From the middle on, where no SYN shows which connection is which.
         let middle = all.len() / 3;
         let whole = replay(&as_it_is("middle.pcap", &all[middle..]), "middle");
         let copied = all[middle..].iter().cloned().flat_map(copies[1].1).collect();
@@ -348,7 +353,8 @@ fn packets_that_cannot_be_read_are_counted_and_where_none_can_it_is_an_error() {
     assert_eq!((tunnels.code, &tunnels.summary["lost"]), (0, &serde_json::json!({"tunnel": 2})));
 }
 
-/// A pipe that goes silent with a packet whose data is missing: what is held is shown all the same, and the pipe read on.
+/// A pipe that goes silent with a packet whose data is missing: what is held is shown all the same, and the
+/// pipe read on.
 #[test]
 fn what_is_held_of_a_silent_pipe_is_shown() {
     let all = packets("4.3.0/java");

@@ -4,7 +4,7 @@
 //! of formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys match in any case of letters, but Kafka's
 //! are case-sensitive: a key as its tracer writes it wins over one in another case. Of a repeated key the last value counts,
 //! as in Java's `lastHeader`; a value that cannot be read counts as none, as W3C has it, so that one before it is used. The
-//! loser is told where it names another trace: some clients go on with the first value.
+//! loser is kept where it names another trace: some clients go on with the first value.
 
 mod b3;
 mod base64;
@@ -172,12 +172,14 @@ const SLOTS: usize = 64;
 pub struct Slots<'a> {
     values: [&'a [u8]; SLOTS],
     present: u64,
-    /// Of those present: the key is as its tracer writes it.
-    exact: u64,
-    /// Values that had to make room for another one of their key, or did not get it.
-    displaced: [&'a [u8]; SLOTS],
-    /// Of those present: they have such a value.
+    /// Those whose key came more than once, or not as its tracer writes it.
+    odd: u64,
+    /// Of those: the key of the value is not as its tracer writes it.
+    inexact: u64,
+    /// Of those: another value had to make room for it, or could not take its place.
     repeated: u64,
+    /// That value.
+    displaced: [&'a [u8]; SLOTS],
     others: Vec<TraceContext<'a>>,
 }
 
@@ -187,9 +189,10 @@ impl Slots<'_> {
         Self {
             values: [&[]; SLOTS],
             present: 0,
-            exact: 0,
-            displaced: [&[]; SLOTS],
+            odd: 0,
+            inexact: 0,
             repeated: 0,
+            displaced: [&[]; SLOTS],
             others: Vec::new(),
         }
     }
@@ -197,7 +200,7 @@ impl Slots<'_> {
     /// Forgets the record before.
     #[inline]
     pub fn clear(&mut self) {
-        self.present = 0;
+        (self.present, self.odd) = (0, 0);
     }
 }
 
@@ -205,33 +208,43 @@ impl<'a> Slots<'a> {
     #[inline]
     fn note(&mut self, slot: u8, value: &'a [u8], is_exact: bool) {
         let bit = 1_u64.wrapping_shl(u32::from(slot));
-        if self.present & bit != 0 {
-            return self.note_again(slot, value, is_exact);
+        if self.present & bit != 0 || !is_exact {
+            return self.note_odd(slot, value, is_exact);
         }
-        let Some(place) = self.values.get_mut(usize::from(slot)) else { return };
-        *place = value;
-        self.present |= bit;
-        self.repeated &= !bit;
-        self.exact = if is_exact { self.exact | bit } else { self.exact & !bit };
+        if let Some(place) = self.values.get_mut(usize::from(slot)) {
+            *place = value;
+            self.present |= bit;
+        }
     }
 
+    /// A key that comes again, or in another case of letters.
     #[cold]
-    fn note_again(&mut self, slot: u8, value: &'a [u8], is_exact: bool) {
+    fn note_odd(&mut self, slot: u8, value: &'a [u8], is_exact: bool) {
         let bit = 1_u64.wrapping_shl(u32::from(slot));
         let place = usize::from(slot);
         let (Some(known), Some(displaced)) = (self.values.get_mut(place), self.displaced.get_mut(place))
         else {
             return;
         };
+        if self.odd & bit == 0 {
+            self.odd |= bit;
+            (self.repeated, self.inexact) = (self.repeated & !bit, self.inexact & !bit);
+        }
+        if self.present & bit == 0 {
+            *known = value;
+            self.present |= bit;
+            self.inexact |= bit;
+            return;
+        }
         if *known != value {
             self.repeated |= bit;
             *displaced = value;
-            if is_exact || self.exact & bit == 0 {
+            if is_exact || self.inexact & bit != 0 {
                 std::mem::swap(known, displaced);
             }
         }
         if is_exact {
-            self.exact |= bit;
+            self.inexact &= !bit;
         }
     }
 }
@@ -398,9 +411,9 @@ impl Extractor {
     }
 
     fn read<'s>(&self, slots: &'s mut Slots<'_>) -> Found<'s> {
-        let Slots { values, present, displaced, repeated, others, .. } = slots;
+        let Slots { values, present, odd, displaced, repeated, others, .. } = slots;
         others.clear();
-        let repeated = *repeated & *present;
+        let repeated = *repeated & *odd;
         let mut context: Option<TraceContext<'_>> = None;
         let mut malformed = Formats::default();
         let mut left = *present;

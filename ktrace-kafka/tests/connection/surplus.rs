@@ -1,4 +1,5 @@
-//! Bodies that end before their frames do: brokers that are not Apache's write such, and clients pass over the rest.
+//! Bodies that end before their frames do: brokers that are not Apache's write such, and clients pass over
+//! the rest.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::*;
@@ -86,7 +87,7 @@ fn a_search_finds_the_frames_of_who_is_known_to_write_more() {
     }
 }
 
-/// On a connection older than the capture the segments tell where the first responses end.
+/// On a connection older than the capture the segments show where the first responses end.
 #[test]
 fn a_connection_of_before_is_read() {
     let said = talk(Direction::ToClient, 5);
@@ -130,4 +131,17 @@ fn a_consumers_assignment_of_a_version_to_come_is_read() {
     assert_eq!(told_of(4, 3, &[], None), 1);
     assert_eq!(told_of(4, 3, &[0], None), 0);
     assert_eq!(told_of(4, 4, &[], None), 0);
+}
+
+/// As librdkafka's mock says that it does not know a version: in that version, and wrongly.
+#[test]
+fn a_refused_version_may_be_told_in_that_version() {
+    let hello = ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("librdkafka"))
+        .with_client_software_version(StrBytes::from_static_str("2.16"));
+    let refused = b"\0\0\0\x01\0\x23\x01\0\x12\0\0\0\x02\0\0\0\0\0";
+    let said = [client(request(ApiKey::ApiVersions, 3, 1, &hello)), broker(framed(refused))];
+    let (lines, scratch) = heard(&segments(&said, 5, |len| len));
+    assert_eq!(lines, ["software librdkafka 2.16"]);
+    nothing_is_lost(&scratch);
 }

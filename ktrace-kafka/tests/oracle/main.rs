@@ -122,14 +122,14 @@ fn check_cuts(scratch: &mut Scratch, case: &Case, what: &str) {
         assert!(lines.is_empty(), "{what}: response cut at {at}: {lines:?}");
         assert!(case.expected.is_empty() || refused(scratch) > before, "{what}: response cut at {at}");
     }
-    // Of one that goes on beyond its end the same is told, and what is beyond it is counted.
+    // One that goes on beyond its end reads the same, and what is beyond it is counted.
     let surplus = |scratch: &Scratch| scratch.counters.surplus_bytes;
     let whole = (read(scratch, &case.request, &case.response), surplus(scratch));
     let longer = |message: &[u8]| cut(&[message, &[0, 7]].concat(), message.len() + 2);
     assert_eq!(read(scratch, &case.request, &longer(&case.response)), whole.0, "{what}");
     assert_eq!(read(scratch, &longer(&case.request), &case.response), whole.0, "{what}");
     let (bodies, counted) = (1 + u64::from(case.request_counts), surplus(scratch) - whole.1);
-    // Where nothing is told, a body need not have been read.
+    // A body that says nothing need not have been read.
     assert!(counted == 2 * bodies || (case.expected.is_empty() && counted < 2 * bodies), "{what}: {counted}");
 }
 

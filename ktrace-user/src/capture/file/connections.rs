@@ -36,7 +36,7 @@ pub(super) struct Known {
     broker_fin: bool,
     closed: bool,
     last_packet: u64,
-    /// It was told of.
+    /// Its first event was given.
     pub opened: bool,
     pub order: Order,
     pub marks: Marks,

@@ -160,7 +160,7 @@ impl CaptureFile {
         let opened = open_reader(Box::new(input), &failure);
         match opened {
             Ok(Opened::File(reader, links)) => {
-                failure.tells_of_silence();
+                failure.reports_silence();
                 Ok(Self {
                     name,
                     reader,
@@ -190,7 +190,7 @@ impl CaptureFile {
     }
 
     /// Gives every event of the file, until its end or until `stop` is set. `connections` are those of the files before it, and
-    /// may hold some back: see [`Connections::finish`]. Where the input is a pipe that tells when it is silent (by
+    /// may hold some back: see [`Connections::finish`]. Where the input is a pipe that reports when it is silent (by
     /// [`io::ErrorKind::WouldBlock`]), time goes on all the same.
     ///
     /// # Errors
@@ -381,7 +381,7 @@ impl Links {
     fn packet<'a>(&mut self, block: &'a PcapBlockOwned<'_>, last_time_ns: u64) -> Found<'a> {
         match (self, block) {
             (Self::Pcap { link, nanoseconds }, PcapBlockOwned::LegacyHeader(header)) => {
-                // The upper half tells of checksums behind the frames.
+                // The upper half is about checksums behind the frames.
                 *link = Linktype(header.network.0 & 0xffff);
                 *nanoseconds = header.is_nanosecond_precision();
                 Found::Nothing
@@ -465,7 +465,7 @@ enum Opened {
     Empty,
 }
 
-/// Tells the format by its magic number and opens the reader.
+/// Knows the format by its magic number and opens the reader.
 fn open_reader(mut input: Box<dyn Read + Send>, failure: &Failure) -> io::Result<Opened> {
     let mut head = read_up_to(&mut input, 4)?;
     if head.is_empty() {
@@ -529,8 +529,8 @@ struct Failure(Arc<Watch>);
 #[derive(Default)]
 struct Watch {
     error: Mutex<Option<io::Error>>,
-    /// That the input is silent for now is told as an error; else it is waited for.
-    tells_of_silence: AtomicBool,
+    /// That the input is silent for now is an error; else it is waited for.
+    reports_silence: AtomicBool,
 }
 
 impl Failure {
@@ -538,8 +538,8 @@ impl Failure {
         Watched { inner, failure: self.clone() }
     }
 
-    fn tells_of_silence(&self) {
-        self.0.tells_of_silence.store(true, Ordering::Relaxed);
+    fn reports_silence(&self) {
+        self.0.reports_silence.store(true, Ordering::Relaxed);
     }
 
     fn take(&self) -> Option<io::Error> {
@@ -566,7 +566,7 @@ impl<R: Read> Read for Watched<R> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock
-                        && !self.failure.0.tells_of_silence.load(Ordering::Relaxed) => {}
+                        && !self.failure.0.reports_silence.load(Ordering::Relaxed) => {}
                 Err(error) => {
                     let kind = error.kind();
                     *self.failure.0.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);

@@ -12,7 +12,8 @@ use super::order::{WINDOW_NS, WINDOW_PACKETS};
 use super::packet::Packet;
 use crate::capture::{Ends, Event, Segment, Side};
 
-/// Packets that are held for those that they acknowledge, over all connections. Past it the first is held no more.
+/// Packets that are held for those that they acknowledge, over all connections. With more, the first is held
+/// no more.
 const MAX_WAITING: usize = 16_384;
 
 /// And their bytes.
@@ -59,7 +60,7 @@ struct Giving<'x, E> {
     each: &'x mut E,
 }
 
-fn tell(segment: &Segment<'_>, closes: bool, each: &mut impl FnMut(Event<'_>)) {
+fn emit(segment: &Segment<'_>, closes: bool, each: &mut impl FnMut(Event<'_>)) {
     let connection = segment.connection;
     each(Event::Segment(*segment));
     if closes {
@@ -77,7 +78,7 @@ impl<E: FnMut(Event<'_>)> Giving<'_, E> {
         }
         let each = &mut *self.each;
         let number = self.number;
-        if known.order.take(segment, closes, number, |segment, closes| tell(segment, closes, each)) {
+        if known.order.take(segment, closes, number, |segment, closes| emit(segment, closes, each)) {
             let of = Original { ends, id: connection };
             self.waiting.push(Since { of, time_ns, number, bytes: segment.payload.len() });
         }
@@ -187,7 +188,7 @@ impl Connections {
 
     fn give_up(&mut self, since: Since, each: &mut impl FnMut(Event<'_>)) {
         if let Some(known) = self.original_mut(since.of) {
-            known.order.give_up(since.number, |segment, closes| tell(segment, closes, each));
+            known.order.give_up(since.number, |segment, closes| emit(segment, closes, each));
         }
     }
 
@@ -374,7 +375,7 @@ impl Connections {
                     }
                 }
             }
-            known.order.give_up(u64::MAX, |segment, closes| tell(segment, closes, each));
+            known.order.give_up(u64::MAX, |segment, closes| emit(segment, closes, each));
         }
     }
 }

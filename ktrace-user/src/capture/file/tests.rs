@@ -221,7 +221,7 @@ fn connections_that_begin_alike_are_two_if_they_say_different_things() {
         let packets = [conversation(1, &one), conversation(2, &other)];
         let interleaved: Vec<_> =
             packets[0].iter().zip(&packets[1]).flat_map(|(a, b)| [a, b]).cloned().collect();
-        // What is the same in both as far as the beginning goes is told of one alone.
+        // What is the same in both as far as the beginning goes is given for one alone.
         let shared = if differs < 2 { 0 } else { differs };
         for packets in [packets.concat(), interleaved] {
             // A second apart, they are not even looked at: so closer here.
