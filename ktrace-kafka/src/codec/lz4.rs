@@ -1,104 +1,122 @@
-//! LZ4 frames, as batch v2 and message sets have them.
+//! LZ4 frames, as batch v2 and message sets have them: their blocks one by one, straight into the output. The library's own reader of frames has
+//! buffers of the largest block for each frame, which would be overwritten for each small batch.
 //!
 //! Kafka's first LZ4 writers hashed the frame's magic into the header checksum, which the frame format leaves out
 //! (KIP-57), and message sets of magic 0 keep that fault for the sake of old readers: `Lz4BlockOutputStream`
 //! (`useBrokenFlagDescriptorChecksum`) and `rdkafka_lz4.c` write it, `Lz4BlockInputStream`
-//! (`ignoreFlagDescriptorChecksum`) reads over it. So does this file, for every magic: like a CRC, that checksum is the
-//! client's and the broker's business.
+//! (`ignoreFlagDescriptorChecksum`) reads over it. So does this file, for every magic and every checksum: like a CRC, they
+//! are the client's and the broker's business.
+//!
+//! <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>
 
-use std::io::Read as _;
+use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
 
 use super::{CodecError, Output};
 
-/// Of a frame's first bytes: magic, flags, block descriptor.
-const FIXED_BYTES: usize = 6;
-/// The largest block that a frame may have, and how far a byte of it may go.
-const MAX_BLOCK_BYTES: usize = 4 << 20;
-const MAX_GROWTH: usize = 255;
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// The longest header: the first bytes, an 8-byte content size, a 4-byte dictionary id, the checksum.
-const HEADER_BYTES: usize = 19;
+/// How far a byte of a block may go.
+const MAX_GROWTH: usize = 255;
+/// How far back a block may refer to those before it.
+const WINDOW_BYTES: usize = 64 << 10;
+/// Of a block's size: its bytes are as they were.
+const STORED: u32 = 1 << 31;
 
 pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
-    let Header { bytes, len, rest } = Header::mended(input).ok_or(CodecError::Damaged)?;
-    let head = bytes.get(..len).unwrap_or_default();
-    if let Err(error) = output.read_from(lz4_flex::frame::FrameDecoder::new(head.chain(rest))) {
-        // A block that fails at its end has been decompressed, aside.
-        output.wrote(input.len().saturating_mul(MAX_GROWTH).min(MAX_BLOCK_BYTES));
-        return Err(error);
-    }
-    // The decoder takes input that ends before the frame's end mark for its end; Kafka's encoders all write the mark,
-    // a zero block size, with at most a content checksum behind it.
-    let marked =
-        |tail: usize| rest.get(rest.len().saturating_sub(tail)..).is_some_and(|t| t.starts_with(&[0; 4]));
-    if marked(4) || marked(8) { Ok(()) } else { Err(CodecError::Damaged) }
-}
-
-/// A frame's header with the checksum that its decoder wants, and the blocks behind it.
-struct Header<'a> {
-    bytes: [u8; HEADER_BYTES],
-    len: usize,
-    rest: &'a [u8],
-}
-
-impl<'a> Header<'a> {
-    /// `None` for what is no frame. Flags are those of the LZ4 frame format 1.6: bit 3 is a content size, bit 0 a
-    /// dictionary id.
-    fn mended(input: &'a [u8]) -> Option<Self> {
-        let flags = *input.strip_prefix(&MAGIC)?.first()?;
-        let optional = if flags & 0x08 != 0 { 8_usize } else { 0 };
-        let dictionary = if flags & 0x01 != 0 { 4_usize } else { 0 };
-        let hashed = FIXED_BYTES.saturating_add(optional).saturating_add(dictionary);
-        let len = hashed.saturating_add(1);
-        let (head, rest) = input.split_at_checked(len)?;
-        let mut bytes = [0; HEADER_BYTES];
-        bytes.get_mut(..len)?.copy_from_slice(head);
-        let [_, second, ..] = xxh32(head.get(MAGIC.len()..hashed)?).to_le_bytes();
-        *bytes.get_mut(hashed)? = second;
-        Some(Self { bytes, len, rest })
+    let (frame, mut rest) = Frame::read(input).ok_or(CodecError::Damaged)?;
+    loop {
+        let (size, after) = rest.split_first_chunk().ok_or(CodecError::Damaged)?;
+        let size = u32::from_le_bytes(*size);
+        if size == 0 {
+            return if after.len() == frame.content_checksum { Ok(()) } else { Err(CodecError::Damaged) };
+        }
+        let len = usize::try_from(size & !STORED).unwrap_or(usize::MAX);
+        let (block, after) = after.split_at_checked(len).ok_or(CodecError::Damaged)?;
+        if size & STORED == 0 {
+            frame.block(block, output)?;
+        } else {
+            output.room(len)?.copy_from_slice(block);
+            output.wrote(len);
+        }
+        rest = after.get(frame.block_checksum..).ok_or(CodecError::Damaged)?;
     }
 }
 
-/// XXH32 with the seed 0, of fewer than 16 bytes: its specification's steps 3, 5, 6 and 7 alone.
-fn xxh32(input: &[u8]) -> u32 {
-    const PRIME_1: u32 = 0x9e37_79b1;
-    const PRIME_2: u32 = 0x85eb_ca77;
-    const PRIME_3: u32 = 0xc2b2_ae3d;
-    const PRIME_4: u32 = 0x27d4_eb2f;
-    const PRIME_5: u32 = 0x1656_67b1;
-    debug_assert!(input.len() < 16, "longer inputs are hashed in stripes");
-    let mut hash = PRIME_5.wrapping_add(u32::try_from(input.len()).unwrap_or(0));
-    let (words, bytes) = input.as_chunks::<4>();
-    for word in words {
-        hash = hash.wrapping_add(u32::from_le_bytes(*word).wrapping_mul(PRIME_3));
-        hash = hash.rotate_left(17).wrapping_mul(PRIME_4);
+/// What a frame's header says of its blocks.
+struct Frame {
+    /// Bytes of the checksum behind each block, and behind the end mark.
+    block_checksum: usize,
+    content_checksum: usize,
+    /// Blocks refer to those before them.
+    linked: bool,
+    /// The largest block.
+    block_bytes: usize,
+}
+
+impl Frame {
+    /// With the blocks behind it; `None` for what is no frame.
+    fn read(input: &[u8]) -> Option<(Self, &[u8])> {
+        let (&[flags, descriptor], rest) = input.strip_prefix(&MAGIC)?.split_first_chunk()?;
+        // Version 1 of the format is the only one.
+        if flags >> 6 != 1 {
+            return None;
+        }
+        let has = |bit: u8, bytes: usize| if flags & bit == 0 { 0 } else { bytes };
+        let block_bytes = match descriptor >> 4 & 7 {
+            4 => 64 << 10,
+            5 => 256 << 10,
+            6 => 1 << 20,
+            7 => 4 << 20,
+            _ => return None,
+        };
+        let frame = Self {
+            block_checksum: has(0x10, 4),
+            content_checksum: has(0x04, 4),
+            linked: flags & 0x20 == 0,
+            block_bytes,
+        };
+        // The content's size, a dictionary's id, the header's checksum.
+        let optional = has(0x08, 8).checked_add(has(0x01, 4))?.checked_add(1)?;
+        Some((frame, rest.get(optional..)?))
     }
-    for byte in bytes {
-        hash = hash.wrapping_add(u32::from(*byte).wrapping_mul(PRIME_5));
-        hash = hash.rotate_left(11).wrapping_mul(PRIME_1);
+
+    fn block(&self, block: &[u8], output: &mut Output) -> Result<(), CodecError> {
+        let most = self.block_bytes.min(block.len().saturating_mul(MAX_GROWTH));
+        let (before, room) = output.within(most);
+        let (len, is_cut) = (room.len(), room.len() < most);
+        let done = if self.linked {
+            let window = before.len().saturating_sub(WINDOW_BYTES);
+            decompress_into_with_dict(block, room, before.get(window..).unwrap_or_default())
+        } else {
+            decompress_into(block, room)
+        };
+        // A block that fails at its end has been decompressed.
+        output.wrote(*done.as_ref().unwrap_or(&len));
+        match done {
+            Ok(_) => Ok(()),
+            Err(DecompressError::OutputTooSmall { .. }) if is_cut => Err(CodecError::TooLarge),
+            Err(_) => Err(CodecError::Damaged),
+        }
     }
-    hash = (hash ^ (hash >> 15)).wrapping_mul(PRIME_2);
-    hash = (hash ^ (hash >> 13)).wrapping_mul(PRIME_3);
-    hash ^ (hash >> 16)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec::{Codec, Decompressor};
-    use lz4_flex::frame::{FrameEncoder, FrameInfo};
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     use std::io::Write as _;
+
+    fn encoded(info: FrameInfo, plain: &[u8]) -> Vec<u8> {
+        let mut encoder = FrameEncoder::with_frame_info(info, vec![]);
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
 
     #[test]
     fn a_wrong_header_checksum_is_read_over() {
         for content_size in [None, Some(5)] {
-            let mut encoder =
-                FrameEncoder::with_frame_info(FrameInfo::new().content_size(content_size), vec![]);
-            encoder.write_all(b"hello").unwrap();
-            let good = encoder.finish().unwrap();
+            let good = encoded(FrameInfo::new().content_size(content_size), b"hello");
             let at = if content_size.is_some() { 14 } else { 6 };
-            let [_, right, ..] = xxh32(&good[4..at]).to_le_bytes();
-            assert_eq!(good[at], right, "the encoder's own");
             for checksum in 0..=255 {
                 let mut wire = good.clone();
                 wire[at] = checksum;
@@ -107,6 +125,32 @@ mod tests {
             for cut in 0..good.len() {
                 let cut = &good[..cut];
                 assert_eq!(Decompressor::new(5).decompress(Codec::Lz4, cut), Err(CodecError::Damaged));
+            }
+        }
+    }
+
+    /// Of all sizes of blocks, with and without checksums, referring to each other and not, and blocks that compress to nothing less.
+    #[test]
+    fn every_kind_of_frame() {
+        let mut noise = 1_u32;
+        let text = b"a text that says itself again, ".repeat(10_000);
+        let random: Vec<u8> = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        })
+        .take(200_000)
+        .collect();
+        for plain in [&text[..], &random, &[&text[..], &random, &text].concat(), b""] {
+            for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB] {
+                for mode in [BlockMode::Independent, BlockMode::Linked] {
+                    for checksums in [false, true] {
+                        let info = FrameInfo::new().block_size(size).block_mode(mode);
+                        let info = info.block_checksums(checksums).content_checksum(checksums);
+                        let wire = encoded(info, plain);
+                        let mut decompressor = Decompressor::new(plain.len());
+                        assert_eq!(decompressor.decompress(Codec::Lz4, &wire), Ok(plain));
+                    }
+                }
             }
         }
     }

@@ -110,6 +110,16 @@ impl Output {
         self.len = self.len.saturating_add(len);
     }
 
+    /// What was written, and room for at most `wanted` more, as far as the limit allows.
+    fn within(&mut self, wanted: usize) -> (&[u8], &mut [u8]) {
+        let end = self.len.saturating_add(wanted).min(self.limit);
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        let (before, room) = self.bytes.split_at_mut_checked(self.len).unwrap_or_default();
+        (before, room.get_mut(..end.saturating_sub(self.len)).unwrap_or_default())
+    }
+
     /// The first bytes of the buffer, where a decoder begins anew: `wanted` or what there is, and at most the limit.
     fn anew(&mut self, wanted: usize) -> &mut [u8] {
         let len = wanted.max(self.bytes.len()).min(self.limit);
@@ -201,7 +211,9 @@ mod tests {
             }
             Codec::Snappy => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
             Codec::Lz4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(vec![]);
+                // As Java's blocks are.
+                let info = lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB);
+                let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, vec![]);
                 encoder.write_all(plain).unwrap();
                 encoder.finish().unwrap()
             }

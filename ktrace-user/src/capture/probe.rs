@@ -8,7 +8,7 @@ use ktrace_kafka::connection::Speaks;
 
 use super::cgroup::{self, Cgroup};
 use super::existing;
-use super::live::page_size;
+use super::live::{page_size, refusal};
 use super::programs::{PROGRAMS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
 use super::{CaptureError, Ends, PortSet, privilege};
@@ -256,6 +256,16 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>) -> Vec<Check> {
             }
         });
     }
+    let scrubbed = programs.scrubber().map_err(|error| refusal(&error));
+    let scrubbed = scrubbed.and_then(|scrubber| scrubber.write(0, 1).map_err(|error| error.to_string()));
+    let item = program_item("scrub");
+    items.push(match scrubbed {
+        Ok(()) => check(&item, true, "loaded and run", None),
+        Err(error) => {
+            let advice = "capture works without it, but what was read stays in memory until as much has passed as the ring holds";
+            check(&item, false, error, Some(advice))
+        }
+    });
     items
 }
 
