@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -247,7 +248,7 @@ fn connections_of_before_are_found_with_their_process() {
     stream.write_all(b"unseen").unwrap();
     let client = stream.local_addr().unwrap();
 
-    let report = probe::run(&ports);
+    let report = probe::run(&ports, None);
     assert!(report.can_capture(), "{:?}", report.items);
     let [socket] = report.sockets.as_slice() else { panic!("one socket expected: {:?}", report.sockets) };
     assert_eq!(socket.ends, Ends { client, broker: server });
@@ -450,36 +451,82 @@ fn an_idle_capture_sleeps() {
     assert!(slept as f64 <= 25.0 * took + 10.0, "{slept} times in {took:.1} s");
 }
 
-#[test]
-fn only_the_named_cgroup_is_seen() {
-    needs_root!();
-    let _alone = alone();
+/// A directory of its own in the cgroup v2 tree, not made yet; `None` where there is no tree.
+fn own_cgroup(name: &str) -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let Some(root) =
-        mounts.into_iter().find(|fields| fields[2] == "cgroup2").map(|fields| fields[1].to_owned())
-    else {
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let Some(root) = mounts.find(|fields| fields[2] == "cgroup2") else {
         assert!(std::env::var_os("CI").is_none(), "no cgroup v2 tree is mounted");
         println!("skipped: no cgroup v2 tree is mounted");
-        return;
+        return None;
     };
-    let group = std::path::Path::new(&root).join(format!("ktrace-test-{}", std::process::id()));
-    std::fs::create_dir(&group).unwrap();
-    let (server, ports) = echo("127.0.0.1:0");
-    let capture = Capture::start(LiveOptions { cgroup: Some(group.clone()), ..options(ports) });
-    exchange(server, b"outside", 7);
+    Some(Path::new(root[1]).join(format!("ktrace-{name}-{}", std::process::id())))
+}
+
+/// Sends a word from a process in the cgroup.
+fn say_within(group: &Path, server: SocketAddr, word: &str) {
     let command = format!(
-        "echo $$ > {}/cgroup.procs; exec 3<>/dev/tcp/127.0.0.1/{}; echo inside >&3",
+        "echo $$ > {}/cgroup.procs; exec 3<>/dev/tcp/127.0.0.1/{}; echo {word} >&3",
         group.display(),
         server.port()
     );
     assert!(Command::new("bash").args(["-c", &command]).status().unwrap().success());
+}
+
+#[test]
+fn only_the_named_cgroup_is_seen() {
+    needs_root!();
+    let _alone = alone();
+    let Some(group) = own_cgroup("test") else { return };
+    std::fs::create_dir(&group).unwrap();
+    let (server, ports) = echo("127.0.0.1:0");
+    let capture = Capture::start(LiveOptions { cgroup: Some(group.clone()), ..options(ports) });
+    exchange(server, b"outside", 7);
+    say_within(&group, server, "inside");
     capture.wait_until("the connection inside", |seen| !seen.is_empty());
     let (seen, _) = capture.stop();
     thread::sleep(Duration::from_millis(100));
     std::fs::remove_dir(&group).unwrap();
     assert_eq!(seen.len(), 1);
     assert_eq!(seen.values().next().unwrap().bytes(Direction::ToBroker), b"inside\n");
+}
+
+/// What was said of the cgroup that is made again.
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+#[test]
+fn a_cgroup_that_is_made_again_is_followed() {
+    needs_root!();
+    let _alone = alone();
+    let Some(group) = own_cgroup("again") else { return };
+    std::fs::create_dir(&group).unwrap();
+    let (server, ports) = echo("127.0.0.1:0");
+    let say = |line: &str| SAID.lock().unwrap().push(line.to_owned());
+    let capture = Capture::start(LiveOptions { cgroup: Some(group.clone()), say, ..options(ports) });
+    let remove = || {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = std::fs::remove_dir(&group) {
+            assert!(Instant::now() < deadline, "{error}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    for turn in 0..3 {
+        say_within(&group, server, &format!("word-{turn}"));
+        capture.wait_until("the connection inside", |seen| seen.len() == turn + 1);
+        remove();
+        std::fs::create_dir(&group).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while SAID.lock().unwrap().iter().filter(|line| line.contains("made again")).count() <= turn {
+            assert!(Instant::now() < deadline, "{:?}", SAID.lock().unwrap());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let (seen, counters) = capture.stop();
+    remove();
+    let mut words: Vec<_> = seen.values().map(|seen| seen.bytes(Direction::ToBroker)).collect();
+    words.sort();
+    assert_eq!(words, ["word-0\n", "word-1\n", "word-2\n"].map(|word| word.as_bytes().to_vec()));
+    assert!(counters.lost().all(|(_, count)| count.events == 0));
 }
 
 /// Numbers and names of all programs and maps in the kernel.

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod broker;
 pub mod cache;
+pub mod cgroups;
 pub mod chain;
 pub mod check;
 pub mod clients;
@@ -19,6 +20,7 @@ pub mod matrix;
 pub mod memory;
 pub mod namespace;
 pub mod need;
+pub mod other_program;
 pub mod ports;
 pub mod process;
 pub mod refused;

@@ -4,7 +4,11 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// Where the tree is mounted: alone, or beside version 1.
+const USUAL_MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// A directory of the cgroup v2 tree, open for attaching.
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub(super) struct Cgroup {
     pub(super) path: Option<PathBuf>,
     /// Whether it is the root of the whole host and not only of a container.
     pub(super) whole_host: bool,
+    /// Device and inode: another directory under the same path has others.
+    pub(super) id: (u64, u64),
 }
 
 /// Why there is none.
@@ -32,19 +38,44 @@ pub(super) fn open(named: Option<&Path>) -> Result<Cgroup, CgroupError> {
     if let Some(path) = named {
         let fd = open_directory(path)?;
         return if is_cgroup2(fd.as_raw_fd()) {
-            Ok(Cgroup { fd, path: Some(path.to_owned()), whole_host: is_root(path) })
+            Cgroup::new(fd, Some(path.to_owned()))
         } else {
             Err(CgroupError::NotCgroup2 { path: path.to_owned() })
         };
     }
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    if let Some(path) = mounts(&table).into_iter().max_by_key(|path| is_root(path)) {
-        let fd = open_directory(&path)?;
-        return Ok(Cgroup { fd, whole_host: is_root(&path), path: Some(path) });
+    let table = fs::read_to_string("/proc/self/mountinfo");
+    // Without /proc: where distributions mount it.
+    let mounts = table.map_or_else(|_| USUAL_MOUNTS.map(PathBuf::from).to_vec(), |table| mounts(&table));
+    let mut part = None;
+    for path in mounts {
+        match open_directory(&path).and_then(|fd| Cgroup::new(fd, Some(path))) {
+            Ok(cgroup) if !is_cgroup2(cgroup.fd.as_raw_fd()) => {}
+            Ok(cgroup) if cgroup.whole_host => return Ok(cgroup),
+            Err(CgroupError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => part = part.or(Some(other)),
+        }
+    }
+    if let Some(part) = part {
+        return part;
     }
     let fd = mount_detached().map_err(|source| CgroupError::Mount { source })?;
-    let whole_host = is_root(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())));
-    Ok(Cgroup { fd, path: None, whole_host })
+    Cgroup::new(fd, None)
+}
+
+impl Cgroup {
+    fn new(fd: OwnedFd, path: Option<PathBuf>) -> Result<Self, CgroupError> {
+        let whole_host = is_root(&fd);
+        let directory = File::from(fd);
+        let metadata = directory
+            .metadata()
+            .map_err(|source| CgroupError::Open { path: path.clone().unwrap_or_default(), source })?;
+        Ok(Self { whole_host, id: (metadata.dev(), metadata.ino()), fd: directory.into(), path })
+    }
+
+    /// Whether it has not been removed.
+    pub(super) fn is_alive(&self) -> bool {
+        has_file(&self.fd, c"cgroup.procs")
+    }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {
@@ -72,11 +103,16 @@ fn unescape(text: &str) -> String {
 }
 
 /// Only the root of the hierarchy has no `cgroup.events` (`Documentation/admin-guide/cgroup-v2.rst`, "exists on non-root cgroups").
-fn is_root(path: &Path) -> bool {
-    path.join("cgroup.controllers").exists() && !path.join("cgroup.events").exists()
+pub(super) fn is_root(directory: &OwnedFd) -> bool {
+    has_file(directory, c"cgroup.controllers") && !has_file(directory, c"cgroup.events")
 }
 
-fn is_cgroup2(fd: RawFd) -> bool {
+fn has_file(directory: &OwnedFd, name: &CStr) -> bool {
+    // SAFETY: an open descriptor and a terminated string.
+    unsafe { libc::faccessat(directory.as_raw_fd(), name.as_ptr(), libc::F_OK, 0) == 0 }
+}
+
+pub(super) fn is_cgroup2(fd: RawFd) -> bool {
     // SAFETY: all-zero bytes are a valid statfs.
     let mut info: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: an open descriptor and a valid place to write to.

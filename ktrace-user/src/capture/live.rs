@@ -1,5 +1,7 @@
 //! The kernel as a source: programs attached, the ring read, owners found.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
@@ -9,18 +11,20 @@ use std::thread;
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
-use aya::programs::links::FdLink;
 use ktrace_common::{MAX_RINGS, ends as watched};
 
+use super::attachment::{Attachment, Refusal};
+use super::bpf_call;
 use super::calls::{Calls, Held};
 use super::cgroup;
+use super::hierarchy::Conflict;
 use super::netns::{Netns, NetnsError};
 use super::owners::Owners;
-use super::programs::{Maps, PROGRAMS, Programs, Settings};
+use super::programs::{Maps, Programs, Settings};
 use super::reader::{Reader, Shared, Wanted};
 use super::resolver::Resolver;
 use super::ring::{ring_size, wake_shift};
-use super::{CounterReader, Counters, Event, PortSet, Refusals};
+use super::{CounterReader, Counters, Event, PortSet, Refusals, privilege};
 use crate::process::{ServiceNames, Table};
 
 /// Of a ring, where nobody says otherwise: a host that sends as fast as it can fills it in some milliseconds, by when its reader was woken several
@@ -47,6 +51,8 @@ pub struct LiveOptions {
     pub broker_end: bool,
     /// The user's names for services.
     pub services: ServiceNames,
+    /// Puts a line before the user, from any thread: what is not captured, or no longer.
+    pub say: fn(&str),
 }
 
 impl Default for LiveOptions {
@@ -61,6 +67,7 @@ impl Default for LiveOptions {
             client_end: true,
             broker_end: false,
             services: ServiceNames::default(),
+            say: |line| eprintln!("ktrace: {line}"),
         }
     }
 }
@@ -70,36 +77,81 @@ impl Default for LiveOptions {
 pub enum CaptureError {
     #[error("this ktrace was built without eBPF")]
     NotBuilt,
+    #[error("bpf(2) cannot be called: a seccomp filter kills who calls it")]
+    Killed,
     #[error("no cgroup v2 directory to attach to: {0}")]
-    Cgroup(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Cgroup(#[source] Box<dyn Error + Send + Sync>),
+    #[error("--cgroup: {0}")]
+    NoSuchCgroup(#[source] Box<dyn Error + Send + Sync>),
     #[error(transparent)]
     Netns(#[from] NetnsError),
-    #[error("cannot load the eBPF object: {0}")]
+    #[error("cannot load the eBPF object: {}", with_causes(.0))]
     Object(#[source] Box<aya::EbpfError>),
     #[error("the eBPF object has no map {0}")]
     NoMap(&'static str),
-    #[error("map {name}: {source}")]
+    #[error("map {name}: {}", with_causes(.source))]
     Map { name: &'static str, source: Box<MapError> },
     #[error("program {name}: {}", refusal(.source))]
     Program { name: &'static str, source: Box<ProgramError> },
+    #[error("program {name} cannot be attached beside another tool's: {}", .why.0)]
+    Occupied { name: &'static str, why: Occupied },
     #[error("cannot wait for the ring buffer: {0}")]
     Wait(#[source] io::Error),
 }
 
+/// Another tool's program that ours would disturb, or that lets no other be attached.
+#[derive(Debug)]
+pub struct Occupied(Box<Conflict>);
+
 impl CaptureError {
+    pub(super) fn refused(name: &'static str, refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Conflict(conflict) => Self::Occupied { name, why: Occupied(Box::new(conflict)) },
+            Refusal::Program(source) => Self::Program { name, source: Box::new(source) },
+            // The first refusal was an error by itself already.
+            Refusal::NotLoaded(_) => Self::Program { name, source: Box::new(ProgramError::NotLoaded) },
+        }
+    }
+
+    /// Whether what the user has named is at fault, and not what this host allows.
+    #[must_use]
+    pub fn is_of_what_was_named(&self) -> bool {
+        match self {
+            Self::NoSuchCgroup(_) => true,
+            Self::Netns(error) => error.is_missing(),
+            _ => false,
+        }
+    }
+
+    /// The number of the kernel's error that is at the bottom of it.
+    pub(super) fn errno(&self) -> Option<i32> {
+        let mut error: Option<&dyn Error> = Some(self);
+        let mut errno = None;
+        while let Some(of) = error {
+            errno = of.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).or(errno);
+            error = of.source();
+        }
+        errno
+    }
+
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { name, source: Box::new(source) }
     }
 
     /// What the user can do about it.
     #[must_use]
-    pub fn advice(&self) -> &'static str {
-        match self {
+    pub fn advice(&self) -> Cow<'static, str> {
+        let advice = match self {
+            Self::Occupied { why, .. } => return why.0.advice().into(),
             Self::NotBuilt => {
                 "install bpf-linker and build again without AYA_BUILD_SKIP; `ktrace replay` works without eBPF"
             }
             Self::Cgroup(_) => {
                 "mount the tree (mount -t cgroup2 none /sys/fs/cgroup/unified), or name a directory in it with --cgroup"
+            }
+            Self::Killed => bpf_call::ALLOW,
+            Self::NoSuchCgroup(_) => {
+                "name a directory of the cgroup v2 tree, as `findmnt -t cgroup2` and `systemd-cgls` show it"
             }
             Self::Netns(_) => {
                 "name it as `ip netns list` does, or by its path or the number of a process in it; takes CAP_SYS_ADMIN and Linux 5.14"
@@ -108,14 +160,15 @@ impl CaptureError {
                 "run as root or with CAP_BPF and CAP_NET_ADMIN, on Linux 5.8 or newer; `ktrace doctor` tells what is missing"
             }
             Self::NoMap(_) | Self::Wait(_) => "this is a defect of ktrace: please report it",
-        }
+        };
+        advice.into()
     }
 }
 
 /// A running capture. The programs stay attached as long as this lives and [`Live::run`] has not returned; when the process dies, by whatever
 /// means, the kernel removes them.
 pub struct Live {
-    links: Vec<FdLink>,
+    attachment: Attachment,
     readers: Vec<Reader>,
     calls: Calls,
     owners: Owners,
@@ -128,6 +181,15 @@ impl Live {
         let rings = options.rings.clamp(1, MAX_RINGS).next_power_of_two();
         let ring_bytes = ring_size(options.ring_bytes / rings, page_size());
         let netns = options.netns.as_deref().map(Netns::open).transpose()?;
+        let named = options.cgroup;
+        let cgroup = cgroup::open(named.as_deref()).map_err(|source| match &named {
+            Some(_) => CaptureError::NoSuchCgroup(Box::new(source)),
+            None => CaptureError::Cgroup(Box::new(source)),
+        })?;
+        // Better than to be killed without a word.
+        if privilege::is_filtered() && bpf_call::call() == bpf_call::Call::Killed {
+            return Err(CaptureError::Killed);
+        }
         let mut programs = Programs::new(&Settings {
             ports: &options.ports,
             rings: u32::try_from(rings).unwrap_or(1),
@@ -138,36 +200,21 @@ impl Live {
             pid: options.pid.unwrap_or(0),
             netns_cookie: netns.as_ref().map_or(0, |netns| netns.cookie),
         })?;
-        let cgroup = cgroup::open(options.cgroup.as_deref())
-            .map_err(|source| CaptureError::Cgroup(Box::new(source)))?;
-        if options.cgroup.is_none() && !cgroup.whole_host {
-            tracing::warn!(
-                "only this container's part of the cgroup tree is in sight: other processes are not seen"
+        if named.is_none() && !cgroup.whole_host {
+            (options.say)(
+                "only this container's part of the cgroup tree is in sight: other processes are not seen",
             );
         }
         let Maps { rings, owners, counters, tracked, refused, refusals } = programs.maps()?;
         let processes = Arc::new(Mutex::new(Table::new(options.services)));
         let (owners, owned) =
             Owners::start(owners, rings.len(), Arc::clone(&processes)).map_err(CaptureError::Wait)?;
-        let mut links = Vec::with_capacity(PROGRAMS.len());
-        // Owners first, so that no segment comes before its owner.
-        for (name, needed) in PROGRAMS.into_iter().rev() {
-            match programs.attach(name, &cgroup) {
-                Ok(link) => links.push(link),
-                Err(source) if needed => {
-                    return Err(CaptureError::Program { name, source: Box::new(source) });
-                }
-                Err(error) => {
-                    let error = refusal(&error);
-                    tracing::warn!(name, error, "a program is missing; capture goes on without it");
-                }
-            }
-        }
-        let resolver = Resolver::start(options.ports, Arc::clone(&processes)).map_err(CaptureError::Wait)?;
         let scrubber = programs.scrubber().map_err(|error| {
             let error = refusal(&error);
             tracing::warn!(error, "what was read of a ring stays in memory until more comes");
         });
+        let attachment = Attachment::start(programs, cgroup, named, options.say)?;
+        let resolver = Resolver::start(options.ports, Arc::clone(&processes)).map_err(CaptureError::Wait)?;
         let held = Held { counters, tracked, refused, refusals, scrubber: scrubber.ok() };
         let calls = Calls::start(held).map_err(CaptureError::Wait)?;
         let wanted = Wanted { pid: options.pid, netns: netns.map(|netns| netns.inode) };
@@ -178,7 +225,7 @@ impl Live {
             .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone()))
             .collect();
         let readers = readers.map_err(CaptureError::Wait)?;
-        Ok(Self { links, readers, calls, owners, resolver })
+        Ok(Self { attachment, readers, calls, owners, resolver })
     }
 
     /// What the kernel side has counted so far.
@@ -214,7 +261,7 @@ impl Live {
         let mut sink = sink;
         let [reader] = &mut self.readers[..] else { panic!("several rings need as many sinks") };
         let seen = reader.watch(stop, &mut sink);
-        self.links.clear();
+        self.attachment.detach();
         self.owners.finish();
         reader.rest(&mut sink);
         self.resolver.finish();
@@ -230,7 +277,7 @@ impl Live {
         sinks: Vec<S>,
     ) -> Result<Counters, CaptureError> {
         debug_assert_eq!(sinks.len(), self.readers.len());
-        let Self { links, readers, owners, .. } = self;
+        let Self { attachment, readers, owners, .. } = self;
         let (watched, detached) = (Barrier::new(readers.len() + 1), Barrier::new(readers.len() + 1));
         let seen: io::Result<()> = thread::scope(|scope| {
             let threads: Vec<_> = readers
@@ -252,7 +299,7 @@ impl Live {
                 })
                 .collect();
             watched.wait();
-            links.clear();
+            attachment.detach();
             owners.finish();
             detached.wait();
             threads.into_iter().try_for_each(|thread| match thread.join() {
@@ -266,9 +313,28 @@ impl Live {
     }
 }
 
+/// An error with what has caused it, as far as it does not say so itself.
+fn with_causes(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !said.contains(&more) {
+            said += ": ";
+            said += &more;
+        }
+        cause = error.source();
+    }
+    said
+}
+
 /// Why a program was refused, in one line: of the verifier's log the line that says it.
 pub(super) fn refusal(error: &ProgramError) -> String {
-    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
+    let (io_error, verifier_log) = match error {
+        ProgramError::LoadError { io_error, verifier_log } => (io_error, verifier_log),
+        ProgramError::SyscallError(error) => return format!("{}: {}", error.call, error.io_error),
+        other => return other.to_string(),
+    };
     let log = verifier_log.to_string();
     let statistics = ["verification time", "stack depth", "processed ", "mark_precise"];
     let why = log

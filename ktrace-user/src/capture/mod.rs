@@ -1,17 +1,23 @@
 //! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
 
+mod attachment;
+mod bpf_call;
 mod calls;
 mod cgroup;
 mod clock;
 mod connections;
 mod counters;
+mod directory_watch;
 mod early;
 mod existing;
 pub mod file;
+mod following;
+mod hierarchy;
 mod live;
 mod netlink;
 mod netns;
 mod owners;
+mod pidfd;
 mod ports;
 pub mod probe;
 mod programs;
@@ -31,7 +37,8 @@ use crate::process::Process;
 
 pub use counters::{Count, CounterReader, Counters};
 pub use live::{CaptureError, Live, LiveOptions, RING_BYTES};
-pub use netns::NetnsError;
+pub use netns::{NetnsError, NetnsName};
+pub use pidfd::{ProcessError, WatchedProcess};
 pub use ports::{PortSet, PortsError};
 pub use refusals::Refusals;
 

@@ -1,15 +1,18 @@
 //! What of capturing works on this host, tried and not guessed: for `ktrace doctor`.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use ktrace_common::ends;
 use ktrace_kafka::connection::Speaks;
 
+use super::attachment::attach_for_a_moment;
+use super::bpf_call::{self, Standing};
 use super::cgroup::{self, Cgroup};
 use super::existing;
 use super::live::{page_size, refusal};
-use super::programs::{PROGRAMS, Programs, Settings};
+use super::programs::{HOOKS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
 use super::{CaptureError, Ends, PortSet, privilege};
 use crate::privilege::{KEEPERS, filter};
@@ -21,6 +24,8 @@ pub struct Check {
     /// Short, the same on every host: `kernel`, `cgroup v2`, `CAP_BPF`, `program egress`.
     pub name: String,
     pub ok: bool,
+    /// Whether there is no capture without it.
+    pub needed: bool,
     /// What was found.
     pub detail: String,
     /// What to do, where something is missing.
@@ -49,38 +54,51 @@ impl Report {
     #[must_use]
     pub fn can_capture(&self) -> bool {
         let works = |name: &str| self.items.iter().any(|item| item.name == name && item.ok);
-        PROGRAMS.into_iter().filter(|(_, needed)| *needed).all(|(name, _)| works(&program_item(name)))
+        HOOKS.iter().filter(|hook| hook.needed).all(|hook| works(&program_item(hook.name)))
     }
 }
 
-/// Capabilities that capturing makes use of: bit (`include/uapi/linux/capability.h`), name, what it is for, and whether there is no capture
-/// without it.
+/// Capabilities that capturing makes use of: bit, name, what it is for, and whether there is no capture without it.
 const CAPABILITIES: [(u32, &str, &str, bool); 7] = [
-    (39, "CAP_BPF", "loading the programs", true),
-    (12, "CAP_NET_ADMIN", "attaching them to sockets", true),
-    (privilege::PERFMON, "CAP_PERFMON", "not needed; names processes that end at once", false),
+    (privilege::BPF, "CAP_BPF", "loading the programs", true),
+    (privilege::NET_ADMIN, "CAP_NET_ADMIN", "attaching them to sockets", true),
     (
-        21,
+        privilege::SYS_PTRACE,
+        "CAP_SYS_PTRACE",
+        "names of processes of other users, from their environment and executable",
+        false,
+    ),
+    (privilege::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "the same where file modes forbid it", false),
+    (
+        privilege::SYS_ADMIN,
         "CAP_SYS_ADMIN",
         "sockets in other network namespaces that were there before; mounting cgroup v2 where it is not",
         false,
     ),
-    (19, "CAP_SYS_PTRACE", "names of processes of other users, from their environment and executable", false),
-    (23, "CAP_SYS_NICE", "names of processes that end at once, on busy hosts", false),
-    (2, "CAP_DAC_READ_SEARCH", "the same where file modes forbid it", false),
+    (privilege::PERFMON, "CAP_PERFMON", "names of processes that end at once", false),
+    (privilege::SYS_NICE, "CAP_SYS_NICE", "the same on busy hosts", false),
 ];
-/// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the inode of the initial pid namespace.
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Tries everything. Programs are attached for a moment and let nothing through the ring.
+/// Tries everything. Programs are attached for a moment, to the directory that is `named` or else to the root, and let nothing
+/// through the ring.
 #[must_use]
-pub fn run(ports: &PortSet) -> Report {
-    let mut items = vec![kernel(), pid_namespace()];
-    items.extend(capabilities(privilege::effective()));
+pub fn run(ports: &PortSet, named: Option<&Path>) -> Report {
+    let standing = Standing::here();
+    let mut items = vec![kernel(), proc(), user_namespace(standing), pid_namespace()];
+    let is_of_namespace = standing.in_host_user_namespace == Some(false);
+    items.extend(capabilities(privilege::effective(), is_of_namespace));
+    let forbidden = bpf_call::reason(bpf_call::call(), standing);
+    items.push(match &forbidden {
+        None => check("bpf(2)", true, "may be called", None).needed(),
+        Some((reason, advice)) => check("bpf(2)", false, reason, Some(advice)).needed(),
+    });
     items.extend(memlock());
-    let cgroup = cgroup::open(None);
-    items.push(cgroup_item(&cgroup));
-    items.extend(programs(ports, cgroup.as_ref().ok()));
+    let cgroup = cgroup::open(named);
+    items.push(cgroup_item(&cgroup, named));
+    match forbidden {
+        None => items.extend(programs(ports, cgroup.as_ref().ok(), standing)),
+        Some(_) => items.push(check("eBPF maps", false, "not tried, as bpf(2) is forbidden", None).needed()),
+    }
     let (item, sockets) = sockets(ports);
     items.push(item);
     items.extend(hardening());
@@ -88,17 +106,35 @@ pub fn run(ports: &PortSet) -> Report {
 }
 
 fn check(name: &str, ok: bool, detail: impl Into<String>, advice: Option<&str>) -> Check {
-    Check { name: name.to_owned(), ok, detail: detail.into(), advice: advice.map(str::to_owned) }
+    Check {
+        name: name.to_owned(),
+        ok,
+        needed: false,
+        detail: detail.into(),
+        advice: advice.map(str::to_owned),
+    }
+}
+
+impl Check {
+    fn needed(self) -> Self {
+        Self { needed: true, ..self }
+    }
 }
 
 fn kernel() -> Check {
     let release = release();
     let ok = version(&release).is_some_and(|version| version >= (5, 8));
-    check("kernel", ok, release, (!ok).then_some("ktrace needs Linux 5.8 or newer"))
+    check("kernel", ok, release, (!ok).then_some("ktrace needs Linux 5.8 or newer")).needed()
 }
 
+/// Without /proc, as that may be what is missing.
 fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    // SAFETY: all-zero bytes are valid names.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place to write to.
+    unsafe { libc::uname(&raw mut names) };
+    let release = names.release.iter().map(|c| *c as u8).take_while(|byte| *byte != 0).collect();
+    String::from_utf8(release).unwrap_or_default()
 }
 
 /// Major and minor number of a kernel release such as `5.10.0-33-amd64`.
@@ -107,43 +143,125 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
+/// Where processes are looked up.
+fn proc() -> Check {
+    if !Path::new("/proc/self/stat").exists() {
+        return check(
+            "/proc",
+            false,
+            "not mounted: no process can be named, and no socket's owner found",
+            Some("mount it: mount -t proc proc /proc"),
+        );
+    }
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    match hidepid(&table) {
+        None => check("/proc", true, "mounted", None),
+        Some(option) if privilege::holds(privilege::SYS_PTRACE) => check(
+            "/proc",
+            true,
+            format!("mounted with {option}, which does not hide from CAP_SYS_PTRACE"),
+            None,
+        ),
+        Some(option) if Path::new("/proc/1/stat").exists() => check(
+            "/proc",
+            true,
+            format!("mounted with {option}; processes are shown to this one all the same"),
+            None,
+        ),
+        Some(option) => check(
+            "/proc",
+            false,
+            format!("mounted with {option}: processes of other users are hidden, so they are not named"),
+            Some("give ktrace CAP_SYS_PTRACE, or the group that the mount's gid= names"),
+        ),
+    }
+}
+
+/// The mount option of /proc that hides processes, in a mount table (proc_pid_mountinfo(5)); the last mount is on top.
+fn hidepid(table: &str) -> Option<&str> {
+    let proc = table.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"))?;
+    let options = proc.split_once(" - ")?.1.split(' ').nth(2)?;
+    options
+        .split(',')
+        .find(|option| option.starts_with("hidepid=") && !matches!(*option, "hidepid=0" | "hidepid=off"))
+}
+
+fn user_namespace(standing: Standing) -> Check {
+    match standing.in_host_user_namespace {
+        Some(true) => check("user namespace", true, "the host's", None),
+        Some(false) => check(
+            "user namespace",
+            false,
+            "a container's or a user's own: what is held there counts for nothing that ktrace needs",
+            Some(
+                "run ktrace in the host's: Kubernetes: hostUsers: true; podman: not rootless, --userns=host",
+            ),
+        ),
+        None => check("user namespace", true, "not to be seen without /proc", None),
+    }
+    .needed()
+}
+
 /// The kernel names processes by their number in the initial namespace; looked up in another one, they would be someone else.
 fn pid_namespace() -> Check {
-    match fs::read_link("/proc/self/ns/pid") {
-        Ok(name) if name.to_str() == Some(INITIAL_PID_NAMESPACE) => {
-            check("pid namespace", true, "the host's", None)
-        }
-        Ok(_) => check(
+    match privilege::is_in_host_pid_namespace() {
+        Ok(true) => check("pid namespace", true, "the host's", None),
+        Ok(false) => check(
             "pid namespace",
             false,
             "a container's: processes cannot be named",
             Some("run the container with the host's pid namespace (hostPID: true, --pid=host)"),
         ),
-        Err(error) => check("pid namespace", false, error.to_string(), Some("mount /proc")),
+        Err(error) => check(
+            "pid namespace",
+            false,
+            format!("not to be seen without /proc: {error}"),
+            Some("mount /proc"),
+        ),
     }
 }
 
-fn capabilities(effective: u64) -> Vec<Check> {
-    CAPABILITIES
-        .into_iter()
-        .map(|(bit, name, purpose, needed)| {
-            let held = effective & 1 << bit != 0;
-            let implied = needed && effective & 1 << privilege::SYS_ADMIN != 0;
-            let advice = (!held && !implied).then(|| format!("give ktrace {name}, or run it as root"));
-            let detail = match (held, implied) {
-                (true, _) => format!("held: {purpose}"),
-                (false, true) => format!("covered by CAP_SYS_ADMIN: {purpose}"),
-                (false, false) => format!("missing: {purpose}"),
-            };
-            let optional = name == "CAP_PERFMON";
-            Check {
-                name: name.to_owned(),
-                ok: held || implied || optional,
-                detail,
-                advice: advice.filter(|_| !optional),
-            }
-        })
-        .collect()
+/// `of_namespace`: they are a user namespace's, and not the host's.
+fn capabilities(effective: u64, of_namespace: bool) -> Vec<Check> {
+    let item = |(bit, name, purpose, needed): (u32, &str, &str, bool)| {
+        let held = effective & 1 << bit != 0;
+        // CAP_SYS_ADMIN stands for those that were split off from it.
+        let split_off = matches!(bit, privilege::BPF | privilege::PERFMON);
+        let covered = split_off && effective & 1 << privilege::SYS_ADMIN != 0;
+        let detail = match (held, covered) {
+            (true, _) if of_namespace => format!("of this user namespace alone: {purpose}"),
+            (true, _) => format!("held: {purpose}"),
+            (false, true) => format!("covered by CAP_SYS_ADMIN: {purpose}"),
+            (false, false) => format!("missing: {purpose}"),
+        };
+        let ok = (held || covered) && !of_namespace;
+        let advice = (!held && !covered).then(|| grant(bit, name, needed));
+        Check { name: name.to_owned(), ok, needed, detail, advice }
+    };
+    CAPABILITIES.into_iter().map(item).collect()
+}
+
+/// How a capability is given: each way that ktrace is run.
+fn grant(bit: u32, name: &str, needed: bool) -> String {
+    // A file has one list: whoever sets it needs all of it.
+    let mut all: Vec<_> =
+        CAPABILITIES.iter().filter(|(.., needed)| *needed).map(|(_, name, ..)| *name).collect();
+    if !needed {
+        all.push(name);
+    }
+    let own = std::env::current_exe().map_or_else(|_| "ktrace".to_owned(), |path| path.display().to_string());
+    let file = if privilege::ignores_file_capabilities() {
+        "on the file: of no use here, as no_new_privs is set".to_owned()
+    } else {
+        format!("on the file: setcap {}+ep {own}", all.join(",").to_lowercase())
+    };
+    let withheld =
+        if privilege::may_be_granted(bit) { "" } else { "what started ktrace withholds it (bounding set): " };
+    format!(
+        "{withheld}Kubernetes: capabilities: {{add: [{}]}}; systemd: AmbientCapabilities={}; {file}; or run as root",
+        name.trim_start_matches("CAP_"),
+        all.join(" ")
+    )
 }
 
 /// Locked memory matters before Linux 5.11 only.
@@ -160,25 +278,32 @@ fn memlock() -> Option<Check> {
         libc::RLIM_INFINITY => "no limit".to_owned(),
         bytes => format!("at most {} KiB; raised by ktrace where it may", bytes >> 10),
     };
-    Some(check("locked memory", ok, detail, (!ok).then_some(advice)))
+    Some(check("locked memory", ok, detail, (!ok).then_some(advice)).needed())
 }
 
-fn cgroup_item(cgroup: &Result<Cgroup, cgroup::CgroupError>) -> Check {
-    match cgroup {
-        Ok(Cgroup { path, whole_host, .. }) => {
+fn cgroup_item(cgroup: &Result<Cgroup, cgroup::CgroupError>, named: Option<&Path>) -> Check {
+    match (cgroup, named) {
+        (Ok(_), Some(named)) => {
+            check("cgroup v2", true, format!("directory {}", named.display()), None).needed()
+        }
+        (Ok(Cgroup { path, whole_host, .. }), None) => {
             let place = path.as_ref().map_or_else(
                 || "mounted nowhere; ktrace makes a mount of its own that nobody sees".to_owned(),
                 |path| format!("mounted at {}", path.display()),
             );
             let advice = "only a container's part of the tree is in sight: mount the host's /sys/fs/cgroup into the container";
+            // A part of the host can be watched too.
             check("cgroup v2", *whole_host, place, (!whole_host).then_some(advice))
         }
-        Err(error) => check(
-            "cgroup v2",
-            false,
-            error.to_string(),
-            Some("mount the tree: mount -t cgroup2 none /sys/fs/cgroup/unified"),
-        ),
+        (Err(error), named) => {
+            let advice = match named {
+                Some(_) => {
+                    "name a directory of the cgroup v2 tree, as `findmnt -t cgroup2` and `systemd-cgls` show it"
+                }
+                None => "mount the tree: mount -t cgroup2 none /sys/fs/cgroup/unified",
+            };
+            check("cgroup v2", false, error.to_string(), Some(advice)).needed()
+        }
     }
 }
 
@@ -222,7 +347,7 @@ fn program_item(name: &str) -> String {
 }
 
 /// Loads and attaches each program; all are gone again when this returns.
-fn programs(ports: &PortSet, cgroup: Option<&Cgroup>) -> Vec<Check> {
+fn programs(ports: &PortSet, cgroup: Option<&Cgroup>, standing: Standing) -> Vec<Check> {
     let ring_bytes = ring_size(1 << 16, page_size());
     let settings = Settings {
         ports,
@@ -236,25 +361,36 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>) -> Vec<Check> {
     let mut programs = match Programs::new(&settings) {
         Ok(programs) => programs,
         Err(error) => {
-            return vec![check("eBPF maps", false, error.to_string(), Some(error.advice()))];
+            // A filter or a security module may look at what is asked for; a user namespace's capabilities go that far.
+            let denied =
+                error.errno().and_then(|errno| bpf_call::reason(bpf_call::Call::Denied(errno), standing));
+            let forbids = matches!(error.errno(), Some(libc::EPERM | libc::EACCES));
+            return vec![match denied.filter(|_| forbids) {
+                Some((reason, advice)) => {
+                    check("eBPF maps", false, format!("{error} ({reason})"), Some(advice)).needed()
+                }
+                None => check("eBPF maps", false, error.to_string(), Some(&error.advice())).needed(),
+            }];
         }
     };
-    let mut items = vec![check("eBPF maps", true, "made", None)];
+    let mut items = vec![check("eBPF maps", true, "made", None).needed()];
     let Some(cgroup) = cgroup else { return items };
-    for (name, needed) in PROGRAMS {
-        let item = program_item(name);
-        items.push(match programs.attach(name, cgroup) {
-            Ok(_link) => check(&item, true, "loaded and attached", None),
-            Err(source) => {
-                let error = CaptureError::Program { name, source: Box::new(source) };
-                let advice = if needed {
-                    error.advice()
-                } else {
-                    "capture works without it, but knows less of processes"
+    for hook in &HOOKS {
+        let item = program_item(hook.name);
+        let check = match attach_for_a_moment(&mut programs, cgroup, hook) {
+            Ok(()) => check(&item, true, "loaded and attached", None),
+            Err(refusal) => {
+                let error = CaptureError::refused(hook.name, refusal);
+                let advice = match error {
+                    CaptureError::Program { .. } if !hook.needed => {
+                        "capture works without it, but knows less of processes".into()
+                    }
+                    _ => error.advice(),
                 };
-                check(&item, false, error.to_string(), Some(advice))
+                check(&item, false, error.to_string(), Some(&advice))
             }
-        });
+        };
+        items.push(Check { needed: hook.needed, ..check });
     }
     let scrubbed = programs.scrubber().map_err(|error| refusal(&error));
     let scrubbed = scrubbed.and_then(|scrubber| scrubber.write(0, 1).map_err(|error| error.to_string()));
@@ -307,15 +443,40 @@ mod tests {
 
     #[test]
     fn capabilities_one_by_one() {
-        let of = |effective: u64| -> Vec<(String, bool)> {
-            capabilities(effective).into_iter().map(|check| (check.name, check.ok)).collect()
+        let of = |effective: u64, of_namespace| -> Vec<(String, bool)> {
+            capabilities(effective, of_namespace).into_iter().map(|check| (check.name, check.ok)).collect()
         };
-        assert!(of(u64::MAX).iter().all(|(_, ok)| *ok));
-        let none = of(0);
-        assert!(none.iter().all(|(name, ok)| *ok == (name == "CAP_PERFMON")), "{none:?}");
-        let admin = of(1 << privilege::SYS_ADMIN);
+        assert!(of(u64::MAX, false).iter().all(|(_, ok)| *ok));
+        assert!(of(u64::MAX, true).iter().all(|(_, ok)| !*ok));
+        assert!(of(0, false).iter().all(|(_, ok)| !*ok));
+        let admin = of(1 << privilege::SYS_ADMIN, false);
         assert!(admin.contains(&("CAP_BPF".to_owned(), true)));
+        assert!(admin.contains(&("CAP_NET_ADMIN".to_owned(), false)), "the kernel asks for it itself");
         assert!(admin.contains(&("CAP_SYS_PTRACE".to_owned(), false)));
+    }
+
+    #[test]
+    fn how_each_is_granted() {
+        for check in capabilities(0, false) {
+            let advice = check.advice.unwrap();
+            assert!(
+                advice.contains(&format!("add: [{}]", check.name.trim_start_matches("CAP_"))),
+                "{advice}"
+            );
+            assert!(advice.contains("AmbientCapabilities=CAP_BPF CAP_NET_ADMIN"), "{advice}");
+            let is_named = advice.contains(&format!("{}+ep", check.name.to_lowercase())) || check.needed;
+            assert!(is_named || privilege::ignores_file_capabilities(), "{advice}");
+        }
+    }
+
+    #[test]
+    fn mount_options_that_hide_processes() {
+        let line = |options: &str| format!("22 1 0:20 / /proc rw,nosuid - proc proc {options}\n");
+        assert_eq!(hidepid(&line("rw")), None);
+        assert_eq!(hidepid(&line("rw,hidepid=off")), None);
+        assert_eq!(hidepid(&line("rw,gid=5,hidepid=invisible")), Some("hidepid=invisible"));
+        assert_eq!(hidepid(&(line("rw,hidepid=2") + &line("rw"))), None);
+        assert_eq!(hidepid(""), None);
     }
 
     #[test]

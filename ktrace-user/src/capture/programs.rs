@@ -19,10 +19,26 @@ static OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(concat!(env!("OU
 #[cfg(not(ktrace_ebpf))]
 static OBJECT: Option<&[u8]> = None;
 
-/// The programs by name, and whether there is no capture without them. Without `connect4` and `connect6`, processes are only found by looking
-/// through /proc; without `sock_release` (Linux 5.9), ends of sockets are only seen as FIN and RST.
-pub(super) const PROGRAMS: [(&str, bool); 5] =
-    [("egress", true), ("ingress", true), ("connect4", false), ("connect6", false), ("sock_release", false)];
+/// A program of ours and where the kernel runs it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hook {
+    /// In the object.
+    pub(super) name: &'static str,
+    /// Whether there is no capture without it.
+    pub(super) needed: bool,
+    /// `enum bpf_attach_type` of `include/uapi/linux/bpf.h`.
+    pub(super) attach_type: u32,
+}
+
+/// Without `connect4` and `connect6`, processes are only found by looking through /proc; without `sock_release` (Linux 5.9), ends
+/// of sockets are only seen as FIN and RST.
+pub(super) const HOOKS: [Hook; 5] = [
+    Hook { name: "egress", needed: true, attach_type: 1 },
+    Hook { name: "ingress", needed: true, attach_type: 0 },
+    Hook { name: "connect4", needed: false, attach_type: 10 },
+    Hook { name: "connect6", needed: false, attach_type: 11 },
+    Hook { name: "sock_release", needed: false, attach_type: 34 },
+];
 
 /// What is set before the programs are loaded.
 pub(super) struct Settings<'a> {
@@ -118,28 +134,38 @@ impl Programs {
     }
 
     /// Loads one program and attaches it by a link, which is its only hold: the program goes when the link is dropped, or its process dies.
+    /// Loads one program; its number in the kernel.
+    pub(super) fn load(&mut self, name: &str) -> Result<u32, ProgramError> {
+        let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+        match program {
+            Program::CgroupSkb(program) => program.load()?,
+            Program::CgroupSockAddr(program) => program.load()?,
+            Program::CgroupSock(program) => program.load()?,
+            _ => return Err(ProgramError::UnexpectedProgramType),
+        }
+        Ok(program.info()?.id())
+    }
+
+    /// Attaches a loaded program by a link, which takes it off again when it is dropped, or its process dies.
     pub(super) fn attach(&mut self, name: &str, cgroup: &Cgroup) -> Result<FdLink, ProgramError> {
         let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-        // One program beside others: a link is never exclusive.
+        // A link is never exclusive: the kernel adds BPF_F_ALLOW_MULTI.
         let mode = CgroupAttachMode::default();
         let fd = &cgroup.fd;
         match program {
             Program::CgroupSkb(program) => {
                 let program: &mut CgroupSkb = program;
-                program.load()?;
                 let way = program.expected_attach_type().unwrap_or(CgroupSkbAttachType::Egress);
                 let link = program.attach(fd, way, mode)?;
                 Ok(program.take_link(link)?.try_into()?)
             }
             Program::CgroupSockAddr(program) => {
                 let program: &mut CgroupSockAddr = program;
-                program.load()?;
                 let link = program.attach(fd, mode)?;
                 Ok(program.take_link(link)?.try_into()?)
             }
             Program::CgroupSock(program) => {
                 let program: &mut CgroupSock = program;
-                program.load()?;
                 let link = program.attach(fd, mode)?;
                 Ok(program.take_link(link)?.try_into()?)
             }

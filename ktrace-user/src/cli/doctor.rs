@@ -1,8 +1,8 @@
 //! `ktrace doctor`: what this host allows, and what to do about what it does not.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Failure;
 use super::look::{Heard, look};
 use crate::capture::PortSet;
-use crate::capture::probe::{self, KafkaSocket, Report};
+use crate::capture::probe::{self, Check, KafkaSocket, Report};
 use crate::privilege;
 
 /// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much more often.
@@ -23,6 +23,9 @@ pub struct Args {
     /// Kafka ports looked for among the sockets of this host
     #[arg(long, value_name = "LIST", env = "KTRACE_PORTS", default_value = "auto")]
     ports: PortSet,
+    /// The cgroup v2 directory that ktrace is to be attached to [default: the root]
+    #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
+    cgroup: Option<PathBuf>,
     /// How the findings are printed
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "text")]
     output: Output,
@@ -39,15 +42,30 @@ enum Output {
 /// Exit code 0 where capture is possible, else 3.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     privilege::harden();
-    let mut report = probe::run(&args.ports);
-    let heard = if report.can_capture() { look(&args.ports, LOOK).unwrap_or_default() } else { Vec::new() };
+    let cgroup = args.cgroup.as_deref();
+    let mut report = probe::run(&args.ports, cgroup);
+    let heard =
+        if report.can_capture() { look(&args.ports, cgroup, LOOK).unwrap_or_default() } else { Vec::new() };
     add(&mut report, heard);
     let written = match args.output {
-        Output::Text => write!(anstream::stdout().lock(), "{}", text(&report)),
-        Output::Json => writeln!(std::io::stdout().lock(), "{}", as_json(&report)),
+        Output::Text => {
+            let mut out = anstream::stdout().lock();
+            write!(out, "{}", text(&report)).and_then(|()| out.flush())
+        }
+        Output::Json => {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{}", as_json(&report)).and_then(|()| out.flush())
+        }
     };
     // A reader that is gone has seen what it wanted.
-    let _ = written;
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(Failure::failed(
+            format_args!("cannot write the findings: {error}"),
+            "check that there is space where standard output goes",
+        ));
+    }
     Ok(if report.can_capture() { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
@@ -75,33 +93,29 @@ fn spoken(speaks: Option<Speaks>) -> &'static str {
     }
 }
 
-/// What the doctor would say of this host, as further lines of an error; `otherwise` where it finds nothing wrong.
-pub fn advice(ports: &PortSet, otherwise: &str) -> String {
-    let report = probe::run(ports);
+/// What the doctor would say of this host, as further lines of an error: of what there is no capture without; `otherwise` where
+/// it finds nothing wrong with that.
+pub fn advice(ports: &PortSet, cgroup: Option<&Path>, otherwise: &str) -> String {
+    let report = probe::run(ports, cgroup);
     let advice: Vec<_> = report
         .items
         .iter()
-        .filter(|item| !item.ok)
-        .map(|item| match &item.advice {
-            Some(advice) => format!("{}: {advice}", item.name),
-            None => format!("{}: {}", item.name, item.detail),
-        })
+        .filter(|item| !item.ok && item.needed)
+        // What has none follows from something else that is missing.
+        .filter_map(|item| Some(format!("{}: {}: {}", item.name, item.detail, item.advice.as_deref()?)))
         .collect();
     if advice.is_empty() { otherwise.to_owned() } else { advice.join("\n        ") }
 }
 
 /// With colours; the stream takes them out where there is no terminal.
 fn text(report: &Report) -> String {
-    let (good, bad, faint) =
-        (AnsiColor::Green.on_default(), AnsiColor::Red.on_default().bold(), Style::new().dimmed());
+    let faint = Style::new().dimmed();
     let width = report.items.iter().map(|item| item.name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
-    for item in &report.items {
-        let (style, mark) = if item.ok { (good, '✓') } else { (bad, '✗') };
-        let padding = " ".repeat(width.saturating_sub(item.name.chars().count()));
-        out += &format!("{style}{mark}{style:#} {}{padding}  {}\n", item.name, item.detail);
-        if let Some(advice) = &item.advice {
-            out += &format!("    {advice}\n");
+    for (title, needed) in [("Needed:\n", true), ("\nOptional:\n", false)] {
+        out += title;
+        for item in report.items.iter().filter(|item| item.needed == needed) {
+            out += &line(item, width);
         }
     }
     if !report.sockets.is_empty() {
@@ -120,11 +134,27 @@ fn text(report: &Report) -> String {
     out
 }
 
+fn line(item: &Check, width: usize) -> String {
+    let (good, bad, lacking) =
+        (AnsiColor::Green.on_default(), AnsiColor::Red.on_default().bold(), AnsiColor::Yellow.on_default());
+    let (style, mark) = match (item.ok, item.needed) {
+        (true, _) => (good, '✓'),
+        (false, true) => (bad, '✗'),
+        (false, false) => (lacking, '–'),
+    };
+    let padding = " ".repeat(width.saturating_sub(item.name.chars().count()));
+    let mut out = format!("{style}{mark}{style:#} {}{padding}  {}\n", item.name, item.detail);
+    if let Some(advice) = &item.advice {
+        out += &format!("    {advice}\n");
+    }
+    out
+}
+
 fn as_json(report: &Report) -> serde_json::Value {
     let items = report
         .items
         .iter()
-        .map(|item| json!({"name": item.name, "ok": item.ok, "detail": item.detail, "advice": item.advice}));
+        .map(|item| json!({"name": item.name, "ok": item.ok, "needed": item.needed, "detail": item.detail, "advice": item.advice}));
     let sockets = report.sockets.iter().map(|socket| {
         json!({
             "client": socket.ends.client,
@@ -147,14 +177,14 @@ mod tests {
 
     use super::*;
     use crate::capture::Ends;
-    use crate::capture::probe::Check;
     use crate::process::Process;
     use crate::span::{Resource, Value};
 
     fn report() -> Report {
-        let check = |name: &str, ok, advice: Option<&str>| Check {
+        let check = |name: &str, (ok, needed), advice: Option<&str>| Check {
             name: name.to_owned(),
             ok,
+            needed,
             detail: "seen".to_owned(),
             advice: advice.map(str::to_owned),
         };
@@ -162,7 +192,11 @@ mod tests {
         let attributes = vec![("service.name".into(), Value::Str("billing".into()))];
         let owner = Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(attributes)) });
         Report {
-            items: vec![check("kernel", true, None), check("capabilities", false, Some("add CAP_BPF"))],
+            items: vec![
+                check("kernel", (true, true), None),
+                check("/proc", (false, false), Some("mount it")),
+                check("capabilities", (false, true), Some("add CAP_BPF")),
+            ],
             sockets: vec![
                 KafkaSocket { ends, owner: Some(owner), speaks: Some(Speaks::Tls) },
                 KafkaSocket { ends, owner: None, speaks: None },
@@ -175,7 +209,7 @@ mod tests {
         let plain = anstream::adapter::strip_str(&text(&report())).to_string();
         assert_eq!(
             plain,
-            "✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nKafka connections:\n  10.0.0.1:40000 → 10.0.0.2:9092  billing pid 7  TLS, not read\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process  silent\n"
+            "Needed:\n✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nOptional:\n– /proc         seen\n    mount it\n\nKafka connections:\n  10.0.0.1:40000 → 10.0.0.2:9092  billing pid 7  TLS, not read\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process  silent\n"
         );
     }
 
@@ -183,7 +217,8 @@ mod tests {
     fn json_tells_whether_capture_is_possible() {
         let json = as_json(&report());
         assert_eq!(json["possible"], false);
-        assert_eq!(json["items"][1]["advice"], "add CAP_BPF");
+        assert_eq!(json["items"][2]["advice"], "add CAP_BPF");
+        assert_eq!((&json["items"][1]["needed"], &json["items"][2]["needed"]), (&json!(false), &json!(true)));
         assert_eq!(json["sockets"][0]["broker"], "10.0.0.2:9092");
     }
 }

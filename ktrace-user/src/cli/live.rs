@@ -1,5 +1,6 @@
 //! What `run` and `observe` share: from the kernel's events to the sinks.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -7,10 +8,11 @@ use std::time::Duration;
 use ktrace_kafka::context::formats;
 use ktrace_kafka::counters::NotKafka;
 
-use super::lookout::Lookout;
+use super::lookout::{Lookout, say};
+use super::named::Named;
 use super::pipeline::{Live, Pipeline, Told};
 use super::{Failure, Filter, doctor};
-use crate::capture::{CounterReader, Live as Source, LiveOptions, Side};
+use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
 use crate::privilege;
@@ -51,11 +53,12 @@ pub fn watch(
         client_end: live.side.have(Side::Client),
         broker_end: live.side.have(Side::Broker),
         services: live.service_name.into_iter().collect(),
+        say,
     };
-    let mut source = Source::open(options).map_err(|error| Failure::CannotCapture {
-        what: error.to_string(),
-        advice: doctor::advice(&pipeline.ports, error.advice()),
-    })?;
+    let cgroup = options.cgroup.clone();
+    let named = Named::new(options.pid, options.netns.as_deref())?;
+    let mut source =
+        Source::open(options).map_err(|error| cannot(&error, &pipeline.ports, cgroup.as_deref()))?;
     // All that is started from here on begins with no privilege.
     privilege::confine(&[]);
     let given = !pipeline.ports.is_auto();
@@ -81,7 +84,7 @@ pub fn watch(
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
     }
     let each = workers.iter_mut().map(|worker| |event: crate::capture::Event<'_>| worker.event(event));
-    let seen = source.run_each(stop, each.collect());
+    let seen = named.watch(stop, || source.run_each(stop, each.collect()));
     let mut summary = Summary::default();
     for worker in workers {
         summary.add(&worker.finish());
@@ -102,8 +105,18 @@ pub fn watch(
     seen.map_err(|error| Failure::failed(&error, error.advice()))?;
     match exported {
         // Counted and logged when it happened: an agent that is told to end has not failed.
-        Ok(()) | Err(ExportError::Undelivered { .. }) => Ok(()),
+        Ok(()) | Err(ExportError::Undelivered { .. }) => named.end(),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Why the watch cannot begin.
+fn cannot(error: &CaptureError, ports: &PortSet, cgroup: Option<&Path>) -> Failure {
+    let (what, advice) = (error.to_string(), error.advice().into_owned());
+    match error {
+        CaptureError::Occupied { .. } => Failure::CannotCapture { what, advice },
+        _ if error.is_of_what_was_named() => Failure::Failed { what, advice },
+        _ => Failure::CannotCapture { what, advice: doctor::advice(ports, cgroup, &advice) },
     }
 }
 

@@ -1,6 +1,7 @@
 //! A short look at what is spoken on this host's connections: for `ktrace doctor`.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -35,8 +36,15 @@ impl Sink for Nothing {}
 ///
 /// # Errors
 /// Nothing can be captured.
-pub fn look(ports: &PortSet, patience: Duration) -> Result<Vec<Heard>, CaptureError> {
-    let options = LiveOptions { ports: ports.clone(), ring_bytes: RING_BYTES, ..LiveOptions::default() };
+pub fn look(ports: &PortSet, cgroup: Option<&Path>, patience: Duration) -> Result<Vec<Heard>, CaptureError> {
+    let options = LiveOptions {
+        ports: ports.clone(),
+        cgroup: cgroup.map(Path::to_owned),
+        ring_bytes: RING_BYTES,
+        // The report says it.
+        say: |_| {},
+        ..LiveOptions::default()
+    };
     let mut live = Live::open(options)?;
     privilege::confine(&[]);
     let stop = AtomicBool::new(false);

@@ -185,7 +185,7 @@ impl Looks {
 }
 
 /// A full screen tells it itself.
-fn say(line: &str) {
+pub fn say(line: &str) {
     if !top::is_taken() {
         eprintln!("ktrace: {line}");
     }

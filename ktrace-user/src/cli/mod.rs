@@ -10,6 +10,7 @@ mod live;
 mod look;
 mod lookout;
 mod man;
+mod named;
 mod observe;
 mod pipeline;
 mod replay;

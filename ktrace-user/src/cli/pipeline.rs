@@ -109,11 +109,11 @@ pub struct Pipeline {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Capture")]
 pub struct Live {
-    /// Only processes under this cgroup v2 directory [default: all]
+    /// Only processes under this cgroup v2 directory, also after it was removed and made again [default: all]
     #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
     pub cgroup: Option<PathBuf>,
-    /// Only connections of this process
-    #[arg(long, value_name = "PID", env = "KTRACE_PID")]
+    /// Only connections of this process, until it ends
+    #[arg(long, value_name = "PID", env = "KTRACE_PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
     /// Only connections in this network namespace: its path, its name in /run/netns, or the number of a process in it
     #[arg(long, value_name = "NETNS", env = "KTRACE_NETNS")]

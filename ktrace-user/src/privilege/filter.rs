@@ -87,8 +87,9 @@ const OLDER: &[libc::c_long] = &[];
 /// Allowed with one of these values of one argument, given by its place.
 #[rustfmt::skip]
 const WITH: &[(libc::c_long, u8, &[u64])] = &[
-    // `enum bpf_cmd`: elements of maps looked up, set and deleted; programs queried, detached, run for a test, attached by a link
-    (libc::SYS_bpf, 0, &[1, 2, 3, 9, 10, 15, 16, 28]),
+    // `enum bpf_cmd`: elements of maps looked up, set and deleted; programs opened by
+    // their number, queried, detached, run for a test, attached by a link
+    (libc::SYS_bpf, 0, &[1, 2, 3, 9, 10, 13, 15, 16, 28]),
     // terminals (TCGETS to TCSETSF, TCGETS2 to TCSETSF2, TIOCGPGRP, TIOCGWINSZ) and descriptors (FIONREAD, FIONBIO, FIONCLEX, FIOCLEX)
     (libc::SYS_ioctl, 1, &[0x5401, 0x5402, 0x5403, 0x5404, 0x802c_542a, 0x402c_542b, 0x402c_542c, 0x402c_542d,
         0x540f, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451]),

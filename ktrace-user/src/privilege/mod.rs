@@ -14,9 +14,18 @@ pub const DAC_READ_SEARCH: u32 = 2;
 pub const NET_ADMIN: u32 = 12;
 pub const SYS_PTRACE: u32 = 19;
 pub const SYS_ADMIN: u32 = 21;
+pub const SYS_NICE: u32 = 23;
 pub const SYS_RESOURCE: u32 = 24;
 pub const PERFMON: u32 = 38;
 pub const BPF: u32 = 39;
+
+/// `PROC_PID_INIT_INO` and `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`: the inodes of the initial
+/// namespaces.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
+
+/// An argument of prctl(2), which has to be zero in its whole width.
+const UNUSED: libc::c_ulong = 0;
 
 /// A thread that keeps capabilities.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +37,10 @@ pub struct Keeper {
 }
 
 /// All that keep any: `deploy/README.md` says why.
-pub const KEEPERS: [Keeper; 4] = [
+pub const KEEPERS: [Keeper; 5] = [
     Keeper { thread: "ktrace-bpf", keeps: &[BPF, NET_ADMIN] },
+    // With --cgroup alone: it attaches anew.
+    Keeper { thread: "ktrace-cgroup", keeps: &[BPF, NET_ADMIN] },
     Keeper { thread: "ktrace-owners", keeps: &[SYS_PTRACE, DAC_READ_SEARCH] },
     Keeper { thread: "ktrace-resolve", keeps: &[SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN] },
     // It enters the namespaces for the one before, and ends.
@@ -114,12 +125,7 @@ fn reduce(wanted: &[u32]) -> io::Result<()> {
             break;
         }
     }
-    let header = Header { version: VERSION, pid: 0 };
-    let mut sets = [Sets::default(); 2];
-    // SAFETY: a valid header, and room for the two sets of its version; 0 is the calling thread.
-    if unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let (header, mut sets) = capabilities()?;
     let permitted = u64::from(sets[0].permitted) | u64::from(sets[1].permitted) << 32;
     let kept = among(permitted, wanted);
     // Cast on purpose: one half each.
@@ -155,9 +161,20 @@ fn prctl(option: libc::c_int, arguments: [libc::c_ulong; 4]) -> io::Result<()> {
     }
 }
 
-/// All effective capabilities of the main thread, a bit each; none where `/proc` does not tell.
+/// The calling thread's capabilities. Needs no `/proc`.
+fn capabilities() -> io::Result<(Header, [Sets; 2])> {
+    let header = Header { version: VERSION, pid: 0 };
+    let mut sets = [Sets::default(); 2];
+    // SAFETY: a valid header, and room for the two sets of its version; 0 is the calling thread.
+    match unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) } {
+        0 => Ok((header, sets)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// All effective capabilities of the calling thread, a bit each.
 pub(crate) fn effective() -> u64 {
-    of_status(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+    capabilities().map_or(0, |(_, [low, high])| u64::from(high.effective) << 32 | u64::from(low.effective))
 }
 
 /// Whether one of them is held.
@@ -165,22 +182,44 @@ pub(crate) fn holds(bit: u32) -> bool {
     effective() & 1 << bit != 0
 }
 
-/// The effective capabilities in the text of a status file.
-fn of_status(status: &str) -> u64 {
-    field(status, "CapEff:").and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default()
+/// Whether a program that this process starts could have the capability at all.
+pub(crate) fn may_be_granted(bit: u32) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(bit), UNUSED, UNUSED, UNUSED) == 1 }
 }
 
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+/// Whether capabilities of executable files are ignored (`no_new_privs`).
+pub(crate) fn ignores_file_capabilities() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, UNUSED, UNUSED, UNUSED, UNUSED) == 1 }
 }
 
-/// What a thread has left after [`shed`] and the filter, tried in a thread that then ends: capabilities as `/proc` shows them, and what failed.
+/// Whether a seccomp filter is in force. (In the strict mode this very call would kill, as nearly all others
+/// do.)
+pub(crate) fn is_filtered() -> bool {
+    // SAFETY: no pointers.
+    unsafe {
+        libc::prctl(libc::PR_GET_SECCOMP, UNUSED, UNUSED, UNUSED, UNUSED)
+            == libc::SECCOMP_MODE_FILTER.cast_signed()
+    }
+}
+
+/// Whether the capabilities are the host's, and not only those of a user namespace, which bpf(2) does not ask
+/// for.
+pub(crate) fn is_in_host_user_namespace() -> io::Result<bool> {
+    Ok(fs::read_link("/proc/self/ns/user")?.to_str() == Some(INITIAL_USER_NAMESPACE))
+}
+
+/// Whether processes have the numbers here that the kernel's programs see.
+pub(crate) fn is_in_host_pid_namespace() -> io::Result<bool> {
+    Ok(fs::read_link("/proc/self/ns/pid")?.to_str() == Some(INITIAL_PID_NAMESPACE))
+}
+
+/// What a thread has left after [`shed`] and the filter, tried in a thread that then ends: capabilities, or what failed.
 pub(crate) fn rehearse() -> io::Result<Result<u64, filter::FilterError>> {
     let rehearsal = thread::Builder::new().name("ktrace-rehearse".to_owned()).spawn(|| {
         reduce(&[])?;
-        let installed = filter::install(filter::Threads::This);
-        let status = fs::read_to_string("/proc/thread-self/status")?;
-        Ok(installed.map(|()| of_status(&status)))
+        Ok(filter::install(filter::Threads::This).map(|()| effective()))
     })?;
     rehearsal.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
@@ -190,9 +229,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_status_file() {
-        assert_eq!(of_status("Name:\tx\nCapEff:\t0000000000200000\n"), 1 << 21);
-        assert_eq!(of_status("Name:\tx\n"), 0);
+    fn the_same_as_the_status_file_says() {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let field = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap().to_owned()
+        };
+        assert_eq!(format!("{:016x}", effective()), field("CapEff:"));
+        assert_eq!(is_filtered(), field("Seccomp:") == "2");
+        assert_eq!(ignores_file_capabilities(), field("NoNewPrivs:") == "1");
+        let bounding = u64::from_str_radix(&field("CapBnd:"), 16).unwrap();
+        assert_eq!(may_be_granted(SYS_ADMIN), bounding & 1 << SYS_ADMIN != 0);
     }
 
     #[test]
