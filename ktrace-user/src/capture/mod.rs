@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::process::Process;
 
 pub use counters::{Count, CounterReader, Counters};
-pub use live::{CaptureError, Live, LiveOptions, RING_BYTES};
+pub use live::{CaptureError, Live, LiveOptions, RING_BYTES, ring_bounds, ring_size_of};
 pub use netns::NetnsError;
 pub use ports::{PortSet, PortsError};
 pub use refusals::Refusals;

@@ -13,6 +13,7 @@ use super::Failure;
 use super::look::{Heard, look};
 use crate::capture::PortSet;
 use crate::capture::probe::{self, KafkaSocket, Report};
+use crate::export::{self, printable};
 
 /// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much more often.
 const LOOK: Duration = Duration::from_millis(3500);
@@ -42,7 +43,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     add(&mut report, heard);
     let written = match args.output {
         Output::Text => write!(anstream::stdout().lock(), "{}", text(&report)),
-        Output::Json => writeln!(std::io::stdout().lock(), "{}", as_json(&report)),
+        Output::Json => {
+            writeln!(std::io::stdout().lock(), "{}", export::json(&as_json(&report)).unwrap_or_default())
+        }
     };
     // A reader that is gone has seen what it wanted.
     let _ = written;
@@ -108,7 +111,7 @@ fn text(report: &Report) -> String {
     for socket in &report.sockets {
         let owner = socket.owner.as_deref();
         let pid = owner.map(|owner| format!(" pid {}", owner.pid)).unwrap_or_default();
-        let service = owner.map_or("unknown process", |owner| owner.resource.service_name());
+        let service = printable(owner.map_or("unknown process", |owner| owner.resource.service_name()));
         let spoken = spoken(socket.speaks);
         out += &format!(
             "  {} → {}  {service}{faint}{pid}{faint:#}  {spoken}\n",

@@ -30,12 +30,15 @@ pub fn watch(
     stop: &AtomicBool,
     begun: impl FnOnce(Tells),
 ) -> Result<(), Failure> {
-    told.check()?;
+    let told = told.open()?;
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
     let limits = live.limits(&shared, &sinks)?;
     let filter = pipeline.filter()?;
-    let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
+    let (rings, ring_bytes) = (live.rings(), live.ring_bytes()?);
+    if let Some(asked) = live.ring_size.filter(|asked| *asked != ring_bytes) {
+        eprintln!("ktrace: --ring-size is {ring_bytes} bytes instead of {asked}: rings are powers of two");
+    }
     let workers: Result<Vec<_>, _> =
         (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks)).collect();
     let mut workers = workers?;
@@ -96,8 +99,12 @@ pub fn watch(
     told.tell(&summary)?;
     seen.map_err(|error| Failure::failed(&error, error.advice()))?;
     match exported {
-        // Counted and logged when it happened: an agent that is told to end has not failed.
-        Ok(()) | Err(ExportError::Undelivered { .. }) => Ok(()),
+        Ok(()) => Ok(()),
+        // Counted: an agent that is told to end has not failed.
+        Err(error @ ExportError::Undelivered { .. }) => {
+            eprintln!("ktrace: {error}");
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

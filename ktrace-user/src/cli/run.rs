@@ -24,7 +24,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let stop = signals::stop()?;
     let export = args.pipeline.export();
     let mut sinks = Sinks::default();
-    sinks.add(otlp(&export, WhenFull::Drop)?);
-    live::watch(args.live, &args.pipeline, &args.told, sinks, Metrics::new(&export)?, &stop, |_| {})?;
+    sinks.extend(otlp(&export, WhenFull::Drop)?);
+    let metrics = Metrics::new(&export)?;
+    live::watch(args.live, &args.pipeline, &args.told, sinks, metrics, &stop, |_| {})?;
     Ok(ExitCode::SUCCESS)
 }

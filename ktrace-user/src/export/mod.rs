@@ -4,6 +4,8 @@
 //! since a file does not run away.
 
 mod endpoint;
+mod environment;
+mod escape;
 mod failing;
 mod format;
 mod json;
@@ -12,9 +14,11 @@ mod otlp;
 mod otlp_json;
 mod print;
 mod queue;
+mod reader;
 mod sdk;
 mod text;
 pub mod top;
+mod transport;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -25,6 +29,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 pub use endpoint::OtlpOptions;
+pub use environment::{Environment, is_of_a_service};
 pub use format::Format;
 pub use metrics::{Counts, Exporting, Metrics};
 pub use otlp::otlp;
@@ -34,6 +39,7 @@ pub use tree::tree;
 
 use self::queue::{Counters, Sender};
 use crate::hop::Hop;
+pub use escape::{json, printable};
 
 /// A sink could not be set up or has failed for good.
 #[derive(Debug, Error)]
@@ -113,6 +119,11 @@ pub struct Sinks {
 impl Sinks {
     pub fn add(&mut self, sink: Sink) {
         self.sinks.push(sink);
+    }
+
+    /// Adds the sink, if there is one.
+    pub fn extend(&mut self, sink: Option<Sink>) {
+        self.sinks.extend(sink);
     }
 
     /// How many there are.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ktrace_kafka::context::TraceId;
 
+use super::escape::printable;
 use super::format::Format;
 use crate::span::{INFERRED, Link, Span, Value};
 
@@ -205,11 +206,6 @@ pub(super) fn milliseconds(value: f64) -> String {
         _ if value.abs() < 10_000.0 => format!("{value:.0}ms"),
         _ => one_digit(value / 1000.0, "s"),
     }
-}
-
-/// Names come from the network: nothing in them may speak to the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 pub(super) fn get<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a Value<'a>> {
