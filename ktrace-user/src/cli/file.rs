@@ -21,7 +21,7 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
         )
     })?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         Failure::Usage {
             what: format!("{name}, line {line}: {}", error.message().replace('\n', " ")),
             advice: "write TOML: one key a line, such as ports = \"9092-9094\"".to_owned(),

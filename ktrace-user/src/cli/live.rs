@@ -25,7 +25,7 @@ pub fn watch(
     live: Live,
     pipeline: &Pipeline,
     told: &Told,
-    sinks: Sinks,
+    mut sinks: Sinks,
     metrics: Option<Metrics>,
     stop: &AtomicBool,
     begun: impl FnOnce(Tells),
@@ -57,6 +57,7 @@ pub fn watch(
         what: error.to_string(),
         advice: doctor::advice(&pipeline.ports, error.advice()),
     })?;
+    sinks.begin();
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits)?;
     let counts =
         Arc::new(counts((Arc::clone(&shared), source.counter_reader()), (sinks.losses(), filter.clone())));

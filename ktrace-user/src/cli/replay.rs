@@ -48,10 +48,16 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     // One worker for all: a connection goes on from one file of a rotated capture into the next.
     let shared = args.pipeline.shared();
     let mut worker = worker(&filter, args.pipeline.worker(), &shared, &sinks)?;
+    sinks.begin();
     let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
     for path in &args.files {
         end = replay(path, &mut connections, &stop, &mut summary, |event| worker.event(event));
+        if stop.load(Ordering::Relaxed) {
+            // That the input ends too early is what was asked for.
+            end = Ok(());
+            break;
+        }
         if end.is_err() {
             break;
         }

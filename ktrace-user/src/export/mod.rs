@@ -71,6 +71,8 @@ pub struct Sink {
     thread: JoinHandle<Result<(), ExportError>>,
     /// Tells the thread how long it may still take; dropped for sinks that need no limit.
     limit: Option<tokio::sync::oneshot::Sender<Duration>>,
+    /// Tells the thread that the run has begun.
+    begin: Option<tokio::sync::oneshot::Sender<()>>,
     /// What it may hold beside its queue.
     bytes: usize,
 }
@@ -124,6 +126,14 @@ impl Sinks {
     /// Adds the sink, if there is one.
     pub fn extend(&mut self, sink: Option<Sink>) {
         self.sinks.extend(sink);
+    }
+
+    /// The run begins: nothing is wrong with what the user asks for, so that sinks may say what is wrong elsewhere.
+    pub fn begin(&mut self) {
+        for begin in self.sinks.iter_mut().filter_map(|sink| sink.begin.take()) {
+            // A thread that is gone has said why.
+            let _ = begin.send(());
+        }
     }
 
     /// How many there are.

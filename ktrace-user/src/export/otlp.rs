@@ -97,6 +97,7 @@ fn start(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportError
     let transport = Traces::new(Endpoint::of(&TRACES, options)?);
     let (sender, queued, counters) = bounded("otlp", batching.bounds, when_full);
     let (limit, limited) = oneshot::channel();
+    let (begin, begun) = oneshot::channel();
     let converter = Converter::of(&options.environment);
     let to = transport.endpoint().to_string();
     let meanwhile = match when_full {
@@ -122,13 +123,14 @@ fn start(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportError
     let thread = std::thread::Builder::new()
         .name("ktrace-otlp".to_owned())
         .spawn(move || {
-            let end = export.run(&runtime, queued, limited, ending);
+            let end = export.run(&runtime, queued, (begun, limited, ending));
             // Otherwise the runtime would wait for the resolver of names, who knows no limit.
             runtime.shutdown_background();
             end
         })
         .map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: Some(limit), bytes: batching.bounds.bytes - QUEUE_BYTES })
+    let bytes = batching.bounds.bytes - QUEUE_BYTES;
+    Ok(Sink { sender, thread, limit: Some(limit), begin: Some(begin), bytes })
 }
 
 struct Export {
@@ -156,13 +158,20 @@ impl Export {
         mut self,
         runtime: &Runtime,
         mut queued: Receiver,
-        limited: oneshot::Receiver<Duration>,
-        ending: watch::Sender<bool>,
+        (begun, limited, ending): (oneshot::Receiver<()>, oneshot::Receiver<Duration>, watch::Sender<bool>),
     ) -> Result<(), ExportError> {
         let counters = Arc::clone(&self.counters);
         let finished = runtime.block_on(async {
+            let sent = async {
+                // What comes before has begun the run as well.
+                tokio::select! {
+                    _ = begun => {}
+                    () = queued.anything() => {}
+                }
+                self.drain(&mut queued).await;
+            };
             tokio::select! {
-                () = self.drain(&mut queued) => true,
+                () = sent => true,
                 () = time_is_up(limited, ending) => false,
             }
         });

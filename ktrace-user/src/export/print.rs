@@ -97,7 +97,7 @@ fn start(
         .name("ktrace-print".to_owned())
         .spawn(run)
         .map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: None, bytes: 0 })
+    Ok(Sink { sender, thread, limit: None, begin: None, bytes: 0 })
 }
 
 /// A reader that went away has seen what it wanted: those spans are not lost.

@@ -80,7 +80,7 @@ fn start(
     };
     let thread =
         std::thread::Builder::new().name("ktrace-tree".to_owned()).spawn(run).map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: None, bytes })
+    Ok(Sink { sender, thread, limit: None, begin: None, bytes })
 }
 
 /// What was gathered and not printed is lost with what nobody has taken.
