@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn again(why: &str) -> Refusal {
-        Refusal { why: why.to_owned(), next: Next::Again(None) }
+        Refusal::unanswered(why.to_owned())
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn that_it_will_never_take_them_is_said_even_in_a_row() {
         let mut failing = Failing::new("spans", "http://c".to_owned(), "they wait");
-        let never = Refusal { why: "UNAUTHENTICATED".to_owned(), next: Next::GiveUp };
+        let never = Refusal { why: "UNAUTHENTICATED".to_owned(), next: Next::GiveUp, answered: true };
         let now = Instant::now();
         assert!(failing.refused(&again("away"), 0, now).is_some());
         let line = failing.refused(&never, 0, now);

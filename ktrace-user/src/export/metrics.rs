@@ -210,7 +210,7 @@ impl Exporter {
         };
         let silent = self.failing().why().is_none();
         if let Some(why) = failure.filter(|_| silent) {
-            self.refused(&Refusal { why, next: Next::Again(None) });
+            self.refused(&Refusal::unanswered(why));
         }
     }
 

@@ -145,7 +145,7 @@ struct Export {
     ends: watch::Receiver<bool>,
     /// The same, once it was heard.
     ending: bool,
-    /// The collector was reached before.
+    /// The collector has answered before.
     was_there: bool,
     /// When it was said that it rejects some spans.
     rejected: Option<Instant>,
@@ -215,7 +215,7 @@ impl Export {
     /// Whether the collector listens. What it thinks of spans it will say when it gets some.
     async fn probe(&mut self) {
         match self.transport.probe().await {
-            Ok(()) => self.taken(),
+            Ok(()) => self.reached(),
             Err(refusal) => {
                 let lost = self.lost();
                 say(self.failing.refused(&refusal, lost, Instant::now()));
@@ -237,9 +237,9 @@ impl Export {
                 Some(patience) => patience.min(self.batching.timeout),
                 None => self.batching.timeout,
             };
-            let sent = timeout(patience, self.transport.send(&request)).await.unwrap_or_else(|_| {
-                Err(Refusal { why: format!("no answer within {patience:?}"), next: Next::Again(None) })
-            });
+            let sent = timeout(patience, self.transport.send(&request))
+                .await
+                .unwrap_or_else(|_| Err(Refusal::unanswered(format!("no answer within {patience:?}"))));
             let wait = match sent {
                 Ok(answer) => {
                     self.rejected(answer, count);
@@ -247,6 +247,7 @@ impl Export {
                     None
                 }
                 Err(refusal) => {
+                    self.was_there |= refusal.answered;
                     let lost = self.lost();
                     say(self.failing.refused(&refusal, lost, Instant::now()));
                     match refusal.next {
@@ -297,9 +298,14 @@ impl Export {
         }
     }
 
-    /// The collector has answered.
+    /// The collector has taken spans.
     fn taken(&mut self) {
         self.was_there = true;
+        self.reached();
+    }
+
+    /// It listens.
+    fn reached(&mut self) {
         self.backoff = Backoff::default();
         let lost = self.lost();
         say(self.failing.taken(lost, Instant::now()));

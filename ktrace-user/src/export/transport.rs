@@ -45,6 +45,8 @@ pub(super) struct Refusal {
     /// The cause, in a line.
     pub why: String,
     pub next: Next,
+    /// It is the collector that says so, or what stands before it; else there was no answer.
+    pub answered: bool,
 }
 
 /// What to do about a refusal.
@@ -57,12 +59,13 @@ pub(super) enum Next {
 }
 
 impl Refusal {
-    fn again(why: String) -> Self {
-        Self { why, next: Next::Again(None) }
+    /// There was no answer.
+    pub fn unanswered(why: String) -> Self {
+        Self { why, next: Next::Again(None), answered: false }
     }
 
-    fn for_good(why: String) -> Self {
-        Self { why, next: Next::GiveUp }
+    fn answered(why: String, next: Next) -> Self {
+        Self { why, next, answered: true }
     }
 }
 
@@ -120,7 +123,7 @@ where
         let limit = self.endpoint.timeout;
         timeout(limit, doing)
             .await
-            .unwrap_or_else(|_| Err(Refusal::again(format!("no answer within {limit:?}"))))
+            .unwrap_or_else(|_| Err(Refusal::unanswered(format!("no answer within {limit:?}"))))
     }
 
     async fn grpc(&self, request: Q) -> Result<A, Refusal> {
@@ -163,7 +166,7 @@ where
         let answer = self.http.request(request).await.map_err(unreachable)?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| Refusal::again(causes(&*error)))?.to_bytes();
+        let body = body.map_err(|error| Refusal::unanswered(causes(&*error)))?.to_bytes();
         if !head.status.is_success() {
             return Err(of_http(head.status, &head.headers, &body, SystemTime::now()));
         }
@@ -183,11 +186,11 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
 
 /// A request that cannot be written will not be the next time either.
 fn lost(error: &dyn Error) -> Refusal {
-    Refusal::for_good(causes(error))
+    Refusal { why: causes(error), next: Next::GiveUp, answered: false }
 }
 
 fn unreachable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Refusal {
-    Refusal::again(causes(&*error.into()))
+    Refusal::unanswered(causes(&*error.into()))
 }
 
 /// An error with what lies behind it. Causes that the one before quotes are not repeated.
@@ -204,8 +207,8 @@ fn causes(error: &dyn Error) -> String {
         next = error.source();
     }
     // hyper's first words say only where it was.
-    let words = words.strip_prefix("client error (Connect): ").unwrap_or(&words);
-    said(words)
+    let behind = words.strip_prefix("client error (").and_then(|rest| rest.split_once("): "));
+    said(behind.map_or(&*words, |(_, rest)| rest))
 }
 
 /// What others say, as it may be shown.
@@ -226,7 +229,7 @@ fn said(text: &str) -> String {
 fn of_status(status: &Status) -> Refusal {
     // A status that has a source is none of the collector's: there was no answer.
     if let Some(source) = status.source() {
-        return Refusal::again(causes(source));
+        return Refusal::unanswered(causes(source));
     }
     let why = match said(status.message()) {
         message if message.is_empty() => name(status.code()).to_owned(),
@@ -241,8 +244,8 @@ fn of_status(status: &Status) -> Refusal {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => Refusal { why, next: Next::Again(wait) },
-        _ => Refusal::for_good(why),
+        | Code::DataLoss => Refusal::answered(why, Next::Again(wait)),
+        _ => Refusal::answered(why, Next::GiveUp),
     }
 }
 
@@ -290,9 +293,9 @@ fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime
         message => format!("HTTP {status}: {message}"),
     };
     match status.as_u16() {
-        429 | 502 | 503 | 504 => Refusal { why, next: Next::Again(retry_after(headers, now)) },
-        300..=399 => Refusal::for_good(format!("{why}, a redirection, which is not followed")),
-        _ => Refusal::for_good(why),
+        429 | 502 | 503 | 504 => Refusal::answered(why, Next::Again(retry_after(headers, now))),
+        300..=399 => Refusal::answered(format!("{why}, a redirection, which is not followed"), Next::GiveUp),
+        _ => Refusal::answered(why, Next::GiveUp),
     }
 }
 

@@ -204,3 +204,31 @@ fn offsets(collector: &Collector) -> Vec<i64> {
     };
     spans.flat_map(|of| &of.spans).filter_map(offset).collect()
 }
+
+/// Paced in real time, so it is left to hands: `cargo test -p ktrace-user --lib away_for_long -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes two minutes and a half"]
+fn a_collector_that_is_away_for_long_loses_what_has_no_room() {
+    for (rate, away, lost_at_most) in [(200_u64, 90_u64, 0_u64), (20_000, 40, u64::MAX)] {
+        let collector = Collector::default();
+        *collector.down.lock().unwrap() = Some(Status::unavailable("down"));
+        let mut sinks = Sinks::default();
+        sinks.add(sink(serve(collector.clone()), &[], WhenFull::Drop));
+        let (senders, begin) = (sinks.senders(), Instant::now());
+        let mut sent = 0;
+        while begin.elapsed() < Duration::from_secs(away + 10) {
+            if begin.elapsed() > Duration::from_secs(away) {
+                *collector.down.lock().unwrap() = None;
+            }
+            (0..rate / 100).for_each(|_| senders.send(samples::sent()));
+            sent += rate / 100;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(senders);
+        let (lost, end) = sinks.finish(Duration::from_secs(10), false);
+        let delivered = offsets(&collector).len() as u64;
+        println!("{rate} a second: {sent} sent, {delivered} delivered, {lost:?}, {end:?}");
+        assert_eq!(delivered + lost.values().sum::<u64>(), sent);
+        assert!(lost["export_queue_full"] <= lost_at_most && lost["export_failed"] == 0, "{lost:?}");
+    }
+}

@@ -111,8 +111,11 @@ fn waits_grow_to_a_bound_and_are_never_shorter_than_asked_for() {
     assert!(wait >= asked && wait <= asked + Backoff::MOST, "{wait:?}");
 }
 
+/// Head and body of a request.
+type Got = (String, Vec<u8>);
+
 /// Answers one connection's requests with these, and gives back what it got.
-fn http_server(answers: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<Vec<(String, Vec<u8>)>>) {
+fn http_server(answers: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<Vec<Got>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serve = move || {
@@ -161,7 +164,7 @@ fn http_carries_protobuf_and_json_with_headers_and_compression() {
         assert_eq!(traces.send(&request()).await, Ok(taken.clone()));
         let next = Next::Again(Some(Duration::from_secs(9)));
         let why = "HTTP 503 Service Unavailable: busy".to_owned();
-        assert_eq!(traces.send(&request()).await, Err(Refusal { why, next }));
+        assert_eq!(traces.send(&request()).await, Err(Refusal { why, next, answered: true }));
     });
     let got = server.join().unwrap();
     let (head, body) = &got[0];
