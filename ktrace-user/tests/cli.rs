@@ -384,7 +384,7 @@ fn a_silent_run_ends_with_its_reader() {
 
 #[test]
 fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
-    let pipe = path("fifo");
+    let pipe = path(&format!("fifo-{}", std::process::id()));
     let _ = fs::remove_file(&pipe);
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for signal in ["-INT", "-TERM", "-HUP"] {
@@ -398,6 +398,7 @@ fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
             u64::from_str_radix(&mask, 16).unwrap() & 0b100_0000_0000_0011 == 0b100_0000_0000_0011
         };
         while !caught() {
+            assert_eq!(child.try_wait().unwrap(), None);
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
@@ -408,6 +409,7 @@ fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
     fs::write(&pipe, pcap(&[b"one", b"two"])).unwrap();
     let (code, lines) = end(&child.wait_with_output().unwrap());
     assert!(code == 0 && lines[0].starts_with("1 connections, 2 segments"), "{lines:?}");
+    fs::remove_file(&pipe).unwrap();
 }
 
 #[test]

@@ -97,11 +97,11 @@ pub fn watch(
     if let Ok(counters) = &seen {
         summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
     }
-    told.tell(&summary)?;
+    told.write(&summary)?;
     seen.map_err(|error| Failure::failed(&error, error.advice()))?;
     match exported {
         Ok(()) => Ok(()),
-        // Counted: an agent that is told to end has not failed.
+        // Counted: an agent that ends because it is asked to has not failed.
         Err(error @ ExportError::Undelivered { .. }) => {
             eprintln!("ktrace: {error}");
             Ok(())

@@ -68,7 +68,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let stopped = stop.load(Ordering::Relaxed);
     let (lost, printed) = sinks.finish(if stopped { FLUSH } else { DELIVERY }, !stopped);
     summary.add_lost(lost);
-    told.tell(&summary)?;
+    told.write(&summary)?;
     if let Err(ExportError::Closed) = printed {
         // Who has gone wants no more words either.
         return Ok(ExitCode::SUCCESS);

@@ -32,7 +32,7 @@ impl SummaryFile {
 
     /// # Errors
     /// [`Failure::Failed`] where the file cannot be written.
-    pub fn tell(self, summary: &Summary) -> Result<(), Failure> {
+    pub fn write(self, summary: &Summary) -> Result<(), Failure> {
         let Some((path, mut file)) = self.open else { return Ok(()) };
         let text = export::json(summary).map_err(|error| Failure::failed(error, "report this"))?;
         // What is no regular file has no length to set.
@@ -88,8 +88,8 @@ mod tests {
 
     use super::*;
 
-    fn told(path: &Path) -> Result<(), Failure> {
-        SummaryFile::open(Some(path))?.tell(&Summary::default())
+    fn written(path: &Path) -> Result<(), Failure> {
+        SummaryFile::open(Some(path))?.write(&Summary::default())
     }
 
     #[test]
@@ -103,11 +103,11 @@ mod tests {
         symlink(&target, &link).unwrap();
         symlink(&base, shared.join("directory")).unwrap();
         // Its own it may follow, and what is there before is gone.
-        told(&link).unwrap();
-        told(&new).unwrap();
-        told(&new).unwrap();
-        let written = std::fs::read_to_string(&target).unwrap();
-        assert!(written.starts_with('{') && written == std::fs::read_to_string(&new).unwrap(), "{written}");
+        written(&link).unwrap();
+        written(&new).unwrap();
+        written(&new).unwrap();
+        let text = std::fs::read_to_string(&target).unwrap();
+        assert!(text.starts_with('{') && text == std::fs::read_to_string(&new).unwrap(), "{text}");
         // SAFETY: it cannot fail.
         if unsafe { libc::geteuid() } == 0 {
             const NOBODY: Option<u32> = Some(65534);
@@ -116,9 +116,9 @@ mod tests {
             }
             // The directory is not this user's either, as /tmp is root's.
             for refused in [&link, &new, &shared.join("directory").join("target")] {
-                assert!(matches!(told(refused), Err(Failure::Failed { .. })), "{}", refused.display());
+                assert!(matches!(written(refused), Err(Failure::Failed { .. })), "{}", refused.display());
             }
-            assert_eq!(std::fs::read_to_string(&target).unwrap(), written);
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), text);
         } else {
             eprintln!("skipped: links of another user need root");
         }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_written_all_the_same() {
-        told(Path::new("/dev/null")).unwrap();
-        assert!(told(Path::new("/dev/full")).is_err() && told(Path::new("/nowhere/s.json")).is_err());
+        written(Path::new("/dev/null")).unwrap();
+        assert!(written(Path::new("/dev/full")).is_err() && written(Path::new("/nowhere/s.json")).is_err());
     }
 }

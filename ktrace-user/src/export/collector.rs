@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
-/// Keeps what it gets, after having refused as often as it is told to.
+/// Keeps what it gets, after having refused as often as it is to.
 #[derive(Clone, Default)]
 pub(super) struct Collector {
     pub spans: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,

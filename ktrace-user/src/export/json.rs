@@ -129,8 +129,8 @@ fn text(out: &mut Vec<u8>, text: &str) {
     put(out, "\"");
 }
 
-/// Whether any byte is a control character, a quotation mark, a backslash, or part of what is no ASCII. Most texts are short, so it goes by words, of which
-/// the last overlaps the one before.
+/// Whether any byte is a control character, a quotation mark, a backslash, or part of what is no ASCII. Most texts are
+/// short, so it goes by words, of which the last overlaps the one before.
 fn needs_escape(text: &[u8]) -> bool {
     let Some(last) = text.last_chunk::<8>() else {
         return text.iter().any(|byte| in_any(u64::from(*byte) | SPACES));

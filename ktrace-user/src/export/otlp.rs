@@ -43,7 +43,7 @@ const QUEUE_BYTES: usize = 24 << 20;
 const SPAN_BYTES: usize = QUEUE_BYTES / QUEUE;
 /// Four times the specification's, for the same reason.
 const BATCH: usize = 2_048;
-/// gRPC servers accept 4 MiB unless they are told otherwise. A batch is a quarter of that most often; a larger one is divided.
+/// gRPC servers accept 4 MiB by default. A batch is a quarter of that most often; a larger one is divided.
 const REQUEST_BYTES: usize = 7 << 19;
 
 impl Batching {

@@ -41,10 +41,10 @@ impl Gone {
 
 /// Waits until the other end is closed. False for what has none, such as a file.
 fn wait_for_the_end(output: &impl AsRawFd) -> bool {
-    // No event is asked for: errors and hang-ups are told in any case.
+    // No event is asked for: errors and hang-ups are reported in any case.
     let mut waiting = libc::pollfd { fd: output.as_raw_fd(), events: 0, revents: 0 };
     loop {
-        // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call; a descriptor that is closed is told as such.
+        // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call; a descriptor that is closed is reported.
         let ready = unsafe { libc::poll(&raw mut waiting, 1, -1) };
         if ready > 0 {
             return waiting.revents & (libc::POLLERR | libc::POLLHUP) != 0;

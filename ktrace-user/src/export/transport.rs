@@ -102,7 +102,7 @@ where
         &self.endpoint
     }
 
-    /// Whether somebody listens: a connection, with TLS where it is wanted, and nothing more.
+    /// Whether the collector listens: a connection, with TLS where it is wanted, and nothing more.
     pub async fn probe(&self) -> Result<(), Refusal> {
         let mut connector = self.connector.clone();
         self.in_time(async move {
