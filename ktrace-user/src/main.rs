@@ -7,8 +7,6 @@ mod copy;
 
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::allocator::Overwriting;
 
 /// What is made in one thread may be freed in another; musl's own allocator does that one at a time.
@@ -21,10 +19,11 @@ fn log() -> Box<dyn std::io::Write> {
 }
 
 fn main() -> ExitCode {
-    // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says. The exporter's library warns of
-    // every batch, the agent of the first that fails.
-    let filter = EnvFilter::try_from_env("KTRACE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,opentelemetry-otlp=error"));
+    // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says.
+    let filter = match ktrace_user::cli::environment::log_filter() {
+        Ok(filter) => filter,
+        Err(failure) => return failure.report(),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(log)

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::export::printable;
 use crate::worker::{Lossy, Shared, Totals, Waits, keep_lossiest};
 
 /// One JSON object; every count is 0 where nothing was seen, and a reason is there only where it occurred.
@@ -131,8 +132,11 @@ impl fmt::Display for Summary {
         )?;
         write!(f, "{} batches, {} records, {} spans", self.batches, self.records, self.spans)?;
         if !self.tls.is_empty() {
-            let services: Vec<_> =
-                self.tls.iter().map(|(service, count)| format!("{count} of {service}")).collect();
+            let services: Vec<_> = self
+                .tls
+                .iter()
+                .map(|(service, count)| format!("{count} of {}", printable(service)))
+                .collect();
             write!(f, "\nTLS connections, not read yet: {}", services.join(", "))?;
         }
         if !self.link_types.is_empty() {

@@ -1,7 +1,7 @@
 //! The binary from outside: exit codes, what it says, what wins over what.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -191,6 +191,8 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(connections(&[], &[("KTRACE_CONFIG", &config)]), 0, "the file's name from the environment");
     assert_eq!(connections(&flag, &[environment]), 1, "environment beats file");
     assert_eq!(connections(&[flag[0], flag[1], "--ports", "2"], &[environment]), 0, "flag beats environment");
+    let list = file("list-of-ports.toml", b"ports = [1, \"9090-9092\"]\n");
+    assert_eq!(connections(&["--config", &list], &[]), 1, "a list where a comma list can be");
 }
 
 /// By the capture's time: each time the same, of a few traces all messages, and what is not shown is counted.
@@ -234,6 +236,21 @@ fn a_wrong_configuration_file_is_named_with_its_key() {
         ("flag.toml", "errors = 2\n", "invalid value '2' for '--errors[=<BOOL>]'"),
         ("flags.toml", "errors = [[]]\n", "key `errors` must be true or false"),
         ("syntax.toml", "a = 1\nports = \n", "line 2: "),
+        ("twice.toml", "keys = true\nkeys = true\n", "line 2: "),
+        ("list.toml", "sample = [0.5, 1]", "key `sample` must be text or a number, and no list"),
+        (
+            "one.toml",
+            "otlp = [\"http://localhost:4317\"]",
+            "key `otlp` must be text or a number, and no list",
+        ),
+        ("truths.toml", "errors = [true]", "key `errors` must be true or false"),
+        ("truth.toml", "topic = true", "key `topic` must be text, a number or a list of those"),
+        ("nested.toml", "topic = [[\"a\"]]", "key `topic` must be text, a number or a list of those"),
+        ("table.toml", "[topic]\na = \"b\"", "key `topic` must be text, a number or a list of those"),
+        ("pairs.toml", "[service-name.java]\na = \"b\"", "key `service-name` must be text, a list of texts"),
+        ("date.toml", "trace = 2026-11-29", "key `trace` must be text, a number or a list of those"),
+        ("nan.toml", "sample = nan", "invalid value 'NaN' for '--sample <RATIO>'"),
+        ("ports.toml", "ports = [9092, \"kafka\"]", "invalid value '9092,kafka' for '--ports <LIST>'"),
     ] {
         let (code, lines) = run(&["replay", "x", "--config", &file(name, text.as_bytes())]);
         assert_eq!((code, lines.len()), (2, 2), "{lines:?}");
@@ -244,21 +261,86 @@ fn a_wrong_configuration_file_is_named_with_its_key() {
 }
 
 #[test]
-fn wrong_export_settings_are_told_at_the_start() {
-    for (args, (name, value)) in [
-        (&["run"][..], ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier/pigeon")),
-        (&["run"], ("OTEL_BSP_MAX_QUEUE_SIZE", "many")),
-        (&["run", "--otlp", "https://localhost:1"], ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent.pem")),
+fn export_settings_that_cannot_work_are_usage_errors() {
+    let plain = "http://localhost:1";
+    for (args, (name, value), what) in [
+        (
+            &["run", "--otlp", "https://localhost:1"][..],
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent.pem"),
+            "",
+        ),
+        (
+            &["run", "--otlp", plain],
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/dev/null"),
+            ": no certificate in it",
+        ),
+        (&["run"], ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", "/dev/null"), " needs its certificate"),
+        (
+            &["observe", "--otlp", plain],
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/dev/null"),
+            " needs its key",
+        ),
     ] {
         let (code, lines) = end(&ktrace(args).env(name, value).output().unwrap());
-        assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
-        assert!(lines[0].contains(&format!("{name}={value}")), "{lines:?}");
+        assert_eq!((code, lines.len()), (2, 2), "{lines:?}");
+        assert!(lines[0].contains(&format!("{name}={value}{what}")), "{lines:?}");
     }
-    let (code, lines) =
-        end(&ktrace(&["run"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense").output().unwrap());
-    assert_eq!((code, lines.len()), (1, 2), "{lines:?}");
-    assert!(lines[0].contains("nonsense does not begin with http://"), "{lines:?}");
+    for (name, value, what) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense", "nonsense does not begin with http://"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "secret", "OTEL_EXPORTER_OTLP_HEADERS is not a list of KEY=VALUE"),
+        ("KTRACE_LOG", "loud", "KTRACE_LOG=loud: loud is no level"),
+        ("KTRACE_TOPICS", "orders", "the environment variable KTRACE_TOPICS is none of ktrace's"),
+        ("KTRACE_RING_SIZE", "100", "--ring-size is 100 bytes"),
+        ("KTRACE_RING_SIZE", "999G", "--ring-size is "),
+        ("KTRACE_SAMPLE", "nan", "invalid value 'nan' for '--sample <RATIO>'"),
+    ] {
+        let (code, lines) = end(&ktrace(&["run"]).env(name, value).output().unwrap());
+        assert_eq!((code, lines.len()), (2, 2), "{lines:?}");
+        assert!(lines[0].contains(what) && !lines[0].contains("secret"), "{lines:?}");
+    }
     assert_eq!(run(&["run", "--otlp", "localhost:4317"]).0, 2);
+}
+
+/// As OpenTelemetry's specification has it.
+#[test]
+fn export_settings_that_cannot_be_read_are_named_and_ignored() {
+    let capture = file("settings.pcap", &pcap(&[b"x"]));
+    for (name, value, what) in [
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "carrier/pigeon",
+            "is ignored: it is not one of grpc, http/protobuf, http/json",
+        ),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "is ignored: it is not a whole number"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "abc", "is ignored: it is not a whole number"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy", "is ignored: it is not one of none, gzip, zstd"),
+    ] {
+        let mut command = ktrace(&["replay", &capture, "--otlp", "http://127.0.0.1:1"]);
+        let (code, lines) = end(&command.env(name, value).output().unwrap());
+        assert_eq!((code, &lines[0]), (0, &format!("ktrace: {name}={value} {what}")), "{lines:?}");
+    }
+    // Where nothing is exported it means nothing.
+    let mut command = ktrace(&["replay", &capture]);
+    let (code, lines) = end(&command.env("OTEL_TRACES_SAMPLER", "always_off").output().unwrap());
+    assert!(code == 0 && lines.iter().all(|line| !line.contains("OTEL")), "{lines:?}");
+}
+
+#[test]
+fn a_collector_that_is_not_there_is_said_at_once() {
+    // Bound and never listening: the connection is refused.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut child = ktrace(&["replay", "-", "--otlp", &format!("http://{unused}")])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Before there is anything to be sent.
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let expected = format!("ktrace: spans cannot be exported to http://{unused}: ");
+    assert!(said.starts_with(&expected) && said.contains("Connection refused"), "{said}");
+    drop(child.stdin.take());
+    child.wait().unwrap();
 }
 
 #[test]
@@ -274,6 +356,62 @@ fn manual_completions_help_and_version_print() {
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{args:?}");
     }
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    for args in [&["man"][..], &["completions", "bash"], &["replay", "--help"], &["--version"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (code, lines) = end(&ktrace(args).stdout(full).output().unwrap());
+        assert_eq!((code, lines.len()), (1, 2), "{args:?}: {lines:?}");
+        assert!(lines[0].starts_with("ktrace: cannot write to standard output"), "{lines:?}");
+    }
+}
+
+/// Nothing is written, so that nothing would fail: it has to be looked for.
+#[test]
+fn a_silent_run_ends_with_its_reader() {
+    let mut child = ktrace(&["replay", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let writer = child.stdin.take();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(end(&output), (0, vec![]));
+    drop(writer);
+}
+
+#[test]
+fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
+    let pipe = path(&format!("fifo-{}", std::process::id()));
+    let _ = fs::remove_file(&pipe);
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let mut child = ktrace(&["replay", pipe.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        // Its handlers are there: what it catches is not nothing.
+        let caught = || {
+            let status = fs::read_to_string(&status).unwrap();
+            let mask =
+                status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+            u64::from_str_radix(&mask, 16).unwrap() & 0b100_0000_0000_0011 == 0b100_0000_0000_0011
+        };
+        while !caught() {
+            assert_eq!(child.try_wait().unwrap(), None);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+    // And what is written is read.
+    let child = ktrace(&["replay", pipe.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap();
+    fs::write(&pipe, pcap(&[b"one", b"two"])).unwrap();
+    let (code, lines) = end(&child.wait_with_output().unwrap());
+    assert!(code == 0 && lines[0].starts_with("1 connections, 2 segments"), "{lines:?}");
+    fs::remove_file(&pipe).unwrap();
 }
 
 #[test]

@@ -17,7 +17,46 @@ pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
 
 fn state(value: &[u8]) -> Option<&str> {
     let short = Some(value).filter(|state| state.len() <= MAX_STATE_BYTES)?;
-    std::str::from_utf8(text(short)).ok().filter(|state| !state.is_empty())
+    // Its grammar is ASCII.
+    let state = Some(text(short)).filter(|state| is_state(state))?;
+    std::str::from_utf8(state).ok()
+}
+
+/// Whether it is a list of 1 to 32 members, some of which may be empty (<https://www.w3.org/TR/trace-context/#list>). One that breaks
+/// its grammar must not be passed on, not even in part (<https://www.w3.org/TR/trace-context/#a-traceparent-is-received>).
+fn is_state(list: &[u8]) -> bool {
+    const MEMBERS: usize = 32;
+    let mut members = 0_usize;
+    for member in list.split(|byte| *byte == b',').map(without_blanks).filter(|member| !member.is_empty()) {
+        members = members.saturating_add(1);
+        let key = member.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let value = member.get(key.len()..).and_then(|rest| rest.strip_prefix(b"="));
+        if members > MEMBERS || !is_key(key) || !value.is_some_and(is_value) {
+            return false;
+        }
+    }
+    members > 0
+}
+
+/// Blanks around a member are none of it.
+fn without_blanks(member: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let from = member.iter().position(|byte| !is_blank(byte)).unwrap_or(member.len());
+    let behind = member.iter().rposition(|byte| !is_blank(byte)).map_or(from, |last| last.saturating_add(1));
+    member.get(from..behind).unwrap_or_default()
+}
+
+/// As in level 2, which lets in what level 1 does: at most 256 characters, the first a letter or a digit.
+fn is_key(key: &[u8]) -> bool {
+    let known = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
+    let starts = key.first().is_some_and(|first| matches!(first, b'a'..=b'z' | b'0'..=b'9'));
+    starts && key.len() <= 256 && key.iter().all(known)
+}
+
+/// At most 256 printable characters.
+fn is_value(value: &[u8]) -> bool {
+    let known = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b',' | b'=');
+    (1..=256).contains(&value.len()) && value.iter().all(known)
 }
 
 /// The id of a .NET activity under a key that has other uses too (`parent-id`, of Wolverine): a `traceparent`, or nothing.
@@ -54,4 +93,45 @@ pub fn parse<'a>(parent: &[u8], state: Option<&'a str>) -> Option<Read<'a>> {
     }
     let (trace_id, span_id) = (TraceId::new(hex::decode(trace)?)?, SpanId::new(hex::decode(span)?)?);
     Some(Read::Context { trace_id, span_id: Some(span_id), flags: Some(flags), state })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_breaks_its_grammar_is_none() {
+        let long = format!("a={}", "x".repeat(256));
+        let many = |count: usize| vec!["k=v"; count].join(",");
+        for good in
+            ["a=1", "a=1,b=2", " a=1 ,\tb=2, ,", "tenant@system=00f067aa", "0a_-*/=!~ x", &long, &many(32)]
+        {
+            assert_eq!(state(good.as_bytes()).map(str::trim), Some(good.trim()), "{good}");
+        }
+        let longer = format!("a={}", "x".repeat(257));
+        let key = format!("{}=1", "k".repeat(257));
+        for wrong in [
+            "",
+            " ",
+            ",",
+            "a",
+            "a=",
+            "=1",
+            "A=1",
+            "a b=1",
+            "a=1=2",
+            "a=1,b",
+            "a=\u{7f}",
+            "a=\n1",
+            "a=é",
+            "_a=1",
+            "a=1\u{202e}",
+            &longer,
+            &key,
+            &many(33),
+        ] {
+            assert_eq!(state(wrong.as_bytes()), None, "{wrong:?}");
+        }
+        assert_eq!(state(b"a=\xff"), None);
+    }
 }

@@ -23,7 +23,7 @@ use super::owners::Owners;
 use super::programs::{Maps, Programs, Settings};
 use super::reader::{Reader, Shared, Wanted};
 use super::resolver::Resolver;
-use super::ring::{ring_size, wake_shift};
+use super::ring::{LARGEST, ring_size, wake_shift};
 use super::{CounterReader, Counters, Event, PortSet, Refusals, privilege};
 use crate::process::{ServiceNames, Table};
 
@@ -345,6 +345,19 @@ pub(super) fn refusal(error: &ProgramError) -> String {
         Some(why) => format!("{io_error} ({why})"),
         None => io_error.to_string(),
     }
+}
+
+/// The size of a ring that is to have so many bytes.
+#[must_use]
+pub fn ring_size_of(bytes: usize) -> usize {
+    // An u32 fits.
+    ring_size(bytes, page_size()) as usize
+}
+
+/// The least and the most bytes that a ring can have.
+#[must_use]
+pub fn ring_bounds() -> [usize; 2] {
+    [page_size(), LARGEST]
 }
 
 /// Bytes of a memory page.

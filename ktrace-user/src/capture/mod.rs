@@ -36,7 +36,7 @@ use crate::privilege;
 use crate::process::Process;
 
 pub use counters::{Count, CounterReader, Counters};
-pub use live::{CaptureError, Live, LiveOptions, RING_BYTES};
+pub use live::{CaptureError, Live, LiveOptions, RING_BYTES, ring_bounds, ring_size_of};
 pub use netns::{NetnsError, NetnsName};
 pub use pidfd::{ProcessError, WatchedProcess};
 pub use ports::{PortSet, PortsError};

@@ -42,9 +42,11 @@ unsafe fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
+/// A ring's size is an `u32`, and a power of two.
+pub(super) const LARGEST: usize = 1 << 30;
+
 /// The size that the kernel accepts for a ring of at least `bytes`: a power of two and a multiple of the page size, at most 1 GiB.
 pub(super) fn ring_size(bytes: usize, page: usize) -> u32 {
-    const LARGEST: usize = 1 << 30;
     u32::try_from(bytes.clamp(page, LARGEST).next_power_of_two().min(LARGEST)).unwrap_or(1 << 30)
 }
 

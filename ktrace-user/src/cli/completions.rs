@@ -18,7 +18,5 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ktrace", &mut script);
-    // A reader that is gone has seen what it wanted.
-    let _ = std::io::stdout().lock().write_all(&script);
-    Ok(ExitCode::SUCCESS)
+    Failure::of_printing(std::io::stdout().lock().write_all(&script))
 }

@@ -13,6 +13,7 @@ use super::Failure;
 use super::look::{Heard, look};
 use crate::capture::PortSet;
 use crate::capture::probe::{self, Check, KafkaSocket, Report};
+use crate::export::{self, printable};
 use crate::privilege;
 
 /// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much more often.
@@ -54,7 +55,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         Output::Json => {
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{}", as_json(&report)).and_then(|()| out.flush())
+            let json = export::json(&as_json(&report)).unwrap_or_default();
+            writeln!(out, "{json}").and_then(|()| out.flush())
         }
     };
     // A reader that is gone has seen what it wanted.
@@ -124,7 +126,7 @@ fn text(report: &Report) -> String {
     for socket in &report.sockets {
         let owner = socket.owner.as_deref();
         let pid = owner.map(|owner| format!(" pid {}", owner.pid)).unwrap_or_default();
-        let service = owner.map_or("unknown process", |owner| owner.resource.service_name());
+        let service = printable(owner.map_or("unknown process", |owner| owner.resource.service_name()));
         let spoken = spoken(socket.speaks);
         out += &format!(
             "  {} → {}  {service}{faint}{pid}{faint:#}  {spoken}\n",

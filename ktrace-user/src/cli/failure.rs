@@ -1,6 +1,7 @@
 //! How a verb fails: an exit code, one line that says what, a second that says what to do.
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::capture::file::FileError;
@@ -22,6 +23,20 @@ pub enum Failure {
 impl Failure {
     pub fn failed(what: impl Display, advice: impl Display) -> Self {
         Self::Failed { what: what.to_string(), advice: advice.to_string() }
+    }
+
+    /// The end of a verb whose work is to print: a reader that is gone has seen what it wanted, any other error is one.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] where it could not be written.
+    pub fn of_printing(printed: io::Result<()>) -> Result<ExitCode, Self> {
+        match printed.and_then(|()| io::stdout().flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Self::failed(
+                format_args!("cannot write to standard output: {error}"),
+                "check that there is space where standard output goes",
+            )),
+            _ => Ok(ExitCode::SUCCESS),
+        }
     }
 
     /// Tells it on standard error.
@@ -47,11 +62,13 @@ impl From<FileError> for Failure {
 
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
+        const OTLP: &str = "check --otlp and the environment variables OTEL_EXPORTER_OTLP_… and OTEL_BSP_…";
         let advice = match error {
             ExportError::Closed => return Self::Quiet(ExitCode::SUCCESS),
-            ExportError::Otlp { .. } | ExportError::Undelivered { .. } => {
-                "check --otlp and the environment variables OTEL_EXPORTER_OTLP_… and OTEL_BSP_…"
+            ExportError::Otlp { .. } => {
+                return Self::Usage { what: error.to_string(), advice: OTLP.to_owned() };
             }
+            ExportError::Undelivered { .. } => OTLP,
             ExportError::Screen(_) => "leave --top out, or use another terminal",
             ExportError::Thread(_) => "check the limits on threads and open files (ulimit -a)",
             ExportError::Write(_) => "check that there is space where standard output goes",

@@ -21,7 +21,7 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
         )
     })?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         Failure::Usage {
             what: format!("{name}, line {line}: {}", error.message().replace('\n', " ")),
             advice: "write TOML: one key a line, such as ports = \"9092-9094\"".to_owned(),
@@ -37,11 +37,9 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
                 advice: format!("known keys are: {}", keys.join(", ")),
             });
         }
-        let is_flag = all.get_arguments().any(|arg| arg.get_long() == Some(key) && is_flag(arg));
-        let values = texts(value).or_else(|| Some(vec![value.as_bool().filter(|_| is_flag)?.to_string()]));
-        let kinds = if is_flag { "true or false" } else { "text, a number or a list of those" };
-        let values = values.ok_or_else(|| Failure::Usage {
-            what: format!("{name}: key `{key}` must be {kinds}"),
+        let takes = all.get_arguments().find(|arg| arg.get_long() == Some(key)).map_or(Takes::One, takes);
+        let values = takes.values(value).ok_or_else(|| Failure::Usage {
+            what: format!("{name}: key `{key}` must be {}", takes.name()),
             advice: format!("see --{key} in ktrace run --help"),
         })?;
         for verb in ["run", "observe", "replay"] {
@@ -49,8 +47,13 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
                 if !verb.get_arguments().any(|arg| arg.get_long() == Some(key)) {
                     return verb;
                 }
-                verb.mut_args(|arg| {
-                    if arg.get_long() == Some(key) { arg.default_values(values.clone()) } else { arg }
+                verb.mut_args(|arg| match arg.get_long() == Some(key) {
+                    // One value, in which the commas are.
+                    true if takes == Takes::List && arg.get_value_delimiter().is_none() => {
+                        arg.default_values([values.join(",")])
+                    }
+                    true => arg.default_values(values.clone()),
+                    false => arg,
                 })
             });
         }
@@ -64,33 +67,67 @@ fn all() -> Command {
     FullScreen::augment_args(Told::augment_args(Printed::augment_args(all)))
 }
 
-/// An option that needs no value.
-fn is_flag(arg: &Arg) -> bool {
-    arg.get_num_args().is_some_and(|values| values.min_values() == 0)
+/// What an option's key may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    /// `true` or `false`.
+    Truth,
+    /// One value.
+    One,
+    /// One value, or a list of them.
+    List,
+    /// The same, or a table: KEY=NAME each.
+    Pairs,
+}
+
+/// By the option's own definition: a list is what a comma makes on the command line.
+fn takes(arg: &Arg) -> Takes {
+    let needs_none = arg.get_num_args().is_some_and(|values| values.min_values() == 0);
+    let names = arg.get_value_names().unwrap_or_default();
+    match arg.get_value_delimiter() {
+        _ if needs_none => Takes::Truth,
+        Some(_) if names.iter().any(|name| name.contains('=')) => Takes::Pairs,
+        Some(_) => Takes::List,
+        // One value, in which the commas are.
+        None if names.iter().any(|name| name == "LIST") => Takes::List,
+        None => Takes::One,
+    }
+}
+
+impl Takes {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Truth => "true or false",
+            Self::One => "text or a number, and no list",
+            Self::List => "text, a number or a list of those",
+            Self::Pairs => "text, a list of texts or a table of those",
+        }
+    }
+
+    /// The values as flags have them.
+    fn values(self, value: &Value) -> Option<Vec<String>> {
+        match (self, value) {
+            (Self::Truth, Value::Boolean(truth)) => Some(vec![truth.to_string()]),
+            (Self::List | Self::Pairs, Value::Array(values)) => values.iter().map(text).collect(),
+            (Self::Pairs, Value::Table(pairs)) => {
+                let pairs = pairs.iter().map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+                pairs.collect()
+            }
+            (_, value) => Some(vec![text(value)?]),
+        }
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 fn keys(all: &Command) -> Vec<String> {
     let long = all.get_arguments().filter_map(|arg| arg.get_long());
     long.filter(|name| !matches!(*name, "config" | "help")).map(str::to_owned).collect()
-}
-
-/// An option's values; those of the form KEY=NAME may stand as a table.
-fn texts(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::String(text) => Some(vec![text.clone()]),
-        Value::Integer(number) => Some(vec![number.to_string()]),
-        Value::Float(number) => Some(vec![number.to_string()]),
-        Value::Array(values) => {
-            let texts = values.iter().map(|value| match value {
-                Value::Array(_) | Value::Table(_) => None,
-                value => texts(value)?.pop(),
-            });
-            texts.collect()
-        }
-        Value::Table(pairs) => {
-            let pairs = pairs.iter().map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
-            pairs.collect()
-        }
-        _ => None,
-    }
 }

@@ -29,7 +29,7 @@ pub fn watch(
     live: Live,
     pipeline: &Pipeline,
     told: &Told,
-    sinks: Sinks,
+    mut sinks: Sinks,
     metrics: Option<Metrics>,
     stop: &AtomicBool,
     begun: impl FnOnce(Tells),
@@ -39,7 +39,10 @@ pub fn watch(
     let shared = pipeline.shared();
     let limits = live.limits(&shared, &sinks)?;
     let filter = pipeline.filter()?;
-    let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
+    let (rings, ring_bytes) = (live.rings(), live.ring_bytes()?);
+    if let Some(asked) = live.ring_size.filter(|asked| *asked != ring_bytes) {
+        eprintln!("ktrace: --ring-size is {ring_bytes} bytes instead of {asked}: rings are powers of two");
+    }
     let workers: Result<Vec<_>, _> =
         (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks)).collect();
     let mut workers = workers?;
@@ -61,6 +64,7 @@ pub fn watch(
         Source::open(options).map_err(|error| cannot(&error, &pipeline.ports, cgroup.as_deref()))?;
     // All that is started from here on begins with no privilege.
     privilege::confine(&[]);
+    sinks.begin();
     let given = !pipeline.ports.is_auto();
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits, given)?;
     let counts =
@@ -101,11 +105,15 @@ pub fn watch(
     if let Ok(counters) = &seen {
         summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
     }
-    told.tell(&summary)?;
+    told.write(&summary)?;
     seen.map_err(|error| Failure::failed(&error, error.advice()))?;
     match exported {
-        // Counted and logged when it happened: an agent that is told to end has not failed.
-        Ok(()) | Err(ExportError::Undelivered { .. }) => named.end(),
+        Ok(()) => named.end(),
+        // Counted: an agent that ends because it is asked to has not failed.
+        Err(error @ ExportError::Undelivered { .. }) => {
+            eprintln!("ktrace: {error}");
+            named.end()
+        }
         Err(error) => Err(error.into()),
     }
 }

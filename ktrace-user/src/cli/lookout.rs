@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::capture::{CounterReader, Ends};
-use crate::export::top;
+use crate::export::{printable, top};
 use crate::worker::{LossLines, Others, Shared, Throttle};
 
 /// How often.
@@ -119,7 +119,8 @@ impl Looks {
         for (service, count) in self.shared.tls() {
             if !self.tls.contains(&service) {
                 let (what, are) = if count == 1 { ("connection", "is") } else { ("connections", "are") };
-                say(&format!("{service}: {count} {what} {are} TLS, not read yet"));
+                let name = printable(&service);
+                say(&format!("{name}: {count} {what} {are} TLS, not read yet"));
                 self.tls.insert(service);
             }
         }

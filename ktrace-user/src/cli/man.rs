@@ -10,9 +10,7 @@ use super::{Cli, Failure};
 
 pub fn run() -> Result<ExitCode, Failure> {
     let page = page().map_err(|error| Failure::failed(error, "report this"))?;
-    // A reader that is gone has seen what it wanted.
-    let _ = io::stdout().lock().write_all(&page);
-    Ok(ExitCode::SUCCESS)
+    Failure::of_printing(io::stdout().lock().write_all(&page))
 }
 
 fn page() -> io::Result<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 mod completions;
 mod doctor;
+pub mod environment;
 mod failure;
 mod file;
 mod filter;
@@ -16,6 +17,7 @@ mod pipeline;
 mod replay;
 mod run;
 mod signals;
+mod summary_file;
 mod values;
 
 use std::ffi::OsString;
@@ -56,28 +58,23 @@ enum Verb {
 /// The whole program: exit code 0 done, 1 failed, 2 usage, 3 this host cannot capture.
 #[must_use]
 pub fn main() -> ExitCode {
-    forget_empty_environment();
-    let end = parse(std::env::args_os().collect()).and_then(|cli| match cli.verb {
-        Verb::Run(args) => run::run(args),
-        Verb::Observe(args) => observe::run(args),
-        Verb::Replay(args) => replay::run(args),
-        Verb::Doctor(args) => doctor::run(&args),
-        Verb::Completions(args) => completions::run(&args),
-        Verb::Man => man::run(),
+    environment::forget_empty();
+    let end = parse(std::env::args_os().collect()).and_then(|cli| {
+        if cli.verb.reads_environment() {
+            environment::check(std::env::vars_os(), &Cli::command())?;
+        }
+        match cli.verb {
+            Verb::Run(args) => run::run(args),
+            Verb::Observe(args) => observe::run(args),
+            Verb::Replay(args) => replay::run(args),
+            Verb::Doctor(args) => doctor::run(&args),
+            Verb::Completions(args) => completions::run(&args),
+            Verb::Man => man::run(),
+        }
     });
     match end {
         Ok(code) => code,
         Err(failure) => failure.report(),
-    }
-}
-
-/// A variable of ours that is empty counts as not set: manifests have empty defaults.
-fn forget_empty_environment() {
-    for (name, value) in std::env::vars_os() {
-        if value.is_empty() && name.as_encoded_bytes().starts_with(b"KTRACE_") {
-            // SAFETY: the program has one thread yet.
-            unsafe { std::env::remove_var(name) };
-        }
     }
 }
 
@@ -97,6 +94,10 @@ fn from_matches(matches: &clap::ArgMatches, args: &[OsString]) -> Result<Cli, Fa
 }
 
 impl Verb {
+    fn reads_environment(&self) -> bool {
+        !matches!(self, Self::Completions(_) | Self::Man)
+    }
+
     fn config(&self) -> Option<&Path> {
         match self {
             Self::Run(args) => args.pipeline.config.as_deref(),
@@ -111,9 +112,10 @@ impl Verb {
 /// were the only change since the arguments alone were well.
 fn usage(error: &clap::Error, args: &[OsString], file: Option<&Path>) -> Failure {
     if !error.use_stderr() {
-        // A reader that is gone has seen what it wanted.
-        let _ = error.print();
-        return Failure::Quiet(ExitCode::SUCCESS);
+        return match Failure::of_printing(error.print()) {
+            Ok(code) => Failure::Quiet(code),
+            Err(failure) => failure,
+        };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();

@@ -69,7 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     if args.pipeline.otlp.is_some() {
         let export = args.pipeline.export();
-        sinks.add(otlp(&export, WhenFull::Drop)?);
+        sinks.extend(otlp(&export, WhenFull::Drop)?);
         metrics = Metrics::new(&export)?;
     }
     live::watch(args.live, &args.pipeline, &args.told, sinks, metrics, &stop, |tells| {

@@ -1,8 +1,6 @@
 //! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -12,13 +10,13 @@ use clap::{ArgAction, Args};
 use ipnet::IpNet;
 
 use super::lookout::Limits;
+use super::summary_file::SummaryFile;
 use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
 use super::{Failure, Filter, TracePrefix, Wanted};
-use crate::capture::{PortSet, RING_BYTES};
-use crate::export::{OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
+use crate::capture::{PortSet, RING_BYTES, ring_bounds, ring_size_of};
+use crate::export::{Environment, OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::privilege;
-use crate::summary::Summary;
 use crate::worker::{Shared, Sides, WorkerOptions, budget};
 
 /// What all three verbs take.
@@ -159,7 +157,7 @@ pub struct Printed {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct Told {
-    /// Write what was seen and lost to this file as one JSON object at the end
+    /// Write what was seen and lost to this file as one JSON object at the end. Links that others may have put there are not followed
     #[arg(long, value_name = "FILE", env = "KTRACE_SUMMARY")]
     pub summary: Option<PathBuf>,
 }
@@ -231,9 +229,15 @@ impl Pipeline {
         Arc::new(shared)
     }
 
+    /// Where spans and metrics go. Says what of OpenTelemetry's environment is not honoured, so it is asked once, and only where
+    /// something is exported.
     #[must_use]
     pub fn export(&self) -> OtlpOptions {
-        OtlpOptions { url: self.otlp.clone() }
+        let environment = Environment::of_process();
+        for remark in environment.remarks() {
+            eprintln!("ktrace: {remark}");
+        }
+        OtlpOptions { url: self.otlp.clone(), environment }
     }
 }
 
@@ -241,12 +245,12 @@ impl Live {
     /// The agent's own limits; what the workers may hold is told to `shared`.
     ///
     /// # Errors
-    /// [`Failure::Usage`] for a memory limit that is too small.
+    /// [`Failure::Usage`] for a memory limit that is too small, and rings that cannot be.
     pub fn limits(&self, shared: &Shared, sinks: &Sinks) -> Result<Limits, Failure> {
+        let ring_bytes = self.ring_bytes()?;
         let Some(limit) = self.memory_limit else {
             return Ok(Limits { cpu: self.cpu_limit, resident: None });
         };
-        let ring_bytes = self.ring_bytes();
         let bytes =
             budget(limit, ring_bytes, (sinks.len(), sinks.bytes())).map_err(|least| Failure::Usage {
                 what: format!("--memory-limit is too small: {} MiB are needed", least.div_ceil(1 << 20)),
@@ -263,10 +267,23 @@ impl Live {
         self.rings.unwrap_or_else(|| cores.div_ceil(4).next_power_of_two().min(8))
     }
 
-    /// Of all rings together.
-    #[must_use]
-    pub fn ring_bytes(&self) -> usize {
-        self.ring_size.unwrap_or_else(|| self.rings().saturating_mul(RING_BYTES))
+    /// Of all rings together, as they will be: the kernel makes rings of whole pages whose number is a power of two.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for what is smaller or larger than rings can be.
+    pub fn ring_bytes(&self) -> Result<usize, Failure> {
+        let rings = self.rings();
+        let Some(asked) = self.ring_size else { return Ok(rings.saturating_mul(RING_BYTES)) };
+        let [least, most] = ring_bounds().map(|bytes| bytes.saturating_mul(rings));
+        if !(least..=most).contains(&asked) {
+            return Err(Failure::Usage {
+                what: format!(
+                    "--ring-size is {asked} bytes: {rings} rings may have {least} to {most} together"
+                ),
+                advice: "give another size, or another number of --rings".to_owned(),
+            });
+        }
+        Ok(ring_size_of(asked / rings).saturating_mul(rings))
     }
 
     #[must_use]
@@ -300,41 +317,12 @@ impl Printed {
     }
 }
 
-/// Where the summary goes: opened before privileges are given up, as the directory may be another user's.
-pub struct Summarised(Option<(PathBuf, File)>);
-
 impl Told {
-    /// Whether the summary can be written, before there is anything to lose.
+    /// The summary's file, before there is anything to lose.
     ///
     /// # Errors
-    /// [`Failure::Failed`] where it cannot.
-    pub fn open(&self) -> Result<Summarised, Failure> {
-        let Some(path) = &self.summary else { return Ok(Summarised(None)) };
-        match File::options().append(true).create(true).open(path) {
-            Ok(file) => Ok(Summarised(Some((path.clone(), file)))),
-            Err(error) => Err(unwritable(path, &error)),
-        }
+    /// [`Failure::Failed`] where it cannot be written.
+    pub fn open(&self) -> Result<SummaryFile, Failure> {
+        SummaryFile::open(self.summary.as_deref())
     }
-}
-
-impl Summarised {
-    /// # Errors
-    /// [`Failure::Failed`] where the file cannot be written.
-    pub fn tell(self, summary: &Summary) -> Result<(), Failure> {
-        let Some((path, file)) = self.0 else { return Ok(()) };
-        let text = serde_json::to_string(summary).map_err(|error| Failure::failed(error, "report this"))?;
-        let write = || {
-            // A pipe or a terminal has nothing to be replaced.
-            if file.metadata()?.is_file() {
-                file.set_len(0)?;
-            }
-            (&file).write_all((text + "\n").as_bytes())
-        };
-        write().map_err(|error| unwritable(&path, &error))
-    }
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    let what = format_args!("cannot write summary {}: {error}", path.display());
-    Failure::failed(what, "check the path given with --summary")
 }

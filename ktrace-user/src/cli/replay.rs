@@ -1,8 +1,9 @@
 //! `ktrace replay`: the pipeline on capture files. Needs no privilege.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::live::worker;
+use super::live::{FLUSH, worker};
 use super::pipeline::{Pipeline, Printed, Told};
 use super::{Failure, signals};
 use crate::capture::file::{CaptureFile, Connections, FileCounters, FileError};
@@ -42,7 +43,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut sinks = Sinks::default();
     sinks.add(args.printed.sink(WhenFull::Wait, &stop, None)?);
     if args.pipeline.otlp.is_some() {
-        sinks.add(otlp(&args.pipeline.export(), WhenFull::Wait)?);
+        sinks.extend(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }
     let told = args.told.open()?;
     // Files are another's, and may be made to do harm. They may also be readable to who is root alone.
@@ -51,10 +52,16 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     // One worker for all: a connection goes on from one file of a rotated capture into the next.
     let shared = args.pipeline.shared();
     let mut worker = worker(&filter, args.pipeline.worker(), &shared, &sinks)?;
+    sinks.begin();
     let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
     for path in &args.files {
         end = replay(path, &mut connections, &stop, &mut summary, |event| worker.event(event));
+        if stop.load(Ordering::Relaxed) {
+            // That the input ends too early is what was asked for.
+            end = Ok(());
+            break;
+        }
         if end.is_err() {
             break;
         }
@@ -65,9 +72,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     summary.add(&worker.finish());
     summary.add_shared(&shared);
     summary.add_lost([("trace_forgotten", filter.forgotten())]);
-    let (lost, printed) = sinks.finish(DELIVERY, !stop.load(Ordering::Relaxed));
+    let stopped = stop.load(Ordering::Relaxed);
+    let (lost, printed) = sinks.finish(if stopped { FLUSH } else { DELIVERY }, !stopped);
     summary.add_lost(lost);
-    told.tell(&summary)?;
+    told.write(&summary)?;
     if let Err(ExportError::Closed) = printed {
         // Who has gone wants no more words either.
         return Ok(ExitCode::SUCCESS);
@@ -90,14 +98,17 @@ fn replay(
 ) -> Result<(), FileError> {
     let name = path.display().to_string();
     let progress = ProgressBar::hidden();
+    let failed = |source| FileError::Open { name: name.clone(), source };
     let mut file = if path == Path::new("-") {
         let name = "standard input".to_owned();
-        let input = Input::open(stop).map_err(|source| FileError::Open { name: name.clone(), source })?;
-        CaptureFile::new(name, input)?
+        let input = Input::standard(stop).map_err(|source| FileError::Open { name: name.clone(), source })?;
+        CaptureFile::new(name, Box::new(input) as Box<dyn Read + Send>)?
+    } else if std::fs::metadata(path).map_err(failed)?.file_type().is_fifo() {
+        CaptureFile::new(name.clone(), Box::new(Input::named(path, stop).map_err(failed)?))?
     } else {
-        let file = File::open(path).map_err(|source| FileError::Open { name: name.clone(), source })?;
+        let file = File::open(path).map_err(failed)?;
         show(&progress, &file);
-        CaptureFile::new(name, Box::new(progress.wrap_read(file)) as Box<dyn Read + Send>)?
+        CaptureFile::new(name.clone(), Box::new(progress.wrap_read(file)))?
     };
     let end = file.run(connections, stop, each);
     progress.finish_and_clear();
@@ -124,29 +135,38 @@ fn show(progress: &ProgressBar, file: &File) {
     progress.set_draw_target(indicatif::ProgressDrawTarget::stderr());
 }
 
-/// Standard input, which may be a live capture's pipe that is silent for long: it ends when the run is to stop.
+/// Standard input or a named pipe, which may be a live capture's that is silent for long: it ends when the run is to stop.
 struct Input {
     pipe: File,
     stop: Arc<AtomicBool>,
 }
 
 impl Input {
-    fn open(stop: &Arc<AtomicBool>) -> io::Result<Self> {
+    fn standard(stop: &Arc<AtomicBool>) -> io::Result<Self> {
         // Not `Stdin` itself: its buffer may hold bytes of which `poll` knows nothing.
         let pipe = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        Ok(Self { pipe, stop: Arc::clone(stop) })
+    }
+
+    /// Without waiting for who writes: `poll` does that, and hears of the end.
+    fn named(path: &Path, stop: &Arc<AtomicBool>) -> io::Result<Self> {
+        let pipe = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         Ok(Self { pipe, stop: Arc::clone(stop) })
     }
 }
 
 impl Read for Input {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        const LOOK_AGAIN_MS: i32 = 500;
+        const LOOK_AGAIN_MS: i32 = 100;
         while !self.stop.load(Ordering::Relaxed) {
             let mut waiting = libc::pollfd { fd: self.pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call, and its descriptor is open.
             let ready = unsafe { libc::poll(&raw mut waiting, 1, LOOK_AGAIN_MS) };
             if ready > 0 {
-                return self.pipe.read(into);
+                match self.pipe.read(into) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    read => return read,
+                }
             }
             if ready == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());

@@ -25,7 +25,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let stop = signals::stop()?;
     let export = args.pipeline.export();
     let mut sinks = Sinks::default();
-    sinks.add(otlp(&export, WhenFull::Drop)?);
-    live::watch(args.live, &args.pipeline, &args.told, sinks, Metrics::new(&export)?, &stop, |_| {})?;
+    let metrics = Metrics::new(&export)?;
+    sinks.extend(otlp(&export, WhenFull::Drop)?);
+    live::watch(args.live, &args.pipeline, &args.told, sinks, metrics, &stop, |_| {})?;
     Ok(ExitCode::SUCCESS)
 }

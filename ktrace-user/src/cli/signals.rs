@@ -1,10 +1,10 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly end, one after that ends at once.
+//! Ctrl-C, SIGTERM and SIGHUP (the terminal was closed): the first asks for an orderly end, one after that ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Failure;
@@ -22,7 +22,9 @@ pub fn stop() -> Result<Arc<AtomicBool>, Failure> {
     let failed = |error: std::io::Error| {
         Failure::failed(format_args!("cannot handle signals: {error}"), "report this")
     };
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    // `nohup` has SIGHUP ignored, and means it.
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup)).map_err(failed)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let wait = move || {
@@ -38,4 +40,12 @@ pub fn stop() -> Result<Arc<AtomicBool>, Failure> {
     };
     std::thread::Builder::new().name("ktrace-signals".to_owned()).spawn(wait).map_err(failed)?;
     Ok(stop)
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros are a valid sigaction.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: `now` is a valid place for the answer, and nothing is changed.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) };
+    asked == 0 && now.sa_sigaction == libc::SIG_IGN
 }

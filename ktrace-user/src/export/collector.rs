@@ -1,6 +1,7 @@
 //! A collector within this process, for the tests of what goes out by OTLP.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
@@ -13,31 +14,46 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use tokio::runtime::Builder;
 use tonic::codec::CompressionEncoding::{Gzip, Zstd};
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
-/// Keeps what it gets, after having refused as often as it is told to.
+/// Keeps what it gets, after having refused as often as it is to.
 #[derive(Clone, Default)]
 pub(super) struct Collector {
     pub spans: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
     pub metrics: Arc<Mutex<Vec<ExportMetricsServiceRequest>>>,
-    refusals: Arc<Mutex<Vec<Code>>>,
+    /// How many requests it has refused.
+    pub refused: Arc<AtomicUsize>,
+    /// Of each request, so many spans are rejected.
+    pub rejects: i64,
+    pub refusals: Arc<Mutex<Vec<Status>>>,
+    /// Refuses all, as long as it is set.
+    pub down: Arc<Mutex<Option<Status>>>,
 }
 
 /// Refuses with these, the last first.
 pub(super) fn refusing(refusals: &[Code]) -> Collector {
-    Collector { refusals: Arc::new(Mutex::new(refusals.to_vec())), ..Collector::default() }
+    let refusals = refusals.iter().map(|code| Status::new(*code, "as the test wants it"));
+    refusing_with(refusals.collect())
+}
+
+/// The same, with details.
+pub(super) fn refusing_with(refusals: Vec<Status>) -> Collector {
+    Collector { refusals: Arc::new(Mutex::new(refusals)), ..Collector::default() }
 }
 
 impl Collector {
     fn take<R>(&self, request: Request<R>, into: &Mutex<Vec<R>>) -> Result<(), Status> {
-        if let Some(code) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Err(Status::new(code, "as the test wants it"));
+        let next = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let refusal = next.or_else(|| self.down.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        if let Some(status) = refusal {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(status);
         }
         into.lock().unwrap_or_else(PoisonError::into_inner).push(request.into_inner());
         Ok(())
@@ -50,7 +66,11 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.take(request, &self.spans).map(|()| Response::new(Default::default()))
+        self.take(request, &self.spans)?;
+        let rejected =
+            ExportTracePartialSuccess { rejected_spans: self.rejects, error_message: "odd".to_owned() };
+        let partial_success = (self.rejects > 0).then_some(rejected);
+        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
     }
 }
 
@@ -66,6 +86,16 @@ impl MetricsService for Collector {
 
 /// Serves until the process ends.
 pub(super) fn serve(collector: Collector) -> SocketAddr {
+    serve_by(collector, Server::builder)
+}
+
+/// The same, with this certificate and key.
+pub(super) fn serve_tls(collector: Collector, certificate: &str, key: &str) -> SocketAddr {
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+    serve_by(collector, move || Server::builder().tls_config(tls).unwrap())
+}
+
+fn serve_by(collector: Collector, server: impl FnOnce() -> Server + Send + 'static) -> SocketAddr {
     let (sender, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -74,7 +104,7 @@ pub(super) fn serve(collector: Collector) -> SocketAddr {
             sender.send(listener.local_addr().unwrap()).unwrap();
             let spans = TraceServiceServer::new(collector.clone());
             let metrics = MetricsServiceServer::new(collector);
-            Server::builder()
+            server()
                 .add_service(spans.accept_compressed(Gzip).accept_compressed(Zstd))
                 .add_service(metrics.accept_compressed(Gzip).accept_compressed(Zstd))
                 .serve_with_incoming(listener)

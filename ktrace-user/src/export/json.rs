@@ -1,5 +1,6 @@
 //! One span a line, made for `jq`. Field names, their order and their types are stable.
 
+use super::escape::to_json;
 use super::format::Format;
 use crate::span::{Kind, Link, Resource, Span, Status, Value};
 
@@ -119,15 +120,17 @@ fn put(out: &mut Vec<u8>, text: &str) {
 /// A text in quotation marks.
 fn text(out: &mut Vec<u8>, text: &str) {
     if needs_escape(text.as_bytes()) {
-        return serialized(out, text);
+        // Neither a Vec nor a text can fail.
+        let _ = to_json(out, text);
+        return;
     }
     put(out, "\"");
     put(out, text);
     put(out, "\"");
 }
 
-/// Whether any byte is a control character, a quotation mark or a backslash. Most texts are short, so it goes by words, of which
-/// the last overlaps the one before.
+/// Whether any byte is a control character, a quotation mark, a backslash, or part of what is no ASCII. Most texts are
+/// short, so it goes by words, of which the last overlaps the one before.
 fn needs_escape(text: &[u8]) -> bool {
     let Some(last) = text.last_chunk::<8>() else {
         return text.iter().any(|byte| in_any(u64::from(*byte) | SPACES));
@@ -146,7 +149,7 @@ const SPACES: u64 = (ONES * 0x20) << 8;
 fn in_any(word: u64) -> bool {
     let below = |word: u64, byte: u64| word.wrapping_sub(ONES * byte) & !word;
     let is = |byte: u64| below(word ^ (ONES * byte), 1);
-    (below(word, 0x20) | is(u64::from(b'"')) | is(u64::from(b'\\'))) & (ONES * 0x80) != 0
+    (below(word, 0x20) | is(u64::from(b'"')) | is(u64::from(b'\\')) | word) & (ONES * 0x80) != 0
 }
 
 fn serialized(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
@@ -219,11 +222,15 @@ mod tests {
                 }
             }
         }
-        for hostile in ["", "a\"b", "a\\b", "tab\t", "\u{0}\u{1f}\u{7f}", "naïve \u{2028}🦀", "/"] {
+        for hostile in ["", "a\"b", "a\\b", "tab\t", "\u{0}\u{1f}\u{7f}", "naïve 🦀", "/", "é", "12345678é"]
+        {
             let mut out = Vec::new();
             text(&mut out, hostile);
             assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(hostile).unwrap());
         }
+        let mut out = Vec::new();
+        text(&mut out, "orders\u{202e}\u{9b}\u{200b}");
+        assert_eq!(String::from_utf8(out).unwrap(), r#""orders\u202e\u009b\u200b""#);
         for (number, shown) in [(f64::NAN, "null"), (0.1, "0.1"), (3.0, "3.0")] {
             let mut out = Vec::new();
             native(&mut out, &Value::Double(number));

@@ -1,31 +1,36 @@
 //! The agent's own counters by OTLP: OpenTelemetry's reader asks for them once a minute, and once more at the end.
 //!
 //! The reader has a thread of its own, on which it waits for the exporter; the exporter has a runtime that turns only while a
-//! request is on its way, on that thread.
+//! request is on its way, on that thread. What is refused for the time being is sent again until the request's time is over: the
+//! next counts have all that these had.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#periodic-exporting-metricreader>
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, MeterProvider as _};
-use opentelemetry_otlp::MetricExporter;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
-use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::ExportError;
-use super::endpoint::{Endpoint, METRICS, OtlpOptions, first_set, number};
-use super::failing::Failing;
+use super::endpoint::{Endpoint, METRICS, OtlpOptions};
+use super::environment::Environment;
+use super::failing::{Failing, say};
 use super::sdk::{SCHEMA_URL, scope};
+use super::transport::{Backoff, Next, Refusal, Transport};
+use super::{ExportError, printable};
 use crate::process::host_name;
 
 /// The attribute that bears a loss's reason.
@@ -35,6 +40,9 @@ const REASON: &str = "ktrace.lost.reason";
 const NOT_KAFKA_REASON: &str = "ktrace.not_kafka.reason";
 /// The attribute that bears the name of Kafka's API.
 const OPERATION: &str = "messaging.operation.name";
+/// What becomes of counts that were not taken, and of those that never are.
+const MEANWHILE: &str =
+    "the next will have all that these had (OTEL_METRICS_EXPORTER=none leaves metrics out)";
 
 /// What the agent has counted since it began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,15 +68,15 @@ struct Pace {
 
 impl Pace {
     /// Zero counts as not set: a reader without a pause would never rest.
-    fn from_environment() -> Result<Self, ExportError> {
+    fn of(environment: &Environment) -> Self {
         let milliseconds = |name, usual| {
-            let set = number(name)?.filter(|milliseconds| *milliseconds > 0);
-            Ok(Duration::from_millis(set.unwrap_or(usual)))
+            let set = environment.milliseconds(name).filter(|set| !set.is_zero());
+            set.unwrap_or(Duration::from_millis(usual))
         };
-        Ok(Self {
-            interval: milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000)?,
-            timeout: milliseconds("OTEL_METRIC_EXPORT_TIMEOUT", 30_000)?,
-        })
+        Self {
+            interval: milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000),
+            timeout: milliseconds("OTEL_METRIC_EXPORT_TIMEOUT", 30_000),
+        }
     }
 }
 
@@ -76,48 +84,40 @@ impl Pace {
 pub struct Metrics {
     exporter: Exporter,
     interval: Duration,
+    resource: Resource,
     end: watch::Sender<Option<Instant>>,
 }
 
 impl Metrics {
-    /// `None` where the environment wants none (`OTEL_METRICS_EXPORTER`).
+    /// `None` where the environment wants none (`OTEL_METRICS_EXPORTER`, `OTEL_SDK_DISABLED`).
     ///
     /// # Errors
     /// [`ExportError::Otlp`] where the configuration is wrong; a collector that cannot be reached, or takes no metrics, is no
-    /// error: the log tells of it.
+    /// error, and said.
     pub fn new(options: &OtlpOptions) -> Result<Option<Self>, ExportError> {
-        match first_set(["OTEL_METRICS_EXPORTER"]) {
-            Some((_, exporter)) if exporter == "none" => return Ok(None),
-            Some((name, exporter)) if exporter != "otlp" => {
-                tracing::warn!("{name}={exporter} is neither otlp nor none: no metrics are exported");
-                return Ok(None);
-            }
-            _ => {}
+        if !options.environment.exports("OTEL_METRICS_EXPORTER") {
+            return Ok(None);
         }
-        Self::at_pace(options, Pace::from_environment()?).map(Some)
+        Self::at_pace(options, Pace::of(&options.environment)).map(Some)
     }
 
     fn at_pace(options: &OtlpOptions, Pace { interval, timeout }: Pace) -> Result<Self, ExportError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
-        let inner = {
-            // The gRPC channel starts its task on the runtime that is current.
-            let _entered = runtime.enter();
-            let endpoint = Endpoint::of(&METRICS, options)?;
-            endpoint.build(
-                |tls| endpoint.grpc(MetricExporter::builder().with_tonic(), tls).build(),
-                || endpoint.http(MetricExporter::builder().with_http()).build(),
-            )?
-        };
+        let transport = Transport::new(Endpoint::of(&METRICS, options)?);
+        let preference = options.environment.first(["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"]);
+        let temporality = preference.and_then(|(_, value)| value.parse().ok()).unwrap_or_default();
         let (end, ends) = watch::channel(None);
-        let failing = Mutex::new(Failing::new("metrics"));
-        let exporter = Exporter { inner, runtime: Some(runtime), timeout, end: ends, failing };
-        Ok(Self { exporter, interval, end })
+        let failing = Failing::new("metrics", transport.endpoint().to_string(), MEANWHILE);
+        let failing = Mutex::new(failing);
+        let runtime = Some(runtime);
+        let exporter = Exporter { transport, runtime, temporality, timeout, end: ends, failing };
+        Ok(Self { exporter, interval, resource: resource(&options.environment), end })
     }
 
     /// From now on `counts` is asked for what it has.
     pub fn start(self, counts: impl Fn() -> Counts + Send + Sync + 'static) -> Exporting {
         let reader = PeriodicReader::builder(self.exporter).with_interval(self.interval).build();
-        let provider = SdkMeterProvider::builder().with_resource(resource()).with_reader(reader).build();
+        let provider = SdkMeterProvider::builder().with_resource(self.resource).with_reader(reader).build();
         observe(&provider, &Arc::new(counts));
         Exporting { provider, end: self.end }
     }
@@ -224,7 +224,7 @@ fn counts_bytes(reason: &str) -> bool {
 }
 
 /// The agent itself. What the environment says of it comes first.
-fn resource() -> Resource {
+fn resource(environment: &Environment) -> Resource {
     let mut own = vec![
         KeyValue::new("service.name", "ktrace"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
@@ -234,20 +234,21 @@ fn resource() -> Resource {
     if let Ok(id) = std::fs::read_to_string("/proc/sys/kernel/random/uuid") {
         own.push(KeyValue::new("service.instance.id", id.trim().to_owned()));
     }
-    let named = first_set(["OTEL_SERVICE_NAME"]).map(|(_, name)| KeyValue::new("service.name", name));
+    let named = environment.get("OTEL_SERVICE_NAME").map(|name| ("service.name".to_owned(), name.to_owned()));
+    let given = environment.resource_attributes().into_iter().chain(named);
     Resource::builder_empty()
         .with_schema_url(own, SCHEMA_URL)
         .with_detector(Box::new(TelemetryResourceDetector))
-        .with_detector(Box::new(EnvResourceDetector::new()))
-        .with_attributes(named)
+        .with_attributes(given.map(|(name, value)| KeyValue::new(name, value)))
         .build()
 }
 
-/// OpenTelemetry's exporter with what it needs to run.
+/// What the reader exports by.
 struct Exporter {
-    inner: MetricExporter,
+    transport: Transport<ExportMetricsServiceRequest, ExportMetricsServiceResponse>,
     /// There until it is dropped.
     runtime: Option<Runtime>,
+    temporality: Temporality,
     timeout: Duration,
     /// When the run's time is over, once it ends.
     end: watch::Receiver<Option<Instant>>,
@@ -255,38 +256,77 @@ struct Exporter {
 }
 
 impl Exporter {
-    async fn request(&self, metrics: &ResourceMetrics) -> Result<(), String> {
-        let exported = timeout(self.timeout, self.inner.export(metrics));
-        tokio::select! {
-            exported = exported => match exported {
-                Ok(done) => done.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no answer within {:?}", self.timeout)),
-            },
-            () = time_is_up(self.end.clone()) => Err("no answer before the end".to_owned()),
+    async fn request(&self, metrics: &ResourceMetrics) {
+        let request = ExportMetricsServiceRequest::from(metrics);
+        let exported = timeout(self.timeout, self.until_taken(&request));
+        let failure = tokio::select! {
+            exported = exported => exported.err().map(|_| format!("no answer within {:?}", self.timeout)),
+            () = time_is_up(self.end.clone()) => Some("no answer before the end".to_owned()),
+        };
+        let silent = self.failing().why().is_none();
+        if let Some(why) = failure.filter(|_| silent) {
+            self.refused(&Refusal::unanswered(why));
         }
+    }
+
+    async fn until_taken(&self, request: &ExportMetricsServiceRequest) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.transport.send(request).await {
+                Ok(answer) => return self.taken(answer),
+                Err(refusal) => {
+                    self.refused(&refusal);
+                    match refusal.next {
+                        Next::GiveUp => return,
+                        Next::Again(asked) => sleep(backoff.wait(asked)).await,
+                    }
+                }
+            }
+        }
+    }
+
+    fn taken(&self, answer: ExportMetricsServiceResponse) {
+        say(self.failing().taken(0, std::time::Instant::now()));
+        let partial = answer.partial_success.unwrap_or_default();
+        if partial.rejected_data_points > 0 || !partial.error_message.is_empty() {
+            let (to, message) = (self.transport.endpoint(), printable(&partial.error_message));
+            tracing::warn!("{to} has rejected {} points of metrics: {message}", partial.rejected_data_points);
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        let line = self.failing().refused(refusal, 0, std::time::Instant::now());
+        let line = line.map(|line| match refusal.next {
+            Next::Again(_) => line,
+            Next::GiveUp => format!("{line}; {MEANWHILE}"),
+        });
+        say(line);
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Failing> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PushMetricExporter for Exporter {
     /// Never an error: the reader would log each.
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let Some(runtime) = &self.runtime else { return Ok(()) };
-        let failure = runtime.block_on(self.request(metrics)).err();
-        let failure = failure.map(|why| format!("{why} (OTEL_METRICS_EXPORTER=none leaves metrics out)"));
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner).note(failure);
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.request(metrics));
+        }
         Ok(())
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
+        Ok(())
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
     }
 
     fn temporality(&self) -> Temporality {
-        self.inner.temporality()
+        self.temporality
     }
 }
 
@@ -306,6 +346,14 @@ async fn time_is_up(mut end: watch::Receiver<Option<Instant>>) {
         Ok(Some(end)) => sleep_until(end).await,
         _ => std::future::pending().await,
     }
+}
+
+/// What the environment makes of metrics.
+#[cfg(test)]
+pub(super) fn settings(environment: &Environment) -> String {
+    let preference = environment.first(["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"]);
+    let name = resource(environment).get(&"service.name".into());
+    format!("{:?} {preference:?} {name:?}", Pace::of(environment))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! since a file does not run away.
 
 mod endpoint;
+mod environment;
+mod escape;
 mod failing;
 mod format;
 mod json;
@@ -12,9 +14,11 @@ mod otlp;
 mod otlp_json;
 mod print;
 mod queue;
+mod reader;
 mod sdk;
 mod text;
 pub mod top;
+mod transport;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -25,6 +29,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 pub use endpoint::OtlpOptions;
+pub use environment::{Environment, is_of_a_service};
 pub use format::Format;
 pub use metrics::{Counts, Exporting, Metrics};
 pub use otlp::otlp;
@@ -34,6 +39,7 @@ pub use tree::tree;
 
 use self::queue::{Counters, Sender};
 use crate::hop::Hop;
+pub use escape::{json, printable};
 
 /// A sink could not be set up or has failed for good.
 #[derive(Debug, Error)]
@@ -65,6 +71,8 @@ pub struct Sink {
     thread: JoinHandle<Result<(), ExportError>>,
     /// Tells the thread how long it may still take; dropped for sinks that need no limit.
     limit: Option<tokio::sync::oneshot::Sender<Duration>>,
+    /// Tells the thread that the run has begun.
+    begin: Option<tokio::sync::oneshot::Sender<()>>,
     /// What it may hold beside its queue.
     bytes: usize,
 }
@@ -113,6 +121,19 @@ pub struct Sinks {
 impl Sinks {
     pub fn add(&mut self, sink: Sink) {
         self.sinks.push(sink);
+    }
+
+    /// Adds the sink, if there is one.
+    pub fn extend(&mut self, sink: Option<Sink>) {
+        self.sinks.extend(sink);
+    }
+
+    /// The run begins: nothing is wrong with what the user asks for, so that sinks may say what is wrong elsewhere.
+    pub fn begin(&mut self) {
+        for begin in self.sinks.iter_mut().filter_map(|sink| sink.begin.take()) {
+            // A thread that is gone has said why.
+            let _ = begin.send(());
+        }
     }
 
     /// How many there are.

@@ -1,91 +1,157 @@
-//! OTLP over gRPC or HTTP, by OpenTelemetry's own exporter with its standard environment.
+//! OTLP over gRPC or HTTP, with OpenTelemetry's standard environment.
 //!
-//! The exporter knows one resource at a time, so a batch goes out as one request for each traced process, one after the other on
-//! one connection. The alternative, one request with many resources, would mean to write endpoint, header, TLS, compression and
-//! retry handling again beside the exporter's: a host has few Kafka clients, and requests are cheap.
+//! Spans go out in batches, one request at a time. A batch that is refused for the time being goes back to the front of the queue
+//! and is sent again, the time between two attempts growing; it is given up only when the queue needs the room, or the run ends.
+//! What the collector will never take is given up at once.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#batch-span-processor>
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use opentelemetry_otlp::SpanExporter;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use prost::Message;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::endpoint::{Endpoint, OtlpOptions, TRACES, number};
-use super::failing::Failing;
-use super::queue::{Counters, Receiver, queue};
-use super::sdk::{Converter, by_resource};
-use super::{ExportError, Sink, WhenFull};
-use crate::hop::Hops;
+use super::endpoint::{Endpoint, OtlpOptions, TRACES};
+use super::environment::Environment;
+use super::failing::{Failing, say};
+use super::queue::{Batch, Bounds, Counters, Receiver, bounded};
+use super::sdk::Converter;
+use super::transport::{Backoff, Next, Refusal, Transport};
+use super::{ExportError, Sink, WhenFull, printable};
 use crate::privilege;
 
 /// How spans are gathered: `OTEL_BSP_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Batching {
     delay: Duration,
-    queue: usize,
+    bounds: Bounds,
     batch: usize,
     timeout: Duration,
 }
 
+/// Spans that the queue holds: those of 90 s at 700 a second, which a collector takes to be upgraded. The specification's 2048 are
+/// meant for one application, here all Kafka clients of a host share them.
+const QUEUE: usize = 65_536;
+/// What they may weigh together. This is about what the memory budget sets aside for each sink's queue.
+const QUEUE_BYTES: usize = 24 << 20;
+/// What a span may weigh on average where the user asks for a longer queue.
+const SPAN_BYTES: usize = QUEUE_BYTES / QUEUE;
+/// Four times the specification's, for the same reason.
+const BATCH: usize = 2_048;
+/// gRPC servers accept 4 MiB by default. A batch is a quarter of that most often; a larger one is divided.
+const REQUEST_BYTES: usize = 7 << 19;
+
 impl Batching {
-    /// Queue and batch are by default eight and four times the specification's, which are meant for one application: here all
-    /// Kafka clients of a host share them. A batch of some 1 MiB stays below the 4 MiB that gRPC servers accept.
-    fn from_environment() -> Result<Self, ExportError> {
-        let queue = number("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(16_384).max(1);
-        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")?.unwrap_or(2_048).max(1);
-        Ok(Self {
-            delay: Duration::from_millis(number("OTEL_BSP_SCHEDULE_DELAY")?.unwrap_or(5_000)),
-            queue,
-            batch: batch.min(queue),
-            timeout: Duration::from_millis(number("OTEL_BSP_EXPORT_TIMEOUT")?.unwrap_or(30_000)),
-        })
+    fn of(environment: &Environment) -> Self {
+        let number =
+            |name| environment.number(name).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        let milliseconds = |name, usual| {
+            let set = environment.milliseconds(name);
+            set.unwrap_or(Duration::from_millis(usual))
+        };
+        let spans = number("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(QUEUE).max(1);
+        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(BATCH).clamp(1, spans);
+        let bytes = spans.saturating_mul(SPAN_BYTES).max(QUEUE_BYTES);
+        Self {
+            delay: milliseconds("OTEL_BSP_SCHEDULE_DELAY", 5_000),
+            bounds: Bounds { spans, bytes, batch: Some(batch) },
+            batch,
+            timeout: milliseconds("OTEL_BSP_EXPORT_TIMEOUT", 30_000),
+        }
     }
 }
 
-/// In replay, a collector that has just failed gets this much time for each further request: replay waits for its sinks, and a
-/// long file must not take hours because nobody listens.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// In replay, a collector that has not been there at all gets this much time to come, and one that was there to come back. Then each
+/// further batch gets [`LAST_PAUSE`]: replay waits for its sinks, and a long file must not take hours because no collector listens.
+const NEVER_THERE: Duration = Duration::from_secs(10);
+const WAS_THERE: Duration = Duration::from_secs(120);
+/// When the run ends, attempts are no further apart than this.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// How often a collector that has failed is looked for when there is nothing to be sent.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How often it is said at most that a collector rejects some spans of what it takes.
+const REJECTED_PAUSE: Duration = Duration::from_secs(60);
 
-/// Starts exporting by OTLP on a thread of its own.
+type Traces = Transport<ExportTraceServiceRequest, ExportTraceServiceResponse>;
+
+/// Starts exporting by OTLP on a thread of its own. `None` where the environment wants no spans (`OTEL_TRACES_EXPORTER`,
+/// `OTEL_SDK_DISABLED`).
 ///
 /// # Errors
-/// [`ExportError::Otlp`] where the configuration is wrong; a collector that cannot be reached is no error, but lost spans.
-pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportError> {
-    let batching = Batching::from_environment()?;
+/// [`ExportError::Otlp`] where the configuration is wrong; a collector that cannot be reached is no error, and said.
+pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Option<Sink>, ExportError> {
+    if !options.environment.exports("OTEL_TRACES_EXPORTER") {
+        return Ok(None);
+    }
+    start(options, when_full).map(Some)
+}
+
+fn start(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportError> {
+    let batching = Batching::of(&options.environment);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
-    let exporter = {
-        // The gRPC channel starts its task on the runtime that is current.
-        let _entered = runtime.enter();
-        exporter(options)?
-    };
-    let (sender, queued, counters) = queue("otlp", batching.queue, when_full);
+    let transport = Traces::new(Endpoint::of(&TRACES, options)?);
+    let (sender, queued, counters) = bounded("otlp", batching.bounds, when_full);
     let (limit, limited) = oneshot::channel();
-    let converter = Converter::from_environment();
-    let failing = Failing::new("spans");
-    let export = Export { exporter, converter, batching, when_full, counters, failing, open: 0 };
+    let (begin, begun) = oneshot::channel();
+    let converter = Converter::of(&options.environment);
+    let to = transport.endpoint().to_string();
+    let meanwhile = match when_full {
+        WhenFull::Drop => "they are kept for as long as the queue has room, and sent again",
+        WhenFull::Wait => "they are sent again for a while",
+    };
+    let failing = Failing::new("spans", to, meanwhile);
+    let (ending, ends) = watch::channel(false);
+    let export = Export {
+        transport,
+        converter,
+        batching,
+        when_full,
+        counters,
+        failing,
+        backoff: Backoff::default(),
+        ends,
+        ending: false,
+        was_there: false,
+        rejected: None,
+        open: 0,
+    };
     let thread = std::thread::Builder::new()
         .name("ktrace-otlp".to_owned())
         .spawn(move || {
             privilege::shed();
-            export.run(&runtime, queued, limited)
+            let end = export.run(&runtime, queued, (begun, limited, ending));
+            // Otherwise the runtime would wait for the resolver of names, who knows no limit.
+            runtime.shutdown_background();
+            end
         })
         .map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: Some(limit), bytes: 0 })
+    let bytes = batching.bounds.bytes - QUEUE_BYTES;
+    Ok(Sink { sender, thread, limit: Some(limit), begin: Some(begin), bytes })
 }
 
 struct Export {
-    exporter: SpanExporter,
+    transport: Traces,
     converter: Converter,
     batching: Batching,
     when_full: WhenFull,
     counters: Arc<Counters>,
     failing: Failing,
-    /// Spans taken from the queue and neither delivered nor counted as lost.
+    backoff: Backoff,
+    /// Whether the run ends.
+    ends: watch::Receiver<bool>,
+    /// The same, once it was heard.
+    ending: bool,
+    /// The collector has answered before.
+    was_there: bool,
+    /// When it was said that it rejects some spans.
+    rejected: Option<Instant>,
+    /// Spans in hand: neither in the queue nor counted as delivered or lost.
     open: usize,
 }
 
@@ -94,20 +160,27 @@ impl Export {
         mut self,
         runtime: &Runtime,
         mut queued: Receiver,
-        limited: oneshot::Receiver<Duration>,
+        (begun, limited, ending): (oneshot::Receiver<()>, oneshot::Receiver<Duration>, watch::Sender<bool>),
     ) -> Result<(), ExportError> {
         let counters = Arc::clone(&self.counters);
         let finished = runtime.block_on(async {
+            let sent = async {
+                // What comes before has begun the run as well.
+                tokio::select! {
+                    _ = begun => {}
+                    () = queued.anything() => {}
+                }
+                self.drain(&mut queued).await;
+            };
             tokio::select! {
-                () = self.drain(&mut queued) => true,
-                () = time_is_up(limited) => false,
+                () = sent => true,
+                () = time_is_up(limited, ending) => false,
             }
         });
         if !finished {
             counters.fail(self.open.saturating_add(queued.end()));
         }
-        let _ = self.exporter.shutdown();
-        match counters.failed() {
+        match counters.failed() + counters.refused() {
             0 => Ok(()),
             spans => {
                 let why =
@@ -119,59 +192,166 @@ impl Export {
 
     /// Until all producers are gone and the queue is empty.
     async fn drain(&mut self, queued: &mut Receiver) {
-        let Batching { delay, batch: most, .. } = self.batching;
-        let mut hops = Hops::default();
-        while queued.take(&mut hops, most, delay).await {
-            self.open = hops.len();
-            let mut spans = hops.spans();
-            while spans.len() > 0 {
-                let batch = spans.by_ref().take(most);
-                queued.begin(batch.len());
-                for (resource, spans) in by_resource(batch) {
-                    self.exporter.set_resource(&self.converter.sdk_resource(resource));
-                    let spans = spans.iter().map(|span| self.converter.span(span)).collect();
-                    self.export(spans).await;
+        self.probe().await;
+        loop {
+            let mut delay = self.batching.delay;
+            if self.failing.since().is_some() {
+                // Also where nothing is there to be sent it is worth knowing that the collector is back.
+                tokio::select! {
+                    () = queued.anything() => {}
+                    () = sleep(LOOK_AGAIN) => {
+                        self.probe().await;
+                        continue;
+                    }
                 }
+                // What has failed was gathered before.
+                delay = Duration::ZERO;
+            }
+            let Some(batch) = queued.take_batch(delay).await else { return };
+            self.open = batch.hops.len();
+            self.deliver(batch, queued).await;
+            self.open = 0;
+        }
+    }
+
+    /// Whether the collector listens. What it thinks of spans it will say when it gets some.
+    async fn probe(&mut self) {
+        match self.transport.probe().await {
+            Ok(()) => self.reached(),
+            Err(refusal) => {
+                let lost = self.lost();
+                say(self.failing.refused(&refusal, lost, Instant::now()));
             }
         }
     }
 
-    /// One request.
-    async fn export(&mut self, spans: Vec<SpanData>) {
-        let count = spans.len();
-        let patience = match self.when_full {
-            WhenFull::Wait if self.failing.why().is_some() => PATIENCE,
-            _ => self.batching.timeout,
-        };
-        let failure = match timeout(patience, self.exporter.export(spans)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {patience:?}")),
-        };
-        self.open = self.open.saturating_sub(count);
-        match failure {
-            Some(_) => self.counters.fail(count),
-            None => self.counters.deliver(count),
+    /// Sends a batch in as few requests as it takes. What is refused for the time being goes back, and time passes.
+    async fn deliver(&mut self, mut batch: Batch, queued: &Receiver) {
+        let mut most = batch.hops.len();
+        while !batch.hops.is_empty() {
+            let count = most.min(batch.hops.len());
+            let request = self.converter.request(batch.hops.spans().take(count));
+            if request.encoded_len() > REQUEST_BYTES && count > 1 {
+                most = count.div_ceil(2);
+                continue;
+            }
+            let patience = match self.patience() {
+                Some(patience) => patience.min(self.batching.timeout),
+                None => self.batching.timeout,
+            };
+            let sent = timeout(patience, self.transport.send(&request))
+                .await
+                .unwrap_or_else(|_| Err(Refusal::unanswered(format!("no answer within {patience:?}"))));
+            let wait = match sent {
+                Ok(answer) => {
+                    self.rejected(answer, count);
+                    self.taken();
+                    None
+                }
+                Err(refusal) => {
+                    self.was_there |= refusal.answered;
+                    let lost = self.lost();
+                    say(self.failing.refused(&refusal, lost, Instant::now()));
+                    match refusal.next {
+                        Next::Again(_) if self.patience().is_some() => {
+                            self.counters.fail(count);
+                            None
+                        }
+                        Next::Again(asked) => Some(self.backoff.wait(asked)),
+                        Next::GiveUp => {
+                            self.counters.refuse(count);
+                            None
+                        }
+                    }
+                }
+            };
+            if let Some(wait) = wait {
+                self.open = 0;
+                queued.give_back(batch);
+                return self.pause(wait).await;
+            }
+            self.open -= count;
+            if count == batch.hops.len() {
+                return queued.done(&batch);
+            }
+            batch = queued.done_with(&batch, count);
         }
-        self.failing.note(failure);
+    }
+
+    /// In replay, when the collector has failed for too long: how much time a batch gets now.
+    fn patience(&self) -> Option<Duration> {
+        let failing = self.failing.since().filter(|_| self.when_full == WhenFull::Wait)?;
+        let limit = if self.was_there { WAS_THERE } else { NEVER_THERE };
+        (failing.elapsed() > limit).then_some(LAST_PAUSE)
+    }
+
+    /// The end of the run ends a pause: what is held then is tried at once, whatever was asked for, or it would be lost for certain.
+    async fn pause(&mut self, wait: Duration) {
+        if self.ending {
+            return sleep(wait.min(LAST_PAUSE)).await;
+        }
+        let ended = self.ends.wait_for(|ending| *ending);
+        tokio::select! {
+            () = sleep(wait) => {}
+            _ = ended => {
+                self.ending = true;
+                self.backoff = Backoff::default();
+            }
+        }
+    }
+
+    /// The collector has taken spans.
+    fn taken(&mut self) {
+        self.was_there = true;
+        self.reached();
+    }
+
+    /// It listens.
+    fn reached(&mut self) {
+        self.backoff = Backoff::default();
+        let lost = self.lost();
+        say(self.failing.taken(lost, Instant::now()));
+    }
+
+    /// <https://opentelemetry.io/docs/specs/otlp/#partial-success>: what is rejected so must not be sent again.
+    fn rejected(&mut self, answer: ExportTraceServiceResponse, count: usize) {
+        let partial = answer.partial_success.unwrap_or_default();
+        let rejected = usize::try_from(partial.rejected_spans).unwrap_or(0).min(count);
+        self.counters.deliver(count - rejected);
+        self.counters.refuse(rejected);
+        let (message, to) = (printable(&partial.error_message), self.transport.endpoint());
+        if rejected == 0 && message.is_empty() {
+            return;
+        }
+        tracing::info!("{to} has rejected {rejected} of {count} spans: {message}");
+        if rejected > 0 && self.rejected.is_none_or(|said| said.elapsed() > REJECTED_PAUSE) {
+            let all = self.counters.refused();
+            say(Some(format!("{to} has rejected spans, which are lost, {all} so far: {message}")));
+            self.rejected = Some(Instant::now());
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.counters.failed() + self.counters.refused() + self.counters.queue_full()
     }
 }
 
-/// Never, unless the run ends; then after the time that it allows.
-async fn time_is_up(limited: oneshot::Receiver<Duration>) {
+/// Never, unless the run ends; then `ending` says so at once, and this is over after the time that the end allows.
+async fn time_is_up(limited: oneshot::Receiver<Duration>, ending: watch::Sender<bool>) {
     match limited.await {
-        Ok(limit) => sleep(limit).await,
+        Ok(limit) => {
+            ending.send_replace(true);
+            sleep(limit).await;
+        }
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Must be called within a tokio runtime.
-fn exporter(options: &OtlpOptions) -> Result<SpanExporter, ExportError> {
-    let endpoint = Endpoint::of(&TRACES, options)?;
-    endpoint.build(
-        |tls| endpoint.grpc(SpanExporter::builder().with_tonic(), tls).build(),
-        || endpoint.http(SpanExporter::builder().with_http()).build(),
-    )
+/// What the environment makes of batches, and of every resource.
+#[cfg(test)]
+pub(super) fn settings(environment: &Environment) -> String {
+    let attributes = environment.resource_attributes();
+    format!("{:?} {attributes:?}", Batching::of(environment))
 }
 
 #[cfg(test)]

@@ -2,12 +2,10 @@
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding>: ids in hex, 64-bit numbers as text, enums as numbers.
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::transform::common::tonic::{Attributes, ResourceAttributesWithSchema};
-use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
-
+use super::environment::Environment;
+use super::escape::to_json;
 use super::format::Format;
-use super::sdk::{Converter, SCHEMA_URL, by_resource};
+use super::sdk::Converter;
 use crate::span::Span;
 
 /// So many spans at most share a line.
@@ -20,23 +18,15 @@ pub(super) struct OtlpJson {
 
 impl OtlpJson {
     pub fn from_environment() -> Self {
-        Self { converter: Converter::from_environment() }
+        Self { converter: Converter::of(&Environment::of_process()) }
     }
 }
 
 impl Format for OtlpJson {
     fn write(&mut self, spans: &mut dyn Iterator<Item = Span<'_>>, out: &mut Vec<u8>) {
-        let groups = by_resource(spans.take(BATCH)).into_iter().flat_map(|(resource, spans)| {
-            let resource = ResourceAttributesWithSchema {
-                attributes: Attributes::from(self.converter.resource(resource)),
-                schema_url: Some(SCHEMA_URL.to_owned()),
-            };
-            let spans = spans.into_iter().map(|span| self.converter.span(&span)).collect();
-            group_spans_by_resource_and_scope(spans, &resource)
-        });
-        let request = ExportTraceServiceRequest { resource_spans: groups.collect() };
+        let request = self.converter.request(spans.take(BATCH));
         // Neither a Vec nor these types can fail.
-        if serde_json::to_writer(&mut *out, &request).is_ok() {
+        if to_json(&mut *out, &request).is_ok() {
             out.push(b'\n');
         }
     }

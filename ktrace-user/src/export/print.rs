@@ -9,6 +9,7 @@ use tokio::runtime::Builder;
 
 use super::format::Format;
 use super::queue::{Counters, Receiver, queue};
+use super::reader::Gone;
 use super::{ExportError, Sink, WhenFull, json, otlp_json, text};
 use crate::hop::Hops;
 use crate::privilege;
@@ -50,8 +51,9 @@ impl Output {
 /// # Errors
 /// [`ExportError::Thread`].
 pub fn print(output: Output, when_full: WhenFull, stop: Arc<AtomicBool>) -> Result<Sink, ExportError> {
+    let gone = Gone::watch(Arc::clone(&stop))?;
     // Standard output has a buffer of its own, which lets what is larger through.
-    start(output.format(coloured()), Box::new(io::stdout()), when_full, stop)
+    start(output.format(coloured()), Box::new(io::stdout()), when_full, stop, gone)
 }
 
 /// Whether standard output is to be coloured.
@@ -64,6 +66,7 @@ fn start(
     mut to: Box<dyn Write + Send>,
     when_full: WhenFull,
     stop: Arc<AtomicBool>,
+    gone: Gone,
 ) -> Result<Sink, ExportError> {
     let (sender, mut queued, counters) = queue("print", QUEUE, when_full);
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ExportError::Thread)?;
@@ -90,13 +93,13 @@ fn start(
                 return ended(error, &counters, left, &queued);
             }
         }
-        Ok(())
+        gone.check()
     };
     let thread = std::thread::Builder::new()
         .name("ktrace-print".to_owned())
         .spawn(run)
         .map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: None, bytes: 0 })
+    Ok(Sink { sender, thread, limit: None, begin: None, bytes: 0 })
 }
 
 /// A reader that went away has seen what it wanted: those spans are not lost.
@@ -150,7 +153,8 @@ mod tests {
     #[test]
     fn a_reader_that_pauses_does_not_keep_a_live_run() {
         let stop = Arc::new(AtomicBool::new(false));
-        let sink = start(Box::new(json::Json), Box::new(Paused), WhenFull::Drop, stop).unwrap();
+        let sink =
+            start(Box::new(json::Json), Box::new(Paused), WhenFull::Drop, stop, Gone::default()).unwrap();
         let mut sinks = Sinks::default();
         sinks.add(sink);
         let senders = sinks.senders();
@@ -163,7 +167,8 @@ mod tests {
     fn print_until(kind: io::ErrorKind) -> Result<(), ExportError> {
         let stop = Arc::new(AtomicBool::new(false));
         let to = Box::new(Closing(kind, false));
-        let sink = start(Box::new(json::Json), to, WhenFull::Wait, Arc::clone(&stop)).unwrap();
+        let sink =
+            start(Box::new(json::Json), to, WhenFull::Wait, Arc::clone(&stop), Gone::default()).unwrap();
         let mut sinks = Sinks::default();
         sinks.add(sink);
         let senders = sinks.senders();

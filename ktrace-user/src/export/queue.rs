@@ -1,8 +1,10 @@
 //! The bounded queue between producers of hops and a sink, which shows them as spans.
 //!
 //! Hops are handed over many at a time: a sink takes all that is there, and waits a little before it does so that it need not be
-//! woken for each.
+//! woken for each. A sink that may have to try again takes batches, gives back what it could not deliver, and is done with the rest:
+//! until then all of it counts against the queue's bound, and where that is reached the oldest batch gives way to what is new.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::hop::{Hop, Hops};
+use crate::hop::{Hop, HopRef, Hops};
 
 /// What a producer does when a sink's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub(super) struct Counters {
     delivered: AtomicU64,
     queue_full: AtomicU64,
     failed: AtomicU64,
+    refused: AtomicU64,
+    /// Of those that found the queue full, the ones that had been taken.
+    evicted: AtomicU64,
     traces_cut: AtomicU64,
 }
 
@@ -41,7 +46,7 @@ impl Counters {
         self.accepted.store(self.accepted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Spans that the sink could not deliver.
+    /// Spans that the sink could not deliver in time.
     pub fn fail(&self, spans: usize) {
         self.failed.fetch_add(spans as u64, Ordering::Relaxed);
     }
@@ -49,6 +54,21 @@ impl Counters {
     /// Spans that the sink could not deliver, so far.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Spans that the collector will never take.
+    pub fn refuse(&self, spans: usize) {
+        self.refused.fetch_add(spans as u64, Ordering::Relaxed);
+    }
+
+    /// Spans that the collector will never take, so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Spans that found no room or had to make it, so far.
+    pub fn queue_full(&self) -> u64 {
+        self.queue_full.load(Ordering::Relaxed)
     }
 
     /// Traces that were shown before all of them was there.
@@ -61,9 +81,10 @@ impl Counters {
         self.delivered.fetch_add(spans as u64, Ordering::Relaxed);
     }
 
-    /// Spans that were taken and neither delivered nor failed yet.
+    /// Spans that were taken and of which nothing has become yet.
     pub fn waiting(&self) -> u64 {
-        let done = self.delivered.load(Ordering::Relaxed) + self.failed();
+        let done = [&self.delivered, &self.failed, &self.refused, &self.evicted];
+        let done = done.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         self.accepted.load(Ordering::Relaxed).saturating_sub(done)
     }
 
@@ -73,35 +94,68 @@ impl Counters {
     }
 
     /// Counts by the reasons that the summary names.
-    pub fn lost(&self) -> [(&'static str, u64); 3] {
+    pub fn lost(&self) -> [(&'static str, u64); 4] {
         [
-            ("export_queue_full", self.queue_full.load(Ordering::Relaxed)),
+            ("export_queue_full", self.queue_full()),
             ("export_failed", self.failed()),
+            ("export_refused", self.refused()),
             ("trace_cut", self.traces_cut.load(Ordering::Relaxed)),
         ]
     }
 
-    fn drop_one(&self) {
-        if self.queue_full.fetch_add(1, Ordering::Relaxed) == 0 {
+    fn drop_some(&self, spans: usize) {
+        if self.queue_full.fetch_add(spans as u64, Ordering::Relaxed) == 0 {
             let Self { name, bound, .. } = *self;
             tracing::warn!(queue = name, bound, "queue is full, spans are being dropped");
         }
     }
+
+    /// Spans that were taken have given way to newer ones.
+    fn give_way(&self, spans: usize) {
+        self.evicted.fetch_add(spans as u64, Ordering::Relaxed);
+        self.drop_some(spans);
+    }
+}
+
+/// How much a queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub spans: usize,
+    /// What the spans may weigh together.
+    pub bytes: usize,
+    /// Spans of a batch, for a sink that takes batches.
+    pub batch: Option<usize>,
 }
 
 struct Queue {
     state: Mutex<State>,
     counters: Arc<Counters>,
+    bounds: Bounds,
     /// Where the sink sleeps until something is there, or enough.
     sink: Notify,
     /// Where producers wait for room.
     room: Condvar,
 }
 
+/// Hops that go out together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub hops: Hops,
+    /// What they weigh.
+    bytes: usize,
+}
+
 struct State {
-    hops: Hops,
+    /// Whole batches, the oldest first.
+    batches: VecDeque<Batch>,
+    /// The newest hops.
+    newest: Batch,
+    /// Hops in all of these.
+    queued: usize,
     /// These, and those that the sink has taken and not begun with.
     held: usize,
+    /// What those weigh, where that is bounded.
+    held_bytes: usize,
     /// With so many the sink is woken again.
     enough: usize,
     producers: usize,
@@ -112,6 +166,24 @@ struct State {
 impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_full(&self, bounds: &Bounds) -> bool {
+        self.held >= bounds.spans || self.held_bytes >= bounds.bytes
+    }
+
+    /// The oldest that is not in the sink's hands.
+    fn pop_batch(&mut self) -> Option<Batch> {
+        let batch = self.batches.pop_front()?;
+        self.queued -= batch.hops.len();
+        Some(batch)
+    }
+
+    fn forget(&mut self, batch: &Batch) {
+        self.held -= batch.hops.len();
+        self.held_bytes -= batch.bytes;
     }
 }
 
@@ -132,21 +204,43 @@ pub(super) fn queue(
     bound: usize,
     when_full: WhenFull,
 ) -> (Sender, Receiver, Arc<Counters>) {
-    let bound = bound.max(1);
+    bounded(name, Bounds { spans: bound, bytes: usize::MAX, batch: None }, when_full)
+}
+
+/// A queue with these bounds.
+pub(super) fn bounded(
+    name: &'static str,
+    bounds: Bounds,
+    when_full: WhenFull,
+) -> (Sender, Receiver, Arc<Counters>) {
+    let bounds = Bounds { spans: bounds.spans.max(1), ..bounds };
     let zero = AtomicU64::default;
     let counters = Counters {
         name,
-        bound,
+        bound: bounds.spans,
         accepted: zero(),
         delivered: zero(),
         queue_full: zero(),
         failed: zero(),
+        refused: zero(),
+        evicted: zero(),
         traces_cut: zero(),
     };
     let counters = Arc::new(counters);
+    let state = State {
+        batches: VecDeque::new(),
+        newest: Batch::default(),
+        queued: 0,
+        held: 0,
+        held_bytes: 0,
+        enough: 1,
+        producers: 1,
+        ended: false,
+    };
     let queue = Arc::new(Queue {
-        state: Mutex::new(State { hops: Hops::default(), held: 0, enough: 1, producers: 1, ended: false }),
+        state: Mutex::new(state),
         counters: Arc::clone(&counters),
+        bounds,
         sink: Notify::new(),
         room: Condvar::new(),
     });
@@ -156,29 +250,50 @@ pub(super) fn queue(
 impl Sender {
     /// A sink that has ended takes nothing more; that is no loss, since it tells itself why it ended.
     pub fn send(&self, hop: Hop) {
-        let Queue { counters, sink, room, .. } = &*self.queue;
+        let Queue { counters, bounds, sink, room, .. } = &*self.queue;
+        let mut gone = Vec::new();
         let mut state = self.queue.state();
-        while state.held >= counters.bound && !state.ended {
+        while state.is_full(bounds) && !state.ended {
             match self.when_full {
-                WhenFull::Drop => {
-                    drop(state);
-                    return counters.drop_one();
-                }
+                WhenFull::Drop => match state.pop_batch() {
+                    Some(oldest) => {
+                        state.forget(&oldest);
+                        counters.give_way(oldest.hops.len());
+                        gone.push(oldest);
+                    }
+                    None => {
+                        drop(state);
+                        return counters.drop_some(1);
+                    }
+                },
                 WhenFull::Wait => state = room.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
         if state.ended {
             return;
         }
-        state.held += 1;
         counters.accept();
-        state.hops.push(hop);
-        let len = state.hops.len();
-        let wake = len == 1 || len == state.enough;
+        state.held += 1;
+        state.queued += 1;
+        if let Some(most) = bounds.batch {
+            let bytes = hop.passage.bytes();
+            state.held_bytes += bytes;
+            state.newest.bytes += bytes;
+            state.newest.hops.push(hop);
+            if state.newest.hops.len() >= most {
+                let whole = std::mem::take(&mut state.newest);
+                state.batches.push_back(whole);
+            }
+        } else {
+            state.newest.hops.push(hop);
+        }
+        let wake = state.queued == 1 || state.queued == state.enough;
         drop(state);
         if wake {
             sink.notify_one();
         }
+        // What gave way is freed without the lock.
+        drop(gone);
     }
 
     /// What becomes of the queue's spans.
@@ -219,11 +334,68 @@ impl Receiver {
     /// They go on counting against the bound until the sink begins with them: see [`Self::begin`].
     pub async fn take(&mut self, into: &mut Hops, enough: usize, within: Duration) -> bool {
         into.clear();
+        self.gather(enough, within).await;
+        let mut state = self.queue.state();
+        std::mem::swap(&mut state.newest.hops, into);
+        state.queued = 0;
+        !into.is_empty()
+    }
+
+    /// Waits for hops, then for a whole batch of them or `within`, and takes the oldest batch, or what there is of one. `None` only
+    /// when all producers are gone and nothing is left.
+    ///
+    /// It counts against the bound until it is given back or done with: see [`Self::give_back`], [`Self::done`].
+    pub async fn take_batch(&mut self, within: Duration) -> Option<Batch> {
+        self.gather(self.queue.bounds.batch.unwrap_or(1), within).await;
+        let mut state = self.queue.state();
+        state.pop_batch().or_else(|| {
+            let batch = std::mem::take(&mut state.newest);
+            state.queued -= batch.hops.len();
+            Some(batch).filter(|batch| !batch.hops.is_empty())
+        })
+    }
+
+    /// The batch is to be taken again, before all others, unless it has to give way.
+    pub fn give_back(&self, batch: Batch) {
+        let mut state = self.queue.state();
+        state.queued += batch.hops.len();
+        state.batches.push_front(batch);
+    }
+
+    /// The sink has delivered the batch, or given it up: there is room for others.
+    pub fn done(&self, batch: &Batch) {
+        let full = {
+            let mut state = self.queue.state();
+            let full = state.is_full(&self.queue.bounds);
+            state.forget(batch);
+            full
+        };
+        if full {
+            self.queue.room.notify_all();
+        }
+    }
+
+    /// The sink is done with the first `hops` of the batch.
+    pub fn done_with(&self, batch: &Batch, hops: usize) -> Batch {
+        let rest = Batch::of(batch.hops.iter().skip(hops).map(HopRef::to_hop));
+        {
+            let mut state = self.queue.state();
+            state.held -= hops;
+            state.held_bytes -= batch.bytes - rest.bytes;
+        }
+        self.queue.room.notify_all();
+        rest
+    }
+
+    /// Waits until there is anything, or all producers are gone.
+    pub async fn anything(&self) {
+        self.until(1).await;
+    }
+
+    async fn gather(&self, enough: usize, within: Duration) {
         self.until(1).await;
         // Not there in time: then it is less.
         let _ = timeout(within, self.until(enough.clamp(1, self.queue.counters.bound))).await;
-        std::mem::swap(&mut self.queue.state().hops, into);
-        !into.is_empty()
     }
 
     /// So many are there, or nobody brings more.
@@ -231,7 +403,7 @@ impl Receiver {
         loop {
             {
                 let mut state = self.queue.state();
-                if state.hops.len() >= enough || state.producers == 0 {
+                if state.queued >= enough || state.producers == 0 {
                     return;
                 }
                 state.enough = enough;
@@ -245,7 +417,7 @@ impl Receiver {
     pub fn begin(&self, hops: usize) {
         let full = {
             let mut state = self.queue.state();
-            let full = state.held >= self.queue.counters.bound;
+            let full = state.is_full(&self.queue.bounds);
             state.held -= hops;
             full
         };
@@ -259,10 +431,21 @@ impl Receiver {
         let left = {
             let mut state = self.queue.state();
             state.ended = true;
-            state.hops.len()
+            state.queued
         };
         self.queue.room.notify_all();
         left
+    }
+}
+
+impl Batch {
+    fn of(hops: impl Iterator<Item = Hop>) -> Self {
+        let mut batch = Self::default();
+        for hop in hops {
+            batch.bytes += hop.passage.bytes();
+            batch.hops.push(hop);
+        }
+        batch
     }
 }
 
@@ -273,80 +456,4 @@ impl Drop for Receiver {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::runtime::{Builder, Runtime};
-
-    use super::*;
-    use crate::hop::samples;
-
-    const SOON: Duration = Duration::from_millis(1);
-    const NEVER: Duration = Duration::from_secs(3600);
-
-    fn runtime() -> Runtime {
-        Builder::new_current_thread().enable_time().build().unwrap()
-    }
-
-    fn take_all(receiver: &mut Receiver) -> usize {
-        let (mut hops, mut count) = (Hops::default(), 0);
-        while runtime().block_on(receiver.take(&mut hops, 10, SOON)) {
-            count += hops.len();
-            receiver.begin(hops.len());
-        }
-        count
-    }
-
-    #[test]
-    fn a_full_queue_drops_and_counts() {
-        let (sender, mut hops, counters) = queue("test", 2, WhenFull::Drop);
-        for _ in 0..5 {
-            sender.send(samples::sent());
-        }
-        assert_eq!(counters.lost(), [("export_queue_full", 3), ("export_failed", 0), ("trace_cut", 0)]);
-        drop(sender);
-        assert_eq!(take_all(&mut hops), 2);
-    }
-
-    #[test]
-    fn what_is_taken_and_not_begun_counts_against_the_bound() {
-        let (sender, mut receiver, counters) = queue("test", 2, WhenFull::Drop);
-        let mut hops = Hops::default();
-        (0..2).for_each(|_| sender.send(samples::sent()));
-        assert!(runtime().block_on(receiver.take(&mut hops, 2, NEVER)));
-        sender.send(samples::sent());
-        receiver.begin(1);
-        (0..2).for_each(|_| sender.send(samples::sent()));
-        assert_eq!((hops.len(), receiver.end()), (2, 1));
-        assert_eq!(counters.lost(), [("export_queue_full", 2), ("export_failed", 0), ("trace_cut", 0)]);
-    }
-
-    #[test]
-    fn waiting_loses_nothing() {
-        let (sender, mut hops, counters) = queue("test", 2, WhenFull::Wait);
-        let second = sender.clone();
-        let producers = [sender, second]
-            .map(|sender| std::thread::spawn(move || (0..100).for_each(|_| sender.send(samples::sent()))));
-        assert_eq!(take_all(&mut hops), 200);
-        producers.into_iter().for_each(|producer| producer.join().unwrap());
-        assert_eq!(counters.lost(), [("export_queue_full", 0), ("export_failed", 0), ("trace_cut", 0)]);
-    }
-
-    #[test]
-    fn a_sink_that_has_ended_keeps_no_producer() {
-        let (sender, receiver, counters) = queue("test", 1, WhenFull::Wait);
-        sender.send(samples::sent());
-        let producer = std::thread::spawn(move || sender.send(samples::sent()));
-        drop(receiver);
-        producer.join().unwrap();
-        assert_eq!(counters.waiting(), 1);
-    }
-
-    #[test]
-    fn nothing_comes_in_behind_the_end() {
-        let (sender, receiver, counters) = queue("test", 8, WhenFull::Drop);
-        sender.send(samples::sent());
-        assert_eq!(receiver.end(), 1);
-        // Else nobody would count it: the sink has just counted what was there.
-        sender.send(samples::sent());
-        assert_eq!((receiver.end(), counters.waiting()), (1, 1));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Our spans as the OpenTelemetry SDK's: the one conversion behind both OTLP sinks.
+//! Our spans as the OpenTelemetry SDK's: the one conversion behind both OTLP sinks, and the request that they go out in.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,10 +7,12 @@ use opentelemetry::trace::{
     Link as SdkLink, SpanContext, SpanId, SpanKind, Status as SdkStatus, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_sdk::Resource as SdkResource;
-use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::transform::common::tonic::{Attributes, ResourceAttributesWithSchema};
+use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 use opentelemetry_sdk::trace::{SpanData, SpanLinks};
 
+use super::environment::Environment;
 use crate::span::{Kind, Resource, Span, Status, Value};
 
 /// The semantic conventions that names and values follow.
@@ -45,9 +47,9 @@ pub(super) struct Converter {
 
 impl Converter {
     /// With what `OTEL_RESOURCE_ATTRIBUTES` of the agent adds to every resource.
-    pub fn from_environment() -> Self {
-        let detected = EnvResourceDetector::new().detect();
-        Self::new(detected.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone())).collect())
+    pub fn of(environment: &Environment) -> Self {
+        let added = environment.resource_attributes().into_iter();
+        Self::new(added.map(|(name, value)| KeyValue::new(name, value)).collect())
     }
 
     pub fn new(mut agent: Vec<KeyValue>) -> Self {
@@ -70,9 +72,17 @@ impl Converter {
         process.chain(self.agent.iter().filter(|added| !own(added.key.as_str())).cloned()).collect()
     }
 
-    /// As the exporter takes it.
-    pub fn sdk_resource(&self, resource: &Resource) -> SdkResource {
-        SdkResource::builder_empty().with_schema_url(self.resource(resource), SCHEMA_URL).build()
+    /// A request with a resource for each process, in the order in which they first come.
+    pub fn request<'a>(&self, spans: impl IntoIterator<Item = Span<'a>>) -> ExportTraceServiceRequest {
+        let groups = by_resource(spans).into_iter().flat_map(|(resource, spans)| {
+            let resource = ResourceAttributesWithSchema {
+                attributes: Attributes::from(self.resource(resource)),
+                schema_url: Some(SCHEMA_URL.to_owned()),
+            };
+            let spans = spans.into_iter().map(|span| self.span(&span)).collect();
+            group_spans_by_resource_and_scope(spans, &resource)
+        });
+        ExportTraceServiceRequest { resource_spans: groups.collect() }
     }
 
     /// A parent came out of a message's headers, or was computed as another agent computes it: it is remote.
@@ -110,9 +120,7 @@ impl Converter {
 }
 
 /// Spans of the same traced process together, in the order in which the processes first come; order within a process stays.
-pub(super) fn by_resource<'a>(
-    spans: impl IntoIterator<Item = Span<'a>>,
-) -> Vec<(&'a Resource, Vec<Span<'a>>)> {
+fn by_resource<'a>(spans: impl IntoIterator<Item = Span<'a>>) -> Vec<(&'a Resource, Vec<Span<'a>>)> {
     let mut groups: Vec<(&Resource, Vec<Span<'_>>)> = Vec::new();
     for span in spans {
         let resource = span.resource;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ktrace_kafka::context::TraceId;
 
+use super::escape::printable;
 use super::format::Format;
 use crate::span::{INFERRED, Link, Span, Value};
 
@@ -219,11 +220,6 @@ const DAY_MS: f64 = 24.0 * 3600.0 * 1000.0;
 
 /// From here on seconds are too many to be read.
 const DAYS_MS: f64 = 2.0 * DAY_MS;
-
-/// Names come from the network: nothing in them may speak to the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
 
 pub(super) fn get<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a Value<'a>> {
     span.attributes.iter().find_map(|(key, value)| (*key == name).then_some(value))

@@ -23,6 +23,12 @@ impl Key {
         Self { bytes: key.get(..=MAX_KEY_BYTES).unwrap_or(key).into() }
     }
 
+    /// How many are kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// As it is shown: itself if it is text without control characters, else its bytes as `0x` and hex digits.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {

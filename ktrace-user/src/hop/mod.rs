@@ -221,6 +221,19 @@ impl Passage {
         }
     }
 
+    /// What it takes, about, with its place in [`Hops`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        /// A row's, and a box's with the allocator's share of it.
+        const BESIDE: usize = 128;
+        let key = self.key.as_ref().map_or(0, Key::bytes);
+        let context = self.context.as_ref().map_or(0, |context| {
+            let state = context.state.as_ref().map_or(0, |state| state.len());
+            size_of_val(&*context.others).saturating_add(state)
+        });
+        size_of::<Self>().saturating_add(BESIDE).saturating_add(key).saturating_add(context)
+    }
+
     /// The trace that the hop belongs to.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {

@@ -17,7 +17,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(50);
 
 fn start(address: SocketAddr, counts: impl Fn() -> Counts + Send + Sync + 'static) -> Exporting {
-    let options = OtlpOptions { url: Some(format!("http://{address}")) };
+    let options = OtlpOptions { url: Some(format!("http://{address}")), ..OtlpOptions::default() };
     let pace = Pace { interval: NEVER, timeout: NEVER };
     Metrics::at_pace(&options, pace).unwrap().start(counts)
 }

@@ -70,7 +70,7 @@ pub fn top(stop: Arc<AtomicBool>) -> Result<(Sink, Begin), ExportError> {
     };
     let thread =
         std::thread::Builder::new().name("ktrace-top".to_owned()).spawn(run).map_err(ExportError::Thread)?;
-    Ok((Sink { sender, thread, limit: None, bytes: 0 }, Begin(begin)))
+    Ok((Sink { sender, thread, limit: None, begin: None, bytes: 0 }, Begin(begin)))
 }
 
 struct StopAtEnd(Arc<AtomicBool>);

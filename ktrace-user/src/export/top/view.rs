@@ -9,7 +9,8 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Cell, Row as Cells, Table as Widget};
 
-use super::super::text::{milliseconds, printable};
+use super::super::escape::printable;
+use super::super::text::milliseconds;
 use super::figures::{Figures, Row, Table};
 
 /// What the footer tells of the agent itself.

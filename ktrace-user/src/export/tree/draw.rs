@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use anstyle::Style;
 use ktrace_kafka::context::{SpanId, TraceId};
 
+use super::super::escape::printable;
 use super::super::text::{
-    FAILED, FAINT, SERVICE, arrow, get, inferred, milliseconds, paint, printable, target, text, time, unusual,
+    FAILED, FAINT, SERVICE, arrow, get, inferred, milliseconds, paint, target, text, time, unusual,
 };
 use crate::span::{Span, Value};
 

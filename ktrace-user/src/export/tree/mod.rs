@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use self::traces::{Shown, Traces};
 use super::print::{ENOUGH, QUEUE, TOGETHER, coloured, ended};
 use super::queue::{Counters, Receiver, queue};
+use super::reader::Gone;
 use super::text::Text;
 use super::{ExportError, Sink, WhenFull};
 use crate::hop::{Hop, Hops, shown};
@@ -40,7 +41,8 @@ pub fn tree(
     if let Some(limit) = memory_limit {
         trees.traces.hold_at_most(limit / 4);
     }
-    start(trees, Box::new(io::stdout()), when_full, stop)
+    let gone = Gone::watch(Arc::clone(&stop))?;
+    start(trees, Box::new(io::stdout()), when_full, stop, gone)
 }
 
 fn start(
@@ -48,6 +50,7 @@ fn start(
     mut to: Box<dyn Write + Send>,
     when_full: WhenFull,
     stop: Arc<AtomicBool>,
+    gone: Gone,
 ) -> Result<Sink, ExportError> {
     let (sender, mut queued, counters) = queue("tree", QUEUE, when_full);
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ExportError::Thread)?;
@@ -73,13 +76,13 @@ fn start(
                 return failed(error, &counters, &queued);
             }
             if end {
-                return Ok(());
+                return gone.check();
             }
         }
     };
     let thread =
         std::thread::Builder::new().name("ktrace-tree".to_owned()).spawn(run).map_err(ExportError::Thread)?;
-    Ok(Sink { sender, thread, limit: None, bytes })
+    Ok(Sink { sender, thread, limit: None, begin: None, bytes })
 }
 
 /// What was gathered and not printed is lost with what nobody has taken.
@@ -164,7 +167,7 @@ mod tests {
         let stop = Arc::new(AtomicBool::new(false));
         let trees = Trees::new(Text::new(TimeZone::UTC, false), false);
         let mut sinks = Sinks::default();
-        sinks.add(start(trees, Box::new(Full), WhenFull::Wait, Arc::clone(&stop)).unwrap());
+        sinks.add(start(trees, Box::new(Full), WhenFull::Wait, Arc::clone(&stop), Gone::default()).unwrap());
         let senders = sinks.senders();
         senders.send(samples::sent());
         senders.send(samples::sent());
