@@ -38,9 +38,29 @@ pub(super) struct Known {
     last_packet: u64,
     /// Its first event was given.
     pub opened: bool,
+    live: Option<Box<Live>>,
+}
+
+/// What is known of a connection while packets of it may be held, or copied.
+#[derive(Debug, Default)]
+pub(super) struct Live {
     pub order: Order,
     pub marks: Marks,
     pub twin: Twin,
+}
+
+impl Known {
+    pub fn live(&mut self) -> &mut Live {
+        self.live.get_or_insert_default()
+    }
+
+    /// Most connections of a file are over: then nothing of that is kept, unless it is needed.
+    pub fn rest(&mut self) {
+        let is_idle = |live: &mut Box<Live>| live.order.is_empty() && live.twin.is_nothing();
+        if self.closed {
+            self.live.take_if(is_idle);
+        }
+    }
 }
 
 /// Where a packet belongs.
@@ -103,9 +123,7 @@ impl Connections {
                 closed: false,
                 last_packet: self.packets,
                 opened: false,
-                order: Order::default(),
-                marks: Marks::default(),
-                twin: Twin::default(),
+                live: None,
             };
             self.gone.extend(self.by_ends.insert(ends, known));
         }

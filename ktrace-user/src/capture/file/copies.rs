@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::capture::{ConnectionId, Direction, Ends, Segment};
 
 /// Packets with data of a connection that are remembered: copies of a packet stand a few behind it.
-const MARKS: usize = 16;
+const MARKS: usize = 8;
 
 /// Bytes at the beginning and at the end of a packet by which it is known.
 const KNOWN_BY: usize = 256;
@@ -58,8 +58,8 @@ pub struct Mark {
     /// The first bytes, zeros behind them: interfaces may cut a segment differently.
     head: [u8; HEAD],
     /// What a copy has too, and what is sent again need not.
-    ack: Option<u32>,
-    flags: [bool; 3],
+    ack: u32,
+    flags: u8,
 }
 
 /// What names a packet of a connection whose ends are not known.
@@ -76,7 +76,9 @@ impl Mark {
         };
         let mut head = [0; HEAD];
         head.iter_mut().zip(payload).for_each(|(head, byte)| *head = *byte);
-        (len > 0).then_some(Self { direction, seq, len, print, head, ack, flags: [syn, fin, rst] })
+        let flags = [ack.is_some(), syn, fin, rst].into_iter().fold(0, |all, flag| all << 1 | u8::from(flag));
+        let ack = ack.unwrap_or_default();
+        (len > 0).then_some(Self { direction, seq, len, print, head, ack, flags })
     }
 
     fn name(&self) -> Name {
@@ -152,6 +154,13 @@ pub struct Twin {
     pub suspects: Vec<Ends>,
 }
 
+impl Twin {
+    /// It has nothing to do with any other.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self.state, State::Own) && self.like.is_none() && self.suspects.is_empty()
+    }
+}
+
 /// A connection by its ends, and by its number, as others may have the same ends later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Original {
@@ -224,7 +233,9 @@ pub struct Copies {
     /// Connections that are held, with when that began: time, and number of the packet. They may be decided
     /// by now.
     pub suspects: VecDeque<(Original, u64, u64)>,
-    /// Bytes of their packets.
+    /// Connections that are over, with when that was.
+    pub closed: VecDeque<(Original, u64, u64)>,
+    /// Bytes of the suspects' packets.
     pub held_bytes: usize,
 }
 

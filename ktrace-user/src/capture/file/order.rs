@@ -139,6 +139,11 @@ impl Order {
         }
     }
 
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Whether the connection is over, once.
     fn is_over(&mut self) -> bool {
         self.held.is_empty() && std::mem::take(&mut self.closes)

@@ -78,7 +78,7 @@ impl<E: FnMut(Event<'_>)> Giving<'_, E> {
         }
         let each = &mut *self.each;
         let number = self.number;
-        if known.order.take(segment, closes, number, |segment, closes| emit(segment, closes, each)) {
+        if known.live().order.take(segment, closes, number, |segment, closes| emit(segment, closes, each)) {
             let of = Original { ends, id: connection };
             self.waiting.push(Since { of, time_ns, number, bytes: segment.payload.len() });
         }
@@ -118,9 +118,13 @@ impl Connections {
             payload,
             len,
         };
+        if placed.closes {
+            let closed = Original { ends: segment.ends, id: segment.connection };
+            self.copies.closed.push_back((closed, time_ns, self.packets));
+        }
         self.suspect(&segment);
         let Some(known) = self.by_ends.get_mut(&segment.ends) else { return };
-        match &mut known.twin.state {
+        match &mut known.live().twin.state {
             State::Own => self.own(&segment, placed.closes, counters, each),
             State::Suspect(suspect) => {
                 let of = suspect.of;
@@ -132,9 +136,9 @@ impl Connections {
                     mark: Mark::of(&segment),
                 });
                 let is_full = suspect.held.len() >= MAX_HELD;
-                let verdict = match (Mark::of(&segment), self.original(of)) {
+                let verdict = match (Mark::of(&segment), self.original_mut(of)) {
                     (Some(mark), Some(original)) => {
-                        let same = original.marks.same_bytes(&mark);
+                        let same = original.live().marks.same_bytes(&mark);
                         self.compared(&segment.ends, |suspect| suspect.compared(&mark, same))
                     }
                     (None, Some(_)) => Verdict::Unknown,
@@ -166,6 +170,15 @@ impl Connections {
         while let Some(since) = self.waiting.due(now_ns, self.packets) {
             self.give_up(since, each);
         }
+        // Its copies may come a little later.
+        while let Some((closed, ..)) = self.copies.closed.pop_front_if(|(_, since_ns, number)| {
+            now_ns.saturating_sub(*since_ns) > APART_NS
+                || self.packets.saturating_sub(*number) > APART_PACKETS
+        }) {
+            if let Some(known) = self.original_mut(closed) {
+                known.rest();
+            }
+        }
         while let Some((suspect, ..)) = self.copies.suspects.pop_front_if(|(_, since_ns, number)| {
             now_ns.saturating_sub(*since_ns) > APART_NS
                 || self.packets.saturating_sub(*number) > APART_PACKETS
@@ -188,7 +201,7 @@ impl Connections {
 
     fn give_up(&mut self, since: Since, each: &mut impl FnMut(Event<'_>)) {
         if let Some(known) = self.original_mut(since.of) {
-            known.order.give_up(since.number, |segment, closes| emit(segment, closes, each));
+            known.live().order.give_up(since.number, |segment, closes| emit(segment, closes, each));
         }
     }
 
@@ -202,7 +215,7 @@ impl Connections {
 
     /// Does something with what is known of a suspect.
     fn compared(&mut self, ends: &Ends, with: impl FnOnce(&mut Suspect) -> Verdict) -> Verdict {
-        match self.by_ends.get_mut(ends).map(|known| &mut known.twin.state) {
+        match self.by_ends.get_mut(ends).map(|known| &mut known.live().twin.state) {
             Some(State::Suspect(suspect)) => with(suspect),
             _ => Verdict::Unknown,
         }
@@ -211,27 +224,29 @@ impl Connections {
     /// A connection that opens, or goes on, as another one did a moment before may be a copy of it.
     fn suspect(&mut self, segment: &Segment<'_>) {
         let Some(known) = self.by_ends.get_mut(&segment.ends) else { return };
-        if !matches!(known.twin.state, State::Own) || !known.marks.are_few() {
+        let Known { client_isn, opened, .. } = *known;
+        let live = known.live();
+        if !matches!(live.twin.state, State::Own) || !live.marks.are_few() {
             return;
         }
         let own = Original { ends: segment.ends, id: segment.connection };
         let mark = Mark::of(segment);
-        let of = match (known.client_isn, mark) {
-            (Some(isn), _) if !known.opened => {
-                known.twin.like = self.copies.opened(isn, own, segment.time_ns);
-                known.twin.like
+        let of = match (client_isn, mark) {
+            (Some(isn), _) if !opened => {
+                live.twin.like = self.copies.opened(isn, own, segment.time_ns);
+                live.twin.like
             }
             // It was silent at first.
-            (Some(_), Some(_)) if known.marks.is_empty() => known.twin.like,
+            (Some(_), Some(_)) if live.marks.is_empty() => live.twin.like,
             (None, Some(mark)) => {
                 let like = self.copies.began(&mark, own, segment.time_ns);
-                like.filter(|_| known.marks.is_empty())
+                like.filter(|_| live.marks.is_empty())
             }
             _ => None,
         };
         let Some(of) = of else { return };
         // A copy of a copy is one of its original.
-        let of = match self.original(of).map(|original| &original.twin.state) {
+        let of = match self.original_mut(of).map(|original| &original.live().twin.state) {
             Some(State::CopyOf(original)) => *original,
             Some(State::Suspect(suspect)) => suspect.of,
             Some(State::Own) => of,
@@ -241,15 +256,16 @@ impl Connections {
             return;
         }
         let Some(original) = self.original_mut(of) else { return };
-        if !original.twin.suspects.contains(&own.ends) {
-            if original.twin.suspects.len() >= MAX_COPIES {
+        let suspects = &mut original.live().twin.suspects;
+        if !suspects.contains(&own.ends) {
+            if suspects.len() >= MAX_COPIES {
                 return;
             }
-            original.twin.suspects.push(own.ends);
+            suspects.push(own.ends);
         }
         let number = self.packets;
         if let Some(known) = self.by_ends.get_mut(&own.ends) {
-            known.twin.state = State::Suspect(Suspect::new(of));
+            known.live().twin.state = State::Suspect(Suspect::new(of));
             self.copies.suspects.push_back((own, segment.time_ns, number));
         }
     }
@@ -265,10 +281,10 @@ impl Connections {
         let Some(known) = self.by_ends.get_mut(&segment.ends) else { return };
         let mark = Mark::of(segment);
         // The stream drops what it has.
-        if mark.is_some_and(|mark| known.marks.add(mark)) {
+        if mark.is_some_and(|mark| known.live().marks.add(mark)) {
             counters.duplicates += 1;
         }
-        let suspects = known.twin.suspects.clone();
+        let suspects = known.live().twin.suspects.clone();
         Giving { waiting: &mut self.waiting, number: self.packets, each: &mut *each }
             .give(known, segment, closes);
         let Some(mark) = mark else { return };
@@ -290,17 +306,17 @@ impl Connections {
         each: &mut impl FnMut(Event<'_>),
     ) {
         let mark = Mark::of(segment);
-        let same = match (self.original(of), mark) {
+        let same = match (self.original_mut(of), mark) {
             (None, _) => Some(false),
             // What has no data is there too.
             (Some(_), None) => Some(true),
-            (Some(original), Some(mark)) => original.marks.same_bytes(&mark),
+            (Some(original), Some(mark)) => original.live().marks.same_bytes(&mark),
         };
         match same {
             Some(true) => counters.duplicates += 1,
             Some(false) => {
                 if let Some(known) = self.by_ends.get_mut(&segment.ends) {
-                    known.twin.state = State::Own;
+                    known.live().twin.state = State::Own;
                 }
                 self.own(segment, closes, counters, each);
             }
@@ -333,22 +349,23 @@ impl Connections {
     ) {
         let Some(known) = self.by_ends.get_mut(ends) else { return };
         // It may have been decided before.
-        if !matches!(known.twin.state, State::Suspect(_)) {
+        let twin = &mut known.live().twin;
+        if !matches!(twin.state, State::Suspect(_)) {
             return;
         }
-        let State::Suspect(suspect) = std::mem::take(&mut known.twin.state) else { return };
+        let State::Suspect(suspect) = std::mem::take(&mut twin.state) else { return };
         let Suspect { of, held, .. } = suspect;
         let bytes = held.iter().map(|kept| kept.payload.len()).sum();
         self.copies.held_bytes = self.copies.held_bytes.saturating_sub(bytes);
         if verdict == Verdict::Copy {
-            known.twin.state = State::CopyOf(of);
+            twin.state = State::CopyOf(of);
         }
         // One that was silent is looked at again when it speaks.
         if held.iter().any(|kept| kept.mark.is_some()) {
-            known.twin.like = None;
+            twin.like = None;
         }
         if let Some(original) = self.original_mut(of) {
-            original.twin.suspects.retain(|other| other != ends);
+            original.live().twin.suspects.retain(|other| other != ends);
         }
         for Kept { segment, payload, closes, .. } in held {
             let segment = Segment { payload: &payload, ..segment };
@@ -362,7 +379,7 @@ impl Connections {
     /// What is held of connections that are no more is given.
     fn bury(&mut self, counters: &mut FileCounters, each: &mut impl FnMut(Event<'_>)) {
         for mut known in std::mem::take(&mut self.gone) {
-            if let State::Suspect(suspect) = std::mem::take(&mut known.twin.state) {
+            if let State::Suspect(suspect) = std::mem::take(&mut known.live().twin.state) {
                 let is_copy = suspect.at_last(known.client_isn.is_some()) == Verdict::Copy;
                 let mut giving =
                     Giving { waiting: &mut self.waiting, number: self.packets, each: &mut *each };
@@ -375,7 +392,7 @@ impl Connections {
                     }
                 }
             }
-            known.order.give_up(u64::MAX, |segment, closes| emit(segment, closes, each));
+            known.live().order.give_up(u64::MAX, |segment, closes| emit(segment, closes, each));
         }
     }
 }
