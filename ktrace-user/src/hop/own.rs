@@ -44,7 +44,7 @@ const PREFIX: &str = "ktrace.";
 const FIRST: u8 = 16;
 
 /// Of the values behind them, one in so many is. It is prime, so that what comes at regular intervals is met.
-const ONE_IN: u32 = 61;
+const ONE_IN: u32 = 1021;
 
 /// Bytes of a value that are looked at where nothing speaks for telemetry.
 const HEAD_BYTES: usize = 4096;

@@ -30,7 +30,9 @@ impl Listener<'_> {
         self.acquires((topic, partition), offset, Some((trace_id, span_id)));
     }
 
-    /// A message that was delivered to a member; `got` is what is shown of it.
+    /// A message that was delivered to a member; `got` is what is shown of it. Not inlined: most messages are of no
+    /// share group, and what is on the way of each has to stay small enough to be.
+    #[inline(never)]
     pub(super) fn acquires(
         &mut self,
         (topic, partition): (u128, i32),

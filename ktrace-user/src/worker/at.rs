@@ -283,6 +283,7 @@ impl Listener<'_> {
     }
 
     /// A hop that a commit will cover, or that a share group's member will acknowledge.
+    #[inline(always)]
     pub(super) fn open(&mut self, operation: Operation<'_>, hop: &Hop) {
         let (Some(at), Some(offset), Topic::Named(topic)) =
             (&mut self.peer.at, hop.passage.offset, &hop.topic)

@@ -137,6 +137,7 @@ impl Listener<'_> {
     }
 
     /// The process gets a message; `hop` is there where it is shown.
+    #[inline(always)]
     pub(super) fn read(
         &mut self,
         head: &Head<'_>,

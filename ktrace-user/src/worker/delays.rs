@@ -221,7 +221,7 @@ impl Listener<'_> {
 
 impl Listener<'_> {
     /// When a message that is shown was sent, which came with the response that ended at this time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sent(&mut self, record: &Record<'_>, delivered_ns: u64) -> Sent {
         let Some(delay) = self.peer.at.as_mut().and_then(|at| at.delay.as_mut()) else {
             return Sent::Unknown;
@@ -237,7 +237,7 @@ impl Listener<'_> {
 
 impl Delay {
     /// When a message that is delivered was sent.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sent(&mut self, record: &Record<'_>, delivered_ns: u64, told: &Told) -> Sent {
         if !self.found.is_of(record.offset) {
             self.find(record.offset, delivered_ns, told);
