@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ExportError;
+use crate::privilege;
 
 /// Set when the reader has gone.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,7 @@ impl Gone {
         let gone = Self::default();
         let seen = gone.clone();
         let wait = move || {
+            privilege::shed();
             if wait_for_the_end(&io::stdout()) {
                 seen.0.store(true, Ordering::Relaxed);
                 stop.store(true, Ordering::Relaxed);
