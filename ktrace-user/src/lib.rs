@@ -1,5 +1,6 @@
 //! The agent: where Segments come from, who speaks, what they say, and where the spans go.
 
+pub mod allocator;
 pub mod capture;
 pub mod cli;
 pub mod export;

@@ -15,6 +15,8 @@ const FIXED_BYTES: usize = 6;
 /// The largest block that a frame may have, and how far a byte of it may go.
 const MAX_BLOCK_BYTES: usize = 4 << 20;
 const MAX_GROWTH: usize = 255;
+/// How far back a block may look into those before.
+const WINDOW_BYTES: usize = 64 << 10;
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// The longest header: the first bytes, an 8-byte content size, a 4-byte dictionary id, the checksum.
 const HEADER_BYTES: usize = 19;
@@ -22,9 +24,23 @@ const HEADER_BYTES: usize = 19;
 pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     let Header { bytes, len, rest } = Header::mended(input).ok_or(CodecError::Damaged)?;
     let head = bytes.get(..len).unwrap_or_default();
-    if let Err(error) = output.read_from(lz4_flex::frame::FrameDecoder::new(head.chain(rest))) {
+    // The decoder holds a block as it came, and two with a window as they are made.
+    let block = block_bytes(input);
+    let aside = block.saturating_mul(3).saturating_add(WINDOW_BYTES);
+    if !output.taken.take(aside) {
+        return Err(CodecError::NoRoom);
+    }
+    let decoder = lz4_flex::frame::FrameDecoder::new(head.chain(rest));
+    let read = output.read_from(decoder, |decoder| {
+        let (head, rest) = decoder.get_ref().get_ref();
+        input.len().saturating_sub(head.len()).saturating_sub(rest.len())
+    });
+    output.taken.give_back(aside);
+    if let Err(error) = read {
         // A block that fails at its end has been decompressed, aside.
-        output.wrote(input.len().saturating_mul(MAX_GROWTH).min(MAX_BLOCK_BYTES));
+        if error == CodecError::Damaged {
+            output.wrote(input.len().saturating_mul(MAX_GROWTH).min(MAX_BLOCK_BYTES));
+        }
         return Err(error);
     }
     // The decoder takes input that ends before the frame's end mark for its end; Kafka's encoders all write the mark,
@@ -32,6 +48,15 @@ pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     let marked =
         |tail: usize| rest.get(rest.len().saturating_sub(tail)..).is_some_and(|t| t.starts_with(&[0; 4]));
     if marked(4) || marked(8) { Ok(()) } else { Err(CodecError::Damaged) }
+}
+
+/// The largest block of the frame: 64 KiB, 256 KiB, 1 MiB or 4 MiB, by bits 4 to 6 of its block descriptor.
+fn block_bytes(input: &[u8]) -> usize {
+    let size = input.get(MAGIC.len().saturating_add(1)).map_or(0, |descriptor| descriptor >> 4 & 7);
+    (64_usize << 10)
+        .checked_shl(u32::from(size.saturating_sub(4)) * 2)
+        .unwrap_or(MAX_BLOCK_BYTES)
+        .min(MAX_BLOCK_BYTES)
 }
 
 /// A frame's header with the checksum that its decoder wants, and the blocks behind it.

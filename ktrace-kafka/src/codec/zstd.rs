@@ -1,42 +1,93 @@
 //! Zstandard frames, written by streaming encoders: the content size is often not told.
 
-use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
+use std::sync::Arc;
+
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::{CodecError, Output};
+use crate::room::{Room, Taken};
 
-/// A larger context is given back after use: one keeps the largest window that it has seen. Java's encoder has windows of
-/// 2 MiB at its default level and 8 MiB at level 19, but 128 MiB at level 22.
-const MAX_KEPT_BYTES: usize = 16 << 20;
+/// A decoder's own, beside its window: its tables, a block as it came and one as it is made.
+const DECODER_BYTES: usize = 512 << 10;
+
+/// The smallest window that every frame may have, as small frames come beside each other, and the largest (what decoders
+/// take unless they are asked for more): level 22 of the encoders asks for it.
+const LEAST_WINDOW_BYTES: u64 = 1 << 20;
+const LARGEST_WINDOW_BYTES: usize = 128 << 20;
 
 /// A decompression context, kept because making one costs more than a small batch.
-#[derive(Default)]
-pub struct Context(Option<DCtx<'static>>);
+///
+/// One keeps the largest window that it has seen. Java's encoder has windows of 2 MiB at its default level and 8 MiB at level
+/// 19, but 128 MiB at level 22.
+pub struct Context {
+    decoder: Option<DCtx<'static>>,
+    taken: Taken,
+    /// A larger one is given back after use.
+    kept: usize,
+}
 
 impl Context {
+    pub fn new(kept: usize, room: Arc<dyn Room>) -> Self {
+        Self { decoder: None, taken: Taken::nothing_of(room), kept }
+    }
+
     pub fn decompress(&mut self, input: &[u8], output: &mut Output) -> Result<(), CodecError> {
-        let decoder = match &mut self.0 {
+        // Where no frame begins the decoder says so.
+        let window = window_bytes(input).unwrap_or(0).max(LEAST_WINDOW_BYTES);
+        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        if window > LARGEST_WINDOW_BYTES {
+            return Err(if window > output.limit { CodecError::TooLarge } else { CodecError::Damaged });
+        }
+        let wanted = window.saturating_add(DECODER_BYTES);
+        // A larger window takes the place of a smaller one.
+        if wanted > self.taken.held() && !self.taken.hold(wanted) {
+            return Err(CodecError::NoRoom);
+        }
+        let decoder = match &mut self.decoder {
             Some(decoder) => {
                 decoder.reset(ResetDirective::SessionOnly).map_err(|_| CodecError::Damaged)?;
                 decoder
             }
-            None => self.0.insert(DCtx::try_create().ok_or(CodecError::Damaged)?),
+            None => self.decoder.insert(DCtx::try_create().ok_or(CodecError::Damaged)?),
         };
+        let log = window.checked_next_power_of_two().map_or(0, usize::ilog2);
+        decoder.set_parameter(DParameter::WindowLogMax(log)).map_err(|_| CodecError::Damaged)?;
         let done = decompress(decoder, input, output);
-        if self.held_bytes() > MAX_KEPT_BYTES {
-            self.0 = None;
+        if self.held_bytes() > self.kept {
+            self.decoder = None;
         }
+        self.taken.hold(self.held_bytes());
         done
     }
 
     /// Bytes of the context with its window.
     fn held_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, DCtx::sizeof)
+        self.decoder.as_ref().map_or(0, DCtx::sizeof)
     }
+}
+
+/// The window of the frame at the beginning (RFC 8878, section 3.1.1.1); `None` where there is none. A frame in one segment
+/// has no window but its content.
+fn window_bytes(input: &[u8]) -> Option<u64> {
+    let rest = input.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])?;
+    let (&descriptor, rest) = rest.split_first()?;
+    if descriptor & 0x20 == 0 {
+        let window = u32::from(*rest.first()?);
+        let base = 1_u64.checked_shl((window >> 3).saturating_add(10))?;
+        return Some(base.saturating_add((base >> 3).saturating_mul(u64::from(window & 7))));
+    }
+    let dictionary = [0, 1, 2, 4].get(usize::from(descriptor & 3)).copied()?;
+    let len = [1, 2, 4, 8].get(usize::from(descriptor >> 6)).copied()?;
+    let field = rest.get(dictionary..)?.get(..len)?;
+    let size = field.iter().rev().fold(0_u64, |size, byte| size << 8 | u64::from(*byte));
+    // Two bytes count from 256 on.
+    Some(if len == 2 { size.saturating_add(256) } else { size })
 }
 
 fn decompress(decoder: &mut DCtx<'_>, input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     let mut source = InBuffer::around(input);
     loop {
+        output.read = source.pos();
         let room = output.rest()?;
         let len = room.len();
         let mut sink = OutBuffer::around(room);
@@ -63,6 +114,7 @@ fn decompress(decoder: &mut DCtx<'_>, input: &[u8], output: &mut Output) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::Boundless;
 
     /// A frame that declares a window of 128 MiB, as level 22 does, and holds five bytes; cut in the middle if `cut`.
     fn with_large_window(cut: bool) -> Vec<u8> {
@@ -76,15 +128,15 @@ mod tests {
 
     #[test]
     fn a_large_window_is_not_kept() {
-        let mut context = Context::default();
+        let room: Arc<dyn Room> = Arc::new(Boundless);
+        let output = || Output::new(100, 100, Arc::new(Boundless));
+        let mut context = Context::new(16 << 20, room);
         for (cut, expected) in [(false, Ok(())), (true, Err(CodecError::Damaged))] {
-            let mut output = Output { bytes: vec![], len: 0, limit: 100 };
-            assert_eq!(context.decompress(&with_large_window(cut), &mut output), expected);
-            assert!(context.held_bytes() <= MAX_KEPT_BYTES, "{} bytes", context.held_bytes());
+            assert_eq!(context.decompress(&with_large_window(cut), &mut output()), expected);
+            assert!(context.held_bytes() <= context.kept, "{} bytes", context.held_bytes());
         }
         let small = zstd::encode_all(&b"hello"[..], 3).unwrap();
-        let mut output = Output { bytes: vec![], len: 0, limit: 100 };
-        assert_eq!(context.decompress(&small, &mut output), Ok(()));
+        assert_eq!(context.decompress(&small, &mut output()), Ok(()));
         assert!(context.held_bytes() > 0, "a small one is kept");
     }
 }

@@ -200,6 +200,13 @@ impl Live {
         self.refusals.clone()
     }
 
+    /// Bytes that rings of so many bytes together really have.
+    #[must_use]
+    pub fn ring_bytes(rings: usize, bytes: usize) -> usize {
+        let each = ring_size(bytes / rings.max(1), page_size());
+        rings.saturating_mul(usize::try_from(each).unwrap_or(usize::MAX))
+    }
+
     /// How many rings there are.
     #[must_use]
     pub fn rings(&self) -> usize {

@@ -32,6 +32,7 @@ pub use live::{CaptureError, Live, LiveOptions, RING_BYTES};
 pub use netns::NetnsError;
 pub use ports::{PortSet, PortsError};
 pub use refusals::Refusals;
+pub use ring::LEAST_RING_BYTES;
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ktrace_kafka::context::formats;
 
 use super::lookout::Lookout;
-use super::pipeline::{Live, Pipeline, Told};
+use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
 use super::{Failure, Filter, doctor};
 use crate::capture::{CounterReader, Live as Source, LiveOptions, Side};
 use crate::export::top::{Agent, Tells};
@@ -20,9 +20,9 @@ pub const FLUSH: Duration = Duration::from_secs(10);
 /// Of that, metrics, which go last as they count what the sinks could not deliver.
 const METRICS_FLUSH: Duration = Duration::from_secs(2);
 
-/// Until `stop` is set. `begun` is told when the watch has begun, and given what tells of the agent itself.
+/// Until `stop` is set, within a limit of `memory`. `begun` is told when the watch has begun, and given what tells of the agent itself.
 pub fn watch(
-    live: Live,
+    (live, memory): (Live, Option<&Memory>),
     pipeline: &Pipeline,
     told: &Told,
     sinks: Sinks,
@@ -33,9 +33,8 @@ pub fn watch(
     told.check()?;
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
-    let limits = live.limits(&shared, &sinks)?;
+    let Plan { rings, ring_bytes, limits } = live.plan(memory, &shared, &sinks)?;
     let filter = pipeline.filter()?;
-    let (rings, ring_bytes) = (live.rings(), live.ring_bytes());
     let workers: Result<Vec<_>, _> =
         (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks)).collect();
     let mut workers = workers?;

@@ -11,6 +11,7 @@ mod look;
 mod lookout;
 mod man;
 mod observe;
+mod own_limit;
 mod pipeline;
 mod replay;
 mod run;

@@ -22,9 +22,11 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     args.pipeline.filter()?;
     let stop = signals::stop()?;
+    let memory = args.live.memory();
     let export = args.pipeline.export();
     let mut sinks = Sinks::default();
     sinks.add(otlp(&export, WhenFull::Drop)?);
-    live::watch(args.live, &args.pipeline, &args.told, sinks, Metrics::new(&export)?, &stop, |_| {})?;
+    let live = (args.live, memory.as_ref());
+    live::watch(live, &args.pipeline, &args.told, sinks, Metrics::new(&export)?, &stop, |_| {})?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 //! Hops are handed over many at a time: a sink takes all that is there, and waits a little before it does so that it need not be
 //! woken for each.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) struct Counters {
     /// The queue's name in the agent's log.
     name: &'static str,
     /// How many spans the queue holds.
-    bound: usize,
+    bound: AtomicUsize,
     accepted: AtomicU64,
     delivered: AtomicU64,
     queue_full: AtomicU64,
@@ -36,6 +36,16 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// How many spans the queue holds.
+    pub fn bound(&self) -> usize {
+        self.bound.load(Ordering::Relaxed)
+    }
+
+    /// It holds no more than this from now on.
+    pub fn hold_at_most(&self, spans: usize) {
+        self.bound.fetch_min(spans.max(1), Ordering::Relaxed);
+    }
+
     /// One more. Only with the queue's lock, so nobody else counts at the same time.
     fn accept(&self) {
         self.accepted.store(self.accepted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -83,7 +93,7 @@ impl Counters {
 
     fn drop_one(&self) {
         if self.queue_full.fetch_add(1, Ordering::Relaxed) == 0 {
-            let Self { name, bound, .. } = *self;
+            let (name, bound) = (self.name, self.bound());
             tracing::warn!(queue = name, bound, "queue is full, spans are being dropped");
         }
     }
@@ -136,7 +146,7 @@ pub(super) fn queue(
     let zero = AtomicU64::default;
     let counters = Counters {
         name,
-        bound,
+        bound: AtomicUsize::new(bound),
         accepted: zero(),
         delivered: zero(),
         queue_full: zero(),
@@ -158,7 +168,7 @@ impl Sender {
     pub fn send(&self, hop: Hop) {
         let Queue { counters, sink, room, .. } = &*self.queue;
         let mut state = self.queue.state();
-        while state.held >= counters.bound && !state.ended {
+        while state.held >= counters.bound() && !state.ended {
             match self.when_full {
                 WhenFull::Drop => {
                     drop(state);
@@ -221,7 +231,7 @@ impl Receiver {
         into.clear();
         self.until(1).await;
         // Not there in time: then it is less.
-        let _ = timeout(within, self.until(enough.clamp(1, self.queue.counters.bound))).await;
+        let _ = timeout(within, self.until(enough.clamp(1, self.queue.counters.bound()))).await;
         std::mem::swap(&mut self.queue.state().hops, into);
         !into.is_empty()
     }
@@ -245,7 +255,7 @@ impl Receiver {
     pub fn begin(&self, hops: usize) {
         let full = {
             let mut state = self.queue.state();
-            let full = state.held >= self.queue.counters.bound;
+            let full = state.held >= self.queue.counters.bound();
             state.held -= hops;
             full
         };

@@ -106,6 +106,9 @@ impl Worker {
         for id in silent {
             self.forget(id);
         }
+        if self.connections.len() < self.connections.capacity() / 4 {
+            self.connections.shrink_to(self.connections.len() * 2);
+        }
     }
 
     /// Commits whose transactions take too long are told as they are.

@@ -5,6 +5,7 @@ mod produce;
 mod share_fetch;
 
 use crate::connection::Scratch;
+use crate::connection::inflation::Inflation;
 use crate::connection::session::Sessions;
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::{Api, key};
@@ -12,6 +13,10 @@ use crate::protocol::header;
 use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::sink::{Head, Sink};
 use crate::protocol::table::{Entry, Records, Telling};
+
+/// What is logged in text seldom shrinks to less than this part of itself: an exchange of many large batches may have more
+/// than [`crate::Limits::exchange_bytes`], if it is as large on the wire.
+const USUAL_GROWTH: usize = 64;
 
 /// Tells to which partitions a request sends messages whose response is still to come.
 pub fn announce<S: Sink>(head: &Head<'_>, request: &[u8], sink: &mut S) {
@@ -47,11 +52,13 @@ pub fn read<S: Sink>(
     head: &Head<'_>,
     request: &[u8],
     response: &[u8],
-    sessions: &mut Sessions,
+    (sessions, inflation): (&mut Sessions, &mut Inflation),
     scratch: &mut Scratch,
     sink: &mut S,
 ) {
-    scratch.budget = scratch.limits.exchange_bytes;
+    let wire = request.len().saturating_add(response.len());
+    scratch.budget = scratch.limits.exchange_bytes.max(wire.saturating_mul(USUAL_GROWTH));
+    scratch.inflating.begin(*inflation, head.end_ns());
     scratch.counters.exchanges = scratch.counters.exchanges.saturating_add(1);
     sink.exchange(head);
     let Some(api) = Api::of(head.api_key) else { return scratch.counters.lose(Lost::UnsupportedApi) };
@@ -62,6 +69,8 @@ pub fn read<S: Sink>(
         Err(ParseError::Unsupported(_)) => scratch.counters.lose(Lost::UnsupportedVersion),
         Err(ParseError::Truncated(_) | ParseError::Malformed(_)) => scratch.counters.refuse(Malformed::Body),
     }
+    *inflation = scratch.inflating.end();
+    scratch.decompressor.trim();
 }
 
 /// Nothing is told of an exchange whose request or response cannot be read to its end.
