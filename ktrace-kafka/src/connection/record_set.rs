@@ -154,6 +154,10 @@ pub fn read_message(
     }
 }
 
+/// What would have had so large a part of the most that a batch may have, had it gone on as it began, was a bomb: a decoder has
+/// read some blocks more than it has written.
+const BOMBS_PART: usize = 8;
+
 /// Records as they are on the wire.
 struct Compressed<'a> {
     codec: Option<Codec>,
@@ -187,8 +191,8 @@ fn decompressed<'a>(
     // What fails in the end has cost as much.
     *budget = budget.saturating_sub(decompressor.written());
     let Some(failed) = failed else { return decompressor.output() };
-    // What the records before are worth is given, as of a batch that is not compressed.
-    let would_be_bomb = decompressor.extrapolated(bytes.len()) > decompressor.limit();
+    // The records before what is none are given, as of a batch that is not compressed.
+    let would_be_bomb = decompressor.extrapolated(bytes.len()) > decompressor.limit() / BOMBS_PART;
     if failed == CodecError::NotRecords && !would_be_bomb {
         return decompressor.output();
     }

@@ -293,7 +293,7 @@ pub struct Observed {
     pub connection: Connection,
     pub scratch: Scratch,
     pub lines: Lines,
-    time_ns: u64,
+    pub time_ns: u64,
 }
 
 impl Default for Observed {

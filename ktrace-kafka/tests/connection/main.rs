@@ -1,5 +1,6 @@
 //! Simulated connections: everything that a client and a broker say, in every version, cut, lost and shuffled.
 
+mod bombs;
 mod bounds;
 mod conversation;
 mod losses;

@@ -247,9 +247,11 @@ fn mebibytes(bytes: usize) -> usize {
     bytes.div_ceil(1 << 20)
 }
 
-/// Bytes of all rings together that take an eighth of the limit, or less as each is a power of two.
-fn fitting(limit: usize, rings: usize) -> usize {
-    let each = (limit / 8 / rings).max(LEAST_RING_BYTES);
+/// Bytes of all rings together that take a quarter of the limit, or less as each is a power of two.
+fn fitting(memory: &Memory, rings: usize) -> usize {
+    // In the process's resident set, which the user looks at, they are twice, as they are mapped twice; the kernel counts them once.
+    let times = if memory.of_cgroup.is_none() { 2 } else { 1 };
+    let each = (memory.bytes / 4 / times / rings).max(LEAST_RING_BYTES);
     rings.saturating_mul(1 << each.ilog2())
 }
 
@@ -294,7 +296,7 @@ impl Live {
             return Ok(Plan { rings, ring_bytes: self.ring_size.unwrap_or(usual), limits });
         };
         let limit = memory.bytes;
-        let ring_bytes = self.ring_size.unwrap_or_else(|| usual.min(fitting(limit, rings)));
+        let ring_bytes = self.ring_size.unwrap_or_else(|| usual.min(fitting(memory, rings)));
         let kernel_bytes = Source::ring_bytes(rings, ring_bytes);
         let fixed = Fixed {
             rings,
@@ -302,7 +304,7 @@ impl Live {
             queued: sinks.hold_at_most(queued_at_most(limit)),
             sinks_bytes: sinks.bytes(),
         };
-        // The kernel counts the rings once. In the process's resident set they are twice, as they are mapped twice; that counts too, if it can.
+        // Twice as in the resident set, if that leaves enough.
         let twice = Fixed { ring_bytes: kernel_bytes.saturating_mul(2), ..fixed };
         let budget = if memory.of_cgroup.is_none() {
             budget(limit, &twice).or_else(|_| budget(limit, &fixed))
