@@ -13,6 +13,7 @@ use aya::programs::links::FdLink;
 use ktrace_common::{MAX_RINGS, ends as watched};
 
 use super::cgroup;
+use super::connections::CAPACITY;
 use super::netns::{Netns, NetnsError};
 use super::owners::Owners;
 use super::programs::{Maps, PROGRAMS, Programs, Settings};
@@ -40,6 +41,8 @@ pub struct LiveOptions {
     pub rings: usize,
     /// Bytes of all ring buffers together; each is rounded up to a power of two and whole pages, and has at most 1 GiB.
     pub ring_bytes: usize,
+    /// Connections that are remembered at a time, of all rings together.
+    pub connections: usize,
     /// Clients' ends of connections (their remote port is a Kafka port).
     pub client_end: bool,
     /// Brokers' ends of connections (their local port is a Kafka port). With both, a connection within the host is seen twice.
@@ -57,6 +60,7 @@ impl Default for LiveOptions {
             netns: None,
             rings: 1,
             ring_bytes: RING_BYTES,
+            connections: CAPACITY,
             client_end: true,
             broker_end: false,
             services: ServiceNames::default(),
@@ -126,6 +130,7 @@ impl Live {
     /// Loads the programs and attaches them; from here on the kernel fills the rings.
     pub fn open(options: LiveOptions) -> Result<Self, CaptureError> {
         let rings = options.rings.clamp(1, MAX_RINGS).next_power_of_two();
+        let readers_of = rings;
         let ring_bytes = ring_size(options.ring_bytes / rings, page_size());
         let netns = options.netns.as_deref().map(Netns::open).transpose()?;
         let mut programs = Programs::new(&Settings {
@@ -173,10 +178,11 @@ impl Live {
             tracked: Arc::new(Mutex::new(tracked)),
             wanted,
         };
+        let connections = options.connections / readers_of;
         let readers: io::Result<Vec<Reader>> = (0..)
             .zip(rings)
             .zip(owned)
-            .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone()))
+            .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone(), connections))
             .collect();
         let readers = readers.map_err(CaptureError::Wait)?;
         Ok(Self { links, readers, counters: CounterReader::new(counters), refusals, owners, resolver })

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use crate::process::Process;
 
+pub use connections::{CAPACITY, KNOWN_BYTES};
 pub use counters::{Count, CounterReader, Counters};
 pub use live::{CaptureError, Live, LiveOptions, RING_BYTES};
 pub use netns::NetnsError;

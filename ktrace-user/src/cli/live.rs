@@ -33,7 +33,7 @@ pub fn watch(
     told.check()?;
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
-    let Plan { rings, ring_bytes, limits } = live.plan(memory, &shared, &sinks)?;
+    let Plan { rings, ring_bytes, connections, limits } = live.plan(memory, &shared, &sinks)?;
     let filter = pipeline.filter()?;
     let workers: Result<Vec<_>, _> =
         (0..rings).map(|_| worker(&filter, live.worker(pipeline), &shared, &sinks)).collect();
@@ -45,6 +45,7 @@ pub fn watch(
         netns: live.netns,
         rings,
         ring_bytes,
+        connections,
         client_end: live.side.have(Side::Client),
         broker_end: live.side.have(Side::Broker),
         services: live.service_name.into_iter().collect(),

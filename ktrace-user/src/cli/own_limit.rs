@@ -18,6 +18,8 @@ pub struct OwnLimit {
     pub bytes: usize,
     /// The file that says it.
     pub file: PathBuf,
+    /// The process's own cgroup, which may be one below.
+    pub dir: PathBuf,
 }
 
 /// The tightest limit of this process's cgroups that can be seen.
@@ -31,9 +33,10 @@ fn tightest(cgroups: &str, mounts: &str, pid: u32) -> Option<OwnLimit> {
     let mut limits = Vec::new();
     for mount in mounts.lines().filter_map(Mount::read) {
         let Some(path) = cgroups.lines().find_map(|line| mount.path_in(line)) else { continue };
-        let Some(mut dir) = mount.directory(path, pid) else { continue };
+        let Some(own) = mount.directory(path, pid) else { continue };
+        let mut dir = own.clone();
         loop {
-            limits.extend(limits_of(&dir));
+            limits.extend(limits_of(&dir).map(|(bytes, file)| OwnLimit { bytes, file, dir: own.clone() }));
             if dir == mount.point || !dir.pop() {
                 break;
             }
@@ -43,12 +46,12 @@ fn tightest(cgroups: &str, mounts: &str, pid: u32) -> Option<OwnLimit> {
 }
 
 /// What the files of a cgroup say, as far as they are there. The root has none.
-fn limits_of(dir: &Path) -> impl Iterator<Item = OwnLimit> {
+fn limits_of(dir: &Path) -> impl Iterator<Item = (usize, PathBuf)> {
     let of = |name: &str, number: fn(&str) -> Option<&str>| {
         let file = dir.join(name);
         let bytes = number(&fs::read_to_string(&file).ok()?)?.trim().parse::<u64>().ok()?;
         let bytes = usize::try_from(bytes).ok()?;
-        (bytes > 0 && bytes as u64 <= NO_LIMIT).then_some(OwnLimit { bytes, file })
+        (bytes > 0 && bytes as u64 <= NO_LIMIT).then_some((bytes, file))
     };
     let all: fn(&str) -> Option<&str> = |text| Some(text);
     // Of all above it, too, also those that are not in sight.
@@ -123,6 +126,19 @@ fn holding(dir: &Path, below: usize, pid: u32) -> Option<PathBuf> {
         let processes = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
         processes.lines().any(|line| line.parse() == Ok(pid))
     })
+}
+
+/// What the kernel has charged to a cgroup and cannot take back by itself: without the cache of files.
+#[must_use]
+pub fn usage(dir: &Path) -> Option<usize> {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+    let all = read("memory.current").or_else(|| read("memory.usage_in_bytes"))?;
+    let stat = read("memory.stat").unwrap_or_default();
+    let cached = stat.lines().filter_map(|line| {
+        let (name, bytes) = line.split_once(' ')?;
+        matches!(name, "active_file" | "inactive_file").then(|| bytes.parse::<usize>().ok())?
+    });
+    Some(all.trim().parse::<usize>().ok()?.saturating_sub(cached.sum()))
 }
 
 #[cfg(test)]

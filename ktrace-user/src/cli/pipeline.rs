@@ -9,11 +9,11 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
 
-use super::lookout::Limits;
+use super::lookout::{Limits, Usage};
 use super::own_limit::{OwnLimit, own_limit};
 use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
 use super::{Failure, Filter, TracePrefix, Wanted};
-use crate::capture::{LEAST_RING_BYTES, Live as Source, PortSet, RING_BYTES};
+use crate::capture::{CAPACITY, KNOWN_BYTES, LEAST_RING_BYTES, Live as Source, PortSet, RING_BYTES};
 use crate::export::{OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::summary::Summary;
@@ -247,20 +247,26 @@ fn mebibytes(bytes: usize) -> usize {
     bytes.div_ceil(1 << 20)
 }
 
-/// Bytes of all rings together that take a quarter of the limit, or less as each is a power of two.
+/// The capture remembers as many connections as take this part of the limit.
+const CONNECTIONS_PART: usize = 10;
+
+/// Bytes of all rings together that take a quarter of the limit, or an eighth of a small one, or less as each is a power of two.
 fn fitting(memory: &Memory, rings: usize) -> usize {
     // In the process's resident set, which the user looks at, they are twice, as they are mapped twice; the kernel counts them once.
     let times = if memory.of_cgroup.is_none() { 2 } else { 1 };
-    let each = (memory.bytes / 4 / times / rings).max(LEAST_RING_BYTES);
+    let part = if memory.bytes < 200 << 20 { 8 } else { 4 };
+    let each = (memory.bytes / part / times / rings).max(LEAST_RING_BYTES);
     rings.saturating_mul(1 << each.ilog2())
 }
 
 /// What a run takes of its host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub rings: usize,
     /// Of all rings together.
     pub ring_bytes: usize,
+    /// Connections that the capture remembers at a time.
+    pub connections: usize,
     pub limits: Limits,
 }
 
@@ -292,15 +298,18 @@ impl Live {
         shared.is_shared_by(rings);
         let usual = rings.saturating_mul(RING_BYTES);
         let Some(memory) = memory else {
-            let limits = Limits { cpu: self.cpu_limit, resident: None };
-            return Ok(Plan { rings, ring_bytes: self.ring_size.unwrap_or(usual), limits });
+            let limits = Limits { cpu: self.cpu_limit, memory: None };
+            let ring_bytes = self.ring_size.unwrap_or(usual);
+            return Ok(Plan { rings, ring_bytes, connections: rings.saturating_mul(CAPACITY), limits });
         };
         let limit = memory.bytes;
         let ring_bytes = self.ring_size.unwrap_or_else(|| usual.min(fitting(memory, rings)));
         let kernel_bytes = Source::ring_bytes(rings, ring_bytes);
+        let connections = (limit / CONNECTIONS_PART / KNOWN_BYTES).min(rings.saturating_mul(CAPACITY));
         let fixed = Fixed {
             rings,
             ring_bytes: kernel_bytes,
+            connections_bytes: connections.saturating_mul(KNOWN_BYTES),
             queued: sinks.hold_at_most(queued_at_most(limit)),
             sinks_bytes: sinks.bytes(),
         };
@@ -320,8 +329,12 @@ impl Live {
                 RING_BYTES >> 20
             );
         }
-        let resident = limit.saturating_sub(kernel_bytes);
-        Ok(Plan { rings, ring_bytes, limits: Limits { cpu: self.cpu_limit, resident: Some(resident) } })
+        let usage = match &memory.of_cgroup {
+            Some(own) => Usage::OfCgroup(own.dir.clone()),
+            None => Usage::Resident,
+        };
+        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit)) };
+        Ok(Plan { rings, ring_bytes, connections, limits })
     }
 
     /// As many rings as were asked for: else one for four cores, and 8 at most.

@@ -23,11 +23,15 @@ pub(super) const DEFAULT_BYTES: usize = 512 << 20;
 /// With less nothing can be read.
 const LEAST_BYTES: usize = 8 << 20;
 
-/// The program itself: its code, as far as it is read in, the kernel's maps beside the rings, the process's tables.
-const BASE_BYTES: usize = 16 << 20;
+/// The program itself: its code as far as it is read in, the kernel's maps beside the rings, the state of each socket that the kernel's side keeps
+/// (some 200 bytes), the process's tables.
+const BASE_BYTES: usize = 18 << 20;
 
 /// For each ring: its thread's stack and heap, and what the allocator keeps for it.
 const READER_BYTES: usize = 1 << 20;
+
+/// Where the process is larger than it may be, so much may still be held.
+const LEAST_HELD_BYTES: usize = 2 << 20;
 
 /// What a hop weighs in a sink's queue with what it owns of its own: a `tracestate` is the most of it. The queue has two buffers, which grow by
 /// doubling.
@@ -36,6 +40,9 @@ const QUEUED_BYTES: usize = 4 * size_of::<Hop>() + 512;
 /// Of what is left, this part is for what is at work: batches that are decompressed, and the old beside the new where
 /// something grows. The rest may be held.
 const WORKING_PART: usize = 4;
+
+/// With less, what is freed goes back at once, however little is in use.
+const ALWAYS_SHORT_BYTES: usize = 128 << 20;
 
 /// Each buffer that is used again and again may keep so much, however little there is.
 const LEAST_KEPT_BYTES: usize = 256 << 10;
@@ -55,6 +62,8 @@ pub struct Fixed {
     pub rings: usize,
     /// Of all rings together.
     pub ring_bytes: usize,
+    /// What the capture remembers of connections.
+    pub connections_bytes: usize,
     /// Hops that all sinks' queues hold, together.
     pub queued: usize,
     /// What the sinks hold beside.
@@ -65,7 +74,7 @@ impl Fixed {
     fn bytes(&self) -> usize {
         let readers = self.rings.saturating_mul(READER_BYTES);
         let queued = self.queued.saturating_mul(QUEUED_BYTES);
-        [BASE_BYTES, readers, self.ring_bytes, queued, self.sinks_bytes]
+        [BASE_BYTES, readers, self.ring_bytes, self.connections_bytes, queued, self.sinks_bytes]
             .into_iter()
             .fold(0, usize::saturating_add)
     }
@@ -144,6 +153,7 @@ impl Room for Memory {
 
 impl Memory {
     pub fn set(&self, bytes: usize) {
+        allocator::is_limited(bytes < ALWAYS_SHORT_BYTES);
         self.nominal.store(bytes, Ordering::Relaxed);
         self.budget.store(bytes, Ordering::Relaxed);
     }
@@ -169,13 +179,14 @@ impl Memory {
         allocator::is_short(used > self.most() / 2);
     }
 
-    /// The process has so many bytes of its own, and may have so many: what is counted here is not all, as memory that was
-    /// given back may stay with the allocator.
-    pub fn regulate(&self, resident: usize, allowed: usize) {
+    /// The process takes so many bytes, and may take so many: what is counted here is not all, as memory that was given back
+    /// may stay with the allocator, and much is small.
+    pub fn regulate(&self, used: usize, allowed: usize) {
         let (nominal, budget) = (self.nominal.load(Ordering::Relaxed), self.budget());
-        let next = if resident > allowed {
-            (budget / 8 * 7).max(LEAST_BYTES.min(nominal))
-        } else if resident < allowed / 10 * 9 {
+        let next = if used > allowed {
+            allocator::give_back();
+            budget.saturating_sub(used - allowed).max(LEAST_HELD_BYTES.min(nominal))
+        } else if used < allowed / 10 * 9 {
             (budget + budget / 16).min(nominal)
         } else {
             budget
@@ -252,7 +263,8 @@ mod tests {
 
     #[test]
     fn rings_and_queues_come_off_the_limit() {
-        let fixed = Fixed { rings: 4, ring_bytes: 64 << 20, queued: 16 << 10, sinks_bytes: 0 };
+        let fixed =
+            Fixed { rings: 4, ring_bytes: 64 << 20, connections_bytes: 0, queued: 16 << 10, sinks_bytes: 0 };
         let least = budget(64 << 20, &fixed).unwrap_err();
         assert_eq!(budget(least, &fixed), Ok(LEAST_BYTES / 4 * 3));
         assert_eq!(budget(least + 5, &Fixed { sinks_bytes: 5, ..fixed }), Ok(LEAST_BYTES / 4 * 3));
@@ -266,7 +278,7 @@ mod tests {
         for _ in 0..100 {
             memory.regulate(200 << 20, 150 << 20);
         }
-        assert_eq!(memory.budget(), LEAST_BYTES);
+        assert_eq!(memory.budget(), LEAST_HELD_BYTES);
         for _ in 0..100 {
             memory.regulate(100 << 20, 150 << 20);
         }
