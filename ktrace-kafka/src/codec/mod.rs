@@ -243,7 +243,7 @@ impl Decompressor {
 
     /// How much the last call, which was stopped, would have written of an input of so many bytes had it gone on as it began.
     pub(crate) fn extrapolated(&self, input: usize) -> usize {
-        self.output.len.saturating_mul(input) / self.output.read.max(1)
+        self.output.len.saturating_mul(input).checked_div(self.output.read).unwrap_or(0)
     }
 
     /// Bytes that a batch may have.

@@ -86,10 +86,10 @@ impl Watch {
             len => (false, len.saturating_mul(2).max(HEAD_BYTES)),
         };
         self.next = next;
-        if let Some(first) = Some(bytes).filter(|_| self.at == 0) {
+        if self.at == 0 {
             let read = match self.shape {
-                Shape::Records(_) => first_record(first),
-                Shape::Messages => first_message(first),
+                Shape::Records(_) => first_record(bytes),
+                Shape::Messages => first_message(bytes),
                 Shape::Any => return Ok(()),
             };
             if matches!(read, Err(ParseError::Malformed(_))) {

@@ -74,7 +74,7 @@ fn of_all(sets: &[(u64, &[u8])], room: &Arc<Limited>) -> (usize, Scratch) {
     let shaken = parts.len() - sets.len();
     for (index, part) in parts.iter().enumerate() {
         if let Some((time_ns, _)) = index.checked_sub(shaken).and_then(|index| sets.get(index)) {
-            observed.time_ns = *time_ns;
+            observed.wait_until(*time_ns);
         }
         observed.push(part);
     }

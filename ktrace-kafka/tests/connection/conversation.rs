@@ -293,7 +293,7 @@ pub struct Observed {
     pub connection: Connection,
     pub scratch: Scratch,
     pub lines: Lines,
-    pub time_ns: u64,
+    time_ns: u64,
 }
 
 impl Default for Observed {
@@ -308,6 +308,11 @@ impl Default for Observed {
 }
 
 impl Observed {
+    /// What is pushed next passes behind this time.
+    pub fn wait_until(&mut self, time_ns: u64) {
+        self.time_ns = time_ns;
+    }
+
     pub fn push(&mut self, part: &Part) {
         self.take(part, false);
     }

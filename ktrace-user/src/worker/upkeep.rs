@@ -106,9 +106,8 @@ impl Worker {
         for id in silent {
             self.forget(id);
         }
-        if self.connections.len() < self.connections.capacity() / 4 {
-            self.connections.shrink_to(self.connections.len() * 2);
-        }
+        // The table is most of what idle connections take.
+        self.connections.shrink_to_fit();
     }
 
     /// Commits whose transactions take too long are told as they are.
