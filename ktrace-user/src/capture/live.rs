@@ -168,7 +168,7 @@ impl Live {
                 }
             }
         }
-        let resolver = Resolver::start(options.ports).map_err(CaptureError::Wait)?;
+        let resolver = Resolver::start(options.ports, options.connections).map_err(CaptureError::Wait)?;
         let refusals = Refusals::new(refused, refusals);
         let wanted = Wanted { pid: options.pid, netns: netns.map(|netns| netns.inode) };
         let shared = Shared {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PortSet;
-use super::existing::{self, Found};
+use super::existing::{self, Holder};
 use super::netlink::Socket;
 
 /// Between two searches that were asked for: going through /proc has its price, and a socket whose owner was not found stays without.
@@ -21,6 +21,8 @@ pub(super) struct Resolver {
 struct Shared {
     /// `None`: of all sockets.
     ports: Option<PortSet>,
+    /// Sockets that are remembered.
+    most: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -28,7 +30,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// By cookie, as the last search has found them.
-    found: HashMap<u64, Found>,
+    found: HashMap<u64, Holder>,
     searches: u64,
     /// Somebody lacks an owner since.
     asked: Option<Instant>,
@@ -36,10 +38,10 @@ struct State {
 }
 
 impl Resolver {
-    /// Begins with a search. The thread ends with [`Resolver::finish`].
-    pub(super) fn start(ports: PortSet) -> std::io::Result<Self> {
+    /// Begins with a search; no more than `most` sockets are remembered. The thread ends with [`Resolver::finish`].
+    pub(super) fn start(ports: PortSet, most: usize) -> std::io::Result<Self> {
         let ports = (!ports.is_auto()).then_some(ports);
-        let shared = Arc::new(Shared { ports, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { ports, most, state: Mutex::default(), changed: Condvar::new() });
         let resolver = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("ktrace-resolve".into()).spawn(move || shared.run())?;
         Ok(resolver)
@@ -64,8 +66,8 @@ impl Resolver {
     }
 
     /// What the last search has found of a socket.
-    pub(super) fn found(&self, cookie: u64) -> Option<Found> {
-        self.shared.lock().found.get(&cookie).cloned()
+    pub(super) fn found(&self, cookie: u64) -> Option<Holder> {
+        self.shared.lock().found.get(&cookie).copied()
     }
 
     /// Ends the thread, after the search at hand.
@@ -88,12 +90,12 @@ impl Shared {
                     ports.contains(socket.remote.port()) || ports.contains(socket.local.port())
                 })
             };
-            let found = existing::find(wanted).unwrap_or_else(|error| {
+            let found = existing::find_holders(self.most, wanted).unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot list the sockets of this host");
-                Vec::new()
+                HashMap::new()
             });
             let mut state = self.lock();
-            state.found = found.into_iter().map(|found| (found.cookie, found)).collect();
+            state.found = found;
             state.searches += 1;
             self.changed.notify_all();
             // Asked for during the search, and not answered by it: again.

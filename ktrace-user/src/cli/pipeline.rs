@@ -248,7 +248,7 @@ fn mebibytes(bytes: usize) -> usize {
 }
 
 /// The capture remembers as many connections as take this part of the limit.
-const CONNECTIONS_PART: usize = 10;
+const CONNECTIONS_PART: usize = 16;
 
 /// Bytes of all rings together that take a quarter of the limit, or an eighth of a small one, or less as each is a power of two.
 fn fitting(memory: &Memory, rings: usize) -> usize {
@@ -333,7 +333,8 @@ impl Live {
             Some(own) => Usage::OfCgroup(own.dir.clone()),
             None => Usage::Resident,
         };
-        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit)) };
+        // Sockets' states in the kernel may grow by some megabytes between two looks.
+        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit - limit / 16)) };
         Ok(Plan { rings, ring_bytes, connections, limits })
     }
 
