@@ -41,8 +41,12 @@ reasons! {
         /// Lists of aborted transactions that are too long to be kept: of such a partition, messages of transactions are not
         /// shown to who reads committed ones.
         TooManyAborted = "too_many_aborted",
-        /// Frames and requests given up because all connections together held too much. Counts connections.
+        /// Given up because all connections together held too much. Counts connections whose frames and requests were given
+        /// up, and batches for which there was no memory to decompress them.
         MemoryLimit = "memory_limit",
+        /// Compressed batches that were passed over as too much for the records in them, on a connection or among connections
+        /// that had many such.
+        InflationLimit = "inflation_limit",
         /// Responses whose request was never seen: of before the capture's start, or taken by a gap.
         ResponseWithoutRequest = "response_without_request",
         /// Requests and responses of an API version that no known release has. Counts exchanges.
@@ -168,6 +172,12 @@ impl Counters {
     #[must_use]
     pub fn lost_by(&self, reason: Lost) -> u64 {
         self.lost.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// What was refused for this reason.
+    #[must_use]
+    pub fn refused_by(&self, reason: Malformed) -> u64 {
+        self.malformed.get(reason as usize).copied().unwrap_or_default()
     }
 
     /// Every reason to refuse, with its count.

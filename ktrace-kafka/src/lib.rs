@@ -33,6 +33,7 @@ pub mod context;
 pub mod counters;
 pub mod protocol;
 pub mod record;
+pub mod room;
 pub mod stream;
 
 pub use connection::{Connection, Direction, Limits, Push, Scratch};

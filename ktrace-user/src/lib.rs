@@ -6,6 +6,7 @@ pub mod export;
 pub mod hop;
 pub mod privilege;
 pub mod process;
+pub mod purge;
 pub mod span;
 pub mod summary;
 pub mod worker;

@@ -18,6 +18,7 @@ const LIMITS: Limits = Limits {
     pending_bytes: 64 << 10,
     decompressed_bytes: 64 << 10,
     exchange_bytes: 128 << 10,
+    kept_bytes: 64 << 10,
     search_bytes: 64 << 10,
 };
 

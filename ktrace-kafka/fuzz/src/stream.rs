@@ -25,6 +25,7 @@ const ROOMY: Limits = Limits {
     pending_bytes: 64 << 10,
     decompressed_bytes: 64 << 10,
     exchange_bytes: 128 << 10,
+    kept_bytes: 64 << 10,
     search_bytes: 64 << 10,
 };
 
@@ -35,6 +36,7 @@ const TIGHT: Limits = Limits {
     pending_bytes: 400,
     decompressed_bytes: 64 << 10,
     exchange_bytes: 300,
+    kept_bytes: 64 << 10,
     search_bytes: 1 << 10,
 };
 

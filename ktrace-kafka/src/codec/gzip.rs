@@ -3,5 +3,7 @@
 use super::{CodecError, Output};
 
 pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
-    output.read_from(flate2::bufread::MultiGzDecoder::new(input))
+    output.read_from(flate2::bufread::MultiGzDecoder::new(input), |decoder| {
+        input.len().saturating_sub(decoder.get_ref().len())
+    })
 }

@@ -29,6 +29,7 @@ pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
         if size == 0 {
             return if after.len() == frame.content_checksum { Ok(()) } else { Err(CodecError::Damaged) };
         }
+        output.read = input.len().saturating_sub(rest.len());
         let len = usize::try_from(size & !STORED).unwrap_or(usize::MAX);
         let (block, after) = after.split_at_checked(len).ok_or(CodecError::Damaged)?;
         if size & STORED == 0 {
@@ -81,7 +82,7 @@ impl Frame {
 
     fn block(&self, block: &[u8], output: &mut Output) -> Result<(), CodecError> {
         let most = self.block_bytes.min(block.len().saturating_mul(MAX_GROWTH));
-        let (before, room) = output.within(most);
+        let (before, room) = output.within(most)?;
         let (len, is_cut) = (room.len(), room.len() < most);
         let done = if self.linked {
             let window = before.len().saturating_sub(WINDOW_BYTES);

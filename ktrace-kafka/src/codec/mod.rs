@@ -1,9 +1,16 @@
-//! Compression codecs of record batches: one file each. Output is capped, so a bomb is refused.
+//! Compression codecs of record batches: one file each. Output is capped, so a bomb is refused; it is looked at while it
+//! comes, so that most bombs are known by their first bytes; and its memory is asked for before it is taken.
 
 mod gzip;
 mod lz4;
 mod snappy;
+mod watch;
 mod zstd;
+
+use std::sync::Arc;
+
+use crate::room::{Boundless, Room, Taken};
+pub use watch::{Fault, Shape, USEFUL_BYTES, Watch};
 
 /// How a batch's records are compressed (the lowest three bits of its attributes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +46,26 @@ pub enum CodecError {
     /// The output is over the cap.
     #[error("the records are over the cap when decompressed")]
     TooLarge,
+    /// There is no memory for the output.
+    #[error("there is no memory for the decompressed records")]
+    NoRoom,
+    /// What comes out are no records.
+    #[error("what comes out are no records")]
+    NotRecords,
+    /// Too much comes out for the records that are in it.
+    #[error("too much comes out for the records in it")]
+    Useless,
 }
 
-/// Above this, the output buffer is given back after use.
-const KEPT_BYTES: usize = 8 << 20;
+impl From<Fault> for CodecError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NotRecords => Self::NotRecords,
+            Fault::TooLarge => Self::TooLarge,
+            Fault::Useless => Self::Useless,
+        }
+    }
+}
 
 /// The output grows by at least this much at a time.
 const STEP_BYTES: usize = 64 << 10;
@@ -55,21 +78,36 @@ struct Output {
     limit: usize,
     /// It holds what is not overwritten yet.
     used: bool,
+    /// A larger buffer is given back after use.
+    kept: usize,
+    /// What the buffer, and what a codec holds aside, take.
+    taken: Taken,
+    watch: Watch,
+    /// Bytes of the input that the codec had read when it was stopped.
+    read: usize,
 }
 
 impl Output {
-    fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), len: 0, limit, used: false }
+    fn new(limit: usize, kept: usize, room: Arc<dyn Room>) -> Self {
+        let watch = Watch::new(Shape::Any, usize::MAX);
+        let taken = Taken::nothing_of(room);
+        Self { bytes: Vec::new(), len: 0, limit, used: false, kept, taken, watch, read: 0 }
     }
 
-    fn clear(&mut self) {
-        self.len = 0;
-        if self.bytes.len() > KEPT_BYTES {
-            self.bytes = Vec::new();
+    fn clear(&mut self, watch: Watch) {
+        (self.len, self.watch, self.read) = (0, watch, 0);
+        self.trim();
+    }
+
+    /// Gives back a buffer that is too large to be kept.
+    fn trim(&mut self) {
+        if self.bytes.len() > self.kept {
+            self.taken.give_back(self.bytes.len());
+            (self.bytes, self.len) = (Vec::new(), 0);
         }
     }
 
-    /// Overwrites what was written, all of it: decoders write beyond what they tell, as copies in whole words are faster.
+    /// Overwrites what was written, all of it: decoders write beyond what they say, as copies in whole words are faster.
     fn wipe(&mut self) {
         if std::mem::take(&mut self.used) {
             self.len = 0;
@@ -79,29 +117,58 @@ impl Output {
         }
     }
 
+    /// Makes the buffer this long. The old one is there until it is copied.
+    fn grow(&mut self, to: usize) -> Result<(), CodecError> {
+        let before = self.bytes.len();
+        if !self.taken.take(to) {
+            return Err(CodecError::NoRoom);
+        }
+        self.bytes.reserve_exact(to.saturating_sub(before));
+        self.bytes.resize(to, 0);
+        self.taken.give_back(before);
+        Ok(())
+    }
+
+    /// Looks at what has come, if it is time to.
+    fn look(&mut self) -> Result<(), CodecError> {
+        self.look_at(self.len)
+    }
+
+    /// Looks at the first bytes of the buffer, where a decoder does not say how many it has written.
+    fn look_at(&mut self, len: usize) -> Result<(), CodecError> {
+        if len < self.watch.next() {
+            return Ok(());
+        }
+        let bytes = self.bytes.get(..len).unwrap_or_default();
+        Ok(self.watch.look(bytes, self.limit)?)
+    }
+
     /// Room for the next `wanted` bytes.
     fn room(&mut self, wanted: usize) -> Result<&mut [u8], CodecError> {
         let end = self.len.saturating_add(wanted);
         if end > self.limit {
             return Err(CodecError::TooLarge);
         }
+        self.look()?;
         if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
+            let doubled = self.bytes.len().saturating_mul(2).min(self.limit);
+            self.grow(end.max(doubled))?;
         }
         self.bytes.get_mut(self.len..end).ok_or(CodecError::TooLarge)
     }
 
-    /// All the room that there is, for who does not know how much it takes: at least a byte, up to one beyond the limit,
-    /// which tells that the output is over it.
+    /// All the room that there is until the next look, for who does not know how much it takes: at least a byte, up to one
+    /// beyond the limit, which tells that the output is over it.
     fn rest(&mut self) -> Result<&mut [u8], CodecError> {
         if self.len > self.limit {
             return Err(CodecError::TooLarge);
         }
+        self.look()?;
         if self.len >= self.bytes.len() {
             let more = self.len.max(STEP_BYTES);
-            self.bytes.resize(self.len.saturating_add(more).min(self.limit.saturating_add(1)), 0);
+            self.grow(self.len.saturating_add(more).min(self.limit.saturating_add(1)))?;
         }
-        let end = self.bytes.len().min(self.limit.saturating_add(1));
+        let end = self.bytes.len().min(self.limit.saturating_add(1)).min(self.watch.next());
         self.bytes.get_mut(self.len..end).filter(|rest| !rest.is_empty()).ok_or(CodecError::TooLarge)
     }
 
@@ -111,28 +178,41 @@ impl Output {
     }
 
     /// What was written, and room for at most `wanted` more, as far as the limit allows.
-    fn within(&mut self, wanted: usize) -> (&[u8], &mut [u8]) {
+    fn within(&mut self, wanted: usize) -> Result<(&[u8], &mut [u8]), CodecError> {
+        self.look()?;
         let end = self.len.saturating_add(wanted).min(self.limit);
         if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
+            let doubled = self.bytes.len().saturating_mul(2).min(self.limit);
+            self.grow(end.max(doubled))?;
         }
         let (before, room) = self.bytes.split_at_mut_checked(self.len).unwrap_or_default();
-        (before, room.get_mut(..end.saturating_sub(self.len)).unwrap_or_default())
+        Ok((before, room.get_mut(..end.saturating_sub(self.len)).unwrap_or_default()))
     }
 
-    /// The first bytes of the buffer, where a decoder begins anew: `wanted` or what there is, and at most the limit.
-    fn anew(&mut self, wanted: usize) -> &mut [u8] {
-        let len = wanted.max(self.bytes.len()).min(self.limit);
+    /// The first bytes of the buffer, where a decoder begins anew: at most the limit.
+    fn anew(&mut self, wanted: usize) -> Result<&mut [u8], CodecError> {
+        let len = wanted.min(self.limit);
         if len > self.bytes.len() {
-            self.bytes.resize(len, 0);
+            self.grow(len)?;
         }
-        self.bytes.get_mut(..len).unwrap_or_default()
+        Ok(self.bytes.get_mut(..len).unwrap_or_default())
     }
 
-    /// Takes a decoder's output to its end, but no further than the limit.
-    fn read_from(&mut self, mut decoder: impl std::io::Read) -> Result<(), CodecError> {
+    /// Takes a decoder's output to its end, but no further than the limit. `read` says how much of the input it has read.
+    fn read_from<D: std::io::Read>(
+        &mut self,
+        mut decoder: D,
+        read: impl Fn(&D) -> usize,
+    ) -> Result<(), CodecError> {
         loop {
-            match decoder.read(self.rest()?) {
+            let room = match self.rest() {
+                Ok(room) => room,
+                Err(error) => {
+                    self.read = read(&decoder);
+                    return Err(error);
+                }
+            };
+            match decoder.read(room) {
                 Ok(0) => return Ok(()),
                 Ok(len) => self.wrote(len),
                 Err(_) => {
@@ -155,13 +235,30 @@ impl Decompressor {
     /// Refuses outputs of more than `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { output: Output::new(limit), zstd: zstd::Context::default() }
+        Self::within(limit, limit, Arc::new(Boundless))
     }
 
-    /// The records of a batch, decompressed where they have to be.
+    /// The same, with memory from `room`, of which no more than `kept` bytes are kept for the next batch.
+    #[must_use]
+    pub fn within(limit: usize, kept: usize, room: Arc<dyn Room>) -> Self {
+        let zstd = zstd::Context::new(Arc::clone(&room));
+        Self { output: Output::new(limit, kept, room), zstd }
+    }
+
+    /// What a codec makes of bytes, whatever it is.
     pub fn decompress<'a>(&'a mut self, codec: Codec, input: &'a [u8]) -> Result<&'a [u8], CodecError> {
+        self.decompress_watched(codec, input, Watch::new(Shape::Any, usize::MAX))
+    }
+
+    /// The records of a batch, decompressed where they have to be, as long as `watch` finds them to be some.
+    pub fn decompress_watched<'a>(
+        &'a mut self,
+        codec: Codec,
+        input: &'a [u8],
+        watch: Watch,
+    ) -> Result<&'a [u8], CodecError> {
         let Self { output, zstd } = self;
-        output.clear();
+        output.clear(watch);
         output.used |= codec != Codec::None;
         match codec {
             Codec::None => return Ok(input),
@@ -189,6 +286,26 @@ impl Decompressor {
     #[must_use]
     pub fn written(&self) -> usize {
         self.output.len
+    }
+
+    /// How much the last call, which was stopped, would have written of an input of so many bytes had it gone on as it began.
+    pub(crate) fn extrapolated(&self, input: usize) -> usize {
+        self.output.len.saturating_mul(input).checked_div(self.output.read).unwrap_or(0)
+    }
+
+    /// Bytes that a batch may have.
+    pub(crate) fn limit(&self) -> usize {
+        self.output.limit
+    }
+
+    /// Records that were counted before the last call was stopped.
+    pub(crate) fn counted(&self) -> usize {
+        self.output.watch.records()
+    }
+
+    /// Gives back what is too large to be kept. What the last call wrote may be gone.
+    pub(crate) fn trim(&mut self) {
+        self.output.trim();
     }
 }
 

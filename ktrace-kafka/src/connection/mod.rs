@@ -12,6 +12,7 @@
 //! tokens, which have no header, are taken out of both directions before.
 
 mod exchange;
+mod inflation;
 mod pending;
 mod preface;
 mod record_set;
@@ -30,9 +31,11 @@ use crate::counters::{Counters, Lost, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::sink::Sink;
 use crate::protocol::table::Surplus;
+use crate::room::{Boundless, Room};
 use crate::stream::frame::Framer;
 use crate::stream::{Piece, Run, Stream};
 
+use inflation::{Inflating, Inflation};
 use pending::Pending;
 use preface::Preface;
 use requests::Requests;
@@ -81,8 +84,11 @@ pub struct Limits {
     pub pending_bytes: usize,
     /// Of one batch, decompressed.
     pub decompressed_bytes: usize,
-    /// Of all batches of one exchange, decompressed; the batch that crosses it is the last that is read.
+    /// Of all batches of one exchange, decompressed; the batch that crosses it is the last that is read. An exchange that is
+    /// large on the wire may have more.
     pub exchange_bytes: usize,
+    /// Of each buffer that is used again and again.
+    pub kept_bytes: usize,
     /// How far a beginning is searched for before the connection is taken for something else than Kafka, where nothing was lost.
     pub search_bytes: u64,
 }
@@ -96,6 +102,7 @@ impl Default for Limits {
             pending_bytes: 64 << 20,
             decompressed_bytes: 128 << 20,
             exchange_bytes: 256 << 20,
+            kept_bytes: 8 << 20,
             search_bytes: 64 << 20,
         }
     }
@@ -113,6 +120,8 @@ pub struct Scratch {
     pub(crate) spare: Vec<u8>,
     /// Bytes that the exchange at hand may still decompress.
     pub(crate) budget: usize,
+    /// And those that it may in vain.
+    pub(crate) inflating: Inflating,
     /// The correlation ids of the connection at hand, while a search asks for many.
     pub(crate) ids: Vec<i32>,
 }
@@ -120,14 +129,22 @@ pub struct Scratch {
 impl Scratch {
     #[must_use]
     pub fn new(limits: Limits, extractor: Extractor) -> Self {
+        Self::within(limits, extractor, Arc::new(Boundless))
+    }
+
+    /// The same, where what is large is asked for in `room`.
+    #[must_use]
+    pub fn within(limits: Limits, extractor: Extractor, room: Arc<dyn Room>) -> Self {
+        let Limits { decompressed_bytes, kept_bytes, .. } = limits;
         Self {
             limits,
             ports_are_given: true,
             counters: Counters::default(),
             extractor,
-            decompressor: Decompressor::new(limits.decompressed_bytes),
+            decompressor: Decompressor::within(decompressed_bytes, kept_bytes, room),
             spare: Vec::new(),
             budget: 0,
+            inflating: Inflating::default(),
             ids: Vec::new(),
         }
     }
@@ -179,6 +196,8 @@ struct Exchanges {
     /// The client id of the last request that its response has confirmed.
     confirmed_client_id: Option<Arc<str>>,
     sessions: Sessions,
+    /// What its batches were inflated in vain.
+    inflation: Inflation,
     speaks: Speaks,
     /// Why it is none of Kafka's, where it is something else.
     not_kafka: Option<NotKafka>,
@@ -234,6 +253,7 @@ impl Default for Connection {
                 client_id: None,
                 confirmed_client_id: None,
                 sessions: Sessions::default(),
+                inflation: Inflation::default(),
                 speaks: Speaks::Unknown,
                 not_kafka: None,
                 preface: Preface::default(),
@@ -288,6 +308,24 @@ impl Connection {
             }
         }
         self.exchanges.shed(&mut scratch.counters);
+    }
+
+    /// Bytes that taking so many of this direction will allocate beside what is held, where that is much: a frame that grows is
+    /// copied, and a request is kept once it is whole.
+    #[must_use]
+    pub fn wants(&self, direction: Direction, len: usize) -> usize {
+        let (stream, framer) = match direction {
+            Direction::ToBroker => &self.requests,
+            Direction::ToClient => &self.responses,
+        };
+        let Some(framer) = framer else { return 0 };
+        framer.wants(len.saturating_add(stream.held_bytes()), direction == Direction::ToBroker)
+    }
+
+    /// Whether a part of the frames at hand is not kept.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        [&self.requests.1, &self.responses.1].into_iter().flatten().any(Framer::is_broken)
     }
 
     /// Takes a segment, and tells `sink` what it completes.
@@ -393,7 +431,8 @@ impl Connection {
     /// with the error `NETWORK_EXCEPTION`. Where an answer may have been missed, nothing is.
     pub fn end(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         let holds = self.requests.0.held_since().or(self.responses.0.held_since()).is_some();
-        let Exchanges { pending, pending_bytes, sessions, missed_responses, .. } = &mut self.exchanges;
+        let Exchanges { pending, pending_bytes, sessions, inflation, missed_responses, .. } =
+            &mut self.exchanges;
         if holds || *missed_responses {
             return;
         }
@@ -402,7 +441,8 @@ impl Connection {
         for one in std::mem::take(pending) {
             if is_told(&one) {
                 *pending_bytes = pending_bytes.saturating_sub(one.held_bytes());
-                let _ = exchange::read(&one.head(None), &one.body, &[], sessions, scratch, sink);
+                let state = (&mut *sessions, &mut *inflation);
+                let _ = exchange::read(&one.head(None), &one.body, &[], state, scratch, sink);
             } else {
                 pending.push_back(one);
             }

@@ -1,7 +1,8 @@
 //! What stands in the record sets of an exchange: batches, and the messages of before them, decompressed and counted.
 
-use crate::codec::{Codec, CodecError, Decompressor};
+use crate::codec::{Codec, CodecError, Decompressor, Shape, Watch};
 use crate::connection::Scratch;
+use crate::connection::inflation::Inflating;
 use crate::counters::{Counters, Lost, Malformed};
 use crate::protocol::produce::Appended;
 use crate::record::{Batch, Inner, Message, Next, Record, walk};
@@ -85,8 +86,10 @@ pub fn read_fetched(
 
 /// Gives the records of a batch; whether all of them could be read.
 pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut(&Record<'_>)) -> bool {
-    let Scratch { counters, decompressor, extractor, budget, .. } = scratch;
-    let Some(records) = decompressed(batch.codec(), batch.records, decompressor, budget, counters) else {
+    let Scratch { counters, decompressor, extractor, budget, inflating, .. } = scratch;
+    let codec = batch.codec();
+    let compressed = Compressed { codec, bytes: batch.records, shape: Shape::Records(batch.count) };
+    let Some(records) = decompressed(&compressed, decompressor, (budget, inflating), counters) else {
         return false;
     };
     let walked = walk(batch, records, extractor, |record| {
@@ -96,6 +99,9 @@ pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut
         each(record);
     });
     counters.records = counters.records.saturating_add(walked.records);
+    if codec != Some(Codec::None) {
+        inflating.charge(records.len(), usize::try_from(walked.records).unwrap_or(usize::MAX));
+    }
     if !walked.whole {
         counters.refuse(Malformed::Record);
     }
@@ -110,15 +116,21 @@ pub fn read_message(
     scratch: &mut Scratch,
     mut each: impl FnMut(&Batch<'_>, &Record<'_>),
 ) {
-    let Scratch { counters, decompressor, budget, .. } = scratch;
+    let Scratch { counters, decompressor, budget, inflating, .. } = scratch;
     let codec = message.codec();
-    let set = message.value.unwrap_or_default();
-    let Some(set) = decompressed(codec, set, decompressor, budget, counters) else { return place.lose() };
+    let compressed = Compressed { codec, bytes: message.value.unwrap_or_default(), shape: Shape::Messages };
+    let Some(set) = decompressed(&compressed, decompressor, (budget, inflating), counters) else {
+        return place.lose();
+    };
     let inner = (codec != Some(Codec::None)).then(|| match offsets {
         Offsets::Log => Inner::read(set)?.in_log(message),
         Offsets::Given(_) => Inner::read(set),
     });
-    let Ok(inner) = inner.transpose() else {
+    let inner = inner.transpose();
+    if codec != Some(Codec::None) {
+        inflating.charge(set.len(), inner.as_ref().map_or(0, |inner| inner.as_ref().map_or(0, Inner::len)));
+    }
+    let Ok(inner) = inner else {
         counters.refuse(Malformed::Record);
         return place.lose();
     };
@@ -142,14 +154,26 @@ pub fn read_message(
     }
 }
 
-/// What a codec makes of bytes, which are counted as a batch or as refused.
-fn decompressed<'a>(
+/// What would have had so large a part of the most that a batch may have, had it gone on as it began, was a bomb: a decoder has
+/// read some blocks more than it has written.
+const BOMBS_PART: usize = 8;
+
+/// Records as they are on the wire.
+struct Compressed<'a> {
     codec: Option<Codec>,
     bytes: &'a [u8],
+    shape: Shape,
+}
+
+/// What a codec makes of records, which are counted as a batch or as refused. What comes out may be cut short where it cannot
+/// be records to its end; what fails is charged here, what does not by who reads it.
+fn decompressed<'a>(
+    compressed: &Compressed<'a>,
     decompressor: &'a mut Decompressor,
-    budget: &mut usize,
+    (budget, inflating): (&mut usize, &mut Inflating),
     counters: &mut Counters,
 ) -> Option<&'a [u8]> {
+    let Compressed { codec, bytes, shape } = *compressed;
     let Some(codec) = codec else {
         counters.refuse(Malformed::Batch);
         return None;
@@ -162,13 +186,22 @@ fn decompressed<'a>(
     if codec == Codec::None {
         return Some(bytes);
     }
-    let failed = decompressor.decompress(codec, bytes).err();
+    let watch = Watch::new(shape, inflating.allowance());
+    let failed = decompressor.decompress_watched(codec, bytes, watch).err();
     // What fails in the end has cost as much.
     *budget = budget.saturating_sub(decompressor.written());
+    let Some(failed) = failed else { return decompressor.output() };
+    // The records before what is none are given, as of a batch that is not compressed.
+    let would_be_bomb = decompressor.extrapolated(bytes.len()) > decompressor.limit() / BOMBS_PART;
+    if failed == CodecError::NotRecords && !would_be_bomb {
+        return decompressor.output();
+    }
+    inflating.charge(decompressor.written(), decompressor.counted());
     match failed {
-        None => return decompressor.output(),
-        Some(CodecError::TooLarge) => counters.refuse(Malformed::DecompressionBomb),
-        Some(CodecError::Damaged) => counters.refuse(Malformed::Compression),
+        CodecError::TooLarge | CodecError::NotRecords => counters.refuse(Malformed::DecompressionBomb),
+        CodecError::Damaged => counters.refuse(Malformed::Compression),
+        CodecError::NoRoom => counters.lose(Lost::MemoryLimit),
+        CodecError::Useless => counters.lose(Lost::InflationLimit),
     }
     None
 }

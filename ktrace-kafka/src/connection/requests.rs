@@ -138,6 +138,10 @@ impl<S: Sink> Reader for Requests<'_, S> {
         &mut self.scratch.spare
     }
 
+    fn spare_bytes(&self) -> usize {
+        self.scratch.limits.kept_bytes / 2
+    }
+
     fn bad_size(&mut self) -> Verdict {
         self.refuse()
     }
@@ -263,8 +267,9 @@ impl<S: Sink> Requests<'_, S> {
 
     /// Tells a request that has no response.
     fn tell(&mut self, request: &Pending, body: &[u8]) {
-        let sessions = &mut self.exchanges.sessions;
-        let surplus = exchange::read(&request.head(None), body, &[], sessions, self.scratch, self.sink);
+        let Exchanges { sessions, inflation, .. } = &mut *self.exchanges;
+        let state = (sessions, inflation);
+        let surplus = exchange::read(&request.head(None), body, &[], state, self.scratch, self.sink);
         self.exchanges.note_surplus(surplus);
     }
 

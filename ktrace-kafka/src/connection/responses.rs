@@ -166,6 +166,10 @@ impl<S: Sink> Reader for Responses<'_, S> {
         &mut self.scratch.spare
     }
 
+    fn spare_bytes(&self) -> usize {
+        self.scratch.limits.kept_bytes / 2
+    }
+
     fn bad_size(&mut self) -> Verdict {
         self.scratch.counters.refuse(Malformed::Frame);
         self.exchanges.missed_responses = true;
@@ -277,8 +281,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
             return verdict;
         }
         let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
-        let surplus =
-            exchange::read(&head, &pending.body, bytes, &mut exchanges.sessions, self.scratch, self.sink);
+        let state = (&mut exchanges.sessions, &mut exchanges.inflation);
+        let surplus = exchange::read(&head, &pending.body, bytes, state, self.scratch, self.sink);
         exchanges.note_surplus(surplus);
         verdict
     }

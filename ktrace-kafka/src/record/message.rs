@@ -143,6 +143,13 @@ impl<'a> Inner<'a> {
         Ok(self)
     }
 
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     /// The messages, in order.
     pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let base = self.base;

@@ -22,8 +22,8 @@ const MAX_COST_PER_BYTE: usize = 16;
 /// And what they always may.
 const MIN_COST: usize = 4 << 10;
 
-/// A larger buffer is not kept for frames to come.
-const MAX_SPARE_BYTES: usize = 4 << 20;
+/// What a frame that grows takes is asked for before where it is more than this.
+const LARGE_BYTES: usize = 256 << 10;
 
 /// A frame, or what is left of one. Bytes are without the size prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub trait Reader {
     fn bad_size(&mut self) -> Verdict;
     /// The buffer of a frame before, of whatever connection: memory that was used is faster than new memory.
     fn spare(&mut self) -> &mut Vec<u8>;
+    /// A larger buffer is not kept for frames to come.
+    fn spare_bytes(&self) -> usize;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +118,12 @@ impl Framer {
         self.state == State::Between && self.buffer.is_empty()
     }
 
+    /// Whether a part of the frame at hand is not kept.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        matches!(self.state, State::Inside { broken: true, .. })
+    }
+
     /// Bytes looked at in vain by the present search, and by those before it that have found nothing that was confirmed.
     #[must_use]
     pub fn searched(&self) -> u64 {
@@ -132,6 +140,19 @@ impl Framer {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity()
+    }
+
+    /// Bytes that taking `more` will allocate beside what is held, where that is much; `copied` says that a whole frame is.
+    #[must_use]
+    pub fn wants(&self, more: usize, copied: bool) -> usize {
+        let State::Inside { left, broken: false } = self.state else { return 0 };
+        let more = more.min(left);
+        let (len, capacity) = (self.buffer.len(), self.buffer.capacity());
+        let grown =
+            if capacity.saturating_sub(len) < more { len.saturating_add(len.min(left).max(more)) } else { 0 };
+        let copy = if copied && more == left { len.saturating_add(left) } else { 0 };
+        let wants = grown.saturating_add(copy);
+        if wants > LARGE_BYTES { wants } else { 0 }
     }
 
     /// Holds no more than the head of the frame at hand, which counts as broken.
@@ -185,8 +206,9 @@ impl Framer {
     /// Most connections are idle, so nothing is kept for the next frame but one buffer for all.
     fn clear(&mut self, reader: &mut impl Reader) {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let most = reader.spare_bytes();
         let spare = reader.spare();
-        if buffer.capacity() > spare.capacity() && buffer.capacity() <= MAX_SPARE_BYTES {
+        if buffer.capacity() > spare.capacity() && buffer.capacity() <= most {
             buffer.clear();
             *spare = buffer;
         }
@@ -428,6 +450,10 @@ mod tests {
 
         fn spare(&mut self) -> &mut Vec<u8> {
             &mut self.1
+        }
+
+        fn spare_bytes(&self) -> usize {
+            4 << 20
         }
     }
 

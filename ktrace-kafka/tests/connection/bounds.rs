@@ -46,8 +46,9 @@ fn decompression_that_fails_costs_as_much() {
     let (lines, damaged, bombs) = of_many(&large(true), 2 * LARGE);
     assert!((1..=2).contains(&damaged), "{damaged}");
     assert_eq!((lines, damaged + bombs), (0, 21));
+    // Its first record says that it will be too large: that costs so little that the good one is read.
     let (lines, damaged, bombs) = of_many(&large(false), LARGE);
-    assert_eq!((lines, damaged, bombs), (0, 0, 21));
+    assert_eq!((lines, damaged, bombs), (3, 0, 20));
 }
 
 #[test]

@@ -308,6 +308,11 @@ impl Default for Observed {
 }
 
 impl Observed {
+    /// What is pushed next passes behind this time.
+    pub fn wait_until(&mut self, time_ns: u64) {
+        self.time_ns = time_ns;
+    }
+
     pub fn push(&mut self, part: &Part) {
         self.take(part, false);
     }

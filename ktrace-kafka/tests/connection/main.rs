@@ -1,6 +1,7 @@
 //! Simulated connections: everything that a client and a broker say, in every version, cut, lost and shuffled.
 
 mod began;
+mod bombs;
 mod bounds;
 mod conversation;
 mod losses;

@@ -9,17 +9,26 @@ use ktrace_common::{SegmentHeader, flags};
 use super::{ConnectionId, Direction, Ends, Event, Side};
 use crate::process::Process;
 
-/// Connections remembered at a time: twice as many sockets as the kernel side tracks.
-const CAPACITY: usize = 131_072;
+/// Connections remembered at a time unless memory is limited: twice as many sockets as the kernel side tracks.
+pub const CAPACITY: usize = 131_072;
+/// What one takes, with its place in a table that is half full.
+pub const KNOWN_BYTES: usize = 2 * (size_of::<(u64, Connection)>() + 1);
 /// How long the last segments of a closed socket may take: as long as Linux keeps an orphaned one in FIN-WAIT-2 (`tcp_fin_timeout`, 60 s).
 const LINGER_NS: u64 = 60_000_000_000;
 /// A connection that was silent for so long is forgotten when there is no room; should it speak again, it is opened again.
 const SILENT_NS: u64 = 600_000_000_000;
 
 /// The connections of one source.
-#[derive(Default)]
 pub(super) struct Connections {
     known: HashMap<u64, Connection>,
+    /// So many are remembered at a time.
+    capacity: usize,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::new(CAPACITY)
+    }
 }
 
 #[derive(Default)]
@@ -37,6 +46,11 @@ struct Connection {
 }
 
 impl Connections {
+    /// No more than `capacity` are remembered at a time.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { known: HashMap::new(), capacity: capacity.clamp(64, CAPACITY) }
+    }
+
     /// A process connects the socket, or was found to hold it. Gives `Opened` if that was told before without this process.
     pub(super) fn owned(&mut self, cookie: u64, owner: Arc<Process>, now_ns: u64) -> Option<Event<'static>> {
         let connection = self.entry(cookie, now_ns);
@@ -108,7 +122,7 @@ impl Connections {
     }
 
     fn entry(&mut self, cookie: u64, now_ns: u64) -> &mut Connection {
-        if self.known.len() >= CAPACITY && !self.known.contains_key(&cookie) {
+        if self.known.len() >= self.capacity && !self.known.contains_key(&cookie) {
             self.make_room(now_ns);
         }
         let connection = self.known.entry(cookie).or_default();
@@ -120,10 +134,10 @@ impl Connections {
         self.known.retain(|_, connection| {
             !connection.closed && now_ns.saturating_sub(connection.last_ns) < SILENT_NS
         });
-        if self.known.len() >= CAPACITY {
+        if self.known.len() >= self.capacity {
             // All of them speak: forget the half that spoke least recently. They are opened again when they speak.
             let mut times: Vec<u64> = self.known.values().map(|connection| connection.last_ns).collect();
-            let (_, &mut median, _) = times.select_nth_unstable(CAPACITY / 2);
+            let (_, &mut median, _) = times.select_nth_unstable(self.capacity / 2);
             self.known.retain(|_, connection| connection.last_ns > median);
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::Ends;
-use super::netlink::{Socket, tcp_sockets};
+use super::netlink::{Socket, each_tcp_socket};
 
 /// A client's end of a connection to a Kafka port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +22,21 @@ pub(super) struct Found {
     pub(super) pid: Option<u32>,
 }
 
+/// Who holds a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// The inode of its network namespace.
+    pub(super) netns: u64,
+    /// See [`Found::pid`].
+    pub(super) pid: Option<u32>,
+}
+
 /// Lists the sockets of all network namespaces that the agent may enter (CAP_SYS_ADMIN for others than its own), and finds their processes
 /// through the descriptors in /proc (CAP_SYS_PTRACE for those of other users).
 ///
 /// Takes about a second on a host with a million descriptors; nothing is looked up if no socket is `wanted`.
-pub(super) fn find(wanted: impl Fn(&Socket) -> bool) -> io::Result<Vec<Found>> {
-    let sockets: Vec<(u64, Socket)> =
-        in_all_namespaces()?.into_iter().filter(|(_, socket)| wanted(socket)).collect();
+pub(super) fn find(wanted: impl Fn(&Socket) -> bool + Sync) -> io::Result<Vec<Found>> {
+    let sockets = in_all_namespaces(usize::MAX, |netns, socket| wanted(&socket).then_some((netns, socket)))?;
     let inodes = sockets.iter().map(|(_, socket)| socket.inode).filter(|inode| *inode != 0).collect();
     let holders = holders(inodes);
     Ok(sockets
@@ -42,34 +50,58 @@ pub(super) fn find(wanted: impl Fn(&Socket) -> bool) -> io::Result<Vec<Found>> {
         .collect())
 }
 
-/// With the inode of their namespace.
-fn in_all_namespaces() -> io::Result<Vec<(u64, Socket)>> {
+/// The same by cookie, with little kept of each, and of no more than `most` sockets.
+pub(super) fn find_holders(
+    most: usize,
+    wanted: impl Fn(&Socket) -> bool + Sync,
+) -> io::Result<HashMap<u64, Holder>> {
+    let sockets = in_all_namespaces(most, |netns, socket| {
+        wanted(&socket).then_some((socket.cookie, netns, socket.inode))
+    })?;
+    let holders = holders(sockets.iter().map(|(.., inode)| *inode).filter(|inode| *inode != 0).collect());
+    let of = |(cookie, netns, inode)| (cookie, Holder { netns, pid: holders.get(&inode).copied() });
+    Ok(sockets.into_iter().map(of).collect())
+}
+
+/// What is kept of each socket, given the inode of its namespace; of `most` at most.
+fn in_all_namespaces<T: Send>(
+    most: usize,
+    keep: impl Fn(u64, Socket) -> Option<T> + Sync,
+) -> io::Result<Vec<T>> {
     let own = fs::read_link("/proc/self/ns/net").unwrap_or_default();
-    let within = |name: &Path, sockets: Vec<Socket>| {
+    let list = |name: &Path, kept: &mut Vec<T>| {
         let netns = inode(name);
-        sockets.into_iter().map(move |socket| (netns, socket))
+        each_tcp_socket(&mut |socket| {
+            if kept.len() < most {
+                kept.extend(keep(netns, socket));
+            }
+        })
     };
-    let mut sockets: Vec<_> = within(&own, tcp_sockets()?).collect();
+    let mut sockets = Vec::new();
+    list(&own, &mut sockets)?;
     let others = namespaces(&own);
     if others.is_empty() {
         return Ok(sockets);
     }
     // A thread of its own: it ends in another namespace than it began in.
-    let entered = thread::Builder::new().name("ktrace-netns".into()).spawn(move || {
-        let mut sockets = Vec::new();
-        for (name, path) in others {
-            let Ok(namespace) = File::open(&path) else { continue };
-            // SAFETY: an open descriptor; only this thread changes its namespace.
-            if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
-                sockets.extend(within(&name, tcp_sockets().unwrap_or_default()));
-            } else {
-                let error = io::Error::last_os_error();
-                tracing::debug!(path = %path.display(), %error, "cannot list the sockets of a network namespace");
+    thread::scope(|scope| {
+        let enter = || {
+            for (name, path) in others {
+                let Ok(namespace) = File::open(&path) else { continue };
+                // SAFETY: an open descriptor; only this thread changes its namespace.
+                if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+                    // One that cannot be listed has none that could be found.
+                    drop(list(&name, &mut sockets));
+                } else {
+                    let error = io::Error::last_os_error();
+                    tracing::debug!(path = %path.display(), %error, "cannot list the sockets of a network namespace");
+                }
             }
-        }
-        sockets
+        };
+        let entered = thread::Builder::new().name("ktrace-netns".into()).spawn_scoped(scope, enter)?;
+        drop(entered.join());
+        io::Result::Ok(())
     })?;
-    sockets.extend(entered.join().unwrap_or_default());
     Ok(sockets)
 }
 

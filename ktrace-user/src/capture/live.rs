@@ -17,6 +17,7 @@ use super::attachment::{Attachment, Refusal};
 use super::bpf_call;
 use super::calls::{Calls, Held};
 use super::cgroup;
+use super::connections::CAPACITY;
 use super::hierarchy::Conflict;
 use super::netns::{Netns, NetnsError};
 use super::owners::Owners;
@@ -45,6 +46,8 @@ pub struct LiveOptions {
     pub rings: usize,
     /// Bytes of all ring buffers together; each is rounded up to a power of two and whole pages, and has at most 1 GiB.
     pub ring_bytes: usize,
+    /// Connections that are remembered at a time, of all rings together.
+    pub connections: usize,
     /// Clients' ends of connections (their remote port is a Kafka port).
     pub client_end: bool,
     /// Brokers' ends of connections (their local port is a Kafka port). With both, a connection within the host is seen twice.
@@ -64,6 +67,7 @@ impl Default for LiveOptions {
             netns: None,
             rings: 1,
             ring_bytes: RING_BYTES,
+            connections: CAPACITY,
             client_end: true,
             broker_end: false,
             services: ServiceNames::default(),
@@ -179,6 +183,7 @@ impl Live {
     /// Loads the programs and attaches them; from here on the kernel fills the rings.
     pub fn open(options: LiveOptions) -> Result<Self, CaptureError> {
         let rings = options.rings.clamp(1, MAX_RINGS).next_power_of_two();
+        let readers_of = rings;
         let ring_bytes = ring_size(options.ring_bytes / rings, page_size());
         let netns = options.netns.as_deref().map(Netns::open).transpose()?;
         let named = options.cgroup;
@@ -214,15 +219,17 @@ impl Live {
             tracing::warn!(error, "what was read of a ring stays in memory until more comes");
         });
         let attachment = Attachment::start(programs, cgroup, named, options.say)?;
-        let resolver = Resolver::start(options.ports, Arc::clone(&processes)).map_err(CaptureError::Wait)?;
+        let resolver = Resolver::start(options.ports, options.connections, Arc::clone(&processes))
+            .map_err(CaptureError::Wait)?;
         let held = Held { counters, tracked, refused, refusals, scrubber: scrubber.ok() };
         let calls = Calls::start(held).map_err(CaptureError::Wait)?;
         let wanted = Wanted { pid: options.pid, netns: netns.map(|netns| netns.inode) };
         let shared = Shared { resolver: resolver.clone(), calls: calls.clone(), wanted };
+        let connections = options.connections / readers_of;
         let readers: io::Result<Vec<Reader>> = (0..)
             .zip(rings)
             .zip(owned)
-            .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone()))
+            .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone(), connections))
             .collect();
         let readers = readers.map_err(CaptureError::Wait)?;
         Ok(Self { attachment, readers, calls, owners, resolver })
@@ -244,6 +251,13 @@ impl Live {
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         Refusals::new(self.calls.clone())
+    }
+
+    /// Bytes that rings of so many bytes together really have.
+    #[must_use]
+    pub fn ring_bytes(rings: usize, bytes: usize) -> usize {
+        let each = ring_size(bytes / rings.max(1), page_size());
+        rings.saturating_mul(usize::try_from(each).unwrap_or(usize::MAX))
     }
 
     /// How many rings there are.

@@ -35,12 +35,14 @@ use std::sync::Arc;
 use crate::privilege;
 use crate::process::Process;
 
+pub use connections::{CAPACITY, KNOWN_BYTES};
 pub use counters::{Count, CounterReader, Counters};
 pub use live::{CaptureError, Live, LiveOptions, RING_BYTES, ring_bounds, ring_size_of};
 pub use netns::{NetnsError, NetnsName};
 pub use pidfd::{ProcessError, WatchedProcess};
 pub use ports::{PortSet, PortsError};
 pub use refusals::Refusals;
+pub use ring::LEAST_RING_BYTES;
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

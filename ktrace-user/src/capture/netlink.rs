@@ -27,16 +27,15 @@ const ANSWER: usize = 72;
 /// TIME-WAIT, which belongs to no process.
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 
-/// Lists the sockets of the calling thread's network namespace.
-pub(super) fn tcp_sockets() -> io::Result<Vec<Socket>> {
-    let mut sockets = Vec::new();
+/// Gives the sockets of the calling thread's network namespace, one by one: there may be a million.
+pub(super) fn each_tcp_socket(each: &mut dyn FnMut(Socket)) -> io::Result<()> {
     for family in [libc::AF_INET, libc::AF_INET6] {
-        dump(u8::try_from(family).unwrap_or_default(), &mut sockets)?;
+        dump(u8::try_from(family).unwrap_or_default(), each)?;
     }
-    Ok(sockets)
+    Ok(())
 }
 
-fn dump(family: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
+fn dump(family: u8, each: &mut dyn FnMut(Socket)) -> io::Result<()> {
     // SAFETY: no pointers.
     let fd = unsafe {
         libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
@@ -61,7 +60,7 @@ fn dump(family: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
                 error => return Err(error),
             }
         };
-        if received == 0 || parse(&buffer[..received.min(buffer.len())], sockets)? {
+        if received == 0 || parse(&buffer[..received.min(buffer.len())], each)? {
             return Ok(());
         }
     }
@@ -80,7 +79,7 @@ fn request(family: u8) -> [u8; NLMSG_HEADER + REQUEST] {
 }
 
 /// Reads the messages of one datagram; whether the list has ended.
-fn parse(mut datagram: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool> {
+fn parse(mut datagram: &[u8], each: &mut dyn FnMut(Socket)) -> io::Result<bool> {
     while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
         let length = length as usize;
         let Some(body) = datagram.get(NLMSG_HEADER..length) else {
@@ -92,7 +91,11 @@ fn parse(mut datagram: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool> {
                 let code = u32_at(body, 0).unwrap_or_default().cast_signed();
                 return Err(io::Error::from_raw_os_error(-code));
             }
-            _ => sockets.extend(socket(body)),
+            _ => {
+                if let Some(socket) = socket(body) {
+                    each(socket);
+                }
+            }
         }
         // Messages are padded to four bytes.
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -154,7 +157,8 @@ mod tests {
                 )
             };
             assert_eq!(result, 0);
-            let sockets = tcp_sockets().unwrap();
+            let mut sockets = Vec::new();
+            each_tcp_socket(&mut |socket| sockets.push(socket)).unwrap();
             let found = sockets.iter().find(|socket| socket.cookie == cookie).unwrap();
             assert_eq!(found.local, stream.local_addr().unwrap());
             assert_eq!(found.remote, stream.peer_addr().unwrap());
@@ -168,11 +172,11 @@ mod tests {
         let mut message = vec![0_u8; NLMSG_HEADER];
         message[0..4].copy_from_slice(&200_u32.to_ne_bytes());
         message[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-        assert!(parse(&message, &mut sockets).is_err());
+        assert!(parse(&message, &mut |socket| sockets.push(socket)).is_err());
         message[0..4].copy_from_slice(&3_u32.to_ne_bytes());
-        assert!(parse(&message, &mut sockets).is_err());
+        assert!(parse(&message, &mut |socket| sockets.push(socket)).is_err());
         message[0..4].copy_from_slice(&(NLMSG_HEADER as u32).to_ne_bytes());
-        assert!(!parse(&message, &mut sockets).unwrap());
+        assert!(!parse(&message, &mut |socket| sockets.push(socket)).unwrap());
         assert!(sockets.is_empty());
     }
 }

@@ -77,6 +77,7 @@ impl Reader {
         (ring, ring_bytes): (RingBuf<MapData>, usize),
         owned: Receiver<Owned>,
         shared: Shared,
+        connections: usize,
     ) -> io::Result<Self> {
         Ok(Self {
             number,
@@ -86,7 +87,7 @@ impl Reader {
             owned,
             shared,
             clock: Clock::measure(),
-            connections: Connections::default(),
+            connections: Connections::new(connections),
             early: Early::default(),
             lacking: HashMap::new(),
             searches: 0,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PortSet;
-use super::existing;
+use super::existing::{self, Holder};
 use super::netlink::Socket;
 use crate::privilege;
 use crate::process::{Process, Table};
@@ -33,6 +33,8 @@ pub(super) struct Resolver {
 struct Shared {
     /// `None`: of all sockets.
     ports: Option<PortSet>,
+    /// Sockets that are remembered.
+    most: usize,
     processes: Arc<Mutex<Table>>,
     state: Mutex<State>,
     changed: Condvar,
@@ -49,10 +51,11 @@ struct State {
 }
 
 impl Resolver {
-    /// Begins with a search. The thread ends with [`Resolver::finish`].
-    pub(super) fn start(ports: PortSet, processes: Arc<Mutex<Table>>) -> std::io::Result<Self> {
+    /// Begins with a search; no more than `most` sockets are remembered. The thread ends with [`Resolver::finish`].
+    pub(super) fn start(ports: PortSet, most: usize, processes: Arc<Mutex<Table>>) -> std::io::Result<Self> {
         let ports = (!ports.is_auto()).then_some(ports);
-        let shared = Arc::new(Shared { ports, processes, state: Mutex::default(), changed: Condvar::new() });
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { ports, most, processes, state, changed });
         let resolver = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("ktrace-resolve".into()).spawn(move || {
             privilege::shed();
@@ -97,7 +100,7 @@ impl Shared {
     }
 
     /// With their processes, each read once however many sockets it holds.
-    fn read(&self, sockets: Vec<existing::Found>) -> HashMap<u64, Found> {
+    fn read(&self, sockets: HashMap<u64, Holder>) -> HashMap<u64, Found> {
         let mut read: HashMap<u32, Arc<Process>> = HashMap::new();
         let mut process = |pid| {
             let new = || self.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
@@ -105,7 +108,7 @@ impl Shared {
         };
         sockets
             .into_iter()
-            .map(|existing::Found { cookie, netns, pid, .. }| {
+            .map(|(cookie, Holder { netns, pid })| {
                 (cookie, Found { netns, pid, process: pid.map(&mut process) })
             })
             .collect()
@@ -119,9 +122,9 @@ impl Shared {
                     ports.contains(socket.remote.port()) || ports.contains(socket.local.port())
                 })
             };
-            let found = existing::find(wanted).unwrap_or_else(|error| {
+            let found = existing::find_holders(self.most, wanted).unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot list the sockets of this host");
-                Vec::new()
+                HashMap::new()
             });
             let found = self.read(found);
             let mut state = self.lock();

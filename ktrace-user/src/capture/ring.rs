@@ -44,6 +44,8 @@ unsafe fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
 
 /// A ring's size is an `u32`, and a power of two.
 pub(super) const LARGEST: usize = 1 << 30;
+/// A smaller ring loses much at each burst: the largest record takes a quarter of it.
+pub const LEAST_RING_BYTES: usize = 256 << 10;
 
 /// The size that the kernel accepts for a ring of at least `bytes`: a power of two and a multiple of the page size, at most 1 GiB.
 pub(super) fn ring_size(bytes: usize, page: usize) -> u32 {

@@ -10,7 +10,7 @@ use ktrace_kafka::counters::NotKafka;
 
 use super::lookout::{Lookout, say};
 use super::named::Named;
-use super::pipeline::{Live, Pipeline, Told};
+use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
 use super::{Failure, Filter, doctor};
 use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
 use crate::export::top::{Agent, Tells};
@@ -24,9 +24,9 @@ pub const FLUSH: Duration = Duration::from_secs(10);
 /// Of that, metrics, which go last as they count what the sinks could not deliver.
 const METRICS_FLUSH: Duration = Duration::from_secs(2);
 
-/// Until `stop` is set. `begun` is told when the watch has begun, and given what tells of the agent itself.
+/// Until `stop` is set, within a limit of `memory`. `begun` is told when the watch has begun, and given what tells of the agent itself.
 pub fn watch(
-    live: Live,
+    (live, memory): (Live, Option<&Memory>),
     pipeline: &Pipeline,
     told: &Told,
     mut sinks: Sinks,
@@ -37,9 +37,8 @@ pub fn watch(
     let told = told.open()?;
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
-    let limits = live.limits(&shared, &sinks)?;
+    let Plan { rings, ring_bytes, connections, limits } = live.plan(memory, &shared, &sinks)?;
     let filter = pipeline.filter()?;
-    let (rings, ring_bytes) = (live.rings(), live.ring_bytes()?);
     if let Some(asked) = live.ring_size.filter(|asked| *asked != ring_bytes) {
         eprintln!("ktrace: --ring-size is {ring_bytes} bytes instead of {asked}: rings are powers of two");
     }
@@ -53,6 +52,7 @@ pub fn watch(
         netns: live.netns,
         rings,
         ring_bytes,
+        connections,
         client_end: live.side.have(Side::Client),
         broker_end: live.side.have(Side::Broker),
         services: live.service_name.into_iter().collect(),

@@ -2,12 +2,14 @@
 //! memory it takes where those are limited.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Failure;
+use super::own_limit::usage;
 use crate::capture::{CounterReader, Ends};
 use crate::export::{printable, top};
 use crate::worker::{LossLines, Others, Shared, Throttle};
@@ -20,13 +22,34 @@ const SHORT_PAUSE: Duration = Duration::from_millis(500);
 /// How often it is told at most that messages were not listed: of a group that never commits there are more and more.
 const LEFT_OUT_PAUSE: Duration = Duration::from_secs(60);
 
-/// The user's limits of the agent itself.
-#[derive(Clone, Copy, Debug, Default)]
+/// How often where memory is limited: what is known to be large is asked for before, the rest grows slowly.
+const MEMORY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What tells how much memory the agent takes.
+#[derive(Clone, Debug)]
+pub enum Usage {
+    /// The process's resident set.
+    Resident,
+    /// What is charged to its cgroup, this directory.
+    OfCgroup(PathBuf),
+}
+
+impl Usage {
+    fn bytes(&self) -> Option<usize> {
+        match self {
+            Self::Resident => resident(),
+            Self::OfCgroup(dir) => usage(dir).or_else(resident),
+        }
+    }
+}
+
+/// Limits of the agent itself.
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Share of one core.
     pub cpu: Option<f64>,
-    /// Bytes that the process may have of its own, beside the rings.
-    pub resident: Option<usize>,
+    /// Bytes that it may take.
+    pub memory: Option<(Usage, usize)>,
 }
 
 /// The thread.
@@ -45,12 +68,18 @@ impl Lookout {
     ) -> Result<Self, Failure> {
         let (stop, stopped) = mpsc::channel();
         let pause = if limits.cpu.is_some() { SHORT_PAUSE } else { PAUSE };
+        let short_pause = if limits.memory.is_some() { MEMORY_PAUSE.min(pause) } else { pause };
         let mut looks = Looks::new(shared, counters, limits);
         looks.ports_are_given = ports_are_given;
         let look = move || {
+            let mut looked = Instant::now();
             // The other end is dropped, or says so, when the run ends.
-            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                looks.look();
+            while stopped.recv_timeout(short_pause) == Err(RecvTimeoutError::Timeout) {
+                looks.look_at_memory();
+                if looked.elapsed() + short_pause / 2 >= pause {
+                    looked = Instant::now();
+                    looks.look();
+                }
             }
             looks.end();
         };
@@ -97,10 +126,10 @@ impl Looks {
         Self {
             shared,
             counters,
-            limits,
             begin,
             losses: LossLines::default(),
             throttle: limits.cpu.map(Throttle::new),
+            limits,
             cpu: (cpu_time(), begin),
             tls: BTreeSet::new(),
             ports_are_given: false,
@@ -137,10 +166,13 @@ impl Looks {
             let share = used.saturating_sub(before).as_secs_f64() / (now - since).as_secs_f64().max(1e-3);
             self.shared.keep(throttle.turn(share));
         }
-        if let Some(allowed) = self.limits.resident
-            && let Some(resident) = resident()
+    }
+
+    fn look_at_memory(&self) {
+        if let Some((usage, allowed)) = &self.limits.memory
+            && let Some(bytes) = usage.bytes()
         {
-            self.shared.regulate_memory(resident, allowed);
+            self.shared.regulate_memory(bytes, *allowed);
         }
     }
 
@@ -204,10 +236,10 @@ fn cpu_time() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// Bytes of the process's own memory. The rings are not among them: they are shared with the kernel.
+/// Bytes of the process's resident set, where what it shares with the kernel counts as often as it is mapped.
 fn resident() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
 }
 

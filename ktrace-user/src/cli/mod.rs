@@ -13,6 +13,7 @@ mod lookout;
 mod man;
 mod named;
 mod observe;
+mod own_limit;
 mod pipeline;
 mod replay;
 mod run;

@@ -58,6 +58,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     args.pipeline.harden();
     let stop = signals::stop()?;
+    let memory = args.live.memory();
     let mut sinks = Sinks::default();
     let (mut metrics, mut screen) = (None, None);
     if args.screen.top {
@@ -65,14 +66,14 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         sinks.add(sink);
         screen = Some(begin);
     } else {
-        sinks.add(args.printed.sink(WhenFull::Drop, &stop, args.live.memory_limit)?);
+        sinks.add(args.printed.sink(WhenFull::Drop, &stop, memory.as_ref().map(|memory| memory.bytes))?);
     }
     if args.pipeline.otlp.is_some() {
         let export = args.pipeline.export();
         sinks.extend(otlp(&export, WhenFull::Drop)?);
         metrics = Metrics::new(&export)?;
     }
-    live::watch(args.live, &args.pipeline, &args.told, sinks, metrics, &stop, |tells| {
+    live::watch((args.live, memory.as_ref()), &args.pipeline, &args.told, sinks, metrics, &stop, |tells| {
         if let Some(screen) = screen {
             screen.begin(tells);
         }

@@ -9,15 +9,18 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
 
-use super::lookout::Limits;
+use super::lookout::{Limits, Usage};
+use super::own_limit::{OwnLimit, own_limit};
 use super::summary_file::SummaryFile;
 use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
 use super::{Failure, Filter, TracePrefix, Wanted};
-use crate::capture::{PortSet, RING_BYTES, ring_bounds, ring_size_of};
+use crate::capture::{
+    CAPACITY, KNOWN_BYTES, LEAST_RING_BYTES, Live as Source, PortSet, RING_BYTES, ring_bounds, ring_size_of,
+};
 use crate::export::{Environment, OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::privilege;
-use crate::worker::{Shared, Sides, WorkerOptions, budget};
+use crate::worker::{Fixed, Shared, Sides, WorkerOptions, budget, queued_at_most};
 
 /// What all three verbs take.
 #[derive(Args, Clone, Debug)]
@@ -126,10 +129,11 @@ pub struct Live {
     /// Rings between kernel and agent, each read by a thread of its own: 1 to 32, a power of two [default: one for four cores]
     #[arg(long, value_name = "NUMBER", env = "KTRACE_RINGS", value_parser = rings)]
     pub rings: Option<usize>,
-    /// Memory of all rings together, in bytes or with K, M or G [default: 16M for each]
+    /// Memory of all rings together, in bytes or with K, M or G [default: 16M for each, less where memory is limited]
     #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", value_parser = bytes)]
     pub ring_size: Option<usize>,
-    /// Memory that the agent may take, its rings and queues included, with K, M or G [default: what is held is bounded by 512M]
+    /// Memory that the agent may take, its rings and queues included, with K, M or G [default: a tenth less than its cgroup may have, and
+    /// what is held is bounded by 512M]
     #[arg(long, value_name = "SIZE", env = "KTRACE_MEMORY_LIMIT", value_parser = bytes)]
     pub memory_limit: Option<usize>,
     /// CPU time that the agent may take, as a share of one core: 0.2 or 20%. Past it whole traces are skipped [default: no limit]
@@ -241,23 +245,129 @@ impl Pipeline {
     }
 }
 
+/// A limit of the agent's memory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub bytes: usize,
+    /// Where it is the kernel's.
+    of_cgroup: Option<OwnLimit>,
+}
+
+impl Memory {
+    fn is_too_small(&self, least: usize) -> Failure {
+        match &self.of_cgroup {
+            None => Failure::Usage {
+                what: format!("--memory-limit is too small: {} MiB are needed", mebibytes(least)),
+                advice: "give more, or fewer --rings, or make --ring-size smaller".to_owned(),
+            },
+            Some(own) => Failure::Usage {
+                // A tenth of the kernel's limit is left free.
+                what: format!(
+                    "{} limits memory to {} MiB: {} MiB are needed",
+                    own.file.display(),
+                    own.bytes >> 20,
+                    mebibytes(least / 9 * 10)
+                ),
+                advice: "raise the limit of the container or unit, or give fewer --rings, or make --ring-size smaller"
+                    .to_owned(),
+            },
+        }
+    }
+}
+
+fn mebibytes(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 20)
+}
+
+/// The capture remembers as many connections as take this part of the limit.
+const CONNECTIONS_PART: usize = 16;
+
+/// Bytes of all rings together that take a quarter of the limit, or an eighth of a small one, or less as each is a power of two.
+fn fitting(memory: &Memory, rings: usize) -> usize {
+    // In the process's resident set, which the user looks at, they are twice, as they are mapped twice; the kernel counts them once.
+    let times = if memory.of_cgroup.is_none() { 2 } else { 1 };
+    let part = if memory.bytes < 200 << 20 { 8 } else { 4 };
+    let each = (memory.bytes / part / times / rings).max(LEAST_RING_BYTES);
+    rings.saturating_mul(1 << each.ilog2())
+}
+
+/// What a run takes of its host.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub rings: usize,
+    /// Of all rings together.
+    pub ring_bytes: usize,
+    /// Connections that the capture remembers at a time.
+    pub connections: usize,
+    pub limits: Limits,
+}
+
 impl Live {
-    /// The agent's own limits; what the workers may hold is told to `shared`.
+    /// How much memory the agent may take: what the user says, or a tenth less than its cgroup may have.
+    #[must_use]
+    pub fn memory(&self) -> Option<Memory> {
+        let own = own_limit();
+        let Some(limit) = self.memory_limit else {
+            return own.map(|own| Memory { bytes: own.bytes - own.bytes / 10, of_cgroup: Some(own) });
+        };
+        if let Some(own) = own.filter(|own| own.bytes < limit) {
+            let (given, bytes) = (mebibytes(limit), mebibytes(own.bytes));
+            let file = own.file.display();
+            eprintln!(
+                "ktrace: --memory-limit is {given} MiB, but {file} says {bytes} MiB: the kernel may kill ktrace before its limit"
+            );
+        }
+        Some(Memory { bytes: limit, of_cgroup: None })
+    }
+
+    /// Rings that fit into a limit of memory, and the agent's own limits; what the workers may hold is told to `shared`, and what their queues may
+    /// to `sinks`.
     ///
     /// # Errors
     /// [`Failure::Usage`] for a memory limit that is too small, and rings that cannot be.
-    pub fn limits(&self, shared: &Shared, sinks: &Sinks) -> Result<Limits, Failure> {
-        let ring_bytes = self.ring_bytes()?;
-        let Some(limit) = self.memory_limit else {
-            return Ok(Limits { cpu: self.cpu_limit, resident: None });
+    pub fn plan(&self, memory: Option<&Memory>, shared: &Shared, sinks: &Sinks) -> Result<Plan, Failure> {
+        let rings = self.rings();
+        shared.is_shared_by(rings);
+        let usual = rings.saturating_mul(RING_BYTES);
+        let Some(memory) = memory else {
+            let limits = Limits { cpu: self.cpu_limit, memory: None };
+            let ring_bytes = self.ring_bytes()?.unwrap_or(usual);
+            return Ok(Plan { rings, ring_bytes, connections: rings.saturating_mul(CAPACITY), limits });
         };
-        let bytes =
-            budget(limit, ring_bytes, (sinks.len(), sinks.bytes())).map_err(|least| Failure::Usage {
-                what: format!("--memory-limit is too small: {} MiB are needed", least.div_ceil(1 << 20)),
-                advice: "give more, or make --ring-size smaller".to_owned(),
-            })?;
-        shared.may_hold(bytes);
-        Ok(Limits { cpu: self.cpu_limit, resident: Some(limit.saturating_sub(ring_bytes)) })
+        let limit = memory.bytes;
+        let ring_bytes = self.ring_bytes()?.unwrap_or_else(|| usual.min(fitting(memory, rings)));
+        let kernel_bytes = Source::ring_bytes(rings, ring_bytes);
+        let connections = (limit / CONNECTIONS_PART / KNOWN_BYTES).min(rings.saturating_mul(CAPACITY));
+        let fixed = Fixed {
+            rings,
+            ring_bytes: kernel_bytes,
+            connections_bytes: connections.saturating_mul(KNOWN_BYTES),
+            queued: sinks.hold_at_most(queued_at_most(limit)),
+            sinks_bytes: sinks.bytes(),
+        };
+        // Twice as in the resident set, if that leaves enough.
+        let twice = Fixed { ring_bytes: kernel_bytes.saturating_mul(2), ..fixed };
+        let budget = if memory.of_cgroup.is_none() {
+            budget(limit, &twice).or_else(|_| budget(limit, &fixed))
+        } else {
+            budget(limit, &fixed)
+        };
+        let bytes = budget.map_err(|least| memory.is_too_small(least))?;
+        shared.may_hold(bytes.min(if memory.of_cgroup.is_some() { Shared::USUAL_BYTES } else { usize::MAX }));
+        if self.ring_size.is_none() && ring_bytes < usual {
+            let (each, limit) = (ring_bytes / rings / 1024, mebibytes(limit));
+            eprintln!(
+                "ktrace: rings of {each} KiB each, not {} MiB, as memory is limited to {limit} MiB; --ring-size changes that",
+                RING_BYTES >> 20
+            );
+        }
+        let usage = match &memory.of_cgroup {
+            Some(own) => Usage::OfCgroup(own.dir.clone()),
+            None => Usage::Resident,
+        };
+        // Sockets' states in the kernel may grow by some megabytes between two looks.
+        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit - limit / 16)) };
+        Ok(Plan { rings, ring_bytes, connections, limits })
     }
 
     /// As many rings as were asked for: else one for four cores, and 8 at most.
@@ -267,13 +377,13 @@ impl Live {
         self.rings.unwrap_or_else(|| cores.div_ceil(4).next_power_of_two().min(8))
     }
 
-    /// Of all rings together, as they will be: the kernel makes rings of whole pages whose number is a power of two.
+    /// Of all rings together, where the user has said, as they will be: the kernel makes rings of whole pages whose number is a power of two.
     ///
     /// # Errors
     /// [`Failure::Usage`] for what is smaller or larger than rings can be.
-    pub fn ring_bytes(&self) -> Result<usize, Failure> {
+    fn ring_bytes(&self) -> Result<Option<usize>, Failure> {
         let rings = self.rings();
-        let Some(asked) = self.ring_size else { return Ok(rings.saturating_mul(RING_BYTES)) };
+        let Some(asked) = self.ring_size else { return Ok(None) };
         let [least, most] = ring_bounds().map(|bytes| bytes.saturating_mul(rings));
         if !(least..=most).contains(&asked) {
             return Err(Failure::Usage {
@@ -283,7 +393,7 @@ impl Live {
                 advice: "give another size, or another number of --rings".to_owned(),
             });
         }
-        Ok(ring_size_of(asked / rings).saturating_mul(rings))
+        Ok(Some(ring_size_of(asked / rings).saturating_mul(rings)))
     }
 
     #[must_use]

@@ -23,10 +23,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     args.pipeline.filter()?;
     args.pipeline.harden();
     let stop = signals::stop()?;
+    let memory = args.live.memory();
     let export = args.pipeline.export();
     let mut sinks = Sinks::default();
     let metrics = Metrics::new(&export)?;
     sinks.extend(otlp(&export, WhenFull::Drop)?);
-    live::watch(args.live, &args.pipeline, &args.told, sinks, metrics, &stop, |_| {})?;
+    let live = (args.live, memory.as_ref());
+    live::watch(live, &args.pipeline, &args.told, sinks, metrics, &stop, |_| {})?;
     Ok(ExitCode::SUCCESS)
 }

@@ -60,6 +60,9 @@ pub enum ExportError {
     Closed,
 }
 
+/// Hops that a queue holds at least: a quarter of a batch for OTLP.
+const LEAST_QUEUED: usize = 512;
+
 /// Beyond its own limit a sink gets this long to end.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often a sink that is ending is looked at.
@@ -140,6 +143,16 @@ impl Sinks {
     #[must_use]
     pub fn len(&self) -> usize {
         self.sinks.len()
+    }
+
+    /// So many hops wait in all queues together at most, from now on; but some in each. Returns how many may.
+    pub fn hold_at_most(&self, hops: usize) -> usize {
+        let each = (hops / self.sinks.len().max(1)).max(LEAST_QUEUED);
+        let bounds = self.sinks.iter().map(|sink| {
+            sink.sender.counters().hold_at_most(each);
+            sink.sender.counters().bound()
+        });
+        bounds.sum()
     }
 
     /// What they may hold beside their queues.

@@ -5,7 +5,7 @@
 //! until then all of it counts against the queue's bound, and where that is reached the oldest batch gives way to what is new.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct Counters {
     /// The queue's name in the agent's log.
     name: &'static str,
     /// How many spans the queue holds.
-    bound: usize,
+    bound: AtomicUsize,
     accepted: AtomicU64,
     delivered: AtomicU64,
     queue_full: AtomicU64,
@@ -41,6 +41,16 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// How many spans the queue holds.
+    pub fn bound(&self) -> usize {
+        self.bound.load(Ordering::Relaxed)
+    }
+
+    /// It holds no more than this from now on.
+    pub fn hold_at_most(&self, spans: usize) {
+        self.bound.fetch_min(spans.max(1), Ordering::Relaxed);
+    }
+
     /// One more. Only with the queue's lock, so nobody else counts at the same time.
     fn accept(&self) {
         self.accepted.store(self.accepted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -105,7 +115,7 @@ impl Counters {
 
     fn drop_some(&self, spans: usize) {
         if self.queue_full.fetch_add(spans as u64, Ordering::Relaxed) == 0 {
-            let Self { name, bound, .. } = *self;
+            let (name, bound) = (self.name, self.bound());
             tracing::warn!(queue = name, bound, "queue is full, spans are being dropped");
         }
     }
@@ -170,8 +180,8 @@ impl Queue {
 }
 
 impl State {
-    fn is_full(&self, bounds: &Bounds) -> bool {
-        self.held >= bounds.spans || self.held_bytes >= bounds.bytes
+    fn is_full(&self, queue: &Queue) -> bool {
+        self.held >= queue.counters.bound() || self.held_bytes >= queue.bounds.bytes
     }
 
     /// The oldest that is not in the sink's hands.
@@ -217,7 +227,7 @@ pub(super) fn bounded(
     let zero = AtomicU64::default;
     let counters = Counters {
         name,
-        bound: bounds.spans,
+        bound: AtomicUsize::new(bounds.spans),
         accepted: zero(),
         delivered: zero(),
         queue_full: zero(),
@@ -253,7 +263,7 @@ impl Sender {
         let Queue { counters, bounds, sink, room, .. } = &*self.queue;
         let mut gone = Vec::new();
         let mut state = self.queue.state();
-        while state.is_full(bounds) && !state.ended {
+        while state.is_full(&self.queue) && !state.ended {
             match self.when_full {
                 WhenFull::Drop => match state.pop_batch() {
                     Some(oldest) => {
@@ -366,7 +376,7 @@ impl Receiver {
     pub fn done(&self, batch: &Batch) {
         let full = {
             let mut state = self.queue.state();
-            let full = state.is_full(&self.queue.bounds);
+            let full = state.is_full(&self.queue);
             state.forget(batch);
             full
         };
@@ -395,7 +405,7 @@ impl Receiver {
     async fn gather(&self, enough: usize, within: Duration) {
         self.until(1).await;
         // Not there in time: then it is less.
-        let _ = timeout(within, self.until(enough.clamp(1, self.queue.counters.bound))).await;
+        let _ = timeout(within, self.until(enough.clamp(1, self.queue.counters.bound()))).await;
     }
 
     /// So many are there, or nobody brings more.
@@ -417,7 +427,7 @@ impl Receiver {
     pub fn begin(&self, hops: usize) {
         let full = {
             let mut state = self.queue.state();
-            let full = state.is_full(&self.queue.bounds);
+            let full = state.is_full(&self.queue);
             state.held -= hops;
             full
         };

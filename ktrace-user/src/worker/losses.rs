@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ktrace_kafka::Counters;
 use ktrace_kafka::context::TraceId;
-use ktrace_kafka::counters::Lost;
+use ktrace_kafka::counters::{Lost, Malformed};
 use serde::Serialize;
 
 use super::shared::Shared;
@@ -20,11 +20,12 @@ const QUIET: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 16;
 
 /// The workers' own losses that are told while they go on. Others, such as requests without a response, are told at the end.
-const TOLD_AT_ONCE: [&str; 7] = [
+const TOLD_AT_ONCE: [&str; 8] = [
     "gap_bytes",
     "held_too_much",
     "too_many_pending",
     "memory_limit",
+    "inflation_limit",
     "connection_forgotten",
     "cpu_limit",
     "span_limit",
@@ -32,6 +33,9 @@ const TOLD_AT_ONCE: [&str; 7] = [
 
 /// Messages that were not committed in time, and not listed for want of room.
 const LEFT_OUT: &str = "uncommitted_left_out";
+
+/// Of what is refused as malformed, what is told while it goes on: it may be an attack on the agent.
+const BOMB: Malformed = Malformed::DecompressionBomb;
 
 /// Beside [`Lost`]: what a worker counts itself, and bytes.
 const MORE: [&str; 19] = [
@@ -67,11 +71,13 @@ fn reasons() -> impl Iterator<Item = &'static str> {
 #[derive(Debug)]
 pub(super) struct Losses {
     counts: [AtomicU64; REASONS],
+    /// Refused, which is no loss: [`BOMB`].
+    bombs: AtomicU64,
 }
 
 impl Default for Losses {
     fn default() -> Self {
-        Self { counts: [const { AtomicU64::new(0) }; REASONS] }
+        Self { counts: [const { AtomicU64::new(0) }; REASONS], bombs: AtomicU64::new(0) }
     }
 }
 
@@ -123,6 +129,7 @@ pub(super) struct Own {
     /// Messages that carry ktrace's own telemetry, and what groups have done with such alone.
     own_telemetry: u64,
     told: Told,
+    bombs_told: u64,
 }
 
 impl Own {
@@ -202,6 +209,9 @@ impl Own {
             }
         }
         self.told = told;
+        let bombs = counters.refused_by(BOMB);
+        losses.bombs.fetch_add(bombs.saturating_sub(self.bombs_told), Ordering::Relaxed);
+        self.bombs_told = bombs;
     }
 }
 
@@ -218,7 +228,8 @@ impl Losses {
 
     /// Of them, those that are told while they go on.
     pub fn to_tell(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.so_far().filter(|(reason, _)| TOLD_AT_ONCE.contains(reason))
+        let bombs = (BOMB.name(), self.bombs.load(Ordering::Relaxed));
+        self.so_far().filter(|(reason, _)| TOLD_AT_ONCE.contains(reason)).chain([bombs])
     }
 }
 
@@ -331,11 +342,14 @@ mod tests {
         one.tell(&losses, &counters, 0);
         counters.lose(Lost::MemoryLimit);
         counters.lose(Lost::Unanswered);
+        counters.refuse(Malformed::DecompressionBomb);
+        counters.refuse(Malformed::Batch);
         one.tell(&losses, &counters, 2);
         two.tell(&losses, &Counters::default(), 1);
         let so_far: Vec<_> = losses.so_far().filter(|(_, count)| *count > 0).collect();
         let told = [("memory_limit", 1), ("gap_bytes", 7), ("cpu_limit", 3)];
         assert_eq!(so_far, [("unanswered", 1), told[0], told[1], ("topic_unnamed", 3), told[2]]);
+        let told = told.into_iter().chain([("decompression_bomb", 1)]);
         assert!(losses.to_tell().filter(|(_, count)| *count > 0).eq(told));
     }
 

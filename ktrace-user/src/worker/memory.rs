@@ -5,25 +5,47 @@
 //! 2. Hops that wait (for a topic's name, for the connection's other end): they go out as they are (`topic_unnamed`).
 //! 3. Connections that were silent longest: should they speak again, they are read from their next whole exchange on
 //!    (`connection_forgotten`).
+//!
+//! What is small is weighed after it was taken, in steps. What is large (a frame that grows, a batch that is decompressed, a
+//! table that doubles) is asked for before ([`Room`]), and not taken where it is refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ktrace_kafka::Limits;
+use ktrace_kafka::room::Room;
 
 use crate::hop::Hop;
+use crate::purge;
 
 /// What all connections together may hold unless the user says otherwise.
-const DEFAULT_BYTES: usize = 512 << 20;
+pub(super) const DEFAULT_BYTES: usize = 512 << 20;
 
 /// With less nothing can be read.
 const LEAST_BYTES: usize = 8 << 20;
 
-/// The program itself, its threads, and buffers for decompression.
-const BASE_BYTES: usize = 24 << 20;
+/// The program itself: its code as far as it is read in, the kernel's maps beside the rings, the state of each socket that the kernel's side keeps
+/// (some 200 bytes), the process's tables.
+const BASE_BYTES: usize = 18 << 20;
 
-/// Hops that a sink's queue holds, and what a hop weighs with what it owns of its own: a `tracestate` is the most of it. The queue has two buffers,
-/// which grow by doubling.
-const QUEUED_BYTES: usize = (16 << 10) * (4 * size_of::<Hop>() + 512);
+/// For each ring: its thread's stack and heap, and what the allocator keeps for it.
+const READER_BYTES: usize = 1 << 20;
+
+/// Where the process is larger than it may be, so much may still be held.
+const LEAST_HELD_BYTES: usize = 2 << 20;
+
+/// What a hop weighs in a sink's queue with what it owns of its own: a `tracestate` is the most of it. The queue has two buffers, which grow by
+/// doubling.
+const QUEUED_BYTES: usize = 4 * size_of::<Hop>() + 512;
+
+/// Of what is left, this part is for what is at work: batches that are decompressed, and the old beside the new where
+/// something grows. The rest may be held.
+const WORKING_PART: usize = 4;
+
+/// With less, what is freed goes back at once, however little is in use.
+const ALWAYS_SHORT_BYTES: usize = 128 << 20;
+
+/// Each buffer that is used again and again may keep so much, however little there is.
+const LEAST_KEPT_BYTES: usize = 256 << 10;
 
 /// What a connection weighs that holds nothing, with its place in the table.
 pub(super) const CONNECTION_BYTES: usize = 2048;
@@ -34,16 +56,64 @@ pub(super) const HOP_BYTES: usize = size_of::<Hop>() + 256;
 /// A worker tells the others when it holds so much more or less than it has told.
 const STEP_BYTES: usize = 64 << 10;
 
+/// What comes off a limit before anything is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed {
+    pub rings: usize,
+    /// Of all rings together.
+    pub ring_bytes: usize,
+    /// What the capture remembers of connections.
+    pub connections_bytes: usize,
+    /// Hops that all sinks' queues hold, together.
+    pub queued: usize,
+    /// What the sinks hold beside.
+    pub sinks_bytes: usize,
+}
+
+impl Fixed {
+    fn bytes(&self) -> usize {
+        let readers = self.rings.saturating_mul(READER_BYTES);
+        let queued = self.queued.saturating_mul(QUEUED_BYTES);
+        [BASE_BYTES, readers, self.ring_bytes, self.connections_bytes, queued, self.sinks_bytes]
+            .into_iter()
+            .fold(0, usize::saturating_add)
+    }
+}
+
+/// Hops in all sinks' queues together that take an eighth of the limit.
+#[must_use]
+pub fn queued_at_most(limit: usize) -> usize {
+    limit / 8 / QUEUED_BYTES
+}
+
+/// What is left of a limit for what workers hold.
+///
+/// # Errors
+/// The least limit that is enough.
+pub fn budget(limit: usize, fixed: &Fixed) -> Result<usize, usize> {
+    let fixed = fixed.bytes();
+    match limit.checked_sub(fixed) {
+        Some(left) if left >= LEAST_BYTES => Ok(left - left / WORKING_PART),
+        _ => Err(fixed.saturating_add(LEAST_BYTES)),
+    }
+}
+
 /// Memory of all workers of a run.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// As the user wants it.
+    /// What may be held, as the user wants it.
     nominal: AtomicUsize,
     /// As it is at present: less while the process is larger than it should be.
     budget: AtomicUsize,
+    /// How many workers share it.
+    workers: AtomicUsize,
     held: AtomicUsize,
     /// What is known of groups, topics and all else that is no connection's.
     known: AtomicUsize,
+    /// What is at work.
+    taken: AtomicUsize,
+    /// So much was refused since something was given up last: who holds most makes room.
+    refused: AtomicUsize,
 }
 
 impl Default for Memory {
@@ -51,42 +121,72 @@ impl Default for Memory {
         Self {
             nominal: AtomicUsize::new(DEFAULT_BYTES),
             budget: AtomicUsize::new(DEFAULT_BYTES),
+            workers: AtomicUsize::new(1),
             held: AtomicUsize::new(0),
             known: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
         }
     }
 }
 
-/// What is left of the user's limit for what workers hold, beside so many sinks' queues and what these sinks hold else.
-///
-/// # Errors
-/// The least limit that is enough.
-pub fn budget(limit: usize, ring_bytes: usize, (sinks, sinks_bytes): (usize, usize)) -> Result<usize, usize> {
-    let queued = QUEUED_BYTES.saturating_mul(sinks).saturating_add(sinks_bytes);
-    let fixed = ring_bytes.saturating_add(BASE_BYTES).saturating_add(queued);
-    match limit.checked_sub(fixed) {
-        Some(left) if left >= LEAST_BYTES => Ok(left),
-        _ => Err(fixed.saturating_add(LEAST_BYTES)),
+impl Room for Memory {
+    fn take(&self, bytes: usize) -> bool {
+        let most = self.most();
+        let others = self.held.load(Ordering::Relaxed).saturating_add(self.known.load(Ordering::Relaxed));
+        let grant = |taken: usize| {
+            let taken = taken.saturating_add(bytes);
+            (taken.saturating_add(others) <= most).then_some(taken)
+        };
+        let granted = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grant).is_ok();
+        if !granted {
+            self.refused.fetch_max(bytes, Ordering::Relaxed);
+        }
+        self.look();
+        granted
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 impl Memory {
     pub fn set(&self, bytes: usize) {
+        purge::is_limited(bytes < ALWAYS_SHORT_BYTES);
         self.nominal.store(bytes, Ordering::Relaxed);
         self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn is_shared_by(&self, workers: usize) {
+        self.workers.store(workers.max(1), Ordering::Relaxed);
     }
 
     pub fn budget(&self) -> usize {
         self.budget.load(Ordering::Relaxed)
     }
 
-    /// The process has so many bytes of its own, and may have so many: what is counted here is not all, as memory that was
-    /// given back may stay with the allocator.
-    pub fn regulate(&self, resident: usize, allowed: usize) {
+    /// What is held and what is at work may take so much together.
+    fn most(&self) -> usize {
+        let budget = self.budget();
+        budget.saturating_add(budget / (WORKING_PART - 1))
+    }
+
+    /// What is freed goes back at once while more than half is in use.
+    pub fn look(&self) {
+        let load = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+        let used = load(&self.held).saturating_add(load(&self.known)).saturating_add(load(&self.taken));
+        purge::is_short(used > self.most() / 2);
+    }
+
+    /// The process takes so many bytes, and may take so many: what is counted here is not all, as memory that was given back
+    /// may stay with the allocator, and much is small.
+    pub fn regulate(&self, used: usize, allowed: usize) {
         let (nominal, budget) = (self.nominal.load(Ordering::Relaxed), self.budget());
-        let next = if resident > allowed {
-            (budget / 8 * 7).max(LEAST_BYTES.min(nominal))
-        } else if resident < allowed / 10 * 9 {
+        let next = if used > allowed {
+            purge::give_back();
+            budget.saturating_sub(used - allowed).max(LEAST_HELD_BYTES.min(nominal))
+        } else if used < allowed / 10 * 9 {
             (budget + budget / 16).min(nominal)
         } else {
             budget
@@ -102,6 +202,7 @@ impl Memory {
     /// So much is known: what is held beside it has to be less by that. Half of the budget is for connections in any case.
     pub fn know(&self, bytes: usize) {
         self.known.store(bytes, Ordering::Relaxed);
+        self.look();
     }
 
     /// What that leaves.
@@ -111,12 +212,14 @@ impl Memory {
     }
 
     pub fn is_over(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > self.left()
+        self.held.load(Ordering::Relaxed) > self.left() || self.refused.load(Ordering::Relaxed) > 0
     }
 
-    /// How much has to go so that there is room again for a while.
+    /// How much has to go so that there is room again for a while, also for what was refused.
     pub fn surplus(&self) -> usize {
-        self.held.load(Ordering::Relaxed).saturating_sub(self.left() / 8 * 7)
+        let refused = self.refused.swap(0, Ordering::Relaxed);
+        let over = self.held.load(Ordering::Relaxed).saturating_sub(self.left() / 8 * 7);
+        over.max(refused.min(self.left() / 8))
     }
 
     /// Bounds of single connections that fit.
@@ -125,7 +228,8 @@ impl Memory {
         Limits {
             held_bytes: default.held_bytes.min(budget / 4),
             pending_bytes: default.pending_bytes.min(budget / 2),
-            decompressed_bytes: default.decompressed_bytes.min(budget / 4),
+            kept_bytes: (budget / 16 / self.workers.load(Ordering::Relaxed))
+                .clamp(LEAST_KEPT_BYTES, default.kept_bytes),
             ..default
         }
     }
@@ -159,9 +263,11 @@ mod tests {
 
     #[test]
     fn rings_and_queues_come_off_the_limit() {
-        let least = budget(64 << 20, 64 << 20, (1, 0)).unwrap_err();
-        assert_eq!(budget(least, 64 << 20, (1, 0)), Ok(LEAST_BYTES));
-        assert_eq!(budget(least + 5, 64 << 20, (1, 5)), Ok(LEAST_BYTES));
+        let fixed =
+            Fixed { rings: 4, ring_bytes: 64 << 20, connections_bytes: 0, queued: 16 << 10, sinks_bytes: 0 };
+        let least = budget(64 << 20, &fixed).unwrap_err();
+        assert_eq!(budget(least, &fixed), Ok(LEAST_BYTES / 4 * 3));
+        assert_eq!(budget(least + 5, &Fixed { sinks_bytes: 5, ..fixed }), Ok(LEAST_BYTES / 4 * 3));
         assert!(least > 64 << 20 && least < 200 << 20, "{least}");
     }
 
@@ -172,7 +278,7 @@ mod tests {
         for _ in 0..100 {
             memory.regulate(200 << 20, 150 << 20);
         }
-        assert_eq!(memory.budget(), LEAST_BYTES);
+        assert_eq!(memory.budget(), LEAST_HELD_BYTES);
         for _ in 0..100 {
             memory.regulate(100 << 20, 150 << 20);
         }
@@ -193,6 +299,20 @@ mod tests {
         assert!(memory.is_over() && memory.part() < 0.02);
         memory.know(0);
         assert!(!memory.is_over());
+    }
+
+    #[test]
+    fn what_is_at_work_is_granted_or_refused() {
+        let memory = Memory::default();
+        memory.set(90 << 20);
+        let mut one = Told::default();
+        one.tell(&memory, 80 << 20, true);
+        assert!(memory.take(30 << 20) && !memory.is_over());
+        assert!(!memory.take(20 << 20), "120 MiB are all that there is");
+        assert!(memory.is_over(), "somebody makes room");
+        assert!(memory.surplus() >= 90 << 17, "{}", memory.surplus());
+        memory.give_back(30 << 20);
+        assert!(memory.take(40 << 20) && !memory.take(1));
     }
 
     #[test]

@@ -41,6 +41,7 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::connection::Speaks;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
 use ktrace_kafka::counters::Lost;
+use ktrace_kafka::room::Room;
 use ktrace_kafka::{Push, Scratch};
 
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
@@ -48,11 +49,12 @@ use crate::hop::patience::is_over;
 use crate::hop::topics::Topics;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
+use crate::purge;
 use chained::LateSends;
 use late_runs::LateRuns;
 use listener::Listener;
 pub use losses::{LossLines, Lossy, keep_lossiest};
-pub use memory::budget;
+pub use memory::{Fixed, budget, queued_at_most};
 pub use options::{Sides, WorkerOptions};
 use peer::{Peer, StandIns};
 use pending_commits::LateCommits;
@@ -70,6 +72,9 @@ const MAX_CONNECTIONS: usize = 128 << 10;
 
 /// A connection that holds less is not worth shedding.
 const LIGHT_BYTES: usize = 4096;
+
+/// A place in the table of connections.
+const PLACE_BYTES: usize = size_of::<(ConnectionId, Connection)>() + 1;
 
 /// With fewer connections, forgetting some gives nothing.
 const FEW_CONNECTIONS: usize = 64;
@@ -146,7 +151,8 @@ impl Worker {
         if options.recognised {
             limits.search_bytes = RECOGNISED_SEARCH_BYTES;
         }
-        let mut scratch = Scratch::new(limits, extractor);
+        let room = Arc::clone(&shared.memory) as Arc<dyn Room>;
+        let mut scratch = Scratch::within(limits, extractor, room);
         scratch.ports_are_given = !options.recognised;
         Ok(Self {
             sides: options.sides,
@@ -256,6 +262,8 @@ impl Worker {
         self.forget(id);
         if self.connections.len() >= MAX_CONNECTIONS {
             self.make_room();
+        } else if self.connections.len() == self.connections.capacity() {
+            self.enlarge();
         }
         self.totals.connections = self.totals.connections.saturating_add(1);
         let mut peer = Peer::new(ends, side);
@@ -290,19 +298,26 @@ impl Worker {
         if is_over(self.swept_ns, SWEEP_NS, segment.time_ns) {
             self.tick(segment.time_ns);
         }
-        if !self.connections.contains_key(&segment.connection) {
+        let direction = match segment.direction {
+            Direction::ToBroker => kafka::Direction::ToBroker,
+            Direction::ToClient => kafka::Direction::ToClient,
+        };
+        let mut claimed = 0;
+        match self.connections.get(&segment.connection) {
+            Some(connection) => {
+                let wants = connection.kafka.wants(direction, segment.payload.len());
+                if wants > 0 {
+                    claimed = self.claim(segment.connection, wants);
+                }
+            }
             // Sources tell of a connection before its first segment, so this one was forgotten.
-            self.opened(segment.connection, (segment.ends, segment.side), None);
+            None => self.opened(segment.connection, (segment.ends, segment.side), None),
         }
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
         self.told.now_ns = segment.time_ns;
         self.told.give_late_runs(Some(segment.time_ns));
         self.told.give_sent(Some(segment.time_ns));
-        let direction = match segment.direction {
-            Direction::ToBroker => kafka::Direction::ToBroker,
-            Direction::ToClient => kafka::Direction::ToClient,
-        };
         let push = Push {
             direction,
             seq: segment.seq,
@@ -322,6 +337,9 @@ impl Worker {
                 listener.settle();
             });
             weigh_peer(&mut self.held_bytes, connection);
+        }
+        if claimed > 0 {
+            self.told.shared.memory.give_back(claimed);
         }
         let speaks = connection.kafka.speaks();
         let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
@@ -353,7 +371,33 @@ impl Worker {
             self.hung_up(segment.connection);
         }
         self.told.release_news(segment.time_ns);
-        self.weigh_all(false);
+        self.weigh_all(claimed > 0);
+    }
+
+    /// Asks for what a frame of this connection will take beside what is held; where there is no room for it, what holds most gives way, or the
+    /// frame itself where others hold more than this worker. Returns how much is taken.
+    #[cold]
+    fn claim(&mut self, id: ConnectionId, wants: usize) -> usize {
+        let shared = Arc::clone(&self.told.shared);
+        let memory = &shared.memory;
+        if memory.take(wants) {
+            return wants;
+        }
+        let weight = self.weight();
+        let part = memory.left() / shared.workers.load(Ordering::Relaxed).max(1);
+        if wants <= memory.left() && weight.saturating_add(wants) > part {
+            self.shed_heaviest(weight.saturating_sub(memory.surplus().max(wants)));
+            self.held_told.tell(memory, self.weight(), true);
+            purge::give_back();
+            if self.connections.get(&id).is_none_or(|connection| connection.kafka.is_broken()) {
+                return 0;
+            }
+            if memory.take(wants) {
+                return wants;
+            }
+        }
+        self.shed(id);
+        0
     }
 
     /// Tells the other workers what this one holds, and gives some of it back where all hold too much and this one more than
@@ -370,16 +414,39 @@ impl Worker {
         }
     }
 
+    /// Makes the table of connections larger, or forgets some where there is no room.
+    #[cold]
+    fn enlarge(&mut self) {
+        let (len, memory) = (self.connections.len(), Arc::clone(&self.told.shared.memory));
+        // The table grows to twice its places, seven of eight of which are used; the old one is there until then.
+        let wants = len.saturating_mul(2).saturating_mul(PLACE_BYTES) / 7 * 8;
+        if len < FEW_CONNECTIONS {
+            return;
+        }
+        if memory.take(wants) {
+            self.connections.reserve(len);
+            memory.give_back(wants);
+        } else {
+            self.make_room();
+        }
+    }
+
     fn weight(&self) -> usize {
         let late = self.told.late.len() + self.told.late_runs.len() + self.told.late_sends.len();
         let hops = self.told.waiting.len() + self.told.sought_hops + late;
         self.held_bytes
             .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
             .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
+            .saturating_add(
+                self.connections
+                    .capacity()
+                    .saturating_sub(self.connections.len())
+                    .saturating_mul(PLACE_BYTES),
+            )
     }
 
-    /// Gives back what is held until no more than `wanted` bytes are: see [`memory`] for what goes first.
-    fn make_light(&mut self, wanted: usize) {
+    /// The heaviest connections give up their frames and all that waits for its rest, until no more than `wanted` bytes are held.
+    fn shed_heaviest(&mut self, wanted: usize) {
         let mut heavy: Vec<(usize, ConnectionId)> = self
             .connections
             .iter()
@@ -393,19 +460,30 @@ impl Worker {
             if self.weight() <= wanted {
                 return;
             }
-            self.act(id, |kafka, scratch, listener| {
-                kafka.give_up_holes(scratch, listener);
-                listener.settle();
-                kafka.shed(scratch);
-                listener.misses(listener.told.now_ns);
-                listener.missed_ends();
-                listener.peer.shed();
-                listener.answers_nothing();
-                listener.forget_acquired(true);
-                listener.peer.missed.messages();
-                listener.missed_commits();
-            });
+            self.shed(id);
         }
+    }
+
+    /// A connection gives up its frames and all that waits for its rest.
+    fn shed(&mut self, id: ConnectionId) {
+        self.act(id, |kafka, scratch, listener| {
+            kafka.give_up_holes(scratch, listener);
+            listener.settle();
+            kafka.shed(scratch);
+            listener.misses(listener.told.now_ns);
+            listener.missed_ends();
+            listener.peer.shed();
+            listener.answers_nothing();
+            listener.forget_acquired(true);
+            listener.peer.missed.messages();
+            listener.missed_commits();
+        });
+    }
+
+    /// Gives back what is held until no more than `wanted` bytes are: see [`memory`] for what goes first.
+    fn make_light(&mut self, wanted: usize) {
+        self.shed_heaviest(wanted);
+        purge::give_back();
         if self.weight() <= wanted {
             return;
         }

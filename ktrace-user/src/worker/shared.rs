@@ -44,7 +44,7 @@ pub struct Shared {
     pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,
     pub(super) twins: Twins,
-    pub(super) memory: Memory,
+    pub(super) memory: Arc<Memory>,
     pub(super) losses: Losses,
     pub(super) own: OwnTelemetry,
     pub(super) counts: Counts,
@@ -67,6 +67,9 @@ pub struct Others {
 const MAX_SERVICES: usize = 1024;
 
 impl Shared {
+    /// What all workers together may hold unless somebody says otherwise.
+    pub const USUAL_BYTES: usize = super::memory::DEFAULT_BYTES;
+
     /// All workers together may hold so much: see [`super::budget`]. Before the first worker.
     pub fn may_hold(&self, bytes: usize) {
         self.memory.set(bytes);
@@ -74,6 +77,11 @@ impl Shared {
         self.groups.look_through(|groups| groups.hold_at_most(part));
         self.topics.look_through(|ids| ids.hold_at_most(part));
         self.progress.hold_at_most(part);
+    }
+
+    /// So many workers share what may be held. Before the first worker.
+    pub fn is_shared_by(&self, workers: usize) {
+        self.memory.is_shared_by(workers);
     }
 
     /// How large the process is, and how large it may be.

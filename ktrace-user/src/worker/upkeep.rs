@@ -107,6 +107,8 @@ impl Worker {
         for id in silent {
             self.forget(id);
         }
+        // The table is most of what idle connections take.
+        self.connections.shrink_to_fit();
     }
 
     /// Commits whose transactions take too long are told as they are.

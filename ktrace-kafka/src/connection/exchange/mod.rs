@@ -7,6 +7,7 @@ mod share_fetch;
 use std::cell::Cell;
 
 use crate::connection::Scratch;
+use crate::connection::inflation::Inflation;
 use crate::connection::session::Sessions;
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::{Api, key};
@@ -15,6 +16,10 @@ use crate::protocol::list::Struct;
 use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::sink::{Head, Sink};
 use crate::protocol::table::{Entry, Records, Surplus, Telling, whole};
+
+/// What is logged in text seldom shrinks to less than this part of itself: an exchange of many large batches may have more
+/// than [`crate::Limits::exchange_bytes`], if it is as large on the wire.
+const USUAL_GROWTH: usize = 64;
 
 /// Tells to which partitions a request sends messages whose response is still to come.
 pub fn announce<S: Sink>(head: &Head<'_>, request: &[u8], sink: &mut S) {
@@ -65,11 +70,13 @@ pub fn read<S: Sink>(
     head: &Head<'_>,
     request: &[u8],
     response: &[u8],
-    sessions: &mut Sessions,
+    (sessions, inflation): (&mut Sessions, &mut Inflation),
     scratch: &mut Scratch,
     sink: &mut S,
 ) -> Surplus {
-    scratch.budget = scratch.limits.exchange_bytes;
+    let wire = request.len().saturating_add(response.len());
+    scratch.budget = scratch.limits.exchange_bytes.max(wire.saturating_mul(USUAL_GROWTH));
+    scratch.inflating.begin(*inflation, head.end_ns());
     scratch.counters.exchanges = scratch.counters.exchanges.saturating_add(1);
     sink.exchange(head);
     let Some(api) = Api::of(head.api_key) else {
@@ -83,6 +90,8 @@ pub fn read<S: Sink>(
         Err(ParseError::Unsupported(_)) => scratch.counters.lose(Lost::UnsupportedVersion),
         Err(ParseError::Truncated(_) | ParseError::Malformed(_)) => scratch.counters.refuse(Malformed::Body),
     }
+    *inflation = scratch.inflating.end();
+    scratch.decompressor.trim();
     let surplus = exchange.surplus.get();
     let bytes = surplus.request.saturating_add(surplus.response);
     if bytes > 0 {

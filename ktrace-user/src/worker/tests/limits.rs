@@ -49,7 +49,8 @@ fn waiting_hops_go_next_and_silent_connections_last() {
         watched.exchange(ends(4000 + socket as u16), (100, 200), socket as i64);
     }
     assert!(watched.offsets().is_empty(), "held while the other ends are sought");
-    let connections = watched.worker.held_bytes + 100 * memory::CONNECTION_BYTES;
+    let unused = watched.worker.connections.capacity() - 100;
+    let connections = watched.worker.held_bytes + 100 * memory::CONNECTION_BYTES + unused * PLACE_BYTES;
     shared.may_hold(connections * 6 / 5);
     watched.wait(SWEEP_NS);
     assert_eq!(watched.offsets().len(), 100);

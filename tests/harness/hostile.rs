@@ -1,0 +1,244 @@
+//! Clients that mean ill, and a broker that answers whatever they say: bytes of Kafka's protocol that cost a reader much.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+const MIB: usize = 1 << 20;
+
+/// What they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Eight clients, each with a request that goes on and on: so many bytes of each.
+    Unfinished(usize),
+    /// Eight clients, each with batches of some kilobytes that hold a gigabyte, for so long.
+    Bombs(Duration),
+    /// So many connections, each of which has said something; as many as there may be descriptors for.
+    Connections(usize),
+    /// Eight clients that send small messages as fast as they can, for so long.
+    Saturation(Duration),
+}
+
+impl Load {
+    /// Does it, on this port.
+    pub fn run(self, port: u16) -> Result<()> {
+        let listener = TcpListener::bind(("127.0.0.1", port))?;
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::Builder::new()
+                    .stack_size(64 << 10)
+                    .spawn(move || answer(stream))
+                    .map(drop)
+                    .unwrap_or_default();
+            }
+        });
+        match self {
+            Self::Unfinished(bytes) => unfinished(port, bytes),
+            Self::Bombs(time) => each_of_eight(
+                port,
+                time,
+                &[produce(&batch(4, 1, &bomb())), produce(&batch(4, 1, &large_value()))],
+            ),
+            Self::Connections(count) => connections(port, count),
+            Self::Saturation(time) => each_of_eight(port, time, &[produce(&many_messages()).repeat(8)]),
+        }
+    }
+}
+
+/// Answers each request as a Produce of version 7 is answered. What it gets in the meantime is not kept.
+fn answer(mut stream: TcpStream) {
+    let mut piece = vec![0; 16 << 10];
+    // of the frame at hand: its first bytes, and how many are to come
+    let (mut head, mut left) = (Vec::new(), 0);
+    while let Ok(len @ 1..) = stream.read(&mut piece) {
+        let mut bytes = &piece[..len];
+        while !bytes.is_empty() {
+            if left == 0 {
+                let (more, rest) = bytes.split_at((12 - head.len()).min(bytes.len()));
+                head.extend(more);
+                bytes = rest;
+                if head.len() < 12 {
+                    continue;
+                }
+                let size = u32::from_be_bytes(head[..4].try_into().unwrap_or_default()) as usize;
+                left = size.saturating_sub(8);
+            }
+            let part = left.min(bytes.len());
+            (left, bytes) = (left - part, &bytes[part..]);
+            if left == 0 {
+                let answer = [
+                    &head[8..12],
+                    &1_u32.to_be_bytes(),
+                    b"\0\x06orders",
+                    &1_u32.to_be_bytes(),
+                    &[0; 6],
+                    &5_u64.to_be_bytes(),
+                    &[0xff; 8],
+                    &[0; 12],
+                ]
+                .concat();
+                if stream.write_all(&framed(&answer)).is_err() {
+                    return;
+                }
+                head.clear();
+            }
+        }
+    }
+}
+
+fn framed(frame: &[u8]) -> Vec<u8> {
+    [&(frame.len() as u32).to_be_bytes()[..], frame].concat()
+}
+
+/// Produce, version 7, of one batch.
+fn produce(batch: &[u8]) -> Vec<u8> {
+    let head =
+        b"\0\0\0\x07\0\0\0\x01\0\x01c\xff\xff\0\x01\0\0\x75\x30\0\0\0\x01\0\x06orders\0\0\0\x01\0\0\0\0";
+    framed(&[&head[..], &(batch.len() as u32).to_be_bytes(), batch].concat())
+}
+
+/// A batch of so many records, which stand there compressed by this codec.
+fn batch(codec: u8, count: u32, records: &[u8]) -> Vec<u8> {
+    let after = [
+        &[0, 0, 0, 0, 2, 0, 0, 0, 0, 0, codec][..],
+        &(count - 1).to_be_bytes(),
+        &1_700_000_000_000_u64.to_be_bytes().repeat(2),
+        &[0xff; 14],
+        &count.to_be_bytes(),
+        records,
+    ]
+    .concat();
+    [&[0; 8], &(after.len() as u32).to_be_bytes()[..], &after].concat()
+}
+
+/// A zstd frame of these bytes and so many blocks of 128 KiB of zeros behind them: four bytes each.
+fn zstd(first: &[u8], blocks: usize) -> Vec<u8> {
+    let header = |is_last: bool, kind: u32, size: usize| {
+        ((size as u32) << 3 | kind << 1 | u32::from(is_last)).to_le_bytes()[..3].to_vec()
+    };
+    // a window of 2 MiB
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 11 << 3];
+    frame.extend(header(false, 0, first.len()));
+    frame.extend(first);
+    for block in 1..=blocks {
+        frame.extend(header(block == blocks, 1, 128 << 10));
+        frame.push(0);
+    }
+    frame
+}
+
+/// A gigabyte of zeros in 33 kB.
+fn bomb() -> Vec<u8> {
+    zstd(&[], 8192)
+}
+
+/// A record whose value goes on for 100 MiB, in 3 kB.
+fn large_value() -> Vec<u8> {
+    let zigzag = |value: usize| {
+        let (mut value, mut bytes) = (value * 2, Vec::new());
+        while value > 0x7f {
+            bytes.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    // of the value the last zero is the number of headers
+    let body = 100 * MIB;
+    let record = [&[0, 0, 0, 1][..], &zigzag(body - 1)].concat();
+    zstd(&[zigzag(record.len() + body), record].concat(), body / (128 << 10))
+}
+
+/// A batch of three hundred messages of 50 bytes.
+fn many_messages() -> Vec<u8> {
+    let record = [&[112, 0, 0, 0, 1, 100][..], &[b'v'; 50], &[0]].concat();
+    batch(0, 300, &record.repeat(300))
+}
+
+fn connect(port: u16) -> Result<TcpStream> {
+    TcpStream::connect(("127.0.0.1", port)).context("cannot connect")
+}
+
+fn unfinished(port: u16, bytes: usize) -> Result<()> {
+    let mut streams = (0..8).map(|_| connect(port)).collect::<Result<Vec<_>>>()?;
+    let total = 95 * MIB;
+    let head =
+        b"\0\0\0\x07\0\0\0\x01\0\x01c\xff\xff\0\x01\0\0\x75\x30\0\0\0\x01\0\x06orders\0\0\0\x01\0\0\0\0";
+    for stream in &mut streams {
+        stream.write_all(&(total as u32).to_be_bytes())?;
+        stream.write_all(head)?;
+        stream.write_all(&((total - 200) as u32).to_be_bytes())?;
+    }
+    let piece = vec![1; 64 << 10];
+    for _ in 0..bytes / piece.len() {
+        for stream in &mut streams {
+            stream.write_all(&piece)?;
+        }
+        // slow enough for small rings, so that it is memory that is short
+        thread::sleep(Duration::from_millis(3));
+    }
+    // what the agent holds is looked at while the connections are there
+    thread::sleep(Duration::from_millis(1500));
+    Ok(())
+}
+
+fn each_of_eight(port: u16, time: Duration, requests: &[Vec<u8>]) -> Result<()> {
+    let end = Instant::now() + time;
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|first| {
+                scope.spawn(move || {
+                    let mut stream = connect(port)?;
+                    let mut reader = stream.try_clone()?;
+                    thread::spawn(move || {
+                        let mut piece = [0; 4096];
+                        while matches!(reader.read(&mut piece), Ok(1..)) {}
+                    });
+                    for request in requests.iter().cycle().skip(first) {
+                        if Instant::now() > end {
+                            break;
+                        }
+                        stream.write_all(request)?;
+                        // else bombs are all that passes
+                        if requests.len() > 1 {
+                            thread::sleep(Duration::from_millis(20));
+                        }
+                    }
+                    stream.shutdown(std::net::Shutdown::Both)?;
+                    Ok(())
+                })
+            })
+            .collect();
+        clients.into_iter().try_for_each(|client| match client.join() {
+            Ok(ended) => ended,
+            Err(_) => Err(anyhow::anyhow!("a client has panicked")),
+        })
+    })
+}
+
+fn connections(port: u16, count: usize) -> Result<()> {
+    // both ends are in this process, and other tests' files
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let limits = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limits)?;
+    let count = count.min(most.saturating_sub(500) as usize / 2);
+    eprintln!("{count} connections");
+    ensure!(count > 1000, "no descriptors for as many connections");
+    let hello = produce(&batch(0, 1, &[14, 0, 0, 0, 1, 0, 0]));
+    let open = |index: usize| {
+        // a range of ports to each address
+        let to = std::net::Ipv4Addr::new(127, 0, 0, 1 + (index / 20_000) as u8);
+        let mut stream = TcpStream::connect((to, port))?;
+        stream.write_all(&hello)?;
+        Ok(stream)
+    };
+    let mut streams = (0..count).map(open).collect::<Result<Vec<_>>>()?;
+    for stream in &mut streams {
+        stream.write_all(&hello)?;
+    }
+    thread::sleep(Duration::from_secs(1));
+    Ok(())
+}
