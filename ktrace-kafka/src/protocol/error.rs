@@ -1,11 +1,36 @@
-//! Kafka's error table: codes, their names (`org.apache.kafka.common.protocol.Errors`), and what a client's application gets to
-//! know of them.
+//! Kafka's error table: codes, their names (`org.apache.kafka.common.protocol.Errors`), and what a client's
+//! application gets to know of them.
 //!
-//! A broker's error is not an application's: clients try again by themselves, and take some for success. The outcomes are those
-//! of Java's client (`Sender`, `TransactionManager`, `FetchCollector`, `ConsumerCoordinator`, `ShareConsumeRequestManager`),
-//! librdkafka (`rd_kafka_err_action` and its callers, `rd_kafka_fetch_reply_handle_partition_error`) and franz-go (`kerr`,
-//! `sink.go`, `source.go`). Where they differ, one that tries again is enough for [`Outcome::Retry`]: whoever gives up sends no
-//! other attempt. `docs/semantics.md` has the table for readers.
+//! A broker's error is not an application's: clients try again by themselves, and take some for success. The
+//! outcomes are those of Java's client (kafka-clients 4.3.0), librdkafka (2.12.1) and franz-go (1.20.6; its
+//! share consumer 1.22.3), read in their sources. `docs/semantics.md` has the table for readers. By column:
+//!
+//! - Produce: one client that sends again is enough for [`Outcome::Retry`], as whoever gives up sends no
+//!   other attempt. Java's `Sender.canRetry` does so after every `RetriableException`, and
+//!   `TransactionManager.canRetry` after 45 and 59; franz-go's `sink.handleReqRespBatch` after 8, too. After
+//!   47 and 49 franz-go alone sends again, and that outside of transactions only, where it expects neither:
+//!   they are failures.
+//! - Fetch: what most clients do. Java's `FetchCollector`, `ShareFetchCollector` (`handleInitializeErrors`)
+//!   and `FetchSessionHandler`, `ShareSessionHandler` (`handleResponse`); librdkafka's
+//!   `rd_kafka_fetch_reply_handle_partition_error`; franz-go's `source.fetch` and `source.handleReqResp`.
+//! - Commit: what most clients do. Java's `ConsumerCoordinator.OffsetCommitResponseHandler`,
+//!   `CommitRequestManager.OffsetCommitRequestState` and `TransactionManager.TxnOffsetCommitHandler`;
+//!   librdkafka's `rd_kafka_handle_OffsetCommit_error`, `rd_kafka_cgrp_op_handle_OffsetCommit` and
+//!   `rd_kafka_txn_handle_TxnOffsetCommit`; franz-go's `handleCoordinatorReq` and `groupConsumer.commit`. Of
+//!   100, Java's client decides: no other one commits by topic id.
+//! - Acknowledge: Java's `ShareConsumeRequestManager` decides (`handlePartitionError`), and franz-go does the
+//!   same but for 8 and 51 (`isShareAckRetryable`): after a `RetriableException` they send again, but for 3,
+//!   6, 74 and 100, whose locks are gone or whose records come again. After 122 and 123, too, both fail what
+//!   was acknowledged: a session cannot begin with acknowledgements
+//!   (`ShareSessionHandler.newShareAcknowledgeBuilder`). librdkafka 2.12.1 has no share groups.
+//! - Other: [`Outcome::Retry`] and [`Outcome::Ordinary`] hide a refusal, for a time or for good. So they
+//!   stand only for what most clients handle by name in some request of groups, offsets, transactions or
+//!   metadata: `AbstractCoordinator`, `AbstractHeartbeatRequestManager`, `CommitRequestManager`,
+//!   `OffsetFetcherUtils`, `OffsetsForLeaderEpochUtils`, `TransactionManager`, `NetworkClient` of Java's;
+//!   `rdkafka_cgrp.c`, `rdkafka_assignment.c`, `rdkafka_request.c`, `rdkafka_txnmgr.c`; `consumer_group.go`,
+//!   `consumer_group_848.go`, `producer.go`, `txn.go`, `client.go`. 8, 13, 41, 89 and 103 are retries by
+//!   their class alone (`RetriableException`, `kerr.IsRetriable`, `rd_kafka_err_action`): no handler names
+//!   them there.
 
 use super::api::key;
 
@@ -79,28 +104,28 @@ const FAILS: [Outcome; 5] = [F; 5];
 /// In the order of their codes, without holes, from −1 on.
 #[rustfmt::skip]
 static ERRORS: &[Row] = &[
-    (-1, "UNKNOWN_SERVER_ERROR", [F, R, F, F, F]),
+    (-1, "UNKNOWN_SERVER_ERROR", FAILS),
     (0, "NONE", [S, S, S, S, S]),
     (1, "OFFSET_OUT_OF_RANGE", [F, R, F, F, F]),
-    (2, "CORRUPT_MESSAGE", [R, F, F, F, F]),
+    (2, "CORRUPT_MESSAGE", [R, F, F, R, F]),
     (3, "UNKNOWN_TOPIC_OR_PARTITION", [R, R, R, F, R]),
     (4, "INVALID_FETCH_SIZE", FAILS),
     (5, "LEADER_NOT_AVAILABLE", [R, R, F, R, R]),
     (6, "NOT_LEADER_OR_FOLLOWER", [R, O, F, F, O]),
-    (7, "REQUEST_TIMED_OUT", [R, R, R, R, R]),
+    (7, "REQUEST_TIMED_OUT", [R, F, R, R, R]),
     (8, "BROKER_NOT_AVAILABLE", [R, R, F, F, R]),
     (9, "REPLICA_NOT_AVAILABLE", [R, O, F, R, R]),
     (10, "MESSAGE_TOO_LARGE", FAILS),
     (11, "STALE_CONTROLLER_EPOCH", FAILS),
     (12, "OFFSET_METADATA_TOO_LARGE", FAILS),
-    (13, "NETWORK_EXCEPTION", [R, R, R, R, R]),
-    (14, "COORDINATOR_LOAD_IN_PROGRESS", [R, R, R, R, R]),
-    (15, "COORDINATOR_NOT_AVAILABLE", [R, R, R, R, R]),
-    (16, "NOT_COORDINATOR", [R, R, R, R, R]),
+    (13, "NETWORK_EXCEPTION", [R, F, F, R, R]),
+    (14, "COORDINATOR_LOAD_IN_PROGRESS", [R, F, R, R, R]),
+    (15, "COORDINATOR_NOT_AVAILABLE", [R, F, R, R, R]),
+    (16, "NOT_COORDINATOR", [R, F, R, R, R]),
     (17, "INVALID_TOPIC_EXCEPTION", FAILS),
     (18, "RECORD_LIST_TOO_LARGE", FAILS),
-    (19, "NOT_ENOUGH_REPLICAS", [R, F, F, F, F]),
-    (20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", [R, F, F, F, F]),
+    (19, "NOT_ENOUGH_REPLICAS", [R, F, F, R, F]),
+    (20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", [R, F, F, R, F]),
     (21, "INVALID_REQUIRED_ACKS", FAILS),
     (22, "ILLEGAL_GENERATION", [F, F, F, F, R]),
     (23, "INCONSISTENT_GROUP_PROTOCOL", FAILS),
@@ -121,7 +146,7 @@ static ERRORS: &[Row] = &[
     (38, "INVALID_REPLICATION_FACTOR", FAILS),
     (39, "INVALID_REPLICA_ASSIGNMENT", FAILS),
     (40, "INVALID_CONFIG", FAILS),
-    (41, "NOT_CONTROLLER", [F, F, F, F, R]),
+    (41, "NOT_CONTROLLER", [R, F, F, R, R]),
     (42, "INVALID_REQUEST", FAILS),
     (43, "UNSUPPORTED_FOR_MESSAGE_FORMAT", FAILS),
     (44, "POLICY_VIOLATION", FAILS),
@@ -131,7 +156,7 @@ static ERRORS: &[Row] = &[
     (48, "INVALID_TXN_STATE", FAILS),
     (49, "INVALID_PRODUCER_ID_MAPPING", FAILS),
     (50, "INVALID_TRANSACTION_TIMEOUT", FAILS),
-    (51, "CONCURRENT_TRANSACTIONS", [R, F, R, F, O]),
+    (51, "CONCURRENT_TRANSACTIONS", [R, F, R, R, O]),
     (52, "TRANSACTION_COORDINATOR_FENCED", FAILS),
     (53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", FAILS),
     (54, "SECURITY_DISABLED", FAILS),
@@ -150,26 +175,26 @@ static ERRORS: &[Row] = &[
     (67, "INVALID_PRINCIPAL_TYPE", FAILS),
     (68, "NON_EMPTY_GROUP", FAILS),
     (69, "GROUP_ID_NOT_FOUND", FAILS),
-    (70, "FETCH_SESSION_ID_NOT_FOUND", [F, O, F, F, O]),
-    (71, "INVALID_FETCH_SESSION_EPOCH", [F, O, F, F, O]),
-    (72, "LISTENER_NOT_FOUND", FAILS),
+    (70, "FETCH_SESSION_ID_NOT_FOUND", [R, O, F, R, F]),
+    (71, "INVALID_FETCH_SESSION_EPOCH", [R, O, F, R, F]),
+    (72, "LISTENER_NOT_FOUND", [R, F, F, R, F]),
     (73, "TOPIC_DELETION_DISABLED", FAILS),
     (74, "FENCED_LEADER_EPOCH", [R, O, F, F, O]),
     (75, "UNKNOWN_LEADER_EPOCH", [R, O, F, R, O]),
     (76, "UNSUPPORTED_COMPRESSION_TYPE", FAILS),
     (77, "STALE_BROKER_EPOCH", FAILS),
-    (78, "OFFSET_NOT_AVAILABLE", [F, O, F, R, O]),
+    (78, "OFFSET_NOT_AVAILABLE", [R, O, F, R, O]),
     (79, "MEMBER_ID_REQUIRED", [F, F, F, F, O]),
-    (80, "PREFERRED_LEADER_NOT_AVAILABLE", FAILS),
+    (80, "PREFERRED_LEADER_NOT_AVAILABLE", [R, F, F, R, F]),
     (81, "GROUP_MAX_SIZE_REACHED", FAILS),
     (82, "FENCED_INSTANCE_ID", FAILS),
-    (83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", FAILS),
-    (84, "ELECTION_NOT_NEEDED", FAILS),
+    (83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", [R, F, F, R, F]),
+    (84, "ELECTION_NOT_NEEDED", [R, F, F, R, F]),
     (85, "NO_REASSIGNMENT_IN_PROGRESS", FAILS),
     (86, "GROUP_SUBSCRIBED_TO_TOPIC", FAILS),
     (87, "INVALID_RECORD", FAILS),
-    (88, "UNSTABLE_OFFSET_COMMIT", [F, F, F, F, O]),
-    (89, "THROTTLING_QUOTA_EXCEEDED", [R, R, F, R, R]),
+    (88, "UNSTABLE_OFFSET_COMMIT", [R, F, F, R, O]),
+    (89, "THROTTLING_QUOTA_EXCEEDED", [R, F, F, R, R]),
     (90, "PRODUCER_FENCED", FAILS),
     (91, "RESOURCE_NOT_FOUND", FAILS),
     (92, "DUPLICATE_RESOURCE", FAILS),
@@ -180,13 +205,13 @@ static ERRORS: &[Row] = &[
     (97, "PRINCIPAL_DESERIALIZATION_FAILURE", FAILS),
     (98, "SNAPSHOT_NOT_FOUND", FAILS),
     (99, "POSITION_OUT_OF_RANGE", FAILS),
-    (100, "UNKNOWN_TOPIC_ID", [R, R, R, R, R]),
+    (100, "UNKNOWN_TOPIC_ID", [R, R, R, F, R]),
     (101, "DUPLICATE_BROKER_REGISTRATION", FAILS),
     (102, "BROKER_ID_NOT_REGISTERED", FAILS),
     (103, "INCONSISTENT_TOPIC_ID", [R, R, F, R, R]),
     (104, "INCONSISTENT_CLUSTER_ID", FAILS),
     (105, "TRANSACTIONAL_ID_NOT_FOUND", FAILS),
-    (106, "FETCH_SESSION_TOPIC_ID_ERROR", [F, O, F, F, F]),
+    (106, "FETCH_SESSION_TOPIC_ID_ERROR", [R, O, F, R, F]),
     (107, "INELIGIBLE_REPLICA", FAILS),
     (108, "NEW_LEADER_ELECTED", FAILS),
     (109, "OFFSET_MOVED_TO_TIERED_STORAGE", FAILS),
@@ -202,18 +227,22 @@ static ERRORS: &[Row] = &[
     (119, "INVALID_REGISTRATION", FAILS),
     (120, "TRANSACTION_ABORTABLE", FAILS),
     (121, "INVALID_RECORD_STATE", FAILS),
-    (122, "SHARE_SESSION_NOT_FOUND", [F, O, F, R, F]),
-    (123, "INVALID_SHARE_SESSION_EPOCH", [F, O, F, R, F]),
+    (122, "SHARE_SESSION_NOT_FOUND", [R, O, F, F, F]),
+    (123, "INVALID_SHARE_SESSION_EPOCH", [R, O, F, F, F]),
     (124, "FENCED_STATE_EPOCH", FAILS),
     (125, "INVALID_VOTER_KEY", FAILS),
     (126, "DUPLICATE_VOTER", FAILS),
     (127, "VOTER_NOT_FOUND", FAILS),
     (128, "INVALID_REGULAR_EXPRESSION", FAILS),
-    (129, "REBOOTSTRAP_REQUIRED", FAILS),
+    (129, "REBOOTSTRAP_REQUIRED", [F, F, F, F, R]),
     (130, "STREAMS_INVALID_TOPOLOGY", FAILS),
     (131, "STREAMS_INVALID_TOPOLOGY_EPOCH", FAILS),
     (132, "STREAMS_TOPOLOGY_FENCED", FAILS),
-    (133, "SHARE_SESSION_LIMIT_REACHED", [F, R, F, F, F]),
+    (133, "SHARE_SESSION_LIMIT_REACHED", [R, R, F, R, F]),
+    // Those of Kafka's trunk, by franz-go's `kerr` (1.22.3): 4.3.0 has none of them.
+    (134, "GROUP_DELETION_FAILED", FAILS),
+    (135, "STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED", FAILS),
+    (136, "CONTROLLER_ID_NOT_REGISTERED", FAILS),
 ];
 
 #[cfg(test)]
@@ -259,6 +288,40 @@ mod tests {
             assert_eq!(successes, expected, "{code}");
         }
         assert_eq!(outcome(Purpose::Produce, 46), S);
+    }
+
+    /// The codes whose exception is a `RetriableException` in the `Errors` of kafka-clients 4.3.0.
+    const RETRIABLE: [i16; 32] = [
+        2, 3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 41, 51, 56, 70, 71, 72, 74, 75, 78, 80, 83, 84, 88, 89,
+        100, 103, 106, 122, 123, 133,
+    ];
+
+    /// Where Java's client goes by the class of the exception, so does the table, but for what its handlers
+    /// and the other clients name.
+    #[test]
+    fn retriable_exceptions_are_retried_but_for_those_that_are_named() {
+        for (code, name, _) in ERRORS {
+            let is_retriable = RETRIABLE.contains(code);
+            let is_sent_again = outcome(Purpose::Produce, *code) == R;
+            assert_eq!(is_sent_again, is_retriable || [8, 45, 59].contains(code), "Produce {name}");
+            let is_acknowledged_again = outcome(Purpose::Acknowledge, *code) == R;
+            let is_given_up = [3, 6, 74, 100, 122, 123].contains(code);
+            assert_eq!(is_acknowledged_again, is_retriable && !is_given_up, "Acknowledge {name}");
+        }
+    }
+
+    /// What hides a refusal is handled by name in a client; an unexpected error is shown at once.
+    #[test]
+    fn few_refusals_are_hidden() {
+        let hidden = |purpose, outcomes: &[Outcome]| -> Vec<i16> {
+            let codes = ERRORS.iter().map(|(code, ..)| *code);
+            codes.filter(|code| outcomes.contains(&outcome(purpose, *code))).collect()
+        };
+        assert_eq!(hidden(Purpose::Fetch, &[O]), [6, 9, 70, 71, 74, 75, 78, 106, 122, 123]);
+        assert_eq!(hidden(Purpose::Other, &[O]), [6, 27, 51, 74, 75, 78, 79, 88]);
+        let for_a_time = [3, 5, 7, 8, 9, 13, 14, 15, 16, 22, 25, 41, 56, 89, 100, 103, 110, 113, 129];
+        assert_eq!(hidden(Purpose::Other, &[R]), for_a_time);
+        assert_eq!(hidden(Purpose::Commit, &[S, O, R]), [0, 3, 7, 14, 15, 16, 51, 100, 113]);
     }
 
     /// The table for readers is this one: it has a row for each error that does not fail for all.
