@@ -19,9 +19,9 @@
 //!   `rd_kafka_txn_handle_TxnOffsetCommit`; franz-go's `handleCoordinatorReq` and `groupConsumer.commit`. Of
 //!   100, Java's client decides: no other one commits by topic id.
 //! - Acknowledge: Java's `ShareConsumeRequestManager` decides (`handlePartitionError`), and franz-go does the
-//!   same (`isShareAckRetryable`): after a `RetriableException` they send again, but for 3, 6, 74 and 100,
-//!   whose locks are gone or whose records come again. After 122 and 123, too, both fail what was
-//!   acknowledged: a session cannot begin with acknowledgements
+//!   same but for 8 and 51 (`isShareAckRetryable`): after a `RetriableException` they send again, but for 3,
+//!   6, 74 and 100, whose locks are gone or whose records come again. After 122 and 123, too, both fail what
+//!   was acknowledged: a session cannot begin with acknowledgements
 //!   (`ShareSessionHandler.newShareAcknowledgeBuilder`). librdkafka 2.12.1 has no share groups.
 //! - Other: [`Outcome::Retry`] and [`Outcome::Ordinary`] hide a refusal, for a time or for good. So they
 //!   stand only for what most clients handle by name in some request of groups, offsets, transactions or

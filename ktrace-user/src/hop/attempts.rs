@@ -113,8 +113,8 @@ pub struct Attempts {
     len: AtomicUsize,
 }
 
-/// Java's client sends a batch that is too large again in parts, if it has several records (`Sender.completeBatch`); librdkafka and
-/// franz-go hand the error to the application.
+/// Java's client sends a batch that is too large again in parts, if it has several records
+/// (`Sender.completeBatch`); librdkafka and franz-go hand the error to the application.
 const MESSAGE_TOO_LARGE: i16 = 10;
 
 /// Whether a producer may send a batch of so many records again after this error.
