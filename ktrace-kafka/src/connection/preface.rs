@@ -130,6 +130,11 @@ impl Preface {
         self.client != At::Behind
     }
 
+    /// Whether the client's next byte begins one, or its first request.
+    pub fn is_at_start(&self) -> bool {
+        self.client == At::Start
+    }
+
     /// Whether the client has begun one.
     pub fn was_begun(&self) -> bool {
         self.begun > 0

@@ -6,7 +6,7 @@ use super::sasl::{self, Sent};
 use super::{Exchanges, PROOF, Scratch, Sessions, Speaks, count_gap, tls};
 use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
-use crate::protocol::header::{self, Begins, RequestHeader};
+use crate::protocol::header::{self, Begins, PLAUSIBLE_BYTES, RequestHeader};
 use crate::protocol::sink::Sink;
 use crate::stream::Piece;
 use crate::stream::frame::{Frame, Framer, Reader, Verdict};
@@ -87,6 +87,14 @@ impl<S: Sink> Requests<'_, S> {
             return Some(piece);
         };
         if framer.is_some_and(Framer::is_searching) {
+            preface.close();
+            return Some(piece);
+        }
+        // A request of 64 MiB or more begins with the same byte as a word to a SOCKS proxy, but no such word reads as a request.
+        if preface.is_at_start()
+            && bytes.len() >= PLAUSIBLE_BYTES
+            && RequestHeader::may_begin(bytes) == Begins::Perhaps
+        {
             preface.close();
             return Some(piece);
         }

@@ -82,6 +82,18 @@ fn is_read_behind() {
     }
 }
 
+/// The size of a request of some 64 or 80 MiB begins as a word to a SOCKS proxy does.
+#[test]
+fn a_large_first_request_is_none() {
+    for first in [4, 5] {
+        // Produce 3 of client `me`, and what there is of it by now.
+        let head = [&[first, 0xf0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 7, 0, 2][..], b"me", &[0xff; 6]].concat();
+        let observed = observe(&[client(head)], usize::MAX);
+        assert_eq!((observed.connection.speaks(), observed.connection.not_kafka()), (Speaks::Unknown, None));
+        assert!(observed.connection.held_bytes() > 0);
+    }
+}
+
 /// As a proxy writes it, where the client has spoken before it was connected.
 #[test]
 fn the_first_request_may_be_in_the_same_segment() {
