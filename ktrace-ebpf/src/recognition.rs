@@ -230,8 +230,13 @@ pub fn precedes(skb: *mut __sk_buff, parsed: &Parsed, socket: &mut Socket) -> bo
             socket.looks = 1;
         }
     }
-    socket.looks -= 1;
-    if socket.looks == 0 {
+    // The other direction's program may have found a request meanwhile, on another CPU.
+    let left = socket.looks;
+    if left == 0 {
+        return true;
+    }
+    socket.looks = left - 1;
+    if left == 1 {
         socket.verdict = verdict::IGNORED;
     }
     len <= PREFACE_BYTES

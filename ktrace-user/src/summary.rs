@@ -158,8 +158,11 @@ impl fmt::Display for Summary {
             write!(f, "\nnot lost, passed over: {}", passed_over.join(", "))?;
         }
         if !self.own_telemetry.is_empty() {
-            let topics: Vec<_> =
-                self.own_telemetry.iter().map(|(topic, count)| format!("{count} in {topic}")).collect();
+            let topics: Vec<_> = self
+                .own_telemetry
+                .iter()
+                .map(|(topic, count)| format!("{count} in {}", printable(topic)))
+                .collect();
             write!(f, "\nktrace's own telemetry, left out: {}", topics.join(", "))?;
         }
         if !self.refused.is_empty() {

@@ -17,6 +17,8 @@ const MAX_BELIEVED: usize = 64;
 const USUAL: usize = 4;
 /// The most that comes out of a block: one that does not fit is the first that is not there.
 const BLOCK_BYTES: usize = 128 << 10;
+/// The smallest try: so that a look sees as much as with other codecs.
+const LEAST_BYTES: usize = STEP_BYTES + BLOCK_BYTES;
 /// A decoder's own: its tables and literals.
 const DECODER_BYTES: usize = 256 << 10;
 
@@ -46,7 +48,9 @@ impl Context {
             None => return Err(CodecError::NoRoom),
         };
         self.used = true;
-        let mut wanted = wanted(input, output.bytes.len());
+        // Where nothing may be inflated in vain, a first try is small, too.
+        let is_strict = output.watch.next() < STEP_BYTES;
+        let mut wanted = if is_strict { LEAST_BYTES } else { wanted(input, output.bytes.len()) };
         loop {
             let room = output.anew(wanted)?;
             let len = room.len();
@@ -91,8 +95,7 @@ fn wanted(input: &[u8], at_hand: usize) -> usize {
     let told = get_frame_content_size(input).ok().flatten();
     let most = input.len().saturating_mul(MAX_BELIEVED);
     let told = told.map(|told| usize::try_from(told).unwrap_or(usize::MAX));
-    let least = STEP_BYTES.saturating_add(BLOCK_BYTES);
-    told.unwrap_or_else(|| input.len().saturating_mul(USUAL).max(at_hand)).min(most).max(least)
+    told.unwrap_or_else(|| input.len().saturating_mul(USUAL).max(at_hand)).min(most).max(LEAST_BYTES)
 }
 
 /// How much of the input so many bytes have come of, at least: the frame's header and the blocks that can hold them (RFC 8878, section

@@ -103,6 +103,7 @@ fn run(mut held: Held, calls: &Receiver<Call>) {
             Call::Scrub { ring, records } => {
                 if let Some(scrubber) = &held.scrubber
                     && let Err(error) = scrubber.write(ring, records)
+                    && !is_passing(&error)
                 {
                     tracing::warn!(%error, "what was read of a ring stays in memory until more comes");
                     held.scrubber = None;
@@ -110,6 +111,11 @@ fn run(mut held: Held, calls: &Receiver<Call>) {
             }
         }
     }
+}
+
+/// Whether a call that failed so may succeed the next time, which comes within a second.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::ENOMEM | libc::EAGAIN))
 }
 
 /// Summed over all CPUs. A counter that the kernel would not give reads as zero.

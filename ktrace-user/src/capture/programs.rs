@@ -133,7 +133,6 @@ impl Programs {
         Ok(Scrubber::new(program.fd()?.try_clone()?))
     }
 
-    /// Loads one program and attaches it by a link, which is its only hold: the program goes when the link is dropped, or its process dies.
     /// Loads one program; its number in the kernel.
     pub(super) fn load(&mut self, name: &str) -> Result<u32, ProgramError> {
         let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;

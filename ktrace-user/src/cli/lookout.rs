@@ -190,8 +190,9 @@ impl Looks {
         }
         if let Some((topic, _)) = self.shared.own_telemetry().first_key_value() {
             say(&format!(
-                "{topic} carries ktrace's own telemetry: such messages are left out and counted as own_telemetry; \
-                 --own-telemetry shows them"
+                "{} carries ktrace's own telemetry: such messages are left out and counted as own_telemetry; \
+                 --own-telemetry shows them",
+                printable(topic)
             ));
             self.own_telemetry = true;
         }

@@ -128,7 +128,8 @@ fn holding(dir: &Path, below: usize, pid: u32) -> Option<PathBuf> {
     })
 }
 
-/// What the kernel has charged to a cgroup and cannot take back by itself: without the cache of files.
+/// What the kernel has charged to a cgroup and cannot take back by itself: without the cache of files, and of their names
+/// (each look through `/proc` leaves many).
 #[must_use]
 pub fn usage(dir: &Path) -> Option<usize> {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
@@ -136,7 +137,8 @@ pub fn usage(dir: &Path) -> Option<usize> {
     let stat = read("memory.stat").unwrap_or_default();
     let cached = stat.lines().filter_map(|line| {
         let (name, bytes) = line.split_once(' ')?;
-        matches!(name, "active_file" | "inactive_file").then(|| bytes.parse::<usize>().ok())?
+        matches!(name, "active_file" | "inactive_file" | "slab_reclaimable")
+            .then(|| bytes.parse::<usize>().ok())?
     });
     Some(all.trim().parse::<usize>().ok()?.saturating_sub(cached.sum()))
 }

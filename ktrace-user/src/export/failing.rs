@@ -56,7 +56,7 @@ impl Failing {
         });
         row.failures += 1;
         row.why.clone_from(&refusal.why);
-        let for_good = refusal.next == Next::GiveUp;
+        let for_good = matches!(refusal.next, Next::GiveUp | Next::Smaller);
         let news = !row.said || (for_good && !row.said_for_good);
         let too_soon = self.said.is_some_and(|said| now.saturating_duration_since(said) < PAUSE);
         if !news || (too_soon && !row.said) {
@@ -67,7 +67,7 @@ impl Failing {
         self.said = Some(now);
         Some(match refusal.next {
             Next::Again(_) => format!("{signal} cannot be exported to {to}: {}; {meanwhile}", row.why),
-            Next::GiveUp => format!("{to} refuses {signal}, which are lost: {}", row.why),
+            Next::Smaller | Next::GiveUp => format!("{to} refuses {signal}, which are lost: {}", row.why),
         })
     }
 

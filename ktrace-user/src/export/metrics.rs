@@ -277,7 +277,7 @@ impl Exporter {
                 Err(refusal) => {
                     self.refused(&refusal);
                     match refusal.next {
-                        Next::GiveUp => return,
+                        Next::Smaller | Next::GiveUp => return,
                         Next::Again(asked) => sleep(backoff.wait(asked)).await,
                     }
                 }
@@ -298,7 +298,7 @@ impl Exporter {
         let line = self.failing().refused(refusal, 0, std::time::Instant::now());
         let line = line.map(|line| match refusal.next {
             Next::Again(_) => line,
-            Next::GiveUp => format!("{line}; {MEANWHILE}"),
+            Next::Smaller | Next::GiveUp => format!("{line}; {MEANWHILE}"),
         });
         say(line);
     }

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::endpoint::{Endpoint, OtlpOptions, TRACES};
 use super::environment::Environment;
 use super::failing::{Failing, say};
-use super::queue::{Batch, Bounds, Counters, Receiver, bounded};
+use super::queue::{Batch, Bounds, Counters, Receiver, bounded, most_of};
 use super::sdk::Converter;
 use super::transport::{Backoff, Next, Refusal, Transport};
 use super::{ExportError, Sink, WhenFull, printable};
@@ -56,7 +56,7 @@ impl Batching {
             set.unwrap_or(Duration::from_millis(usual))
         };
         let spans = number("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(QUEUE).max(1);
-        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(BATCH).clamp(1, spans);
+        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(BATCH).clamp(1, most_of(spans));
         let bytes = spans.saturating_mul(SPAN_BYTES).max(QUEUE_BYTES);
         Self {
             delay: milliseconds("OTEL_BSP_SCHEDULE_DELAY", 5_000),
@@ -248,6 +248,10 @@ impl Export {
                     self.taken();
                     None
                 }
+                Err(Refusal { next: Next::Smaller, .. }) if count > 1 => {
+                    most = count.div_ceil(2);
+                    continue;
+                }
                 Err(refusal) => {
                     self.was_there |= refusal.answered;
                     let lost = self.lost();
@@ -258,7 +262,7 @@ impl Export {
                             None
                         }
                         Next::Again(asked) => Some(self.backoff.wait(asked)),
-                        Next::GiveUp => {
+                        Next::Smaller | Next::GiveUp => {
                             self.counters.refuse(count);
                             None
                         }

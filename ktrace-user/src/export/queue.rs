@@ -137,6 +137,12 @@ pub(super) struct Bounds {
     pub batch: Option<usize>,
 }
 
+/// The most spans of a batch in a queue of so many. It counts until it is delivered: so there is room for one that is on its way, for
+/// one that may give way, and for the one that is being filled.
+pub(super) fn most_of(bound: usize) -> usize {
+    (bound / 3).max(1)
+}
+
 struct Queue {
     state: Mutex<State>,
     counters: Arc<Counters>,
@@ -290,7 +296,7 @@ impl Sender {
             state.held_bytes += bytes;
             state.newest.bytes += bytes;
             state.newest.hops.push(hop);
-            if state.newest.hops.len() >= most {
+            if state.newest.hops.len() >= most.min(most_of(counters.bound())) {
                 let whole = std::mem::take(&mut state.newest);
                 state.batches.push_back(whole);
             }
@@ -404,8 +410,10 @@ impl Receiver {
 
     async fn gather(&self, enough: usize, within: Duration) {
         self.until(1).await;
+        let bound = self.queue.counters.bound();
+        let most = if self.queue.bounds.batch.is_some() { most_of(bound) } else { bound };
         // Not there in time: then it is less.
-        let _ = timeout(within, self.until(enough.clamp(1, self.queue.counters.bound()))).await;
+        let _ = timeout(within, self.until(enough.clamp(1, most))).await;
     }
 
     /// So many are there, or nobody brings more.

@@ -54,6 +54,8 @@ pub(super) struct Refusal {
 pub(super) enum Next {
     /// Try again; if the collector has said so, not before this time is over.
     Again(Option<Duration>),
+    /// It is too large: try its parts.
+    Smaller,
     /// It will never be taken.
     GiveUp,
 }
@@ -238,6 +240,13 @@ fn of_status(status: &Status) -> Refusal {
     let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let wait = wait.filter(|wait| !wait.is_zero()).map(|wait| wait.min(MAX_WAIT));
     match status.code() {
+        // Of a message beyond what they accept grpc-go says the first, and tonic the second.
+        Code::ResourceExhausted if status.message().contains("larger than max") => {
+            Refusal::answered(why, Next::Smaller)
+        }
+        Code::OutOfRange if status.message().contains("length too large") => {
+            Refusal::answered(why, Next::Smaller)
+        }
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::ResourceExhausted
@@ -294,6 +303,7 @@ fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime
     };
     match status.as_u16() {
         429 | 502 | 503 | 504 => Refusal::answered(why, Next::Again(retry_after(headers, now))),
+        413 => Refusal::answered(why, Next::Smaller),
         300..=399 => Refusal::answered(format!("{why}, a redirection, which is not followed"), Next::GiveUp),
         _ => Refusal::answered(why, Next::GiveUp),
     }

@@ -19,7 +19,7 @@ use memchr::memmem::Finder;
 /// metric's name is one.
 ///
 /// None has a length of 9, 10 or 13: with that byte before it, it might be a word at the beginning of a line.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 19] = [
     "ktrace.derived",
     "ktrace.context.format",
     "ktrace.acks",
@@ -35,6 +35,10 @@ pub const NAMES: [&str; 15] = [
     "ktrace.lost.events",
     "ktrace.lost.bytes",
     "ktrace.lost.reason",
+    "ktrace.not_kafka",
+    "ktrace.refused",
+    "ktrace.throttled",
+    "ktrace.throttle.time",
 ];
 
 /// What they all begin with.

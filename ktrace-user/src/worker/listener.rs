@@ -28,6 +28,9 @@ impl Listener<'_> {
     pub fn turn(&mut self, now_ns: Option<u64>) {
         let (held, done) = self.peer.search.turn(&self.told.shared.twins, now_ns);
         self.told.sought_hops = self.told.sought_hops.saturating_sub(done);
+        for count in self.peer.search.take_counts() {
+            self.told.shared.counts.add(count);
+        }
         for hop in held {
             self.told.pass(self.id, hop);
         }
@@ -78,7 +81,7 @@ impl Sink for Listener<'_> {
             match self.peer.side {
                 Side::Client => twins.note(place, head.end_ns()),
                 Side::Broker => {
-                    let superfluous = self.peer.search.at(place, twins);
+                    let superfluous = self.peer.search.at(place, twins, head.end_ns());
                     self.told.sought_hops = self.told.sought_hops.saturating_sub(superfluous);
                 }
             }

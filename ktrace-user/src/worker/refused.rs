@@ -11,6 +11,7 @@ use ktrace_kafka::{Event, Head};
 
 use super::at::{MAX_ID_BYTES, named};
 use super::listener::Listener;
+use super::twins::Count;
 use crate::hop::groups::{self, Reader};
 use crate::hop::refusal::{Operation, PATIENCE_NS, Refusal};
 use crate::hop::{Hop, Kind, Passage, Topic, identity};
@@ -42,6 +43,13 @@ impl Counts {
 
     pub fn throttled(&self) -> Throttled {
         self.throttled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn add(&self, count: Count) {
+        match count {
+            Count::Refused(operation, error) => self.refuse(operation, error),
+            Count::Throttled(operation, ms) => self.throttle(operation, ms),
+        }
     }
 
     fn refuse(&self, operation: &'static str, error: i16) {
@@ -106,24 +114,24 @@ impl Listener<'_> {
     /// The broker asks the client to wait.
     pub(super) fn makes_wait(&mut self, head: &Head<'_>, throttle_ms: u32) {
         self.peer.throttle_ms = throttle_ms;
-        if !self.peer.search.is_superfluous()
-            && let Some(api) = Api::of(head.api_key)
+        if let Some(api) = Api::of(head.api_key)
+            && let Some(count) = self.peer.search.count(Count::Throttled(api.name, throttle_ms))
         {
-            self.told.shared.counts.throttle(api.name, throttle_ms);
+            self.told.shared.counts.add(count);
         }
     }
 
     /// A request of a client was refused, in part or as a whole, and is shown as what it should have brought: a message sent, a
     /// commit, an acknowledgement.
-    pub(super) fn count_refused(&self, head: &Head<'_>, error: i16) {
+    pub(super) fn count_refused(&mut self, head: &Head<'_>, error: i16) {
         // What is left unanswered was not refused.
         let is_refused =
             head.response.is_some() && error::outcome(Purpose::of(head.api_key), error) != Outcome::Success;
         if is_refused
-            && !self.peer.search.is_superfluous()
             && let Some(api) = Api::of(head.api_key)
+            && let Some(count) = self.peer.search.count(Count::Refused(api.name, error))
         {
-            self.told.shared.counts.refuse(api.name, error);
+            self.told.shared.counts.add(count);
         }
     }
 

@@ -99,11 +99,26 @@ pub(super) struct Search {
     /// Looks since the last place was added.
     looks: u8,
     state: State,
+    /// What brokers refused or held back meanwhile, which the other end counts if it is found.
+    counted: Vec<Count>,
 }
+
+/// A response to be counted, by its API's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    /// With this error.
+    Refused(&'static str, i16),
+    /// With so many milliseconds.
+    Throttled(&'static str, u32),
+}
+
+/// Counts that are held; those behind them are counted at once, as of an end that is alone. A connection has some ten in two
+/// seconds.
+const MAX_COUNTED: usize = 64;
 
 #[derive(Default)]
 enum State {
-    /// Hops are held since this time.
+    /// Since this time, which the first exchange tells.
     Sought { since_ns: Option<u64>, held: Vec<Hop> },
     /// The client's end is on another host, as far as is known.
     #[default]
@@ -115,7 +130,8 @@ enum State {
 impl Search {
     /// For an end whose other end may be seen too.
     pub(super) fn begin() -> Self {
-        Self { open: VecDeque::new(), looks: 0, state: State::Sought { since_ns: None, held: Vec::new() } }
+        let state = State::Sought { since_ns: None, held: Vec::new() };
+        Self { state, ..Self::default() }
     }
 
     /// Whether the other end tells of this connection.
@@ -129,9 +145,11 @@ impl Search {
     }
 
     /// The broker's end was at this place. Returns how many hops the client's end makes superfluous.
-    pub(super) fn at(&mut self, place: Place, twins: &Twins) -> usize {
-        if self.has_found() {
-            return 0;
+    pub(super) fn at(&mut self, place: Place, twins: &Twins, now_ns: u64) -> usize {
+        match &mut self.state {
+            State::Found => return 0,
+            State::Sought { since_ns, .. } => drop(since_ns.get_or_insert(now_ns)),
+            State::Alone => {}
         }
         if self.open.len() >= MAX_OPEN {
             self.open.pop_front();
@@ -145,7 +163,7 @@ impl Search {
         if self.has_found() || self.open.is_empty() || !twins.any(&self.open) {
             return 0;
         }
-        self.open = VecDeque::new();
+        (self.open, self.counted) = (VecDeque::new(), Vec::new());
         match std::mem::replace(&mut self.state, State::Found) {
             State::Sought { held, .. } => held.len(),
             State::Alone | State::Found => 0,
@@ -157,6 +175,24 @@ impl Search {
         if let State::Sought { held, .. } = &mut self.state {
             held.iter_mut().for_each(tell);
         }
+    }
+
+    /// Holds a count while the other end is sought; gives it back if it counts here. Nothing counts here where the other end was
+    /// found.
+    pub(super) fn count(&mut self, count: Count) -> Option<Count> {
+        match self.state {
+            State::Found => None,
+            State::Sought { .. } if self.counted.len() < MAX_COUNTED => {
+                self.counted.push(count);
+                None
+            }
+            State::Sought { .. } | State::Alone => Some(count),
+        }
+    }
+
+    /// What was held, once the other end is not to be found.
+    pub(super) fn take_counts(&mut self) -> Vec<Count> {
+        if self.is_superfluous() { Vec::new() } else { std::mem::take(&mut self.counted) }
     }
 
     /// Holds a hop while the other end is sought; gives it back if it need not be held.
@@ -231,7 +267,7 @@ mod tests {
         let from_ns = 3_600_000_000_000;
         for (back_ns, is_met) in [(2_000_000_000, false), (from_ns, false), (from_ns, true)] {
             let (twins, mut search) = (Twins::default(), Search::begin());
-            search.at(place(1), &twins);
+            search.at(place(1), &twins, from_ns);
             assert!(search.hold(samples::sent(), from_ns).is_none());
             let now_ns = from_ns - back_ns;
             let mut held = |now_ns| {

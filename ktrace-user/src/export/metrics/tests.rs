@@ -94,6 +94,11 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
     };
     let got: Vec<_> = requests.iter().map(told).collect();
     assert_eq!(got, [expected(3), expected(5)]);
+    // They are known again where a backend writes them to Kafka.
+    for (metric, _) in expected(3) {
+        let name = metric.split(' ').next().unwrap();
+        assert!(crate::hop::own::NAMES.contains(&name), "{name}");
+    }
 }
 
 #[test]

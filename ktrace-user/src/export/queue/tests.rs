@@ -127,7 +127,7 @@ fn what_is_given_back_comes_first_and_gives_way_first() {
 
 #[test]
 fn part_of_a_batch_can_be_done_with() {
-    let (sender, mut receiver, counters) = batches(2, usize::MAX, WhenFull::Drop);
+    let (sender, mut receiver, counters) = batches(6, usize::MAX, WhenFull::Drop);
     (0..2).for_each(|offset| sender.send(at(offset)));
     let batch = runtime().block_on(receiver.take_batch(NEVER)).unwrap();
     let rest = receiver.done_with(&batch, 1);
@@ -135,6 +135,20 @@ fn part_of_a_batch_can_be_done_with() {
     sender.send(at(2));
     receiver.give_back(rest);
     assert_eq!((counters.queue_full(), receiver.end()), (0, 2));
+}
+
+/// The specification's queue and batch, one as long as the other.
+#[test]
+fn there_is_room_beside_a_batch_that_is_on_its_way() {
+    let bounds = Bounds { spans: 9, bytes: usize::MAX, batch: Some(9) };
+    let (sender, mut receiver, counters) = bounded("test", bounds, WhenFull::Drop);
+    (0..9).for_each(|offset| sender.send(at(offset)));
+    let batch = runtime().block_on(receiver.take_batch(NEVER)).unwrap();
+    assert_eq!(offsets(&batch), [0, 1, 2]);
+    receiver.give_back(batch);
+    sender.send(at(9));
+    // The oldest batch gives way, and no more than it.
+    assert_eq!((counters.queue_full(), counters.waiting()), (3, 7));
 }
 
 #[test]

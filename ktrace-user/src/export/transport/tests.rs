@@ -75,7 +75,7 @@ fn http_refusals_say_when_to_come_again_and_why() {
         (400, Some("7"), Next::GiveUp),
         (401, None, Next::GiveUp),
         (404, None, Next::GiveUp),
-        (413, None, Next::GiveUp),
+        (413, None, Next::Smaller),
         (500, None, Next::GiveUp),
         (301, None, Next::GiveUp),
     ] {
