@@ -1,5 +1,5 @@
-//! The allocator keeps what is freed for a second, as it is most often wanted again. Where memory is limited it gives it back
-//! sooner, and where it is short at once.
+//! What memory holds that nothing uses any more. The allocator keeps what is freed for a second, as it is most often wanted
+//! again. Where memory is limited it gives it back sooner, and where it is short at once.
 
 use std::ffi::c_long;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -37,6 +37,16 @@ pub fn is_short(short: bool) {
 pub fn give_back() {
     // SAFETY: no pointers; it may be called at any time from any thread.
     unsafe { mi_collect(true) };
+}
+
+/// Overwrites what functions that have returned left on the calling thread's stack: small copies of what they read, such as the literals
+/// of a compressed batch. So far down as the deepest of them goes.
+#[inline(never)]
+pub fn overwrite_stack() {
+    const BYTES: usize = 64 << 10;
+    let mut below = [0_u8; BYTES];
+    // Its last use, or the compiler would leave it out.
+    std::hint::black_box(&mut below);
 }
 
 fn set_delay(short: bool) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Process;
 use super::name::ServiceNames;
 use super::read::{Facts, executable, host_name, start_time};
+use crate::purge;
 
 /// Processes remembered at a time.
 const CAPACITY: usize = 8192;
@@ -54,6 +55,8 @@ impl Table {
         let start_time = start_time(pid);
         let executable = facts.executable.clone();
         let resource = Arc::new(facts.resource(&self.names, &self.host));
+        // Environments and command lines may hold passwords.
+        purge::overwrite_stack();
         let process = Arc::new(Process { pid, resource });
         self.make_room(now);
         self.entries.insert(pid, Entry { start_time, executable, process: Arc::clone(&process), used: now });

@@ -2,6 +2,7 @@
 
 use super::{Connection, ConnectionId, Listener, SWEEP_NS, Sides, Worker, count_tls};
 use crate::hop::transactions::State;
+use crate::purge;
 
 /// A closed connection is kept for this long: what was on its way may still pass.
 pub(super) const LINGER_NS: u64 = 5_000_000_000;
@@ -70,6 +71,7 @@ impl Worker {
             self.looked_ns = now_ns;
             self.look_through(now_ns);
             self.scratch.wipe();
+            purge::overwrite_stack();
         }
         if self.sides == Sides::Both {
             for (id, connection) in self.connections.iter_mut().filter(|(_, c)| c.peer.search.is_open()) {
