@@ -160,7 +160,7 @@ fn all_came_back(collector: &Collector, rounds: u32) -> Result<()> {
 
 /// A file may not be there yet, or its last line not be whole: that is asked again, too.
 fn until(mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = process::deadline(Duration::from_secs(60));
     loop {
         let answer = is_so();
         if matches!(answer, Ok(true)) {

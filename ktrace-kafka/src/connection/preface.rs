@@ -161,7 +161,7 @@ impl Preface {
             && let Some((&byte, _)) = bytes.split_first()
         {
             if self.client == At::Start {
-                self.client = self.begin(byte)?;
+                self.client = if is_socks(bytes) { self.begin(byte)? } else { At::Behind };
                 if self.client == At::Behind {
                     break;
                 }
@@ -202,6 +202,17 @@ impl Preface {
         self.begun = self.begun.saturating_add(1);
         self.proxy = proxy;
         Ok(client)
+    }
+}
+
+/// Whether bytes that begin like a word to a SOCKS proxy go on like one. Else they are a request's size: one of 64 MiB or more, which
+/// may come alone.
+fn is_socks(bytes: &[u8]) -> bool {
+    match *bytes {
+        // Connect, and bind.
+        [4, command, ..] => matches!(command, 1 | 2),
+        [5, methods, ..] => (1..=MAX_METHODS).contains(&methods),
+        _ => true,
     }
 }
 

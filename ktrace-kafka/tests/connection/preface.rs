@@ -88,9 +88,12 @@ fn a_large_first_request_is_none() {
     for first in [4, 5] {
         // Produce 3 of client `me`, and what there is of it by now.
         let head = [&[first, 0xf0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 7, 0, 2][..], b"me", &[0xff; 6]].concat();
-        let observed = observe(&[client(head)], usize::MAX);
-        assert_eq!((observed.connection.speaks(), observed.connection.not_kafka()), (Speaks::Unknown, None));
-        assert!(observed.connection.held_bytes() > 0);
+        for cut in [usize::MAX, 4] {
+            let observed = observe(&[client(head.clone())], cut);
+            let judged = (observed.connection.speaks(), observed.connection.not_kafka());
+            assert_eq!(judged, (Speaks::Unknown, None));
+            assert!(observed.connection.held_bytes() > 0);
+        }
     }
 }
 
