@@ -103,6 +103,16 @@ fn too_little_is_refused() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(2) && cgroup.killed()? == 0, "{}: {said}", output.status);
     ensure!(said.contains("limits memory to 32 MiB:") && said.contains("MiB are needed"), "{said}");
+    // what is said to be needed is enough
+    let needed = said.split(": ").last().and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    let needed = needed.with_context(|| said.to_string())?;
+    let enough = MemoryCgroup::new("enough", needed * MIB)?;
+    let scratch = Scratch::new()?;
+    let mut command = enough.command(&agent::binary());
+    command.args(["observe", "--ports", "1", "--rings", "8"]);
+    let mut agent = Process::start("ktrace", &mut command, &scratch.path().join("log"))?;
+    agent.wait_for_line("watching", PATIENCE)?;
+    ensure!(agent.terminate(PATIENCE)?.success());
     // more than the kernel lets it have is the user's choice, and said
     let wide = cgroup
         .command(&agent::binary())

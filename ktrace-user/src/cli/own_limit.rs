@@ -22,6 +22,16 @@ pub struct OwnLimit {
     pub dir: PathBuf,
 }
 
+impl OwnLimit {
+    /// Whether other processes are charged to the cgroup, too, as where ktrace was started in another's container.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let processes = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
+        let own = std::process::id();
+        processes.lines().any(|line| line.trim().parse() != Ok(own))
+    }
+}
+
 /// The tightest limit of this process's cgroups that can be seen.
 #[must_use]
 pub fn own_limit() -> Option<OwnLimit> {

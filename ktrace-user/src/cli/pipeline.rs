@@ -279,6 +279,20 @@ fn mebibytes(bytes: usize) -> usize {
     bytes.div_ceil(1 << 20)
 }
 
+/// A limit that is enough, from one on that was said to be: what is set aside grows with it.
+fn enough<T>(memory: &Memory, least: usize, fits: impl Fn(&Memory) -> Result<T, usize>) -> usize {
+    /// Each step covers most of what the one before it has added.
+    const STEPS: usize = 64;
+    let mut bytes = least;
+    for _ in 0..STEPS {
+        match fits(&Memory { bytes, ..memory.clone() }) {
+            Ok(_) => break,
+            Err(more) => bytes = more.max(bytes.saturating_add(1 << 20)),
+        }
+    }
+    bytes
+}
+
 /// The capture remembers as many connections as take this part of the limit.
 const CONNECTIONS_PART: usize = 16;
 
@@ -335,24 +349,34 @@ impl Live {
             return Ok(Plan { rings, ring_bytes, connections: rings.saturating_mul(CAPACITY), limits });
         };
         let limit = memory.bytes;
-        let ring_bytes = self.ring_bytes()?.unwrap_or_else(|| usual.min(fitting(memory, rings)));
-        let kernel_bytes = Source::ring_bytes(rings, ring_bytes);
-        let connections = (limit / CONNECTIONS_PART / KNOWN_BYTES).min(rings.saturating_mul(CAPACITY));
-        let fixed = Fixed {
-            rings,
-            ring_bytes: kernel_bytes,
-            connections_bytes: connections.saturating_mul(KNOWN_BYTES),
-            queued: sinks.hold_at_most(queued_at_most(limit)),
-            sinks_bytes: sinks.bytes(),
+        let asked = self.ring_bytes()?;
+        let ring_bytes = |memory: &Memory| asked.unwrap_or_else(|| usual.min(fitting(memory, rings)));
+        let connections =
+            |limit: usize| (limit / CONNECTIONS_PART / KNOWN_BYTES).min(rings.saturating_mul(CAPACITY));
+        // What is left for the workers, and what the rings take of the resident set beyond what they take of the limit.
+        let fits = |memory: &Memory| {
+            let kernel_bytes = Source::ring_bytes(rings, ring_bytes(memory));
+            // Of another limit than the one at hand, as queues stay as short as that has made them.
+            let others = if memory.bytes == limit { 0 } else { queued_at_most(memory.bytes) };
+            let fixed = Fixed {
+                rings,
+                ring_bytes: kernel_bytes,
+                connections_bytes: connections(memory.bytes).saturating_mul(KNOWN_BYTES),
+                queued: sinks.hold_at_most(queued_at_most(memory.bytes)).max(others),
+                sinks_bytes: sinks.bytes(),
+            };
+            if memory.of_cgroup.is_some() {
+                return budget(memory.bytes, &fixed).map(|bytes| (bytes, 0));
+            }
+            // Twice as in the resident set, if that leaves enough.
+            let twice = Fixed { ring_bytes: kernel_bytes.saturating_mul(2), ..fixed };
+            budget(memory.bytes, &twice)
+                .map(|bytes| (bytes, 0))
+                .or_else(|_| budget(memory.bytes, &fixed).map(|bytes| (bytes, kernel_bytes)))
         };
-        // Twice as in the resident set, if that leaves enough.
-        let twice = Fixed { ring_bytes: kernel_bytes.saturating_mul(2), ..fixed };
-        let budget = if memory.of_cgroup.is_none() {
-            budget(limit, &twice).or_else(|_| budget(limit, &fixed))
-        } else {
-            budget(limit, &fixed)
-        };
-        let bytes = budget.map_err(|least| memory.is_too_small(least))?;
+        let (bytes, beyond) =
+            fits(memory).map_err(|least| memory.is_too_small(enough(memory, least, fits)))?;
+        let (ring_bytes, connections) = (ring_bytes(memory), connections(limit));
         shared.may_hold(bytes.min(if memory.of_cgroup.is_some() { Shared::USUAL_BYTES } else { usize::MAX }));
         if self.ring_size.is_none() && ring_bytes < usual {
             let (each, limit) = (ring_bytes / rings / 1024, mebibytes(limit));
@@ -362,11 +386,11 @@ impl Live {
             );
         }
         let usage = match &memory.of_cgroup {
-            Some(own) => Usage::OfCgroup(own.dir.clone()),
-            None => Usage::Resident,
+            Some(own) if !own.is_shared() => Usage::OfCgroup(own.dir.clone()),
+            Some(_) | None => Usage::Resident,
         };
         // Sockets' states in the kernel may grow by some megabytes between two looks.
-        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit - limit / 16)) };
+        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit - limit / 16 + beyond)) };
         Ok(Plan { rings, ring_bytes, connections, limits })
     }
 

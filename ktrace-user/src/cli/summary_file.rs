@@ -4,7 +4,7 @@
 //! others can write to is taken for the file that is meant, as Linux does it for `O_CREAT` where `fs.protected_symlinks` and
 //! `fs.protected_regular` are set. Links elsewhere are followed: `/dev/stdout` is one.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -36,13 +36,22 @@ impl SummaryFile {
         let Some((path, mut file)) = self.open else { return Ok(()) };
         let text = export::json(summary).map_err(|error| Failure::failed(error, "report this"))?;
         // What is no regular file has no length to set.
-        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        // Nor is what was printed to be emptied, where /dev/stdout is a file.
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file() && !is_output(&metadata));
         let emptied = if is_file { file.set_len(0) } else { Ok(()) };
         emptied
             .and_then(|()| file.write_all((text + "\n").as_bytes()))
             .and_then(|()| file.flush())
             .map_err(|error| unwritable(&path, &error))
     }
+}
+
+/// Whether it is the file of standard output or standard error.
+fn is_output(metadata: &Metadata) -> bool {
+    ["/dev/stdout", "/dev/stderr"].iter().any(|output| {
+        fs::metadata(output)
+            .is_ok_and(|output| (output.dev(), output.ino()) == (metadata.dev(), metadata.ino()))
+    })
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
@@ -96,9 +105,9 @@ mod tests {
     fn links_of_others_are_not_followed() {
         let base = std::env::temp_dir().join(format!("ktrace-summary-{}", std::process::id()));
         let (shared, target) = (base.join("shared"), base.join("target"));
-        std::fs::create_dir_all(&shared).unwrap();
-        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o1777)).unwrap();
-        std::fs::write(&target, "precious, and longer than it was").unwrap();
+        fs::create_dir_all(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::write(&target, "precious, and longer than it was").unwrap();
         let (link, new) = (shared.join("link"), shared.join("new"));
         symlink(&target, &link).unwrap();
         symlink(&base, shared.join("directory")).unwrap();
@@ -106,8 +115,8 @@ mod tests {
         written(&link).unwrap();
         written(&new).unwrap();
         written(&new).unwrap();
-        let text = std::fs::read_to_string(&target).unwrap();
-        assert!(text.starts_with('{') && text == std::fs::read_to_string(&new).unwrap(), "{text}");
+        let text = fs::read_to_string(&target).unwrap();
+        assert!(text.starts_with('{') && text == fs::read_to_string(&new).unwrap(), "{text}");
         // SAFETY: it cannot fail.
         if unsafe { libc::geteuid() } == 0 {
             const NOBODY: Option<u32> = Some(65534);
@@ -118,11 +127,11 @@ mod tests {
             for refused in [&link, &new, &shared.join("directory").join("target")] {
                 assert!(matches!(written(refused), Err(Failure::Failed { .. })), "{}", refused.display());
             }
-            assert_eq!(std::fs::read_to_string(&target).unwrap(), text);
+            assert_eq!(fs::read_to_string(&target).unwrap(), text);
         } else {
             eprintln!("skipped: links of another user need root");
         }
-        std::fs::remove_dir_all(&base).unwrap();
+        fs::remove_dir_all(&base).unwrap();
     }
 
     #[test]

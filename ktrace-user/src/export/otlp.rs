@@ -131,8 +131,8 @@ fn start(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportError
             end
         })
         .map_err(ExportError::Thread)?;
-    let bytes = batching.bounds.bytes - QUEUE_BYTES;
-    Ok(Sink { sender, thread, limit: Some(limit), begin: Some(begin), bytes })
+    // What its queue may hold counts by spans, as of all sinks.
+    Ok(Sink { sender, thread, limit: Some(limit), begin: Some(begin), bytes: 0 })
 }
 
 struct Export {
