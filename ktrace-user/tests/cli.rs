@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -390,7 +391,16 @@ fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
     let _ = fs::remove_file(&pipe);
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for signal in ["-INT", "-TERM", "-HUP"] {
-        let mut child = ktrace(&["replay", pipe.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = ktrace(&["replay", pipe.to_str().unwrap()]);
+        // Who runs the tests may have it ignored, as nohup does.
+        // SAFETY: between fork and exec only this one call, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            });
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let status = format!("/proc/{}/status", child.id());
         // Its handlers are there: what it catches is not nothing.
         let caught = || {
@@ -399,8 +409,10 @@ fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
                 status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
             u64::from_str_radix(&mask, 16).unwrap() & 0b100_0000_0000_0011 == 0b100_0000_0000_0011
         };
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !caught() {
             assert_eq!(child.try_wait().unwrap(), None);
+            assert!(Instant::now() < deadline, "its handlers never come");
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
