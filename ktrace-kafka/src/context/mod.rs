@@ -424,43 +424,47 @@ impl Extractor {
             let Some(entry) = self.entries.get(usize::from(place)) else { break };
             let found = Values { slots: values, present: left & entry.mask, first: entry.first };
             left &= !entry.mask;
-            let mut read = (entry.read)(&found);
-            let loser = if repeated & entry.mask == 0 {
-                None
-            } else {
-                read_displaced(entry, &found, displaced, repeated)
-            };
+            let read = (entry.read)(&found);
             if matches!(read, Read::Malformed) {
                 malformed.0 |= 1_u64.wrapping_shl(u32::from(place));
             }
-            let mut also = loser;
-            if matches!(read, Read::Malformed | Read::Nothing)
-                && let Some(loser) = also.take()
+            // One after the other, as most keys come once, and what was read is large.
+            keep(entry.name, read, &mut context, others);
+            if repeated & entry.mask != 0
+                && let Some(loser) = read_displaced(entry, &found, displaced, repeated)
             {
-                read = loser;
-            }
-            for read in [Some(read), also].into_iter().flatten() {
-                let read = match read {
-                    Read::Context { trace_id, span_id, flags, state } => {
-                        TraceContext { format: entry.name, trace_id, span_id, flags, state }
-                    }
-                    Read::Hashed { format, trace_id, span_id, flags } if context.is_none() => {
-                        TraceContext { format, trace_id, span_id, flags, state: None }
-                    }
-                    Read::Hashed { .. } | Read::Nothing | Read::Malformed => continue,
-                };
-                match &context {
-                    None => context = Some(read),
-                    Some(first) => {
-                        let is_same = |known: &TraceContext<'_>| known.trace_id.may_be(read.trace_id);
-                        if !is_same(first) && !others.iter().any(is_same) {
-                            others.push(read);
-                        }
-                    }
-                }
+                keep(entry.name, loser, &mut context, others);
             }
         }
         Found { context, others, malformed }
+    }
+}
+
+/// Puts what a format says where it belongs: first of all, or beside another trace.
+#[inline(always)]
+fn keep<'a>(
+    name: &'static str,
+    read: Read<'a>,
+    context: &mut Option<TraceContext<'a>>,
+    others: &mut Vec<TraceContext<'a>>,
+) {
+    let read = match read {
+        Read::Context { trace_id, span_id, flags, state } => {
+            TraceContext { format: name, trace_id, span_id, flags, state }
+        }
+        Read::Hashed { format, trace_id, span_id, flags } if context.is_none() => {
+            TraceContext { format, trace_id, span_id, flags, state: None }
+        }
+        Read::Hashed { .. } | Read::Nothing | Read::Malformed => return,
+    };
+    match context {
+        None => *context = Some(read),
+        Some(first) => {
+            let is_same = |known: &TraceContext<'_>| known.trace_id.may_be(read.trace_id);
+            if !is_same(first) && !others.iter().any(is_same) {
+                others.push(read);
+            }
+        }
     }
 }
 
