@@ -130,6 +130,7 @@ async function consume(then = async () => {}) {
   await codecs.ready;
   const readUncommitted = options['isolation-level'] === 'read_uncommitted';
   const consumer = kafka.consumer({ groupId: options.group, maxWaitTimeInMs: 500, readUncommitted });
+  consumer.on(consumer.events.GROUP_JOIN, () => console.log('assigned'));
   await consumer.connect();
   await consumer.subscribe({ topics: options.topic.split(','), fromBeginning: true });
   let seen = 0;

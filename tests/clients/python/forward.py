@@ -43,7 +43,7 @@ class Service:
         self.halves, self.held, self.failed = {}, [], False
 
     def run(self):
-        self.consumer.subscribe(self.given.topic.split(","))
+        self.consumer.subscribe(self.given.topic.split(","), on_assign=lambda *_: print("assigned", flush=True))
         seen, own, own_at = 0, 0, time.monotonic()
         while seen < self.given.expect or own < self.given.own or self.held:
             message = self.consumer.poll(0.01)

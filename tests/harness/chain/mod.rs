@@ -92,12 +92,16 @@ pub fn run(dir: &Path, bootstrap: &str, mode: Mode, messages: &[Message]) -> Res
     let own = [format!("{}", OWN), format!("{},{BEATS}", Case::Timed.topic("b"))];
     let list = list(dir, messages)?;
     let first = Produce { interval_ms: 3, ..Produce::new(java, bootstrap, "", intake) };
-    let clients: [Client; 4] = [
-        last.start(dir)?,
-        third.start_with(dir, &[])?,
-        second.start_with(dir, &["--own", &own[0], "--own-ms", "100", "--own-topics", &own[1]])?,
-        first.start_with(dir, &["--messages", &list])?,
-    ];
+    let last = last.start(dir)?;
+    let mut third = third.start_with(dir, &[])?;
+    let mut second =
+        second.start_with(dir, &["--own", &own[0], "--own-ms", "100", "--own-topics", &own[1]])?;
+    // Else, on a busy machine, all may be sent before the first of them reads, and of nothing that it got before it had sent anything
+    // a cause can be claimed.
+    for service in [&mut third, &mut second] {
+        service.wait_until_assigned()?;
+    }
+    let clients: [Client; 4] = [last, third, second, first.start_with(dir, &["--messages", &list])?];
     let mut truth = Truth::default();
     for client in clients.into_iter().rev() {
         client.finish(Duration::from_secs(120), &mut truth)?;

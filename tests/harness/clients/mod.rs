@@ -252,6 +252,11 @@ impl Client {
         self.process.pid()
     }
 
+    /// Waits until it says that it is assigned partitions: services between topics do.
+    pub fn wait_until_assigned(&mut self) -> Result<()> {
+        self.process.wait_for_line("assigned", Duration::from_secs(60))
+    }
+
     pub fn is_running(&mut self) -> Result<bool> {
         self.process.is_running()
     }
