@@ -275,8 +275,8 @@ impl Decompressor {
         self.output.bytes.get(..self.output.len)
     }
 
-    /// Overwrites what was decompressed so far; buffers stay. For when nobody reads it any more, and not after each batch: that would cost
-    /// as much as a tenth of decompressing it.
+    /// Overwrites what was decompressed so far; buffers stay. For when it is no longer read, and not after each batch: that
+    /// would cost as much as a tenth of decompressing it.
     pub fn wipe(&mut self) {
         self.output.wipe();
         self.zstd.wipe();
@@ -352,7 +352,7 @@ mod tests {
         }
     }
 
-    /// Where the values of messages have been, once nobody reads them.
+    /// Where the values of messages have been, once they are no longer read.
     #[test]
     fn nothing_is_left_of_what_was_decompressed() {
         let mut decompressor = Decompressor::new(1 << 20);
@@ -384,6 +384,34 @@ mod tests {
         for codec in &ALL[1..] {
             let wire = compressed(*codec, &plain);
             assert_eq!(decompressor.decompress(*codec, &wire), Err(CodecError::TooLarge), "{codec:?}");
+        }
+    }
+
+    /// Where nothing more may be inflated in vain, a codec that does not stream stops as early as the others do.
+    #[test]
+    fn without_allowance_little_is_inflated() {
+        fn varint(mut zigzag: u32) -> Vec<u8> {
+            let mut bytes = vec![];
+            while zigzag >= 0x80 {
+                bytes.push(zigzag as u8 | 0x80);
+                zigzag >>= 7;
+            }
+            bytes.push(zigzag as u8);
+            bytes
+        }
+        // One record with a value of 8 MiB: attributes, two deltas, no key; no headers.
+        let value = 8_u32 << 20;
+        let body = [&[0, 0, 0, 1][..], &varint(value * 2), &vec![0; value as usize], &[0]].concat();
+        let plain = [varint(body.len() as u32 * 2), body].concat();
+        let mut decompressor = Decompressor::new(16 << 20);
+        for codec in [Codec::Gzip, Codec::Lz4, Codec::Zstd] {
+            let wire = compressed(codec, &plain);
+            let all = Watch::new(Shape::Records(1), usize::MAX);
+            assert_eq!(decompressor.decompress_watched(codec, &wire, all), Ok(&plain[..]), "{codec:?}");
+            let none = Watch::new(Shape::Records(1), 0);
+            let refused = decompressor.decompress_watched(codec, &wire, none);
+            assert_eq!(refused, Err(CodecError::Useless), "{codec:?}");
+            assert!(decompressor.written() <= 256 << 10, "{codec:?}: {}", decompressor.written());
         }
     }
 

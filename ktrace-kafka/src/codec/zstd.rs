@@ -92,10 +92,10 @@ impl Context {
 /// Where to begin: in the buffer of `at_hand` bytes, or one that most likely suffices; what is far larger than the input is not
 /// filled without a look.
 fn wanted(input: &[u8], at_hand: usize) -> usize {
-    let told = get_frame_content_size(input).ok().flatten();
+    let declared = get_frame_content_size(input).ok().flatten();
     let most = input.len().saturating_mul(MAX_BELIEVED);
-    let told = told.map(|told| usize::try_from(told).unwrap_or(usize::MAX));
-    told.unwrap_or_else(|| input.len().saturating_mul(USUAL).max(at_hand)).min(most).max(LEAST_BYTES)
+    let declared = declared.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+    declared.unwrap_or_else(|| input.len().saturating_mul(USUAL).max(at_hand)).min(most).max(LEAST_BYTES)
 }
 
 /// How much of the input so many bytes have come of, at least: the frame's header and the blocks that can hold them (RFC 8878, section

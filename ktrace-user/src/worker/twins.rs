@@ -261,6 +261,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn counts_are_held_until_it_is_known_whose_they_are() {
+        let count = Count::Refused("Fetch", 29);
+        for is_met in [false, true] {
+            let (twins, mut search) = (Twins::default(), Search::begin());
+            search.at(place(1), &twins, 1);
+            assert_eq!(search.count(count), None);
+            assert_eq!(search.take_counts(), []);
+            if is_met {
+                twins.note(place(1), 1);
+            }
+            // Also where no hop was held, as of a client that was only refused.
+            search.turn(&twins, Some(1 + PATIENCE_NS));
+            assert_eq!(search.take_counts(), if is_met { vec![] } else { vec![count] });
+            assert_eq!(search.count(count), (!is_met).then_some(count));
+        }
+    }
+
     /// Where it has not seen its other end yet when the clock is set back.
     #[test]
     fn a_search_begins_anew_when_the_clock_is_set_back() {

@@ -34,6 +34,19 @@ fn request() -> ExportTraceServiceRequest {
     ExportTraceServiceRequest { resource_spans: vec![ResourceSpans::default()] }
 }
 
+/// As grpc-go and tonic say it.
+#[test]
+fn a_request_beyond_what_a_server_accepts_is_divided() {
+    for status in [
+        Status::resource_exhausted("grpc: received message larger than max (5000000 vs. 4194304)"),
+        Status::out_of_range(
+            "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes",
+        ),
+    ] {
+        assert_eq!(of_status(&status).next, Next::Smaller, "{status}");
+    }
+}
+
 #[test]
 fn codes_are_retried_as_the_specification_has_it() {
     use Code::*;
