@@ -1,0 +1,1 @@
+//! Records: five bytes of header (type, version, length) and a body.
