@@ -99,10 +99,11 @@ impl Figures {
                 _ => self.places(hop, is_sent),
             };
             last = Some((hop, places));
-            self.all.add(hop);
+            let seen = Seen::of(hop);
+            self.all.add(&seen);
             for (table, place) in self.tables.iter_mut().zip(places) {
                 if let Some(entry) = place.and_then(|place| table.entries.get_mut(place)) {
-                    entry.add(hop);
+                    entry.add(&seen);
                 }
             }
         }
@@ -168,24 +169,51 @@ impl Entries {
     }
 }
 
-impl Entry {
-    fn add(&mut self, hop: HopRef<'_>) {
+/// What a hop adds to each of its rows: found out once, as it has four.
+struct Seen {
+    has_failed: bool,
+    what: What,
+}
+
+enum What {
+    Sent { took_us: u64 },
+    Delivered { lag: Option<i64>, queue_us: Option<u64> },
+    Other,
+}
+
+impl Seen {
+    fn of(hop: HopRef<'_>) -> Self {
         let passage = hop.passage;
-        self.idle = 0;
-        if passage.has_failed() {
-            self.errors += 1;
-        }
-        if let Kind::Produced { .. } = passage.kind {
-            self.sent += 1;
-            self.took.add(passage.took_ns() / 1000);
-        }
-        if let Kind::Delivered { lag, .. } = passage.kind {
-            self.delivered += 1;
-            self.lag = self.lag.max(lag);
-            // What a consumer catches up with is old, and not late.
-            if let Some(queue_ns) = passage.queue_ns().filter(|_| !passage.is_catching_up()) {
-                self.queue.add(queue_ns / 1000);
+        let what = match passage.kind {
+            Kind::Produced { .. } => What::Sent { took_us: passage.took_ns() / 1000 },
+            Kind::Delivered { lag, .. } => {
+                // What a consumer catches up with is old, and not late.
+                let queue_ns = passage.queue_ns().filter(|_| !passage.is_catching_up());
+                What::Delivered { lag, queue_us: queue_ns.map(|queue_ns| queue_ns / 1000) }
             }
+            Kind::Committed(_) | Kind::Acknowledged(_) | Kind::Refused(_) => What::Other,
+        };
+        Self { has_failed: passage.has_failed(), what }
+    }
+}
+
+impl Entry {
+    fn add(&mut self, seen: &Seen) {
+        self.idle = 0;
+        self.errors += u64::from(seen.has_failed);
+        match seen.what {
+            What::Sent { took_us } => {
+                self.sent += 1;
+                self.took.add(took_us);
+            }
+            What::Delivered { lag, queue_us } => {
+                self.delivered += 1;
+                self.lag = self.lag.max(lag);
+                if let Some(queue_us) = queue_us {
+                    self.queue.add(queue_us);
+                }
+            }
+            What::Other => {}
         }
     }
 
