@@ -86,21 +86,31 @@ impl MetricsService for Collector {
 
 /// Serves until the process ends.
 pub(super) fn serve(collector: Collector) -> SocketAddr {
-    serve_by(collector, Server::builder)
+    serve_at(collector, ([127, 0, 0, 1], 0).into())
+}
+
+/// The same, at this address.
+pub(super) fn serve_at(collector: Collector, address: SocketAddr) -> SocketAddr {
+    serve_by(collector, address, Server::builder)
 }
 
 /// The same, with this certificate and key.
 pub(super) fn serve_tls(collector: Collector, certificate: &str, key: &str) -> SocketAddr {
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
-    serve_by(collector, move || Server::builder().tls_config(tls).unwrap())
+    let address = ([127, 0, 0, 1], 0).into();
+    serve_by(collector, address, move || Server::builder().tls_config(tls).unwrap())
 }
 
-fn serve_by(collector: Collector, server: impl FnOnce() -> Server + Send + 'static) -> SocketAddr {
+fn serve_by(
+    collector: Collector,
+    at: SocketAddr,
+    server: impl FnOnce() -> Server + Send + 'static,
+) -> SocketAddr {
     let (sender, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let listener = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = TcpIncoming::bind(at).unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
             let spans = TraceServiceServer::new(collector.clone());
             let metrics = MetricsServiceServer::new(collector);
