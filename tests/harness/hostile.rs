@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::process::{self, Process};
+use crate::scratch::Scratch;
+
 const MIB: usize = 1 << 20;
 
 /// What they do.
@@ -16,7 +19,7 @@ pub enum Load {
     Unfinished(usize),
     /// Eight clients, each with batches of some kilobytes that hold a gigabyte, for so long.
     Bombs(Duration),
-    /// So many connections, each of which has said something; as many as there may be descriptors for.
+    /// So many connections, each of which has said something. The file of tests has one by the name of `holds_connections`.
     Connections(usize),
     /// Eight clients that send small messages as fast as they can, for so long.
     Saturation(Duration),
@@ -69,24 +72,28 @@ fn answer(mut stream: TcpStream) {
             let part = left.min(bytes.len());
             (left, bytes) = (left - part, &bytes[part..]);
             if left == 0 {
-                let answer = [
-                    &head[8..12],
-                    &1_u32.to_be_bytes(),
-                    b"\0\x06orders",
-                    &1_u32.to_be_bytes(),
-                    &[0; 6],
-                    &5_u64.to_be_bytes(),
-                    &[0xff; 8],
-                    &[0; 12],
-                ]
-                .concat();
-                if stream.write_all(&framed(&answer)).is_err() {
+                if stream.write_all(&answered(&head[8..12])).is_err() {
                     return;
                 }
                 head.clear();
             }
         }
     }
+}
+
+/// The answer to a Produce of version 7 with this correlation id.
+fn answered(correlation_id: &[u8]) -> Vec<u8> {
+    let answer = [
+        correlation_id,
+        &1_u32.to_be_bytes(),
+        b"\0\x06orders",
+        &1_u32.to_be_bytes(),
+        &[0; 6],
+        &5_u64.to_be_bytes(),
+        &[0xff; 8],
+        &[0; 12],
+    ];
+    framed(&answer.concat())
 }
 
 fn framed(frame: &[u8]) -> Vec<u8> {
@@ -219,26 +226,65 @@ fn each_of_eight(port: u16, time: Duration, requests: &[Vec<u8>]) -> Result<()> 
     })
 }
 
-fn connections(port: u16, count: usize) -> Result<()> {
-    // both ends are in this process, and other tests' files
+/// Connections that one process may hold: both ends are its own, and there are other files.
+fn most_of_a_process() -> Result<usize> {
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let limits = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limits)?;
-    let count = count.min(most.saturating_sub(500) as usize / 2);
-    eprintln!("{count} connections");
-    ensure!(count > 1000, "no descriptors for as many connections");
-    let hello = produce(&batch(0, 1, &[14, 0, 0, 0, 1, 0, 0]));
-    let open = |index: usize| {
-        // a range of ports to each address
-        let to = std::net::Ipv4Addr::new(127, 0, 0, 1 + (index / 20_000) as u8);
-        let mut stream = TcpStream::connect((to, port))?;
-        stream.write_all(&hello)?;
-        Ok(stream)
-    };
-    let mut streams = (0..count).map(open).collect::<Result<Vec<_>>>()?;
-    for stream in &mut streams {
-        stream.write_all(&hello)?;
+    // more than there are ports to one address is no use
+    Ok((usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(500) / 2).min(20_000))
+}
+
+/// In as many processes as it takes; see [`hold`].
+fn connections(port: u16, count: usize) -> Result<()> {
+    let each = most_of_a_process()?;
+    ensure!(each > 1000, "no descriptors for as many connections");
+    let scratch = Scratch::new()?;
+    let mut parts = Vec::new();
+    for (index, first) in (0..count).step_by(each).enumerate() {
+        let part = format!("127.0.0.{}:{port} {}", index + 2, each.min(count - first));
+        let mut command = process::command(std::env::current_exe()?);
+        command.args(["--ignored", "--exact", HOLDS, "--nocapture"]).env(PART, part);
+        let log = scratch.path().join(index.to_string());
+        parts.push(Process::start("a part of the connections", &mut command, &log)?);
+    }
+    for part in &mut parts {
+        part.wait_for_line(HOLDING, Duration::from_secs(60))?;
     }
     thread::sleep(Duration::from_secs(1));
     Ok(())
+}
+
+/// The test that calls [`hold`], in each file of tests that has [`Load::Connections`].
+const HOLDS: &str = "holds_connections";
+/// Says which connections are a process's part.
+const PART: &str = "KTRACE_TEST_CONNECTIONS";
+/// It has them.
+const HOLDING: &str = "all are open";
+
+/// Opens this process's part of the connections, and holds them until it is killed. Each has said something twice, and got
+/// an answer.
+pub fn hold() -> Result<()> {
+    let Ok(part) = std::env::var(PART) else { return Ok(()) };
+    let (address, count) = part.split_once(' ').context("no part")?;
+    most_of_a_process()?;
+    let listener = TcpListener::bind(address)?;
+    let hello = produce(&batch(0, 1, &[14, 0, 0, 0, 1, 0, 0]));
+    let say = |(client, broker): &mut (TcpStream, TcpStream)| -> Result<()> {
+        client.write_all(&hello)?;
+        broker.read_exact(&mut vec![0; hello.len()])?;
+        broker.write_all(&answered(&hello[8..12]))?;
+        Ok(())
+    };
+    let mut pairs = Vec::new();
+    for _ in 0..count.parse()? {
+        let mut pair = (TcpStream::connect(address)?, listener.accept()?.0);
+        say(&mut pair)?;
+        pairs.push(pair);
+    }
+    pairs.iter_mut().try_for_each(say)?;
+    eprintln!("{HOLDING}");
+    loop {
+        thread::park();
+    }
 }
