@@ -3,11 +3,10 @@
 //! Control characters move the cursor; bidirectional controls show text in another order than it has; characters without width
 //! make two names look alike (<https://www.unicode.org/reports/tr36/>). Text shows a replacement for each, JSON an escape.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::Formatter;
 
 /// Whether a character is a control, or one that is not seen.
 pub fn is_hidden(c: char) -> bool {
@@ -24,16 +23,27 @@ pub fn is_hidden(c: char) -> bool {
 
 /// As it may be shown on a terminal.
 #[must_use]
-pub fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> Cow<'_, str> {
+    // Nearly all names are such, and each line has several.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
     text.chars().map(|c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// JSON on one line, in which hidden characters are escapes.
+/// Appends JSON on one line, in which hidden characters are escapes.
 ///
 /// # Errors
-/// Those of writing, and of values that JSON lacks.
-pub fn to_json(out: impl Write, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(out, Escaped))
+/// Values that JSON lacks.
+pub fn to_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
+    let begin = out.len();
+    serde_json::to_writer(&mut *out, value)?;
+    // The escapes of ASCII are the serializer's own. One look at all of it costs less than one at each string.
+    if !out.get(begin..).unwrap_or_default().is_ascii() {
+        let plain = out.split_off(begin);
+        out.extend(escaped(&String::from_utf8_lossy(&plain)).into_bytes());
+    }
+    Ok(())
 }
 
 /// [`to_json`] as text.
@@ -47,24 +57,20 @@ pub fn json(value: &(impl Serialize + ?Sized)) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-struct Escaped;
-
-impl Formatter for Escaped {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        // The escapes of ASCII are the serializer's own.
-        if fragment.is_ascii() {
-            return writer.write_all(fragment.as_bytes());
-        }
-        let mut written = 0;
-        for (at, c) in fragment.char_indices().filter(|(_, c)| is_hidden(*c)) {
-            writer.write_all(fragment.as_bytes().get(written..at).unwrap_or_default())?;
+/// JSON with its hidden characters as escapes: they stand nowhere but in strings.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(writer, "\\u{unit:04x}")?;
+                // A String does not fail.
+                let _ = write!(out, "\\u{unit:04x}");
             }
-            written = at + c.len_utf8();
+        } else {
+            out.push(c);
         }
-        writer.write_all(fragment.as_bytes().get(written..).unwrap_or_default())
     }
+    out
 }
 
 #[cfg(test)]
@@ -100,7 +106,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
         for seen in ["orders", "naïve", "заказы", "注文", "🦀", "a b"] {
-            assert_eq!((printable(seen), json(seen).unwrap()), (seen.to_owned(), format!("\"{seen}\"")));
+            assert_eq!((&*printable(seen), json(seen).unwrap()), (seen, format!("\"{seen}\"")));
         }
         assert_eq!(json("x\u{e0041}\"é\u{85}").unwrap(), r#""x\udb40\udc41\"é\u0085""#);
     }

@@ -26,7 +26,7 @@ impl Format for OtlpJson {
     fn write(&mut self, spans: &mut dyn Iterator<Item = Span<'_>>, out: &mut Vec<u8>) {
         let request = self.converter.request(spans.take(BATCH));
         // Neither a Vec nor these types can fail.
-        if to_json(&mut *out, &request).is_ok() {
+        if to_json(out, &request).is_ok() {
             out.push(b'\n');
         }
     }

@@ -62,7 +62,8 @@ impl Text {
         let operation = text(span, "messaging.operation.name").unwrap_or(span.name);
         let (arrow, style) = arrow(operation);
         let service = printable(span.resource.service_name());
-        let target = printable(&target(span));
+        let target = target(span);
+        let target = printable(&target);
         let derived = matches!(get(span, "ktrace.derived"), Some(Value::Bool(true)));
         let mark = if derived { "~" } else { "" };
         let time = self.time(span.end_ns);

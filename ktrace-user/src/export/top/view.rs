@@ -189,7 +189,7 @@ fn cells(row: &Row, table: Table) -> Cells<'static> {
     let numbers =
         table.columns().map(|column| right((column.value)(row).map_or("-".to_owned(), column.text)));
     let style = if row.errors > 0.0 { Style::new().fg(Color::Red) } else { Style::new() };
-    Cells::new([Cell::from(printable(&row.name))].into_iter().chain(numbers)).style(style)
+    Cells::new([Cell::from(printable(&row.name).into_owned())].into_iter().chain(numbers)).style(style)
 }
 
 fn right(text: String) -> Cell<'static> {

@@ -151,13 +151,13 @@ impl Line {
         let key = named("messaging.kafka.message.key", "key");
         Some(Self {
             branch: format!("{}{}", node.lead, if node.is_last { "└─ " } else { "├─ " }),
-            service: printable(span.resource.service_name()),
+            service: printable(span.resource.service_name()).into_owned(),
             arrow: arrow(operation),
-            what: printable(&format!("{operation} {}", target(span))),
+            what: printable(&format!("{operation} {}", target(span))).into_owned(),
             at: format!("+{}", shown(span.start_ns.saturating_sub(begin_ns))),
             took: format!("took={}", shown(span.end_ns.saturating_sub(span.start_ns))),
             more: more.into_iter().chain(unusual(span)).chain([key]).flatten().collect(),
-            error: text(span, "error.type").map(printable),
+            error: text(span, "error.type").map(|error| printable(error).into_owned()),
         })
     }
 
