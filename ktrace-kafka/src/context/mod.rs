@@ -178,8 +178,8 @@ pub struct Slots<'a> {
     inexact: u64,
     /// Of those: another value had to make room for it, or could not take its place.
     repeated: u64,
-    /// That value.
-    displaced: [&'a [u8]; SLOTS],
+    /// That value; `None` until there is one, as each batch has slots of its own.
+    displaced: Option<[&'a [u8]; SLOTS]>,
     others: Vec<TraceContext<'a>>,
 }
 
@@ -192,7 +192,7 @@ impl Slots<'_> {
             odd: 0,
             inexact: 0,
             repeated: 0,
-            displaced: [&[]; SLOTS],
+            displaced: None,
             others: Vec::new(),
         }
     }
@@ -222,8 +222,8 @@ impl<'a> Slots<'a> {
     fn note_odd(&mut self, slot: u8, value: &'a [u8], is_exact: bool) {
         let bit = 1_u64.wrapping_shl(u32::from(slot));
         let place = usize::from(slot);
-        let (Some(known), Some(displaced)) = (self.values.get_mut(place), self.displaced.get_mut(place))
-        else {
+        let displaced = self.displaced.get_or_insert([&[]; SLOTS]);
+        let (Some(known), Some(displaced)) = (self.values.get_mut(place), displaced.get_mut(place)) else {
             return;
         };
         if self.odd & bit == 0 {
@@ -425,29 +425,28 @@ impl Extractor {
             let found = Values { slots: values, present: left & entry.mask, first: entry.first };
             left &= !entry.mask;
             let read = (entry.read)(&found);
-            if matches!(read, Read::Malformed) {
+            // One after the other, as most keys come once, and what was read is large.
+            if !keep(entry.name, read, &mut context, others) {
                 malformed.0 |= 1_u64.wrapping_shl(u32::from(place));
             }
-            // One after the other, as most keys come once, and what was read is large.
-            keep(entry.name, read, &mut context, others);
             if repeated & entry.mask != 0
-                && let Some(loser) = read_displaced(entry, &found, displaced, repeated)
+                && let Some(displaced) = displaced
             {
-                keep(entry.name, loser, &mut context, others);
+                keep_displaced(entry, &found, (displaced, repeated), &mut context, others);
             }
         }
         Found { context, others, malformed }
     }
 }
 
-/// Puts what a format says where it belongs: first of all, or beside another trace.
+/// Puts what a format says where it belongs: first of all, or beside another trace. Whether it could be read.
 #[inline(always)]
 fn keep<'a>(
     name: &'static str,
     read: Read<'a>,
     context: &mut Option<TraceContext<'a>>,
     others: &mut Vec<TraceContext<'a>>,
-) {
+) -> bool {
     let read = match read {
         Read::Context { trace_id, span_id, flags, state } => {
             TraceContext { format: name, trace_id, span_id, flags, state }
@@ -455,7 +454,8 @@ fn keep<'a>(
         Read::Hashed { format, trace_id, span_id, flags } if context.is_none() => {
             TraceContext { format, trace_id, span_id, flags, state: None }
         }
-        Read::Hashed { .. } | Read::Nothing | Read::Malformed => return,
+        Read::Hashed { .. } | Read::Nothing => return true,
+        Read::Malformed => return false,
     };
     match context {
         None => *context = Some(read),
@@ -466,26 +466,26 @@ fn keep<'a>(
             }
         }
     }
+    true
 }
 
-/// What a format makes of the values that others of their keys have displaced, with those of its keys that come once.
+/// The same with what a format makes of the values that others of their keys have displaced, with those of its keys that come once.
 #[cold]
-fn read_displaced<'a>(
+#[inline(never)]
+fn keep_displaced<'a>(
     entry: &Entry,
     found: &Values<'_, 'a>,
-    displaced: &[&'a [u8]; SLOTS],
-    repeated: u64,
-) -> Option<Read<'a>> {
+    (displaced, repeated): (&[&'a [u8]; SLOTS], u64),
+    context: &mut Option<TraceContext<'a>>,
+    others: &mut Vec<TraceContext<'a>>,
+) {
     let mut slots = *found.slots;
     for (place, (slot, value)) in (0_u32..).zip(slots.iter_mut().zip(displaced)) {
         if (repeated & entry.mask).wrapping_shr(place) & 1 == 1 {
             *slot = value;
         }
     }
-    match (entry.read)(&Values { slots: &slots, ..*found }) {
-        Read::Nothing | Read::Malformed => None,
-        read => Some(read),
-    }
+    keep(entry.name, (entry.read)(&Values { slots: &slots, ..*found }), context, others);
 }
 
 /// A value as the text formats mean it: without blanks around it, and without the quotes that JSON header mappers add, or
