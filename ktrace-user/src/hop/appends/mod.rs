@@ -167,7 +167,7 @@ impl Found {
 
     /// When a message was sent that has this timestamp.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn sent(&self, timestamp_ms: i64, log: &Shared) -> Sent {
         match self.what {
             What::Append { oldest_ms, newest_ms, start_ns }
