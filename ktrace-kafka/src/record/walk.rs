@@ -113,7 +113,8 @@ pub fn walk(
 ) -> Walked {
     let mut left = Reader::new(records, false);
     let mut walked = Walked { records: 0, whole: true };
-    let mut slots = Slots::new();
+    // A kilobyte and more: made where there is a header.
+    let mut slots = None;
     for _ in 0..batch.count.max(0) {
         if record(batch, &mut left, extractor, &mut slots, &mut each).is_err() {
             walked.whole = false;
@@ -130,7 +131,7 @@ fn record<'a>(
     batch: &Batch<'_>,
     left: &mut Reader<'a>,
     extractor: &Extractor,
-    slots: &mut Slots<'a>,
+    slots: &mut Option<Slots<'a>>,
     each: &mut impl FnMut(&Record<'_>),
 ) -> Result<()> {
     let length = usize::try_from(left.varint("record length")?).unwrap_or(usize::MAX);
@@ -142,11 +143,14 @@ fn record<'a>(
     let value = nullable(&mut reader, "value")?;
     let count = reader.varint("headers")?;
     let headers = Headers { reader, count };
-    slots.clear();
-    for _ in 0..count {
-        let key = nullable(&mut reader, "header key")?.unwrap_or(&[]);
-        if let Some(value) = nullable(&mut reader, "header value")? {
-            extractor.note(slots, key, value);
+    let mut slots = (count > 0).then(|| slots.get_or_insert_with(Slots::new));
+    if let Some(slots) = &mut slots {
+        slots.clear();
+        for _ in 0..count {
+            let key = nullable(&mut reader, "header key")?.unwrap_or(&[]);
+            if let Some(value) = nullable(&mut reader, "header value")? {
+                extractor.note(slots, key, value);
+            }
         }
     }
     reader.end("record")?;
@@ -161,7 +165,10 @@ fn record<'a>(
         key,
         value,
         headers,
-        context: extractor.find(slots),
+        context: match slots {
+            Some(slots) => extractor.find(slots),
+            None => Found::default(),
+        },
     });
     Ok(())
 }
