@@ -269,7 +269,7 @@ pub fn hold() -> Result<()> {
     let (address, count) = part.split_once(' ').context("no part")?;
     most_of_a_process()?;
     let listener = TcpListener::bind(address)?;
-    let hello = produce(&batch(0, 1, &[14, 0, 0, 0, 1, 0, 0]));
+    let hello = produce(&batch(0, 1, &[12, 0, 0, 0, 1, 0, 0]));
     let say = |(client, broker): &mut (TcpStream, TcpStream)| -> Result<()> {
         client.write_all(&hello)?;
         broker.read_exact(&mut vec![0; hello.len()])?;

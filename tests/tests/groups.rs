@@ -115,7 +115,10 @@ fn storm(name: &str, more: &[&str]) -> Result<Option<Seen>> {
         named.unnamed
     );
     ensure!(counts.is_empty(), "{} counted wrong: {:?}", counts.len(), &counts[..counts.len().min(5)]);
-    ensure!(groups == 3 && members >= 15 && again > 0, "{groups} groups, {members} members, {again} redelivered");
+    ensure!(
+        groups == 3 && members >= 15 && again > 0,
+        "{groups} groups, {members} members, {again} redelivered"
+    );
     Ok(Some(named))
 }
 

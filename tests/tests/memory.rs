@@ -184,16 +184,8 @@ impl Run {
         let count = |reason: &&str| {
             ["lost", "malformed"].iter().any(|kind| self.summary[kind][*reason].as_u64().unwrap_or(0) > 0)
         };
-        ensure!(
-            reasons.is_empty() || reasons.iter().any(count),
-            "nothing gave way: {}",
-            self.given_way
-        );
-        ensure!(
-            reasons.is_empty() || self.said.contains("losing data:"),
-            "nothing was said:\n{}",
-            self.said
-        );
+        ensure!(reasons.is_empty() || reasons.iter().any(count), "nothing gave way: {}", self.given_way);
+        ensure!(reasons.is_empty() || self.said.contains("losing data:"), "nothing was said:\n{}", self.said);
         Ok(())
     }
 }
