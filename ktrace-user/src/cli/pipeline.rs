@@ -132,8 +132,8 @@ pub struct Live {
     /// Memory of all rings together, in bytes or with K, M or G [default: 16M for each, less where memory is limited]
     #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", value_parser = bytes)]
     pub ring_size: Option<usize>,
-    /// Memory that the agent may take, its rings and queues included, with K, M or G [default: a tenth less than its cgroup may have, and
-    /// what is held is bounded by 512M]
+    /// Memory that the agent may take, its rings and queues included, with K, M or G [default: somewhat less than its cgroup may have,
+    /// and what is held is bounded by 512M]
     #[arg(long, value_name = "SIZE", env = "KTRACE_MEMORY_LIMIT", value_parser = bytes)]
     pub memory_limit: Option<usize>,
     /// CPU time that the agent may take, as a share of one core: 0.2 or 20%. Past it whole traces are skipped [default: no limit]
@@ -254,6 +254,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of so little, what grows at once is a larger part.
+    fn is_small(&self) -> bool {
+        self.bytes < 200 << 20
+    }
+
     fn is_too_small(&self, least: usize) -> Failure {
         match &self.of_cgroup {
             None => Failure::Usage {
@@ -261,18 +266,33 @@ impl Memory {
                 advice: "give more, or fewer --rings, or make --ring-size smaller".to_owned(),
             },
             Some(own) => Failure::Usage {
-                // A tenth of the kernel's limit is left free.
                 what: format!(
                     "{} limits memory to {} MiB: {} MiB are needed",
                     own.file.display(),
                     own.bytes >> 20,
-                    mebibytes(least / 9 * 10)
+                    enough_of_cgroup(least)
                 ),
                 advice: "raise the limit of the container or unit, or give fewer --rings, or make --ring-size smaller"
                     .to_owned(),
             },
         }
     }
+}
+
+/// What is left free of the kernel's limit: a tenth, and of a small one a seventh, as the states of sockets, which are charged to the agent and
+/// cannot be bounded, are a larger part of it: 60 000 take 14 MB.
+fn left_free(of_cgroup: usize) -> usize {
+    const MOST_OF_SMALL: usize = 9 << 20;
+    (of_cgroup / 10).max((of_cgroup / 7).min(MOST_OF_SMALL))
+}
+
+/// The kernel's limit, in mebibytes, that leaves so much.
+fn enough_of_cgroup(bytes: usize) -> usize {
+    let is_enough = |mebibytes: &usize| {
+        let limit = mebibytes.saturating_mul(1 << 20);
+        limit.saturating_sub(left_free(limit)) >= bytes
+    };
+    (mebibytes(bytes)..=usize::MAX >> 20).find(is_enough).unwrap_or(usize::MAX >> 20)
 }
 
 fn mebibytes(bytes: usize) -> usize {
@@ -300,7 +320,7 @@ const CONNECTIONS_PART: usize = 16;
 fn fitting(memory: &Memory, rings: usize) -> usize {
     // In the process's resident set, which the user looks at, they are twice, as they are mapped twice; the kernel counts them once.
     let times = if memory.of_cgroup.is_none() { 2 } else { 1 };
-    let part = if memory.bytes < 200 << 20 { 8 } else { 4 };
+    let part = if memory.is_small() { 8 } else { 4 };
     let each = (memory.bytes / part / times / rings).max(LEAST_RING_BYTES);
     rings.saturating_mul(1 << each.ilog2())
 }
@@ -317,12 +337,12 @@ pub struct Plan {
 }
 
 impl Live {
-    /// How much memory the agent may take: what the user says, or a tenth less than its cgroup may have.
+    /// How much memory the agent may take: what the user says, or somewhat less than its cgroup may have ([`left_free`]).
     #[must_use]
     pub fn memory(&self) -> Option<Memory> {
         let own = own_limit();
         let Some(limit) = self.memory_limit else {
-            return own.map(|own| Memory { bytes: own.bytes - own.bytes / 10, of_cgroup: Some(own) });
+            return own.map(|own| Memory { bytes: own.bytes - left_free(own.bytes), of_cgroup: Some(own) });
         };
         if let Some(own) = own.filter(|own| own.bytes < limit) {
             let (given, bytes) = (mebibytes(limit), mebibytes(own.bytes));
@@ -390,7 +410,8 @@ impl Live {
             Some(_) | None => Usage::Resident,
         };
         // Sockets' states in the kernel may grow by some megabytes between two looks.
-        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit - limit / 16 + beyond)) };
+        let growth = if memory.is_small() { limit / 10 } else { limit / 16 };
+        let limits = Limits { cpu: self.cpu_limit, memory: Some((usage, limit - growth + beyond)) };
         Ok(Plan { rings, ring_bytes, connections, limits })
     }
 
@@ -458,5 +479,19 @@ impl Told {
     /// [`Failure::Failed`] where it cannot be written.
     pub fn open(&self) -> Result<SummaryFile, Failure> {
         SummaryFile::open(self.summary.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_enough_is_and_less_is_not() {
+        for least in (1..600).map(|mebibytes| (mebibytes << 20) - 12_345) {
+            let left = |mebibytes: usize| (mebibytes << 20) - left_free(mebibytes << 20);
+            let enough = enough_of_cgroup(least);
+            assert!(left(enough) >= least && left(enough - 1) < least, "{least}: {enough}");
+        }
     }
 }
