@@ -371,8 +371,11 @@ impl Live {
         let limit = memory.bytes;
         let asked = self.ring_bytes()?;
         let ring_bytes = |memory: &Memory| asked.unwrap_or_else(|| usual.min(fitting(memory, rings)));
-        let connections =
-            |limit: usize| (limit / CONNECTIONS_PART / KNOWN_BYTES).min(rings.saturating_mul(CAPACITY));
+        let connections = |limit: usize| {
+            // Of very little, the workers have no room for more.
+            let part = if limit < 64 << 20 { 2 * CONNECTIONS_PART } else { CONNECTIONS_PART };
+            (limit / part / KNOWN_BYTES).min(rings.saturating_mul(CAPACITY))
+        };
         // What is left for the workers, and what the rings take of the resident set beyond what they take of the limit.
         let fits = |memory: &Memory| {
             let kernel_bytes = Source::ring_bytes(rings, ring_bytes(memory));
