@@ -9,15 +9,31 @@
 //! Pure: bytes and times in, bytes out. Nothing here reads memory, files or sockets, and nothing panics whatever the bytes are.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
+pub mod cbc;
 pub mod cipher;
 pub mod hello;
 pub mod keylog;
+mod keys;
 pub mod nonce;
-pub mod record;
+mod number;
+mod open;
+mod queue;
+mod record;
 pub mod sample;
 pub mod secret;
 pub mod session;
+mod side;
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
