@@ -57,8 +57,18 @@ reasons! {
         UnsupportedMagic = "unsupported_magic",
         /// Connections that do not speak Kafka, on a Kafka port.
         NotKafka = "not_kafka",
-        /// Connections that speak TLS, on a Kafka port.
+        /// Connections that speak TLS, on a Kafka port, and are not read as that was not asked for.
         Tls = "tls",
+        /// Connections inside TLS that no key was found for.
+        TlsNoKey = "tls_no_key",
+        /// Connections inside TLS whose process may not be searched for keys.
+        TlsDenied = "tls_denied",
+        /// Connections inside TLS that were over before their key was found.
+        TlsEnded = "tls_ended",
+        /// Connections inside TLS of which more waited for a key than may, or for longer. Counts times.
+        TlsWaitingFull = "tls_waiting_full",
+        /// Records of TLS that could not be opened though a key was there: a gap took a part of them, or the key had changed.
+        TlsRecord = "tls_record",
     }
 }
 
@@ -122,6 +132,8 @@ pub struct Counters {
     pub batches: u64,
     /// Records that were read.
     pub records: u64,
+    /// Records of TLS that were opened.
+    pub tls_records: u64,
     /// Bytes that gaps took.
     pub gap_bytes: u64,
     /// Bytes passed over by searches for the next frame: behind a gap, or at the beginning of a capture.
@@ -143,6 +155,13 @@ impl Counters {
     pub fn lose(&mut self, reason: Lost) {
         if let Some(count) = self.lost.get_mut(reason as usize) {
             *count = count.saturating_add(1);
+        }
+    }
+
+    /// So many more for this reason.
+    pub fn lose_many(&mut self, reason: Lost, more: u64) {
+        if let Some(count) = self.lost.get_mut(reason as usize) {
+            *count = count.saturating_add(more);
         }
     }
 
@@ -193,6 +212,7 @@ impl Counters {
             (&mut self.sasl_tokens, other.sasl_tokens),
             (&mut self.batches, other.batches),
             (&mut self.records, other.records),
+            (&mut self.tls_records, other.tls_records),
             (&mut self.gap_bytes, other.gap_bytes),
             (&mut self.skipped_bytes, other.skipped_bytes),
             (&mut self.unread_bytes, other.unread_bytes),

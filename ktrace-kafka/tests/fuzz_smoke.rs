@@ -101,6 +101,25 @@ fn context() {
     smoke("context");
 }
 
+#[test]
+fn session() {
+    smoke("session");
+}
+
+#[test]
+fn keylog() {
+    smoke("keylog");
+}
+
+/// Its first corpus comes from the captures of `ktrace-user/tests/tls`.
+#[test]
+fn tls() {
+    smoke("tls");
+    for (name, bytes) in files("tls") {
+        assert!(!name.contains("-tls1") || fuzz::tls::opened(&bytes) > 0, "{name}");
+    }
+}
+
 /// One of each kind of exchange, pipelined in places; every correlation id is another.
 fn talk() -> Vec<Said> {
     let mut id = 0;
@@ -244,6 +263,25 @@ fn write_seeds() {
             script(0, &[&[0; 6][..], &[12, 0, 40, 9, 0, 0, 9, 10, 0]].concat().repeat(4)),
         ],
     );
+
+    // Which talk, and two starts of sequence numbers; then operations.
+    let script =
+        |talk: u8, operations: &[u8]| [&[talk, 0, 0, 0, 9, 0xff, 0xff, 0xff, 0], operations].concat();
+    let whole = [0; 40];
+    let pieces = [6, 0, 99].repeat(16);
+    let lossy = [0, 0, 9, 0, 30, 0, 9, 0, 200, 0].repeat(5);
+    let own = [0, 10, 9, 23, 3, 3, 0, 4, 1, 2, 3, 4, 0, 11, 5, 21, 3, 3, 0, 2];
+    let mut sessions = vec![];
+    for talk in [0, 1, 2, 4] {
+        for operations in [&whole[..], &pieces, &lossy, &own.repeat(3)] {
+            for key in [12, 13] {
+                let (before, behind) = operations.split_at(operations.len() / 2);
+                sessions.push(script(talk, &[&[0, 0, key][..], operations].concat()));
+                sessions.push(script(talk, &[before, &[key], behind, &[15, key]].concat()));
+            }
+        }
+    }
+    write("session", &sessions);
 
     let mut api = empty_exchanges();
     for pair in said.windows(2) {

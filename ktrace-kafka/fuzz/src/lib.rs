@@ -7,18 +7,24 @@ pub mod api;
 pub mod codec;
 pub mod context;
 mod input;
+pub mod keylog;
 pub mod records;
+pub mod session;
 pub mod stream;
+pub mod tls;
 mod watch;
 
 /// A fuzz function.
 pub type Run = fn(&[u8]);
 
 /// All of them, by the name of their target and of their corpus.
-pub const TARGETS: [(&str, Run); 5] = [
+pub const TARGETS: [(&str, Run); 8] = [
     ("stream", stream::run),
     ("api", api::run),
     ("records", records::run),
     ("codec", codec::run),
     ("context", context::run),
+    ("keylog", keylog::run),
+    ("session", session::run),
+    ("tls", tls::run),
 ];

@@ -12,6 +12,7 @@
 //! tokens, which have no header, are taken out of both directions before.
 
 mod exchange;
+mod halves;
 mod inflation;
 mod pending;
 mod preface;
@@ -23,6 +24,7 @@ mod session;
 mod tls;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::Decompressor;
@@ -34,12 +36,16 @@ use crate::protocol::table::Surplus;
 use crate::room::{Boundless, Room};
 use crate::stream::frame::Framer;
 use crate::stream::{Piece, Run, Stream};
+use ktrace_tls::Sender;
+use ktrace_tls::cipher::Suite;
+use ktrace_tls::sample::FoundKey;
+use ktrace_tls::secret::Secrets;
+use ktrace_tls::session::{Closed as TlsClosed, Plain, Session};
 
+use halves::Halves;
 use inflation::{Inflating, Inflation};
 use pending::Pending;
 use preface::Preface;
-use requests::Requests;
-use responses::Responses;
 use sasl::Tokens;
 use session::Sessions;
 
@@ -166,7 +172,7 @@ pub enum Speaks {
     /// Not enough seen yet.
     Unknown,
     Kafka,
-    /// TLS: what is inside is not read.
+    /// TLS of which nothing is read: it is not wanted, or there is no key.
     Tls,
     /// Something else.
     Other,
@@ -178,6 +184,43 @@ pub struct Connection {
     responses: (Stream, Option<Framer>),
     exchanges: Exchanges,
     closed: Closed,
+    /// What is inside TLS is read.
+    reads_tls: bool,
+    /// What stands between the streams and the framers of a connection that is TLS.
+    inside: Option<Box<Session>>,
+    /// Why the session is over.
+    unread: Option<Unread>,
+    /// It was found to be none of Kafka's, counted, and holds nothing.
+    is_settled: bool,
+}
+
+/// Why a connection inside TLS is not read, and what protects its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    pub why: TlsClosed,
+    pub suite: Option<Suite>,
+}
+
+impl Unread {
+    fn reason(self) -> Lost {
+        match self.why {
+            TlsClosed::NoKey => Lost::TlsNoKey,
+            TlsClosed::Denied => Lost::TlsDenied,
+            TlsClosed::Ended => Lost::TlsEnded,
+            TlsClosed::Full => Lost::TlsWaitingFull,
+        }
+    }
+}
+
+/// The reason by its name, and the cipher where it matters: `tls_no_key chacha20`.
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason().name())?;
+        match self.suite {
+            Some(suite) if self.why == TlsClosed::NoKey => write!(f, " {}", suite.name()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Who has closed its end, and reads nothing more that it does not have yet.
@@ -209,6 +252,8 @@ struct Exchanges {
     skipped: u64,
     /// Of a connection whose beginning was not seen.
     tls: tls::Records,
+    /// What is read lies inside TLS.
+    is_inside: bool,
     tokens: Tokens,
     /// Something of the client's was seen, or missed.
     has_asked: bool,
@@ -260,6 +305,7 @@ impl Default for Connection {
                 has_gap: false,
                 skipped: 0,
                 tls: tls::Records::default(),
+                is_inside: false,
                 tokens: Tokens::default(),
                 has_asked: false,
                 missed_requests: false,
@@ -271,6 +317,10 @@ impl Default for Connection {
                 surplus: HasSurplus::default(),
             },
             closed: Closed::default(),
+            reads_tls: false,
+            inside: None,
+            unread: None,
+            is_settled: false,
         }
     }
 }
@@ -294,7 +344,14 @@ impl Connection {
         let half = |half: &(Stream, Option<Framer>)| {
             half.0.held_bytes().saturating_add(half.1.as_ref().map_or(0, Framer::held_bytes))
         };
-        half(&self.requests).saturating_add(half(&self.responses)).saturating_add(self.exchanges.held_bytes())
+        let inside = self
+            .inside
+            .as_ref()
+            .map_or(0, |session| session.held_bytes().saturating_add(size_of::<Session>()));
+        half(&self.requests)
+            .saturating_add(half(&self.responses))
+            .saturating_add(self.exchanges.held_bytes())
+            .saturating_add(inside)
     }
 
     /// Gives back what it holds, as far as it is much: early segments, the frames at hand, the requests that wait, and
@@ -307,6 +364,7 @@ impl Connection {
                 framer.shed();
             }
         }
+        self.shed_tls(scratch);
         self.exchanges.shed(&mut scratch.counters);
     }
 
@@ -333,69 +391,155 @@ impl Connection {
         if self.is_given_up() {
             return;
         }
-        let Self { requests, responses, exchanges, closed } = self;
         let limits = scratch.limits;
         let Push { direction, seq, ack, syn, fin, bytes, len, time_ns } = segment;
         let run = Run { seq, bytes, len, syn, fin, time_ns };
-        // What a segment acknowledges was there before it.
-        match direction {
+        let closed = &mut self.closed;
+        let (from, to) = match direction {
             Direction::ToBroker => {
                 closed.client = fin || (closed.client && !syn);
-                if let Some(ack) = ack {
-                    let (stream, framer) = &mut *responses;
-                    let mut half = Responses::new(exchanges, scratch, sink);
-                    let between = framer.as_ref().is_none_or(Framer::is_between);
-                    stream.acknowledged(ack, between, |piece| half.piece(framer, piece, limits.frame_bytes));
-                }
-                let (stream, framer) = requests;
-                framer.get_or_insert_with(|| Framer::new(syn));
-                let mut half = Requests { exchanges, scratch, sink };
-                if stream.push(run, limits.held_bytes, |piece| half.piece(framer, piece, limits.frame_bytes))
-                {
-                    half.scratch.counters.lose(Lost::HeldTooMuch);
-                }
-                self.give_up_search(limits);
+                (Sender::Client, Sender::Server)
             }
             Direction::ToClient => {
                 closed.broker = fin || (closed.broker && !syn);
-                if let Some(ack) = ack {
-                    let (stream, framer) = &mut *requests;
-                    let mut half = Requests { exchanges, scratch, sink };
-                    let between = framer.as_ref().is_none_or(Framer::is_between);
-                    stream.acknowledged(ack, between, |piece| half.piece(framer, piece, limits.frame_bytes));
-                }
-                let (stream, framer) = responses;
-                framer.get_or_insert_with(|| Framer::new(syn));
-                // A broker never speaks first.
-                if ack.is_some()
-                    && len > 0
-                    && exchanges.speaks == Speaks::Unknown
-                    && !exchanges.has_asked
-                    && !exchanges.preface.is_answered()
-                    && requests.1.as_ref().is_some_and(|framer| !framer.is_searching())
-                {
-                    exchanges.speak_other(NotKafka::ServerSpeaksFirst);
-                } else {
-                    let mut half = Responses::new(exchanges, scratch, sink);
-                    if stream.push(run, limits.held_bytes, |piece| {
-                        half.piece(framer, piece, limits.frame_bytes);
-                    }) {
-                        half.scratch.counters.lose(Lost::HeldTooMuch);
-                    }
-                }
+                (Sender::Server, Sender::Client)
+            }
+        };
+        // What a segment acknowledges was there before it.
+        if let Some(ack) = ack {
+            let between = match to {
+                Sender::Client => &self.requests.1,
+                Sender::Server => &self.responses.1,
+            };
+            // Records of TLS end where no frame does.
+            let between = self.inside.is_some() || between.as_ref().is_none_or(Framer::is_between);
+            let (stream, mut halves) = self.stream(to, scratch, sink);
+            stream.acknowledged(ack, between, |piece| halves.piece(to, piece));
+        }
+        let (stream, mut halves) = self.stream(from, scratch, sink);
+        let framer = match from {
+            Sender::Client => &mut *halves.requests,
+            Sender::Server => &mut *halves.responses,
+        };
+        framer.get_or_insert_with(|| Framer::new(syn));
+        // A broker never speaks first.
+        if from == Sender::Server
+            && ack.is_some()
+            && len > 0
+            && halves.exchanges.speaks == Speaks::Unknown
+            && !halves.exchanges.has_asked
+            && !halves.exchanges.preface.is_answered()
+            && halves.requests.as_ref().is_some_and(|framer| !framer.is_searching())
+        {
+            halves.exchanges.speak_other(NotKafka::ServerSpeaksFirst);
+        } else if stream.push(run, limits.held_bytes, |piece| halves.piece(from, piece)) {
+            halves.scratch.counters.lose(Lost::HeldTooMuch);
+        }
+        if from == Sender::Client {
+            self.give_up_search(limits);
+        }
+        self.settle(scratch);
+    }
+
+    /// The stream of a direction, and what reads both.
+    #[inline]
+    fn stream<'x, S: Sink>(
+        &'x mut self,
+        from: Sender,
+        scratch: &'x mut Scratch,
+        sink: &'x mut S,
+    ) -> (&'x mut Stream, Halves<'x, S>) {
+        let Self { requests, responses, exchanges, inside, reads_tls, .. } = self;
+        let stream = match from {
+            Sender::Client => &mut requests.0,
+            Sender::Server => &mut responses.0,
+        };
+        let (requests, responses, reads_tls) = (&mut requests.1, &mut responses.1, *reads_tls);
+        (stream, Halves { requests, responses, inside, reads_tls, exchanges, scratch, sink })
+    }
+
+    /// From here on what is inside TLS is read, should it turn out to be TLS.
+    pub fn read_tls(&mut self) {
+        self.reads_tls = true;
+    }
+
+    /// What is known of a connection that is TLS and is read: which keys it lacks, and what waits for them.
+    #[must_use]
+    #[inline]
+    pub fn tls(&self) -> Option<&Session> {
+        self.inside.as_deref()
+    }
+
+    /// Why a connection that is [`Speaks::Tls`] is not read, though that was wanted.
+    #[must_use]
+    pub fn tls_unread(&self) -> Option<Unread> {
+        self.unread
+    }
+
+    /// Does something to the session of the connection's TLS, such as giving it secrets, and reads what it opens. `None` where it has none.
+    pub fn open_tls<R>(
+        &mut self,
+        act: impl FnOnce(&mut Session, &mut dyn FnMut(Sender, Plain<'_>)) -> R,
+        scratch: &mut Scratch,
+        sink: &mut impl Sink,
+    ) -> Option<R> {
+        let (_, mut halves) = self.stream(Sender::Client, scratch, sink);
+        let done = halves.open(act);
+        self.settle(scratch);
+        done
+    }
+
+    /// Secrets of the connection's TLS. Returns whether they opened anything, or may.
+    pub fn take_secrets(&mut self, secrets: &Secrets, scratch: &mut Scratch, sink: &mut impl Sink) -> bool {
+        self.open_tls(|session, mut give| session.take_secrets(secrets, &mut give), scratch, sink)
+            .unwrap_or(false)
+    }
+
+    /// A key that opens a record of the connection's TLS. Returns whether it does.
+    pub fn take_key(&mut self, key: FoundKey, scratch: &mut Scratch, sink: &mut impl Sink) -> bool {
+        self.open_tls(|session, mut give| session.take_key(key, &mut give), scratch, sink).unwrap_or(false)
+    }
+
+    /// Gives up what waits for keys, and waits for them with what follows.
+    pub fn shed_tls(&mut self, scratch: &mut Scratch) {
+        if let Some(session) = &mut self.inside {
+            // A handshake's own records are no loss.
+            let lacks = !session.lacks().is_empty();
+            if session.shed() && lacks {
+                scratch.counters.lose(Lost::TlsWaitingFull);
             }
         }
+    }
+
+    /// What is inside TLS is not wanted.
+    pub fn leave_tls(&mut self, scratch: &mut Scratch) {
+        self.inside = None;
+        self.exchanges.speaks = Speaks::Tls;
+        self.settle(scratch);
+    }
+
+    /// No key will come for what of the connection's TLS lacks one.
+    pub fn give_up_tls(&mut self, why: TlsClosed, scratch: &mut Scratch, sink: &mut impl Sink) {
+        let (_, mut halves) = self.stream(Sender::Client, scratch, sink);
+        halves.open(|session, mut give| session.give_up(why, &mut give));
         self.settle(scratch);
     }
 
     /// Gives up a connection that was just found to be none of Kafka's.
     fn settle(&mut self, scratch: &mut Scratch) {
-        let reason = match self.exchanges.speaks {
-            Speaks::Unknown | Speaks::Kafka => return,
-            Speaks::Tls => Lost::Tls,
-            Speaks::Other => Lost::NotKafka,
+        if let Some(why) = self.inside.as_ref().and_then(|session| session.closed()) {
+            self.exchanges.speaks = Speaks::Tls;
+            let suite = self.inside.as_ref().and_then(|session| session.hello().suite);
+            self.unread = Some(Unread { why, suite });
+        }
+        let reason = match (self.exchanges.speaks, self.unread) {
+            (Speaks::Unknown | Speaks::Kafka, _) => return,
+            (Speaks::Tls, unread) => unread.map_or(Lost::Tls, Unread::reason),
+            (Speaks::Other, _) => Lost::NotKafka,
         };
-        scratch.counters.lose(reason);
+        if !std::mem::replace(&mut self.is_settled, true) {
+            scratch.counters.lose(reason);
+        }
         self.release();
     }
 
@@ -410,6 +554,9 @@ impl Connection {
             }
         }
         self.give_up_holes(scratch, sink);
+        if self.inside.as_ref().is_some_and(|session| !session.lacks().is_empty()) {
+            self.give_up_tls(TlsClosed::Ended, scratch, sink);
+        }
         self.exchanges.drop_unproven(&mut scratch.counters);
         let Exchanges { speaks, preface, has_asked, .. } = &self.exchanges;
         if *speaks == Speaks::Unknown && preface.was_begun() && !has_asked {
@@ -430,7 +577,8 @@ impl Connection {
     /// The connection has ended before all of its requests were answered, and they never will be: what was produced by them is told
     /// with the error `NETWORK_EXCEPTION`. Where an answer may have been missed, nothing is.
     pub fn end(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
-        let holds = self.requests.0.held_since().or(self.responses.0.held_since()).is_some();
+        let holds = self.requests.0.held_since().or(self.responses.0.held_since()).is_some()
+            || self.inside.as_ref().is_some_and(|session| session.held().is_some());
         let Exchanges { pending, pending_bytes, sessions, inflation, missed_responses, .. } =
             &mut self.exchanges;
         if holds || *missed_responses {
@@ -470,16 +618,10 @@ impl Connection {
         if self.is_given_up() {
             return;
         }
-        let Self { requests, responses, exchanges, .. } = self;
-        let limits = scratch.limits;
-        {
-            let mut half = Requests { exchanges, scratch, sink };
-            let (stream, framer) = requests;
-            stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
+        for from in [Sender::Client, Sender::Server] {
+            let (stream, mut halves) = self.stream(from, scratch, sink);
+            stream.finish(|piece| halves.piece(from, piece));
         }
-        let mut half = Responses::new(exchanges, scratch, sink);
-        let (stream, framer) = responses;
-        stream.finish(|piece| half.piece(framer, piece, limits.frame_bytes));
         self.settle(scratch);
     }
 
@@ -506,6 +648,7 @@ impl Connection {
                 framer.stop();
             }
         }
+        self.inside = None;
         let exchanges = &mut self.exchanges;
         exchanges.pending = VecDeque::new();
         exchanges.pending_bytes = 0;
@@ -536,6 +679,7 @@ impl Exchanges {
     fn is_tls_amid(&mut self, piece: Piece<'_>) -> bool {
         if let Piece::Data { bytes, .. } = piece
             && self.speaks == Speaks::Unknown
+            && !self.is_inside
             && self.tls.see(bytes)
         {
             self.speaks = Speaks::Tls;

@@ -61,7 +61,7 @@ impl<S: Sink> Requests<'_, S> {
         {
             return;
         }
-        if tls::is_handshake(bytes) {
+        if tls::is_handshake(bytes) && !self.exchanges.is_inside {
             if self.exchanges.preface.was_begun() && !self.scratch.ports_are_given {
                 self.exchanges.speak_other(NotKafka::TlsBehindProxy);
             } else {

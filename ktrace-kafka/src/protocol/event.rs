@@ -16,6 +16,8 @@ pub enum Event<'a> {
     Software { name: &'a str, version: &'a str },
     /// The cluster's id (Metadata).
     Cluster { id: &'a str },
+    /// Where clients reach a broker of the cluster (Metadata). The host is a name or an address; the port may be any number.
+    Broker { node_id: i32, host: &'a str, port: i32 },
     /// A topic's id and name (Metadata, DescribeTopicPartitions).
     Topic { id: u128, name: &'a str },
     /// The broker that coordinates a group or a transaction (FindCoordinator).

@@ -1,4 +1,4 @@
-//! Metadata (key 3), versions 0–13: names and ids of topics, the cluster's id.
+//! Metadata (key 3), versions 0–13: names and ids of topics, the cluster's id, its brokers.
 //!
 //! KIP-4 (all or no topics, v1), KIP-78 (cluster id, v2), KIP-320 (v7), KIP-430 (v8), KIP-482 (flexible, v9), KIP-516
 //! (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
@@ -43,10 +43,19 @@ impl<'a> Struct<'a> for Request {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
+    pub brokers: List<'a, Broker<'a>>,
     pub cluster_id: Option<&'a str>,
     pub topics: List<'a, TopicNames<'a>>,
     /// Of the request as a whole, 0 for none.
     pub error: i16,
+}
+
+/// Where a broker is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Broker<'a> {
+    pub node_id: i32,
+    pub host: &'a str,
+    pub port: i32,
 }
 
 /// A topic's names. Both are there from version 10 on.
@@ -78,15 +87,7 @@ impl<'a> Struct<'a> for Response<'a> {
         if version >= 3 {
             body.i32("throttle time")?;
         }
-        for _ in 0..body.array("brokers")? {
-            body.i32("node id")?;
-            body.string("host")?;
-            body.i32("port")?;
-            if version >= 1 {
-                body.nullable_string("rack")?;
-            }
-            body.skip_tagged_fields()?;
-        }
+        let brokers = List::read(version, body, "brokers")?;
         let cluster_id = if version >= 2 { body.nullable_string("cluster id")? } else { None };
         if version >= 1 {
             body.i32("controller id")?;
@@ -97,7 +98,19 @@ impl<'a> Struct<'a> for Response<'a> {
         }
         let error = if version >= 13 { body.i16("error code")? } else { 0 };
         body.skip_tagged_fields()?;
-        Ok(Self { cluster_id, topics, error })
+        Ok(Self { brokers, cluster_id, topics, error })
+    }
+}
+
+impl<'a> Struct<'a> for Broker<'a> {
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let broker =
+            Self { node_id: body.i32("node id")?, host: body.string("host")?, port: body.i32("port")? };
+        if version >= 1 {
+            body.nullable_string("rack")?;
+        }
+        body.skip_tagged_fields()?;
+        Ok(broker)
     }
 }
 
@@ -140,6 +153,9 @@ impl Exchange for Metadata {
 
 impl TellsOfResponse for Metadata {
     fn tell(response: &Response<'_>, tell: &mut Tell<'_>) {
+        for Broker { node_id, host, port } in response.brokers.iter() {
+            tell(&Event::Broker { node_id, host, port });
+        }
         if let Some(id) = response.cluster_id {
             tell(&Event::Cluster { id });
         }

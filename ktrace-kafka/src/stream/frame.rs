@@ -136,6 +136,12 @@ impl Framer {
         &self.buffer
     }
 
+    /// A copy of what is held of the frame at hand, and the sequence number of its first byte.
+    #[must_use]
+    pub fn kept(&self) -> (u32, Vec<u8>) {
+        (self.seq, self.buffer.clone())
+    }
+
     /// Bytes held for the frame at hand.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -38,6 +38,7 @@ impl Sink for Lines {
     fn event(&mut self, head: &Head<'_>, event: &Event<'_>) {
         self.0.push(match event {
             Event::Topic { id, name } => format!("topic {name} {id:032x}"),
+            Event::Broker { host, port, .. } => format!("broker {host}:{port}"),
             Event::Cluster { id } => format!("cluster {id}"),
             Event::Software { name, version } => format!("software {name} {version}"),
             Event::Member(member) => {

@@ -4,6 +4,7 @@ mod began;
 mod bombs;
 mod bounds;
 mod conversation;
+mod inside_tls;
 mod losses;
 mod message_set;
 mod middle;
@@ -100,7 +101,8 @@ fn metadata_in_every_version() {
         let mut message = MetadataResponse::default()
             .with_brokers(vec![
                 metadata_response::MetadataResponseBroker::default()
-                    .with_host(StrBytes::from_static_str("b")),
+                    .with_host(StrBytes::from_static_str("b"))
+                    .with_port(9093),
             ])
             .with_topics(vec![topic]);
         if version >= 2 {
@@ -115,7 +117,7 @@ fn metadata_in_every_version() {
             )),
             broker(response(version, 5, &message)),
         ];
-        let mut lines = vec![];
+        let mut lines = vec!["broker b:9093".to_owned()];
         if version >= 2 {
             lines.push("cluster c".to_owned());
         }

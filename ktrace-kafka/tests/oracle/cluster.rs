@@ -70,7 +70,10 @@ pub fn metadata(g: &mut Random) -> Case {
         cluster_authorized_operations if (8..=10).contains(&v) => g.i32(),
         error_code if v >= 13 => g.i16(),
     });
-    let mut expected = vec![];
+    let broker = |broker: &MetadataResponseBroker| {
+        shown(&Event::Broker { node_id: broker.node_id.0, host: &broker.host, port: broker.port })
+    };
+    let mut expected: Vec<_> = response.brokers.iter().map(broker).collect();
     if let Some(id) = &response.cluster_id {
         expected.push(shown(&Event::Cluster { id }));
     }
