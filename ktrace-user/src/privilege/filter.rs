@@ -4,8 +4,8 @@
 //! Not the death of the process: C libraries try new calls and fall back on old ones where the kernel says that it has none, and an agent that
 //! misses one call still shows most of what passes. `ENOSYS` and not `EPERM`, since that is what they fall back on.
 //!
-//! Among those left out: `execve`, `ptrace`, `process_vm_readv`, `mount`, `unshare`, `clone3` (whose flags a filter cannot see, so that C libraries
-//! take `clone`), `io_uring_setup`, `perf_event_open`, `listen`, `accept4`, `init_module`, all that changes files by name, owner or mode.
+//! Among those left out: `execve`, `ptrace`, `process_vm_writev`, `process_vm_readv` (but for the thread that searches for keys), `mount`, `unshare`, `clone3` (whose flags a filter cannot see, so that C libraries
+//! take `clone`), `io_uring_setup`, `perf_event_open` (but for the thread that probes libraries), `listen`, `accept4`, `init_module`, all that changes files by name, owner or mode.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -37,6 +37,8 @@ pub enum Threads {
 const ARCH: TargetArch = TargetArch::x86_64;
 #[cfg(target_arch = "aarch64")]
 const ARCH: TargetArch = TargetArch::aarch64;
+
+const REFUSED: SeccompAction = SeccompAction::Errno(libc::ENOSYS as u32);
 
 /// Allowed whatever their arguments.
 #[rustfmt::skip]
@@ -90,9 +92,10 @@ const WITH: &[(libc::c_long, u8, &[u64])] = &[
     // `enum bpf_cmd`: elements of maps looked up, set and deleted; programs listed and
     // opened by their number, queried, detached, run for a test, attached by a link
     (libc::SYS_bpf, 0, &[1, 2, 3, 9, 10, 11, 13, 15, 16, 28]),
-    // terminals (TCGETS to TCSETSF, TCGETS2 to TCSETSF2, TIOCGPGRP, TIOCGWINSZ) and descriptors (FIONREAD, FIONBIO, FIONCLEX, FIOCLEX)
+    // terminals (TCGETS to TCSETSF, TCGETS2 to TCSETSF2, TIOCGPGRP, TIOCGWINSZ), descriptors (FIONREAD, FIONBIO, FIONCLEX, FIOCLEX), probes
+    // (PERF_EVENT_IOC_SET_BPF, PERF_EVENT_IOC_ENABLE)
     (libc::SYS_ioctl, 1, &[0x5401, 0x5402, 0x5403, 0x5404, 0x802c_542a, 0x402c_542b, 0x402c_542c, 0x402c_542d,
-        0x540f, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451]),
+        0x540f, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451, 0x4004_2408, 0x2400]),
     // only whether there is such a process
     (libc::SYS_kill, 1, &[0]),
     // what threads do at their start and what lowers their privileges: PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP,
@@ -103,6 +106,12 @@ const WITH: &[(libc::c_long, u8, &[u64])] = &[
     (libc::SYS_setns, 1, &[libc::CLONE_NEWNET as u64]),
     (libc::SYS_socket, 0, &[libc::AF_UNIX as u64, libc::AF_INET as u64, libc::AF_INET6 as u64, libc::AF_NETLINK as u64]),
 ];
+
+/// What a thread may call, too, that reads memory of other processes; others [`forbid`] themselves to.
+pub const READS_MEMORY: [libc::c_long; 1] = [libc::SYS_process_vm_readv];
+
+/// For a thread that probes files.
+pub const PROBES: [libc::c_long; 1] = [libc::SYS_perf_event_open];
 
 /// A new thread, and neither a process nor a namespace.
 const THREAD: u64 = libc::CLONE_THREAD as u64;
@@ -120,12 +129,28 @@ pub const fn allowed() -> usize {
     ALLOWED.len() + OLDER.len() + WITH.len() + 1
 }
 
-/// Puts the filter before the calling thread, or all, for good.
+/// Puts the filter before the calling thread, or all, for good. `also` are allowed beside, and with any of them to [`forbid`] what this allows.
 ///
 /// # Errors
 /// [`FilterError::Refused`] where the kernel has no seccomp, or is not let make use of it.
-pub fn install(threads: Threads) -> Result<(), FilterError> {
-    let program = program()?;
+pub fn install(threads: Threads, also: &[libc::c_long]) -> Result<(), FilterError> {
+    put(&program(also)?, threads)
+}
+
+/// Takes calls away from the calling thread, and those that it starts, that [`install`] has allowed. Nothing is done for none.
+///
+/// # Errors
+/// As of [`install`].
+pub fn forbid(calls: &[libc::c_long]) -> Result<(), FilterError> {
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let program = SeccompFilter::new(rules, SeccompAction::Allow, REFUSED, ARCH)?.try_into()?;
+    put(&program, Threads::This)
+}
+
+fn put(program: &BpfProgram, threads: Threads) -> Result<(), FilterError> {
     let filter = libc::sock_fprog {
         // At most 4096 instructions, as the kernel takes no more (`BPF_MAXINSNS`); the library refuses to make more.
         len: program.len() as libc::c_ushort,
@@ -148,9 +173,9 @@ pub fn install(threads: Threads) -> Result<(), FilterError> {
     }
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(also: &[libc::c_long]) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(OLDER).map(|call| (*call, Vec::new())).collect();
+        ALLOWED.iter().chain(OLDER).chain(also).map(|call| (*call, Vec::new())).collect();
     let is = |argument, width, operator, value| {
         let condition = SeccompCondition::new(argument, width, operator, value)?;
         SeccompRule::new(vec![condition])
@@ -165,8 +190,11 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     }
     let thread = is(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(THREAD | NOT_IN_CLONE), THREAD)?;
     rules.insert(libc::SYS_clone, vec![thread]);
-    let refused = SeccompAction::Errno(libc::ENOSYS as u32);
-    SeccompFilter::new(rules, refused, SeccompAction::Allow, ARCH)?.try_into()
+    if !also.is_empty() {
+        let filter = is(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::SECCOMP_SET_MODE_FILTER.into())?;
+        rules.insert(libc::SYS_seccomp, vec![filter]);
+    }
+    SeccompFilter::new(rules, REFUSED, SeccompAction::Allow, ARCH)?.try_into()
 }
 
 #[cfg(test)]
@@ -179,7 +207,7 @@ mod tests {
     /// In a thread that ends with the test: the filter stays with it.
     fn filtered<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = thread::spawn(|| {
-            install(Threads::This).unwrap();
+            install(Threads::This, &[]).unwrap();
             work()
         });
         thread.join().unwrap()
@@ -187,7 +215,7 @@ mod tests {
 
     #[test]
     fn it_is_made_for_this_architecture() {
-        let len = program().unwrap().len();
+        let len = program(&READS_MEMORY).unwrap().len();
         assert!((100..4096).contains(&len), "{len} instructions");
     }
 
@@ -229,5 +257,39 @@ mod tests {
             (results, io::Error::last_os_error().raw_os_error())
         });
         assert_eq!(errors, ([-1; 4], Some(libc::ENOSYS)));
+    }
+
+    /// Reads, or writes, four bytes of this process as if it were another.
+    fn copied(call: libc::c_long) -> Result<(), i32> {
+        let (mut from, mut to) = ([1_u8; 4], [0_u8; 4]);
+        let local = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: 4 };
+        let remote = libc::iovec { iov_base: from.as_mut_ptr().cast(), iov_len: 4 };
+        let (one, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+        // SAFETY: two ranges of four bytes each, which may be written to.
+        match unsafe {
+            libc::syscall(call, libc::getpid(), &raw const local, one, &raw const remote, one, none)
+        } {
+            4 => Ok(()),
+            _ => Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        }
+    }
+
+    #[test]
+    fn memory_of_others_is_read_by_the_thread_that_needs_to_and_never_written() {
+        const READ: libc::c_long = libc::SYS_process_vm_readv;
+        const WRITE: libc::c_long = libc::SYS_process_vm_writev;
+        assert_eq!((copied(READ), copied(WRITE)), (Ok(()), Ok(())));
+        assert_eq!(filtered(|| (copied(READ), copied(WRITE))), (Err(libc::ENOSYS), Err(libc::ENOSYS)));
+        let reads = thread::spawn(|| {
+            install(Threads::This, &READS_MEMORY).unwrap();
+            // SAFETY: no pointers; the call fails.
+            let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, 0) };
+            let traced = (traced, io::Error::last_os_error().raw_os_error());
+            let before = (copied(READ), copied(WRITE), traced);
+            forbid(&READS_MEMORY).unwrap();
+            (before, thread::spawn(|| copied(READ)).join().unwrap(), fs::read("/proc/self/status").is_ok())
+        });
+        let before = (Ok(()), Err(libc::ENOSYS), (-1, Some(libc::ENOSYS)));
+        assert_eq!(reads.join().unwrap(), (before, Err(libc::ENOSYS), true));
     }
 }

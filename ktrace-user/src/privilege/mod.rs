@@ -5,6 +5,7 @@
 //! memory: what one keeps is within reach of whoever runs code of his own in another. It is little, and the smaller the better.
 
 pub mod filter;
+pub mod memory;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io, thread};
@@ -37,12 +38,19 @@ pub struct Keeper {
 }
 
 /// All that keep any: `deploy/README.md` says why.
-pub const KEEPERS: [Keeper; 5] = [
+pub const KEEPERS: [Keeper; 8] = [
     Keeper { thread: "ktrace-bpf", keeps: &[BPF, NET_ADMIN] },
     // With --cgroup alone: it attaches anew.
     Keeper { thread: "ktrace-cgroup", keeps: &[BPF, NET_ADMIN] },
+    // With --tls keylog alone: the file may be another user's, and made later.
+    Keeper { thread: "ktrace-keylog", keeps: &[DAC_READ_SEARCH] },
+    // With --tls memory alone.
+    Keeper { thread: "ktrace-keys", keeps: &[SYS_PTRACE, DAC_READ_SEARCH] },
     Keeper { thread: "ktrace-owners", keeps: &[SYS_PTRACE, DAC_READ_SEARCH] },
     Keeper { thread: "ktrace-resolve", keeps: &[SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN] },
+    // With --tls-uprobes alone: it looks at files that processes have mapped, and attaches to them: before Linux 6.6 by events, for
+    // which kernels since July 2025 ask for SYS_ADMIN, and those before for PERFMON (`perf_uprobe_event_init` in `kernel/events/core.c`).
+    Keeper { thread: "ktrace-uprobes", keeps: &[BPF, PERFMON, SYS_ADMIN, SYS_PTRACE, DAC_READ_SEARCH] },
     // It enters the namespaces for the one before, and ends.
     Keeper { thread: "ktrace-netns", keeps: &[SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN] },
 ];
@@ -74,7 +82,8 @@ pub fn keep(capabilities: &[u32]) {
 
 /// Restricts the whole process: the calling thread keeps these capabilities, no thread gains any, none makes a system call that the agent does
 /// not need, and nobody reads the memory or has it dumped who is not root. What needs a privilege that no thread keeps, has been done before.
-pub fn confine(capabilities: &[u32]) {
+/// `also`: system calls that threads which were started before make; those that are started later cannot.
+pub fn confine(capabilities: &[u32], also: &[libc::c_long]) {
     if !HARDENS.load(Ordering::Relaxed) {
         return;
     }
@@ -82,8 +91,10 @@ pub fn confine(capabilities: &[u32]) {
     if let Err(error) = undumpable() {
         tracing::warn!(%error, "this process may be dumped");
     }
-    if let Err(error) = filter::install(filter::Threads::All) {
+    if let Err(error) = filter::install(filter::Threads::All, also) {
         tracing::warn!("system calls are not restricted: {error}");
+    } else if let Err(error) = filter::forbid(also) {
+        tracing::warn!("threads may make system calls that they need not: {error}");
     }
 }
 
@@ -141,10 +152,10 @@ fn reduce(wanted: &[u32]) -> io::Result<()> {
 }
 
 /// What of `permitted` is kept for the `wanted`. To the kernel SYS_ADMIN stands for BPF and NET_ADMIN where `bpf(2)` asks for them
-/// (`bpf_capable` and `bpf_net_capable` in `include/linux/bpf.h`).
+/// (`bpf_capable` and `bpf_net_capable` in `include/linux/bpf.h`), and for PERFMON (`perfmon_capable` in `include/linux/capability.h`).
 pub(crate) fn among(permitted: u64, wanted: &[u32]) -> u64 {
     wanted.iter().fold(0, |kept, bit| {
-        let stand_in = if matches!(*bit, BPF | NET_ADMIN) { permitted & 1 << SYS_ADMIN } else { 0 };
+        let stand_in = if matches!(*bit, BPF | NET_ADMIN | PERFMON) { permitted & 1 << SYS_ADMIN } else { 0 };
         kept | match permitted & 1 << bit {
             0 => stand_in,
             held => held,
@@ -219,7 +230,7 @@ pub(crate) fn is_in_host_pid_namespace() -> io::Result<bool> {
 pub(crate) fn rehearse() -> io::Result<Result<u64, filter::FilterError>> {
     let rehearsal = thread::Builder::new().name("ktrace-rehearse".to_owned()).spawn(|| {
         reduce(&[])?;
-        Ok(filter::install(filter::Threads::This).map(|()| effective()))
+        Ok(filter::install(filter::Threads::This, &[]).map(|()| effective()))
     })?;
     rehearsal.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }

@@ -97,7 +97,7 @@ impl Facts {
 }
 
 /// When the process was started, in clock ticks since boot: with the pid it names a process for good. `None` if it is gone.
-pub(super) fn start_time(pid: u32) -> Option<u64> {
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
     start_time_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
