@@ -19,12 +19,21 @@ pub enum Counter {
     Unparsed = 4,
     /// [`Owner`](crate::Owner) and [`Closed`](crate::Closed) events that found no room in the ring; they have no bytes.
     OwnerLost = 5,
+    /// Secrets of TLS, and processes to be probed for them, that found no room in their ring, or could not be read; they have no bytes.
+    SecretLost = 6,
 }
 
 impl Counter {
     /// All counters, each at its own index.
-    pub const ALL: [Self; 6] =
-        [Self::Captured, Self::RingFull, Self::LoadFailed, Self::OverLimit, Self::Unparsed, Self::OwnerLost];
+    pub const ALL: [Self; 7] = [
+        Self::Captured,
+        Self::RingFull,
+        Self::LoadFailed,
+        Self::OverLimit,
+        Self::Unparsed,
+        Self::OwnerLost,
+        Self::SecretLost,
+    ];
 
     /// Name as told to users: in summaries under `lost`, in metrics as the reason.
     #[must_use]
@@ -36,6 +45,7 @@ impl Counter {
             Self::OverLimit => "over_limit",
             Self::Unparsed => "unparsed",
             Self::OwnerLost => "owner_lost",
+            Self::SecretLost => "secret_lost",
         }
     }
 }

@@ -41,6 +41,8 @@ pub mod flags {
     pub const BROKER_END: u8 = 1 << 5;
     /// The cookie is that of the listening socket: these bytes came before the connection had a socket of its own.
     pub const LISTENING: u8 = 1 << 6;
+    /// The agent is woken for it: it begins with a record of application data, and is among the first of a connection that may be TLS.
+    pub const WAKES: u8 = 1 << 7;
 }
 
 /// Which ends of connections are captured: bits of the `ENDS` global of the eBPF programs.

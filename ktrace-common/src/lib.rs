@@ -8,11 +8,13 @@ mod counter;
 mod event;
 mod port;
 mod ring;
+mod secret;
 
 pub use counter::{Counter, Tally};
 pub use event::{Closed, Kind, Owner, SegmentHeader, ends, flags};
 pub use port::{PORT_WORDS, port_slot};
 pub use ring::{MAX_RINGS, RING_TEMPLATE_BYTES, ring_of};
+pub use secret::{KEY_EXPANSION, LABEL_BYTES, Parameter, SECRET_BYTES, SECRETS_RING, Secret, SecretKind};
 
 /// Payload bytes of the size classes that a piece of a packet is copied in. The piece reserves the smallest class that holds it, so it never
 /// takes more than twice its size from the ring (and 64 bytes at least); longer packets go as several pieces of the largest class. Of

@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use ktrace_common::{
-    BLANK_BYTES, Counter, MAX_RINGS, PORT_WORDS, RING_TEMPLATE_BYTES, Tally, ends, port_slot, ring_of,
+    BLANK_BYTES, Counter, MAX_RINGS, PORT_WORDS, RING_TEMPLATE_BYTES, Tally, ends, flags, port_slot, ring_of,
 };
 
 /// Which ends of connections are captured ([`ends`]); set before loading, so the kernel drops the code of the other end.
@@ -25,6 +25,10 @@ static COMM: Global<u8> = Global::new(0);
 /// Whether Kafka is looked for on all ports; else it is what is spoken on [`PORTS`]. Set before loading.
 #[unsafe(no_mangle)]
 static AUTO: Global<u8> = Global::new(0);
+
+/// Whether TLS connections may be opened. Set before loading: without it, the kernel drops the code for them.
+#[unsafe(no_mangle)]
+static TLS: Global<u8> = Global::new(0);
 
 /// Only sockets that this process connects, where not 0. Set before loading.
 #[unsafe(no_mangle)]
@@ -89,6 +93,12 @@ pub fn is_kafka(port: u16) -> bool {
 #[inline(always)]
 pub fn is_auto() -> bool {
     AUTO.load() != 0
+}
+
+/// Whether TLS connections may be opened.
+#[inline(always)]
+pub fn opens_tls() -> bool {
+    TLS.load() != 0
 }
 
 /// Whether sockets of this process in this network namespace are wanted.
@@ -180,12 +190,16 @@ unsafe fn add(word: *mut u64, amount: u64) {
     }
 }
 
-/// Flags to submit a record of `size` bytes with: no wake-up, unless it crossed a multiple of the wake-up amount.
+/// Flags to submit a record of `size` bytes with: no wake-up, unless it crossed a multiple of the wake-up amount, or its header asks for one
+/// ([`flags::WAKES`] among `bits`).
 ///
 /// A wake-up costs the sender of the packet about as much as the copy of a small payload; the agent looks into the ring by itself every few
 /// milliseconds anyway, and needs waking only when data comes faster than that.
 #[inline(always)]
-pub fn submit_flags(ring: &Segments, size: u64) -> u64 {
+pub fn submit_flags(ring: &Segments, size: u64, bits: u8) -> u64 {
+    if opens_tls() && bits & flags::WAKES != 0 {
+        return u64::from(BPF_RB_FORCE_WAKEUP);
+    }
     // SAFETY: the ring is a map that the kernel has handed out.
     let waiting =
         unsafe { bpf_ringbuf_query((&raw const *ring).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };

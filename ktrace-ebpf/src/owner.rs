@@ -13,6 +13,7 @@ use aya_ebpf::{
 use ktrace_common::{Closed, Counter, Kind, ends};
 
 use crate::{
+    kdf,
     maps::{TRACKED, captures, count, is_auto, is_kafka, ring},
     socket::{self, TCP},
 };
@@ -42,8 +43,12 @@ fn connecting(ctx: &SockAddrContext) {
     let (port, stream) = unsafe {
         ((&raw const (*ctx.sock_addr).user_port).read_volatile(), (*ctx.sock_addr).type_ == SOCK_STREAM)
     };
-    if stream && captures(ends::CLIENT) && (is_auto() || is_kafka(u16::from_be(port as u16))) {
-        socket::connecting(ctx);
+    let kafka = is_kafka(u16::from_be(port as u16));
+    if stream && captures(ends::CLIENT) && (is_auto() || kafka) {
+        let wanted = socket::connecting(ctx);
+        if wanted && kafka {
+            kdf::connecting(ctx);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use ktrace_common::{SegmentHeader, ends, flags};
 
 use crate::{
-    maps::{captures, is_kafka},
+    maps::{captures, is_kafka, opens_tls},
     request::{HEAD, is_plausible, is_preface, is_socks5, is_start, is_tls_data, is_tls_hello, may_begin},
     segment::{Parsed, load},
     socket::{Socket, verdict},
@@ -191,7 +191,8 @@ pub fn look(skb: *mut __sk_buff, parsed: &Parsed, place: Place) -> Look {
     if begins || (is_tls && is_kafka(broker_port(&parsed.header))) {
         Look::Kafka
     } else if place.decides() {
-        Look::Other
+        // A response that is being read may name the port as a broker's: clients connect there at once.
+        if is_tls && opens_tls() { Look::Unknown } else { Look::Other }
     } else {
         Look::Unknown
     }
@@ -227,6 +228,11 @@ pub fn precedes(skb: *mut __sk_buff, parsed: &Parsed, socket: &mut Socket) -> bo
             return true;
         }
         if is_tls_hello(&[head[0], head[1], head[2], head[3]]) {
+            // Who runs ktrace has named the proxy's port.
+            if opens_tls() && is_kafka(broker_port(&parsed.header)) {
+                socket.looks = 0;
+                return true;
+            }
             socket.looks = 1;
         }
     }
@@ -240,4 +246,19 @@ pub fn precedes(skb: *mut __sk_buff, parsed: &Parsed, socket: &mut Socket) -> bo
         socket.verdict = verdict::IGNORED;
     }
     len <= PREFACE_BYTES
+}
+
+/// Packets of a captured connection, of both directions, that are looked at for application data of TLS. A handshake takes 4 to 8, of which
+/// certificates take most, and session tickets two more; then come the first requests, for which keys are wanted.
+const DATA_LOOKS: u32 = 24;
+
+/// Whether the agent is to be woken for a packet with payload: it may be one of the first with application data of a TLS connection. Keys are to
+/// be looked for at once, as clients that send one message close within some 150 ms, and the agent looks into the ring every 10 to 100 ms.
+#[inline(always)]
+pub fn wakes(skb: *mut __sk_buff, parsed: &Parsed, socket: &mut Socket) -> bool {
+    if socket.data_looks >= DATA_LOOKS {
+        return false;
+    }
+    socket.data_looks += 1;
+    load::<4>(skb, parsed.payload_at).is_some_and(|start| is_tls_data(&start))
 }

@@ -13,8 +13,10 @@ use aya_ebpf::{
 use ktrace_common::{CLASSES, Counter, FULL_PIECES, Kind, SegmentHeader, ends, flags};
 
 use crate::{
-    maps::{captures, count, is_auto, is_kafka, is_refused, refusals, ring, ring_number, submit_flags},
-    recognition::{Look, PREFACE_PACKETS, Place, is_passed_by, look, precedes, role_of, was_in_vain},
+    maps::{
+        captures, count, is_auto, is_kafka, is_refused, opens_tls, refusals, ring, ring_number, submit_flags,
+    },
+    recognition::{Look, PREFACE_PACKETS, Place, is_passed_by, look, precedes, role_of, wakes, was_in_vain},
     socket::{self, LISTEN, TCP, verdict},
 };
 
@@ -181,7 +183,7 @@ fn packet(ctx: &SkBuffContext, way: u8) {
                 role
             }
         };
-        if let Some(socket) = socket {
+        if let Some(socket) = &mut socket {
             let ring = ring_number(local_port, remote_port);
             socket::take(socket, role, looks, parsed.header.cookie, ring as u8);
         }
@@ -192,6 +194,13 @@ fn packet(ctx: &SkBuffContext, way: u8) {
     };
     if role == verdict::BROKER {
         parsed.header.flags |= flags::BROKER_END;
+    }
+    if opens_tls()
+        && parsed.payload_len > 0
+        && let Some(socket) = &mut socket
+        && wakes(skb, &parsed, socket)
+    {
+        parsed.header.flags |= flags::WAKES;
     }
     copy(skb, &mut parsed);
 }
@@ -223,7 +232,7 @@ fn hand_over(header: &SegmentHeader) {
     // SAFETY: the reservation is exclusive and has room for the header.
     unsafe { entry.as_mut_ptr().write(*header) };
     count(Counter::Captured, 0);
-    entry.submit(submit_flags(ring, size_of::<SegmentHeader>() as u64));
+    entry.submit(submit_flags(ring, size_of::<SegmentHeader>() as u64, 0));
 }
 
 /// Of the socket.
@@ -396,7 +405,7 @@ fn piece<const SIZE: usize>(skb: *mut __sk_buff, header: &mut SegmentHeader, at:
     // SAFETY: the reservation is exclusive and has room for the header.
     unsafe { (&raw mut (*piece).header).write(*header) };
     count(Counter::Captured, u64::from(header.copied));
-    entry.submit(submit_flags(ring, size_of::<Piece<SIZE>>() as u64));
+    entry.submit(submit_flags(ring, size_of::<Piece<SIZE>>() as u64, header.flags));
 }
 
 /// `len` (1 to `SIZE`, a power of two) in a form whose bounds every verifier sees: 5.10's does not carry those of a comparison to the helper

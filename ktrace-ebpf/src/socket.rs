@@ -49,6 +49,8 @@ pub struct Socket {
     pub looks: u32,
     /// [`refusals`] when it was last looked for among the refused ones.
     pub refusals: u32,
+    /// Packets of both directions that were looked at for application data of TLS ([`recognition::wakes`](crate::recognition::wakes)).
+    pub data_looks: u32,
     /// Of the process that has connected it; 0 if that was not seen. The rest is meant only with it.
     pid: u32,
     connected_ns: u64,
@@ -142,16 +144,15 @@ pub fn state(sk: *mut bpf_sock, create: bool) -> Option<&'static mut Socket> {
     unsafe { state.cast::<Socket>().as_mut() }
 }
 
-/// The current process connects this socket.
+/// The current process connects this socket. Whether it is wanted.
 #[inline(always)]
-pub fn connecting(ctx: &SockAddrContext) {
+pub fn connecting(ctx: &SockAddrContext) -> bool {
     let Some(socket) = (
         // SAFETY: the map keeps the state as long as the socket lives, and nothing else in this program refers to it.
         unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() }
     ) else {
         // No memory for a moment, or a lock that another CPU holds. What cannot be kept with the socket is told at once.
-        tell_at_once(ctx);
-        return;
+        return tell_at_once(ctx);
     };
     if socket.verdict != verdict::NONE {
         // It was connected elsewhere before: what the agent refused was that connection.
@@ -159,6 +160,7 @@ pub fn connecting(ctx: &SockAddrContext) {
         forget_refusal(unsafe { generated::bpf_get_socket_cookie(ctx.as_ptr()) });
     }
     socket.looks = 0;
+    socket.data_looks = 0;
     socket.pid = ctx.tgid();
     // SAFETY: the helpers take no arguments, or the program's own context.
     unsafe {
@@ -175,24 +177,27 @@ pub fn connecting(ctx: &SockAddrContext) {
             generated::bpf_get_current_comm(comm.cast(), 16);
         }
     }
+    socket.verdict == verdict::NONE
 }
 
 /// The owner of a socket that is perhaps never captured, and whose ring is not known yet: that depends on its own port.
 #[inline(always)]
-fn tell_at_once(ctx: &SockAddrContext) {
+fn tell_at_once(ctx: &SockAddrContext) -> bool {
     let pid = ctx.tgid();
     // SAFETY: the helper takes the program's own context.
     let netns_cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     if !wants(pid, netns_cookie) {
-        return;
+        return false;
     }
     // SAFETY: the helpers take no arguments, or the program's own context.
     let (connected_ns, cgroup_id, cookie) = unsafe {
         (bpf_ktime_get_ns(), bpf_get_current_cgroup_id(), generated::bpf_get_socket_cookie(ctx.as_ptr()))
     };
-    let (verdict, looks, refusals, comm) = (verdict::NONE, 0, 0, [0; 2]);
-    let socket = Socket { verdict, looks, refusals, pid, connected_ns, cgroup_id, netns_cookie, comm };
+    let (verdict, looks, refusals, data_looks, comm) = (verdict::NONE, 0, 0, 0, [0; 2]);
+    let socket =
+        Socket { verdict, looks, refusals, data_looks, pid, connected_ns, cgroup_id, netns_cookie, comm };
     tell(&socket, cookie, Owner::ANY_RING);
+    true
 }
 
 /// The socket is captured from now on: its owner is told, if it is known. `looks` as in [`Socket::looks`].

@@ -14,6 +14,7 @@ use ktrace_common::Counter;
 use ktrace_user::capture::{
     ConnectionId, Counters, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment, probe,
 };
+use ktrace_user::worker::TlsOptions;
 
 /// Ends a test that cannot run here: says why and passes, or fails in CI, where it must run.
 macro_rules! needs_root {
@@ -248,7 +249,7 @@ fn connections_of_before_are_found_with_their_process() {
     stream.write_all(b"unseen").unwrap();
     let client = stream.local_addr().unwrap();
 
-    let report = probe::run(&ports, None);
+    let report = probe::run(&ports, None, &TlsOptions::default());
     assert!(report.can_capture(), "{:?}", report.items);
     let [socket] = report.sockets.as_slice() else { panic!("one socket expected: {:?}", report.sockets) };
     assert_eq!(socket.ends, Ends { client, broker: server });

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use ktrace_common::{Counter, Tally};
+use ktrace_common::{Counter, Tally, port_slot};
 
 use super::ConnectionId;
 use super::counters::Counters;
@@ -25,6 +25,8 @@ pub(super) struct Held {
     pub(super) refused: HashMap<MapData, u64, u8>,
     /// How many were refused: the kernel side looks among them when it changes.
     pub(super) refusals: Array<MapData, u32>,
+    /// Kafka ports, or with `auto` those on which TLS is taken for Kafka.
+    pub(super) ports: Array<MapData, u64>,
     /// `None` where the kernel does not take the program.
     pub(super) scrubber: Option<Scrubber>,
 }
@@ -39,6 +41,7 @@ enum Call {
     Count(SyncSender<Counters>),
     Refuse(ConnectionId),
     Track { cookie: u64, ring: u8 },
+    TakePort(u16),
     Scrub { ring: u8, records: u32 },
 }
 
@@ -68,6 +71,11 @@ impl Calls {
     /// The end of this socket is told although its beginning was not seen.
     pub(super) fn track(&self, cookie: u64, ring: u8) {
         self.ask(Call::Track { cookie, ring });
+    }
+
+    /// TLS on this port is taken for Kafka from now on.
+    pub(super) fn take_port(&self, port: u16) {
+        self.ask(Call::TakePort(port));
     }
 
     /// Writes so many blank records into a ring.
@@ -100,6 +108,13 @@ fn run(mut held: Held, calls: &Receiver<Call>) {
             }
             // A failure only means that the socket's end is not told.
             Call::Track { cookie, ring } => drop(held.tracked.insert(&cookie, &ring, 0)),
+            Call::TakePort(port) => {
+                let (word, bit) = port_slot(port);
+                let done = held.ports.get(&word, 0).and_then(|bits| held.ports.set(word, &(bits | bit), 0));
+                if let Err(error) = done {
+                    tracing::warn!(%error, port, "TLS to a broker's port is not taken");
+                }
+            }
             Call::Scrub { ring, records } => {
                 if let Some(scrubber) = &held.scrubber
                     && let Err(error) = scrubber.write(ring, records)

@@ -30,7 +30,7 @@ impl Clock {
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock of kernel time stamps.
-pub(super) fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC).cast_unsigned()
 }
 

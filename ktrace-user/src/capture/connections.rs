@@ -176,7 +176,7 @@ mod tests {
     use crate::span::Resource;
 
     fn process(pid: u32) -> Arc<Process> {
-        Arc::new(Process { pid, resource: Arc::new(Resource::default()) })
+        Arc::new(Process { pid, resource: Arc::new(Resource::default()), ..Process::default() })
     }
 
     fn header(cookie: u64, bits: u8) -> SegmentHeader {

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -36,9 +37,11 @@ pub(super) struct Holder {
 ///
 /// Takes about a second on a host with a million descriptors; nothing is looked up if no socket is `wanted`.
 pub(super) fn find(wanted: impl Fn(&Socket) -> bool + Sync) -> io::Result<Vec<Found>> {
-    let sockets = in_all_namespaces(usize::MAX, |netns, socket| wanted(&socket).then_some((netns, socket)))?;
+    let sockets = in_all_namespaces(usize::MAX, |netns, socket| {
+        (!socket.is_listening && wanted(&socket)).then_some((netns, socket))
+    })?;
     let inodes = sockets.iter().map(|(_, socket)| socket.inode).filter(|inode| *inode != 0).collect();
-    let holders = holders(inodes);
+    let (holders, _) = holders(inodes, HashSet::new());
     Ok(sockets
         .into_iter()
         .map(|(netns, socket)| Found {
@@ -50,17 +53,63 @@ pub(super) fn find(wanted: impl Fn(&Socket) -> bool + Sync) -> io::Result<Vec<Fo
         .collect())
 }
 
-/// The same by cookie, with little kept of each, and of no more than `most` sockets.
+/// Who holds sockets.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    /// Of connections, by cookie.
+    pub(super) connected: HashMap<u64, Holder>,
+    /// Of sockets that listen, with where they do.
+    pub(super) listening: Vec<(SocketAddr, Holder)>,
+    /// In which network namespace an address is that is some socket's own; `None` where it is in several.
+    pub(super) addresses: HashMap<IpAddr, Option<u64>>,
+}
+
+/// The same by cookie, with little kept of each, and of no more than `most` sockets. With those that listen, where they are asked for.
 pub(super) fn find_holders(
     most: usize,
+    listening: bool,
     wanted: impl Fn(&Socket) -> bool + Sync,
-) -> io::Result<HashMap<u64, Holder>> {
+) -> io::Result<Holders> {
+    struct Kept {
+        cookie: u64,
+        netns: u64,
+        inode: u32,
+        listens_at: Option<SocketAddr>,
+        address: Option<IpAddr>,
+    }
     let sockets = in_all_namespaces(most, |netns, socket| {
-        wanted(&socket).then_some((socket.cookie, netns, socket.inode))
+        let Socket { cookie, inode, local, is_listening, .. } = socket;
+        let keeps = (listening || !is_listening) && wanted(&socket);
+        keeps.then(|| Kept {
+            cookie,
+            netns,
+            inode,
+            listens_at: is_listening.then_some(local),
+            address: (listening && !local.ip().is_unspecified()).then_some(local.ip()),
+        })
     })?;
-    let holders = holders(sockets.iter().map(|(.., inode)| *inode).filter(|inode| *inode != 0).collect());
-    let of = |(cookie, netns, inode)| (cookie, Holder { netns, pid: holders.get(&inode).copied() });
-    Ok(sockets.into_iter().map(of).collect())
+    let inodes = |listens: bool| {
+        let of = sockets.iter().filter(move |kept| !listens || kept.listens_at.is_some());
+        of.map(|kept| kept.inode).filter(|inode| *inode != 0).collect()
+    };
+    let (by_inode, shared) = holders(inodes(false), inodes(true));
+    let mut found = Holders::default();
+    for Kept { cookie, netns, inode, listens_at, address } in sockets {
+        let holder = Holder { netns, pid: by_inode.get(&inode).copied() };
+        match listens_at {
+            // Any of those that share it may accept: workers that have inherited it, each after the other.
+            Some(local) if shared.contains(&inode) => {
+                found.listening.push((local, Holder { pid: None, ..holder }));
+            }
+            Some(local) => found.listening.push((local, holder)),
+            None => drop(found.connected.insert(cookie, holder)),
+        }
+        if let Some(address) = address {
+            let of = found.addresses.entry(address).or_insert(Some(netns));
+            *of = of.filter(|of| *of == netns);
+        }
+    }
+    Ok(found)
 }
 
 /// What is kept of each socket, given the inode of its namespace; of `most` at most.
@@ -127,23 +176,27 @@ fn namespaces(own: &Path) -> Vec<(PathBuf, PathBuf)> {
 }
 
 /// Which process holds each of the wanted sockets. Where several do (after fork), the one with the lowest number: most often the parent.
-fn holders(mut wanted: HashSet<u32>) -> HashMap<u32, u32> {
-    let mut holders = HashMap::new();
+/// Of the `listening` ones it is found out, too, which are held by several.
+fn holders(mut wanted: HashSet<u32>, listening: HashSet<u32>) -> (HashMap<u32, u32>, HashSet<u32>) {
+    let (mut holders, mut shared) = (HashMap::new(), HashSet::new());
     for (pid, folder) in processes() {
-        if wanted.is_empty() {
+        if wanted.is_empty() && listening.is_empty() {
             break;
         }
         let Ok(descriptors) = fs::read_dir(folder.join("fd")) else { continue };
         for descriptor in descriptors.flatten() {
             let Ok(target) = fs::read_link(descriptor.path()) else { continue };
             if let Some(inode) = target.to_str().and_then(socket_inode)
-                && wanted.remove(&inode)
+                && (wanted.remove(&inode) || listening.contains(&inode))
             {
-                holders.insert(inode, pid);
+                let first = *holders.entry(inode).or_insert(pid);
+                if first != pid {
+                    shared.insert(inode);
+                }
             }
         }
     }
-    holders
+    (holders, shared)
 }
 
 /// The processes in /proc, by number.
@@ -189,5 +242,17 @@ mod tests {
         assert_eq!(found.pid, Some(std::process::id()));
         assert_eq!(found.netns, inode(&fs::read_link("/proc/self/ns/net").unwrap()));
         assert_ne!(found.netns, 0);
+    }
+
+    #[test]
+    fn finds_who_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let of_port = |socket: &Socket| socket.local.port() == local.port();
+        let found = find_holders(usize::MAX, true, of_port).unwrap();
+        let [(at, holder)] = found.listening.as_slice() else { panic!("one expected: {found:?}") };
+        assert_eq!((*at, holder.pid), (local, Some(std::process::id())));
+        assert_eq!(found.addresses[&local.ip()], Some(holder.netns));
+        assert!(find_holders(usize::MAX, false, of_port).unwrap().listening.is_empty());
     }
 }

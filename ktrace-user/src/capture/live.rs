@@ -25,8 +25,10 @@ use super::programs::{Maps, Programs, Settings};
 use super::reader::{Reader, Shared, Wanted};
 use super::resolver::Resolver;
 use super::ring::{LARGEST, ring_size, wake_shift};
-use super::{CounterReader, Counters, Event, PortSet, Refusals, privilege};
+use super::{CounterReader, Counters, Event, PortSet, Refusals, TakenPorts, privilege};
+use crate::keys::uprobes::{Probes, Store, Watch};
 use crate::process::{ServiceNames, Table};
+use crate::prompt;
 
 /// Of a ring, where nobody says otherwise: a host that sends as fast as it can fills it in some milliseconds, by when its reader was woken several
 /// times. It counts twice in the agent's resident set, as it is mapped twice so that no record is torn at its end.
@@ -54,6 +56,13 @@ pub struct LiveOptions {
     pub broker_end: bool,
     /// The user's names for services.
     pub services: ServiceNames,
+    /// TLS connections may be opened, those to these ports among them: the reader is woken for their first records, and with `auto` they are
+    /// copied from their beginning.
+    pub tls: Option<PortSet>,
+    /// Processes below these cgroups are marked: [`Process::is_in_tls_cgroup`](crate::process::Process).
+    pub tls_cgroups: Vec<PathBuf>,
+    /// Libraries are probed for secrets of TLS connections, which are put here ([`uprobes`](crate::keys::uprobes)).
+    pub secrets: Option<Arc<Store>>,
     /// Puts a line before the user, from any thread: what is not captured, or no longer.
     pub say: fn(&str),
 }
@@ -71,6 +80,9 @@ impl Default for LiveOptions {
             client_end: true,
             broker_end: false,
             services: ServiceNames::default(),
+            tls: None,
+            tls_cgroups: Vec::new(),
+            secrets: None,
             say: |line| eprintln!("ktrace: {line}"),
         }
     }
@@ -177,6 +189,10 @@ pub struct Live {
     calls: Calls,
     owners: Owners,
     resolver: Resolver,
+    /// A key is gone with its connection, so its records are read at once.
+    reads_tls: bool,
+    /// `None` where it is not asked for, or not possible.
+    secrets: Option<Watch>,
 }
 
 impl Live {
@@ -197,6 +213,7 @@ impl Live {
         }
         let mut programs = Programs::new(&Settings {
             ports: &options.ports,
+            tls: options.tls.as_ref(),
             rings: u32::try_from(rings).unwrap_or(1),
             ring_bytes,
             wake_shift: wake_shift(ring_bytes),
@@ -204,24 +221,46 @@ impl Live {
                 | if options.broker_end { watched::BROKER } else { 0 },
             pid: options.pid.unwrap_or(0),
             netns_cookie: netns.as_ref().map_or(0, |netns| netns.cookie),
+            secrets: options.secrets.is_some(),
         })?;
         if named.is_none() && !cgroup.whole_host {
             (options.say)(
                 "only this container's part of the cgroup tree is in sight: other processes are not seen",
             );
         }
-        let Maps { rings, owners, counters, tracked, refused, refusals } = programs.maps()?;
-        let processes = Arc::new(Mutex::new(Table::new(options.services)));
+        let reads_tls = options.tls.is_some();
+        let Maps { rings, owners, counters, tracked, refused, refusals, ports } = programs.maps()?;
+        let table = Table::new(options.services).with_tls_cgroups(options.tls_cgroups);
+        let processes = Arc::new(Mutex::new(table));
         let (owners, owned) =
             Owners::start(owners, rings.len(), Arc::clone(&processes)).map_err(CaptureError::Wait)?;
         let scrubber = programs.scrubber().map_err(|error| {
             let error = refusal(&error);
             tracing::warn!(error, "what was read of a ring stays in memory until more comes");
         });
+        let probes = options.secrets.is_some().then(|| {
+            let (by_link, by_event) = programs.uprobes().map_err(|error| refusal(&error))?;
+            Probes::new(by_link, by_event, options.say).map_err(|error| error.to_string())
+        });
+        let secrets = match (probes, options.secrets) {
+            (Some(Ok(probes)), Some(store)) => {
+                let scrubber = scrubber.as_ref().ok().and_then(|scrubber| scrubber.try_clone().ok());
+                let watch = Watch::start((programs.secrets()?, store), probes, scrubber);
+                Some(watch.map_err(CaptureError::Wait)?)
+            }
+            (Some(Err(why)), _) => {
+                (options.say)(&format!(
+                    "libraries cannot be probed for secrets of TLS ({why}): needs CAP_PERFMON, before Linux 6.6 CAP_SYS_ADMIN too, and a kernel with uprobes"
+                ));
+                None
+            }
+            _ => None,
+        };
         let attachment = Attachment::start(programs, cgroup, named, options.say)?;
-        let resolver = Resolver::start(options.ports, options.connections, Arc::clone(&processes))
+        let accepts = options.broker_end && reads_tls;
+        let resolver = Resolver::start(options.ports, options.connections, accepts, Arc::clone(&processes))
             .map_err(CaptureError::Wait)?;
-        let held = Held { counters, tracked, refused, refusals, scrubber: scrubber.ok() };
+        let held = Held { counters, tracked, refused, refusals, ports, scrubber: scrubber.ok() };
         let calls = Calls::start(held).map_err(CaptureError::Wait)?;
         let wanted = Wanted { pid: options.pid, netns: netns.map(|netns| netns.inode) };
         let shared = Shared { resolver: resolver.clone(), calls: calls.clone(), wanted };
@@ -232,13 +271,19 @@ impl Live {
             .map(|((number, ring), owned)| Reader::new(number, ring, owned, shared.clone(), connections))
             .collect();
         let readers = readers.map_err(CaptureError::Wait)?;
-        Ok(Self { attachment, readers, calls, owners, resolver })
+        Ok(Self { attachment, readers, calls, owners, resolver, secrets, reads_tls })
     }
 
     /// What the kernel side has counted so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.calls.count()
+    }
+
+    /// Secrets of TLS connections that were seen derived; `None` where they are not asked for, or nothing can be probed.
+    #[must_use]
+    pub fn secrets(&self) -> Option<&Watch> {
+        self.secrets.as_ref()
     }
 
     /// Reads the counters from elsewhere, while [`Live::run`] is busy.
@@ -251,6 +296,12 @@ impl Live {
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         Refusals::new(self.calls.clone())
+    }
+
+    /// Adds ports on which TLS is taken, from elsewhere.
+    #[must_use]
+    pub fn taken_ports(&self) -> TakenPorts {
+        TakenPorts::new(self.calls.clone())
     }
 
     /// Bytes that rings of so many bytes together really have.
@@ -277,6 +328,9 @@ impl Live {
         let seen = reader.watch(stop, &mut sink);
         self.attachment.detach();
         self.owners.finish();
+        if let Some(secrets) = &mut self.secrets {
+            secrets.finish();
+        }
         reader.rest(&mut sink);
         self.resolver.finish();
         seen.map_err(CaptureError::Wait)?;
@@ -291,7 +345,8 @@ impl Live {
         sinks: Vec<S>,
     ) -> Result<Counters, CaptureError> {
         debug_assert_eq!(sinks.len(), self.readers.len());
-        let Self { attachment, readers, owners, .. } = self;
+        let Self { attachment, readers, owners, secrets, reads_tls, .. } = self;
+        let reads_tls = *reads_tls;
         let (watched, detached) = (Barrier::new(readers.len() + 1), Barrier::new(readers.len() + 1));
         let seen: io::Result<()> = thread::scope(|scope| {
             let threads: Vec<_> = readers
@@ -300,6 +355,9 @@ impl Live {
                 .map(|(reader, mut sink)| {
                     let (watched, detached) = (&watched, &detached);
                     scope.spawn(move || {
+                        if reads_tls {
+                            prompt::be_prompt(0);
+                        }
                         // Nothing is used of a reader or a sink that has panicked.
                         let seen = catch_unwind(AssertUnwindSafe(|| reader.watch(stop, &mut sink)));
                         // One that fails ends all: its connections would be missing.
@@ -315,6 +373,9 @@ impl Live {
             watched.wait();
             attachment.detach();
             owners.finish();
+            if let Some(secrets) = secrets {
+                secrets.finish();
+            }
             detached.wait();
             threads.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(seen) => seen,

@@ -1,5 +1,6 @@
 //! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
 
+mod accepting;
 mod attachment;
 mod bpf_call;
 mod calls;
@@ -28,12 +29,17 @@ mod ring;
 mod scrubber;
 mod sleeper;
 mod slice;
+mod taken_ports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::privilege;
 use crate::process::Process;
+
+pub(crate) use clock::monotonic_ns;
+pub(crate) use scrubber::Scrubber;
+pub(crate) use sleeper::{Alarm, Sleeper};
 
 pub use connections::{CAPACITY, KNOWN_BYTES};
 pub use counters::{Count, CounterReader, Counters};
@@ -43,6 +49,7 @@ pub use pidfd::{ProcessError, WatchedProcess};
 pub use ports::{PortSet, PortsError};
 pub use refusals::Refusals;
 pub use ring::LEAST_RING_BYTES;
+pub use taken_ports::TakenPorts;
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

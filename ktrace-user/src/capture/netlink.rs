@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use super::connections::address;
 
-/// A connected TCP socket.
+/// A TCP socket that is connected, or listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Socket {
     /// The same number as `bpf_get_socket_cookie` gives.
@@ -15,6 +15,7 @@ pub(super) struct Socket {
     pub(super) inode: u32,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    pub(super) is_listening: bool,
 }
 
 /// Message type of `include/uapi/linux/sock_diag.h`.
@@ -23,9 +24,11 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_HEADER: usize = 16;
 const REQUEST: usize = 56;
 const ANSWER: usize = 72;
-/// Established, SYN sent, FIN wait 1 and 2, close wait, last ACK, closing (`include/net/tcp_states.h`): all that has or had a peer, without
-/// TIME-WAIT, which belongs to no process.
-const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// Number of a state of `include/net/tcp_states.h`.
+const LISTEN: u8 = 10;
+/// Established, SYN sent, FIN wait 1 and 2, close wait, last ACK, closing: all that has or had a peer, without TIME-WAIT, which belongs to no
+/// process; and listening.
+const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << LISTEN;
 
 /// Gives the sockets of the calling thread's network namespace, one by one: there may be a million.
 pub(super) fn each_tcp_socket(each: &mut dyn FnMut(Socket)) -> io::Result<()> {
@@ -106,7 +109,7 @@ fn parse(mut datagram: &[u8], each: &mut dyn FnMut(Socket)) -> io::Result<bool> 
 /// Reads a `struct inet_diag_msg`.
 fn socket(body: &[u8]) -> Option<Socket> {
     let body = body.get(..ANSWER)?;
-    let family = i32::from(body[0]);
+    let (family, state) = (i32::from(body[0]), body[1]);
     let port = |at: usize| Some(u16::from_be_bytes(body.get(at..at + 2)?.try_into().ok()?));
     let octets = |at: usize| -> Option<[u8; 16]> {
         let bytes: [u8; 16] = body.get(at..at + 16)?.try_into().ok()?;
@@ -122,6 +125,7 @@ fn socket(body: &[u8]) -> Option<Socket> {
         remote: address(octets(24)?, port(6)?),
         cookie: u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << 32,
         inode: u32_at(body, 68)?,
+        is_listening: state == LISTEN,
     })
 }
 
@@ -163,6 +167,10 @@ mod tests {
             assert_eq!(found.local, stream.local_addr().unwrap());
             assert_eq!(found.remote, stream.peer_addr().unwrap());
             assert_ne!(found.inode, 0);
+            assert!(!found.is_listening);
+            let local = listener.local_addr().unwrap();
+            let listens = |socket: &&Socket| socket.is_listening && socket.local == local;
+            assert_eq!(sockets.iter().filter(listens).count(), 1);
         }
     }
 

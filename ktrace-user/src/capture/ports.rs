@@ -24,9 +24,10 @@ pub enum PortsError {
 }
 
 impl PortSet {
-    /// Ports that are Kafka's by convention: those of its own examples and of the large providers. Where Kafka is recognised on any port, they
-    /// tell for what cannot be recognised: TLS.
-    pub const CONVENTIONAL: RangeInclusive<u16> = 9092..=9098;
+    /// Ports that are Kafka's by convention: those of its own examples and of the large providers (9092 Confluent Cloud, 9093 Event Hubs
+    /// and Strimzi, 9094 to 9098 Amazon MSK, the same with 1 for its public ones; 19092 to 19094 where several brokers share a host, as
+    /// Redpanda's examples have it). Where Kafka is recognised on any port, they tell for what cannot be recognised: TLS.
+    pub const CONVENTIONAL: [RangeInclusive<u16>; 3] = [9092..=9098, 9192..=9198, 19092..=19094];
 
     /// Whether Kafka is to be recognised on any port.
     #[must_use]
@@ -38,6 +39,31 @@ impl PortSet {
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         self.ranges.iter().any(|range| range.contains(&port))
+    }
+
+    /// Whether the user has named `port`. With `auto`, one that is in the set by convention counts as not named.
+    #[must_use]
+    pub fn names(&self, port: u16) -> bool {
+        self.contains(port) && !(self.auto && Self::is_conventional(port))
+    }
+
+    fn is_conventional(port: u16) -> bool {
+        Self::CONVENTIONAL.iter().any(|range| range.contains(&port))
+    }
+
+    /// This set where it is a part of `all`. `auto` is there what it is in `all`: all of it.
+    ///
+    /// # Errors
+    /// The first port that `all` leaves out.
+    pub fn within(&self, all: &Self) -> Result<Self, u16> {
+        if all.auto {
+            return Ok(self.clone());
+        }
+        match self.iter().find(|port| self.names(*port) && !all.contains(*port)) {
+            Some(port) => Err(port),
+            None if self.auto => Ok(all.clone()),
+            None => Ok(self.clone()),
+        }
     }
 
     /// All ports, in order.
@@ -62,7 +88,7 @@ impl PortSet {
 
 impl Default for PortSet {
     fn default() -> Self {
-        Self { auto: true, ranges: vec![Self::CONVENTIONAL] }
+        Self::from_ranges(true, Self::CONVENTIONAL.to_vec())
     }
 }
 
@@ -78,7 +104,7 @@ impl FromStr for PortSet {
             }
             if part.eq_ignore_ascii_case("auto") {
                 auto = true;
-                ranges.push(Self::CONVENTIONAL);
+                ranges.extend(Self::CONVENTIONAL);
                 continue;
             }
             let not_a_port = || PortsError::NotAPort { part: part.to_owned() };
@@ -164,5 +190,24 @@ mod tests {
         assert!(set.contains(9092) && set.contains(9093) && set.contains(19092));
         assert!(!set.contains(9091) && !set.contains(9094));
         assert_eq!(set.iter().collect::<Vec<_>>(), [9092, 9093, 19092]);
+    }
+
+    #[test]
+    fn a_part_of_another_set() {
+        for (part, all, within) in [
+            ("9093", "auto", Ok("9093")),
+            ("auto,443", "auto", Ok("auto")),
+            ("9093", "9092-9094", Ok("9093")),
+            ("9092-9095", "9092-9094", Err(9095)),
+            ("443", "9092", Err(443)),
+            ("auto", "9092,443", Ok("443,9092")),
+            ("auto,443", "9092", Err(443)),
+        ] {
+            let of = |text: &str| text.parse::<PortSet>().unwrap();
+            let found = of(part).within(&of(all)).map(|set| set.to_string());
+            assert_eq!(found, within.map(str::to_owned), "{part} within {all}");
+        }
+        let set = "auto,443".parse::<PortSet>().unwrap().within(&PortSet::default()).unwrap();
+        assert!(set.contains(443) && set.contains(9194) && !set.contains(8443));
     }
 }

@@ -15,8 +15,10 @@ use super::live::{page_size, refusal};
 use super::programs::{HOOKS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
 use super::{CaptureError, Ends, PortSet, privilege};
+use crate::privilege::memory::Lack;
 use crate::privilege::{KEEPERS, filter};
 use crate::process::{Process, ServiceNames, Table};
+use crate::worker::{TlsOptions, TlsSource};
 
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ const CAPABILITIES: [(u32, &str, &str, bool); 7] = [
 /// Tries everything. Programs are attached for a moment, to the directory that is `named` or else to the root, and let nothing
 /// through the ring.
 #[must_use]
-pub fn run(ports: &PortSet, named: Option<&Path>) -> Report {
+pub fn run(ports: &PortSet, named: Option<&Path>, tls: &TlsOptions) -> Report {
     let standing = Standing::here();
     let mut items = vec![kernel(), proc(), user_namespace(standing), pid_namespace()];
     let is_of_namespace = standing.in_host_user_namespace == Some(false);
@@ -99,8 +101,9 @@ pub fn run(ports: &PortSet, named: Option<&Path>) -> Report {
         None => items.extend(programs(ports, cgroup.as_ref().ok(), standing)),
         Some(_) => items.push(check("eBPF maps", false, "not tried, as bpf(2) is forbidden", None).needed()),
     }
-    let (item, sockets) = sockets(ports);
+    let (item, sockets) = sockets(ports, tls);
     items.push(item);
+    items.push(tls_keys(tls));
     items.extend(hardening());
     Report { items, sockets }
 }
@@ -342,6 +345,28 @@ fn hardening() -> [Check; 2] {
     }
 }
 
+/// Where keys of TLS connections would come from.
+fn tls_keys(tls: &TlsOptions) -> Check {
+    let name = "keys of TLS";
+    match (&tls.source, Lack::here()) {
+        (TlsSource::KeyLog(file), _) => match fs::File::open(file) {
+            Ok(_) => check(name, true, format!("of the key log {}", file.display()), None),
+            Err(error) => {
+                let advice = "name the file that programs write (SSLKEYLOGFILE), where this agent sees it and may read it";
+                check(name, false, format!("of the key log {}: {error}", file.display()), Some(advice))
+            }
+        },
+        (TlsSource::Memory, None) => check(name, true, "of processes' memory, which may be read", None),
+        (TlsSource::Off, None) => {
+            check(name, true, "off: TLS is counted, not read; memory may be read with --tls memory", None)
+        }
+        (TlsSource::Memory, Some(Lack { what, advice })) => check(name, false, what, Some(advice)),
+        (TlsSource::Off, Some(Lack { what, advice })) => {
+            check(name, true, format!("off: TLS is counted, not read; {what}"), Some(advice))
+        }
+    }
+}
+
 fn program_item(name: &str) -> String {
     format!("program {name}")
 }
@@ -351,12 +376,14 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>, standing: Standing) -> Vec
     let ring_bytes = ring_size(1 << 16, page_size());
     let settings = Settings {
         ports,
+        tls: Some(ports),
         rings: 1,
         ring_bytes,
         wake_shift: wake_shift(ring_bytes),
         ends: ends::CLIENT | ends::BROKER,
         pid: 0,
         netns_cookie: 0,
+        secrets: false,
     };
     let mut programs = match Programs::new(&settings) {
         Ok(programs) => programs,
@@ -405,9 +432,10 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>, standing: Standing) -> Vec
     items
 }
 
-fn sockets(ports: &PortSet) -> (Check, Vec<KafkaSocket>) {
-    let mut table = Table::new(ServiceNames::default());
-    match existing::find(|socket| ports.contains(socket.remote.port())) {
+fn sockets(ports: &PortSet, tls: &TlsOptions) -> (Check, Vec<KafkaSocket>) {
+    let mut table = Table::new(ServiceNames::default()).with_tls_cgroups(tls.cgroups.clone());
+    let is_kafka = |port| ports.contains(port) || tls.ports.contains(port);
+    match existing::find(|socket| is_kafka(socket.remote.port())) {
         Ok(found) => {
             let usual = if ports.is_auto() { "the usual ports" } else { "these ports" };
             let detail = format!("{} connections to {usual}", found.len());

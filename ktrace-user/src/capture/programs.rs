@@ -3,15 +3,18 @@
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::{CgroupAttachMode, FdLink};
 use aya::programs::{
-    CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, SocketFilter,
+    CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, ProgramFd,
+    SocketFilter, UProbe,
 };
 use aya::{Ebpf, EbpfLoader};
 use ktrace_common::{PORT_WORDS, RING_TEMPLATE_BYTES, Tally, port_slot};
 
+use super::live::page_size;
 use super::privilege;
 use super::scrubber::Scrubber;
 use super::{CaptureError, PortSet};
 use crate::capture::cgroup::Cgroup;
+use crate::keys::uprobes;
 
 /// The object that the build script made.
 #[cfg(ktrace_ebpf)]
@@ -43,6 +46,8 @@ pub(super) const HOOKS: [Hook; 5] = [
 /// What is set before the programs are loaded.
 pub(super) struct Settings<'a> {
     pub(super) ports: &'a PortSet,
+    /// TLS connections may be opened: on these ports, too.
+    pub(super) tls: Option<&'a PortSet>,
     /// A power of two, at most [`ktrace_common::MAX_RINGS`].
     pub(super) rings: u32,
     /// Of each ring: a size that the kernel accepts.
@@ -54,6 +59,8 @@ pub(super) struct Settings<'a> {
     pub(super) pid: u32,
     /// Only sockets of the network namespace with this cookie; 0 for all.
     pub(super) netns_cookie: u64,
+    /// Whether secrets of TLS are looked for where they are derived.
+    pub(super) secrets: bool,
 }
 
 /// The object in the kernel: its maps are made; its programs are loaded one by one.
@@ -71,6 +78,7 @@ pub(super) struct Maps {
     pub(super) tracked: HashMap<MapData, u64, u8>,
     pub(super) refused: HashMap<MapData, u64, u8>,
     pub(super) refusals: Array<MapData, u32>,
+    pub(super) ports: Array<MapData, u64>,
 }
 
 impl Programs {
@@ -79,18 +87,29 @@ impl Programs {
         let object = OBJECT.ok_or(CaptureError::NotBuilt)?;
         raise_memlock();
         let names_threads = privilege::holds(privilege::PERFMON) || privilege::holds(privilege::SYS_ADMIN);
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if !settings.secrets {
+            // Maps that are not used are as small as they can be.
+            let page = u32::try_from(page_size()).unwrap_or(4096);
+            loader
+                .map_max_entries("SECRETS", page)
+                .map_max_entries("EXPECTING", 1)
+                .map_max_entries("DERIVED", 1);
+        }
+        let mut ebpf = loader
             .override_global("ENDS", &settings.ends, true)
             .override_global("COMM", &u8::from(names_threads), true)
             .override_global("WAKE_SHIFT", &settings.wake_shift, true)
             .override_global("AUTO", &u8::from(settings.ports.is_auto()), true)
+            .override_global("TLS", &u8::from(settings.tls.is_some()), true)
             .override_global("RING_MASK", &(settings.rings - 1), true)
             .override_global("PID", &settings.pid, true)
             .override_global("NETNS_COOKIE", &settings.netns_cookie, true)
+            .override_global("SECRETS_WANTED", &u8::from(settings.secrets), true)
             .load(object)
             .map_err(|source| CaptureError::Object(Box::new(source)))?;
         let mut words = vec![0_u64; PORT_WORDS as usize];
-        for port in settings.ports.iter() {
+        for port in settings.ports.iter().chain(settings.tls.iter().flat_map(|ports| ports.iter())) {
             let (word, bit) = port_slot(port);
             words[word as usize] |= bit;
         }
@@ -108,13 +127,6 @@ impl Programs {
 
     /// Takes the maps out.
     pub(super) fn maps(&mut self) -> Result<Maps, CaptureError> {
-        fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
-            ebpf: &mut Ebpf,
-            name: &'static str,
-        ) -> Result<T, CaptureError> {
-            let map = ebpf.take_map(name).ok_or(CaptureError::NoMap(name))?;
-            T::try_from(map).map_err(CaptureError::map(name))
-        }
         Ok(Maps {
             rings: std::mem::take(&mut self.rings),
             owners: take(&mut self.ebpf, "OWNERS")?,
@@ -122,7 +134,13 @@ impl Programs {
             tracked: take(&mut self.ebpf, "TRACKED")?,
             refused: take(&mut self.ebpf, "REFUSED")?,
             refusals: take(&mut self.ebpf, "REFUSALS")?,
+            ports: take(&mut self.ebpf, "PORTS")?,
         })
+    }
+
+    /// Takes out the ring of secrets. Who takes it has to keep it until all programs are loaded.
+    pub(super) fn secrets(&mut self) -> Result<RingBuf<MapData>, CaptureError> {
+        take(&mut self.ebpf, "SECRETS")
     }
 
     /// Loads the program that overwrites what was read.
@@ -131,6 +149,22 @@ impl Programs {
         let program: &mut SocketFilter = program.try_into()?;
         program.load()?;
         Ok(Scrubber::new(program.fd()?.try_clone()?))
+    }
+
+    /// Loads the programs that see secrets derived: those that are attached by a link, if the kernel takes them, and those that are attached by an event.
+    /// Takes CAP_PERFMON.
+    pub(super) fn uprobes(&mut self) -> Result<(Option<uprobes::Programs>, uprobes::Programs), ProgramError> {
+        let mut load = |name| -> Result<ProgramFd, ProgramError> {
+            let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+            let program: &mut UProbe = program.try_into()?;
+            program.load()?;
+            Ok(program.fd()?.try_clone()?)
+        };
+        let by_event = uprobes::Programs { kdf_derive: load("kdf_derive")?, go_key_log: load("go_key_log")? };
+        let by_link = load("kdf_derive_link").and_then(|kdf_derive| {
+            Ok(uprobes::Programs { kdf_derive, go_key_log: load("go_key_log_link")? })
+        });
+        Ok((by_link.ok(), by_event))
     }
 
     /// Loads one program; its number in the kernel.
@@ -171,6 +205,14 @@ impl Programs {
             _ => Err(ProgramError::UnexpectedProgramType),
         }
     }
+}
+
+fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, CaptureError> {
+    let map = ebpf.take_map(name).ok_or(CaptureError::NoMap(name))?;
+    T::try_from(map).map_err(CaptureError::map(name))
 }
 
 /// Makes the rings and puts them in their places. Before Linux 5.10 all have to be of the size that the object declares.

@@ -19,7 +19,7 @@ use super::ring::{Record, decode};
 use super::scrubber::{self, Scrubbed};
 use super::sleeper::Sleeper;
 use super::slice;
-use super::{ConnectionId, Event, Segment};
+use super::{ConnectionId, Event, Segment, Side};
 
 /// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
 /// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
@@ -292,8 +292,18 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         }
         if self.connections.lacks_owner(cookie) {
             self.untracked.push(cookie);
-            let found = self.shared.resolver.found(cookie);
+            let mut found = self.shared.resolver.found(cookie);
+            let is_accepted = found.is_none() && side(header) == Side::Broker;
+            if is_accepted {
+                // No word of its process will come. Who listens may have handed it to another, so this decides nothing but whose keys are
+                // searched for.
+                found = self.shared.resolver.accepting(ends(header).broker);
+                if found.is_none() {
+                    self.shared.resolver.ask();
+                }
+            }
             if let Some(found) = &found
+                && !is_accepted
                 && !self.shared.wanted.takes(found.pid, found.netns)
             {
                 self.connections.refuse(cookie);

@@ -1,18 +1,23 @@
 //! Looks for the owners of sockets in a thread of its own, so that the rings are read meanwhile.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PortSet;
-use super::existing::{self, Holder};
+use super::accepting::Accepting;
+use super::existing::{self, Holder, Holders};
 use super::netlink::Socket;
 use crate::privilege;
 use crate::process::{Process, Table};
 
-/// Between two searches that were asked for: going through /proc has its price, and a socket whose owner was not found stays without.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Between two searches that were asked for: going through /proc has its price, and a socket whose owner was not found stays without. So
+/// many times as long as the one before took, which is 5 % of a core, within these bounds.
+const PAUSE_TIMES: u32 = 20;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A socket that a search has found.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ struct Shared {
     ports: Option<PortSet>,
     /// Sockets that are remembered.
     most: usize,
+    /// Whether it is to be known who accepts connections.
+    accepts: bool,
     processes: Arc<Mutex<Table>>,
     state: Mutex<State>,
     changed: Condvar,
@@ -44,6 +51,7 @@ struct Shared {
 struct State {
     /// By cookie, as the last search has found them.
     found: HashMap<u64, Found>,
+    accepting: Accepting,
     searches: u64,
     /// Somebody lacks an owner since.
     asked: Option<Instant>,
@@ -51,11 +59,17 @@ struct State {
 }
 
 impl Resolver {
-    /// Begins with a search; no more than `most` sockets are remembered. The thread ends with [`Resolver::finish`].
-    pub(super) fn start(ports: PortSet, most: usize, processes: Arc<Mutex<Table>>) -> std::io::Result<Self> {
+    /// Begins with a search; no more than `most` sockets are remembered. `accepts`: brokers' ends are captured. The thread ends with
+    /// [`Resolver::finish`].
+    pub(super) fn start(
+        ports: PortSet,
+        most: usize,
+        accepts: bool,
+        processes: Arc<Mutex<Table>>,
+    ) -> std::io::Result<Self> {
         let ports = (!ports.is_auto()).then_some(ports);
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { ports, most, processes, state, changed });
+        let shared = Arc::new(Shared { ports, most, accepts, processes, state, changed });
         let resolver = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("ktrace-resolve".into()).spawn(move || {
             privilege::shed();
@@ -87,6 +101,12 @@ impl Resolver {
         self.shared.lock().found.get(&cookie).cloned()
     }
 
+    /// Who accepts what comes to this address, as far as the last search has found it; a process that has ended since accepts nothing.
+    pub(super) fn accepting(&self, at: SocketAddr) -> Option<Found> {
+        let found = self.shared.lock().accepting.of(at).cloned()?;
+        found.process.as_ref().is_some_and(|process| process.is_alive()).then_some(found)
+    }
+
     /// Ends the thread, after the search at hand.
     pub(super) fn finish(&self) {
         self.shared.lock().stop = true;
@@ -100,18 +120,16 @@ impl Shared {
     }
 
     /// With their processes, each read once however many sockets it holds.
-    fn read(&self, sockets: HashMap<u64, Holder>) -> HashMap<u64, Found> {
+    fn read(&self, Holders { connected, listening, addresses }: Holders) -> (HashMap<u64, Found>, Accepting) {
         let mut read: HashMap<u32, Arc<Process>> = HashMap::new();
         let mut process = |pid| {
             let new = || self.processes.lock().unwrap_or_else(PoisonError::into_inner).get(pid, "");
             Arc::clone(read.entry(pid).or_insert_with(new))
         };
-        sockets
-            .into_iter()
-            .map(|(cookie, Holder { netns, pid })| {
-                (cookie, Found { netns, pid, process: pid.map(&mut process) })
-            })
-            .collect()
+        let mut found = |Holder { netns, pid }: Holder| Found { netns, pid, process: pid.map(&mut process) };
+        let connected = connected.into_iter().map(|(cookie, holder)| (cookie, found(holder))).collect();
+        let listening = listening.into_iter().map(|(at, holder)| (at, found(holder)));
+        (connected, Accepting::new(listening, addresses))
     }
 
     fn run(&self) {
@@ -122,19 +140,20 @@ impl Shared {
                     ports.contains(socket.remote.port()) || ports.contains(socket.local.port())
                 })
             };
-            let found = existing::find_holders(self.most, wanted).unwrap_or_else(|error| {
+            let found = existing::find_holders(self.most, self.accepts, wanted).unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot list the sockets of this host");
-                HashMap::new()
+                Holders::default()
             });
-            let found = self.read(found);
+            let (found, accepting) = self.read(found);
+            let pause = (began.elapsed() * PAUSE_TIMES).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             let mut state = self.lock();
-            state.found = found;
+            (state.found, state.accepting) = (found, accepting);
             state.searches += 1;
             self.changed.notify_all();
             // Asked for during the search, and not answered by it: again.
             while !state.stop {
                 let now = Instant::now();
-                let due = state.asked.map(|asked| asked.max(began + PAUSE));
+                let due = state.asked.map(|asked| asked.max(began + pause));
                 match due {
                     Some(due) if due <= now => break,
                     due => {

@@ -54,7 +54,7 @@ impl Scrubbed {
 }
 
 /// The program, loaded.
-pub(super) struct Scrubber {
+pub(crate) struct Scrubber {
     program: ProgramFd,
 }
 
@@ -82,8 +82,13 @@ impl Scrubber {
         Self { program }
     }
 
+    /// Another, for another thread.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { program: self.program.try_clone()? })
+    }
+
     /// Writes so many blank records into this ring, or as many as it has room for.
-    pub(super) fn write(&self, ring: u8, records: u32) -> io::Result<()> {
+    pub(crate) fn write(&self, ring: u8, records: u32) -> io::Result<()> {
         // Not the library's call, which takes the program itself and not its descriptor.
         let mut packet = [0_u8; 64];
         packet[ETHERNET_HEADER] = ring;

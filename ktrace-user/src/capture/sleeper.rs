@@ -6,18 +6,18 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 /// Sleeps until the kernel side wakes the agent, [`Alarm::ring`] is called, or time is up.
 ///
 /// Edge-triggered: data that waits in a ring without a wake-up does not end the sleep, or the agent would run for every packet.
-pub(super) struct Sleeper {
+pub(crate) struct Sleeper {
     epoll: OwnedFd,
 }
 
 /// Ends the sleep of a [`Sleeper`] from another thread.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     eventfd: OwnedFd,
 }
 
 impl Sleeper {
     /// Sleeps on a ring buffer.
-    pub(super) fn new(ring: &impl AsFd) -> io::Result<Self> {
+    pub(crate) fn new(ring: &impl AsFd) -> io::Result<Self> {
         // SAFETY: no pointers.
         let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         let sleeper = Self { epoll };
@@ -26,7 +26,7 @@ impl Sleeper {
     }
 
     /// An alarm for this sleeper.
-    pub(super) fn alarm(&self) -> io::Result<Alarm> {
+    pub(crate) fn alarm(&self) -> io::Result<Alarm> {
         // SAFETY: no pointers.
         let eventfd = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
         self.add(&eventfd)?;
@@ -46,7 +46,7 @@ impl Sleeper {
     }
 
     /// Sleeps, without end where no time is given. A signal ends the sleep too.
-    pub(super) fn sleep(&self, at_most_ms: Option<i32>) -> io::Result<()> {
+    pub(crate) fn sleep(&self, at_most_ms: Option<i32>) -> io::Result<()> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: an open descriptor and room for one event.
         let result =
@@ -62,7 +62,7 @@ impl Sleeper {
 }
 
 impl Alarm {
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let one = 1_u64;
         // SAFETY: an open descriptor and eight bytes. It fails only where the alarm rings already.
         unsafe { libc::write(self.eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };

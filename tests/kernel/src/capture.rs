@@ -1,13 +1,14 @@
 //! ktrace's capture in a thread of its own: what it has seen of each socket, in order.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use ktrace_kafka::stream::{Piece, Run, Stream};
-use ktrace_user::capture::{Counters, Direction, Ends, Event, Live, LiveOptions, Segment};
+use ktrace_user::capture::{Counters, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
 
 /// More than the agent's: what overflows is no matter of this test, and an emulated machine reads slowly what it sends fast.
 const RING: usize = 256 << 20;
@@ -100,11 +101,24 @@ pub type Sockets = HashMap<u64, Seen>;
 pub fn every_form_loads(ports: &str) -> Result<()> {
     for ports in ["auto", ports] {
         for (client_end, broker_end) in [(true, false), (false, true), (true, true)] {
-            let options =
-                LiveOptions { ports: ports.parse()?, client_end, broker_end, ..LiveOptions::default() };
-            Live::open(options).map_err(|error| {
-                anyhow!("ports {ports}, client's end {client_end}, broker's {broker_end}: {error}")
-            })?;
+            for tls in [false, true] {
+                let ports: PortSet = ports.parse()?;
+                let tls = tls.then(|| ports.clone());
+                let form = format!(
+                    "{ports}, client's end {client_end}, broker's {broker_end}, TLS {}",
+                    tls.is_some()
+                );
+                let options = LiveOptions { ports, client_end, broker_end, tls, ..LiveOptions::default() };
+                Live::open(options).map_err(|error| anyhow!("ports {form}: {error}"))?;
+            }
+        }
+        // A place in this very program is probed and let go.
+        let options =
+            LiveOptions { ports: ports.parse()?, secrets: Some(Arc::default()), ..LiveOptions::default() };
+        let live = Live::open(options).map_err(|error| anyhow!("ports {ports}, secrets: {error}"))?;
+        match Path::new("/sys/bus/event_source/devices/uprobe").exists() {
+            true => ensure!(live.secrets().is_some(), "libraries cannot be probed"),
+            false => println!("lacks: uprobes"),
         }
     }
     Ok(())

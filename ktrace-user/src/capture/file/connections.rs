@@ -246,10 +246,10 @@ mod tests {
     #[test]
     fn on_any_port_the_opener_or_the_sender_of_a_request_is_the_client() {
         let mut connections = Connections::new(PortSet::default());
-        let syn = Packet { syn: true, ack: None, ..packet(40000, 19092) };
+        let syn = Packet { syn: true, ack: None, ..packet(40000, 29092) };
         assert_eq!(connections.place(&syn).unwrap().direction, Direction::ToBroker);
-        assert_eq!(connections.place(&answer(packet(40000, 19092))).unwrap().direction, Direction::ToClient);
-        let later = packet(40001, 19092);
+        assert_eq!(connections.place(&answer(packet(40000, 29092))).unwrap().direction, Direction::ToClient);
+        let later = packet(40001, 29092);
         assert_eq!(connections.place(&later), None, "nothing tells");
         let request = b"\0\0\0\x10\0\x12\0\x03\0\0\0\x01\0\x02me\0\0\0\0";
         let placed = connections.place(&Packet { payload: request, len: 20, ..later }).unwrap();

@@ -3,6 +3,7 @@
 //! No process is known here: [`Event::Opened`] comes with no owner. Packets that a capture on several devices holds more than
 //! once are given once ([`copies`]), and those that stand before what they acknowledge behind it ([`order`]).
 
+mod blocks;
 mod connections;
 mod copies;
 mod order;
@@ -19,12 +20,14 @@ use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
 use pcap_parser::traits::PcapReaderIterator;
-use pcap_parser::{Block, LegacyPcapReader, Linktype, PcapBlockOwned, PcapError, PcapNGReader};
+use pcap_parser::{LegacyPcapReader, Linktype, PcapError, PcapNGReader};
 use thiserror::Error;
 
+use self::blocks::{Found, Links, Raw};
 pub use self::connections::Connections;
 use self::packet::Skipped;
 use super::Event;
+use crate::keys::log_file::SharedKeyLog;
 
 /// Read at once. Larger than any packet, so that the buffer seldom has to grow.
 const BUFFER: usize = 1 << 20;
@@ -133,6 +136,10 @@ pub struct CaptureFile {
     last_time_ns: u64,
     /// Since when there has been nothing to read.
     silent: Option<Instant>,
+    /// Where secrets of TLS connections go that the file holds.
+    key_log: Option<SharedKeyLog>,
+    /// Packets are passed over.
+    only_secrets: bool,
 }
 
 impl CaptureFile {
@@ -170,12 +177,27 @@ impl CaptureFile {
                     link_types: BTreeMap::new(),
                     last_time_ns: 0,
                     silent: None,
+                    key_log: None,
+                    only_secrets: false,
                 })
             }
             Ok(Opened::Other) => Err(FileError::NotACapture { name }),
             Ok(Opened::Empty) => Err(FileError::Empty { name }),
             Err(source) => Err(FileError::Open { name, source }),
         }
+    }
+
+    /// Secrets of TLS connections that the file holds (Decryption Secrets Blocks of pcapng) go there, each before the packets behind it.
+    #[must_use]
+    pub fn with_key_log(self, key_log: SharedKeyLog) -> Self {
+        Self { key_log: Some(key_log), ..self }
+    }
+
+    /// The secrets alone of a file that may hold any, which is then run for nothing else: they may stand behind the packets that they are for.
+    #[must_use]
+    pub fn only_secrets(self, key_log: SharedKeyLog) -> Option<Self> {
+        let may_hold = matches!(self.links, Links::PcapNg(_));
+        may_hold.then(|| Self { key_log: Some(key_log), only_secrets: true, ..self })
     }
 
     #[must_use]
@@ -207,6 +229,7 @@ impl CaptureFile {
             let next = match self.reader.next() {
                 Ok((offset, block)) => {
                     match self.links.packet(&block, self.last_time_ns) {
+                        Found::Packet(_) if self.only_secrets => {}
                         Found::Packet(raw) => {
                             (self.last_time_ns, self.silent) = (raw.time_ns, None);
                             self.counters.packets = self.counters.packets.saturating_add(1);
@@ -220,6 +243,11 @@ impl CaptureFile {
                         Found::Unknown => {
                             self.counters.packets = self.counters.packets.saturating_add(1);
                             self.counters.interface = self.counters.interface.saturating_add(1);
+                        }
+                        Found::Secrets(lines) => {
+                            if let Some(key_log) = &self.key_log {
+                                key_log.tell(|log| log.lines(lines) > 0);
+                            }
                         }
                         Found::Nothing => {}
                     }
@@ -320,22 +348,6 @@ enum Next {
     Fail(Option<String>),
 }
 
-/// What a block of the file is.
-enum Found<'a> {
-    Packet(Raw<'a>),
-    /// A packet of an interface that the file does not describe.
-    Unknown,
-    Nothing,
-}
-
-/// A packet as the file holds it.
-struct Raw<'a> {
-    link: Linktype,
-    time_ns: u64,
-    data: &'a [u8],
-    original: usize,
-}
-
 fn give(
     raw: &Raw<'_>,
     connections: &mut Connections,
@@ -361,101 +373,6 @@ fn count_link(counts: &mut BTreeMap<String, u64>, link: Linktype) {
     let full = counts.len() >= MAX_LINK_TYPES && !counts.contains_key(&name);
     let count = counts.entry(if full { "others".to_owned() } else { name }).or_default();
     *count = count.saturating_add(1);
-}
-
-/// Link types and clocks: one for a pcap file, one an interface for a section of a pcapng file.
-enum Links {
-    Pcap { link: Linktype, nanoseconds: bool },
-    PcapNg(Vec<Interface>),
-}
-
-struct Interface {
-    link: Linktype,
-    snaplen: u32,
-    ticks_per_second: u64,
-    offset_seconds: i64,
-}
-
-impl Links {
-    /// The packet of a block, if it is one; other blocks change what is known of interfaces. Blocks without a time get `last_time_ns`.
-    fn packet<'a>(&mut self, block: &'a PcapBlockOwned<'_>, last_time_ns: u64) -> Found<'a> {
-        match (self, block) {
-            (Self::Pcap { link, nanoseconds }, PcapBlockOwned::LegacyHeader(header)) => {
-                // The upper half is about checksums behind the frames.
-                *link = Linktype(header.network.0 & 0xffff);
-                *nanoseconds = header.is_nanosecond_precision();
-                Found::Nothing
-            }
-            (Self::Pcap { link, nanoseconds }, PcapBlockOwned::Legacy(packet)) => {
-                let fraction = u64::from(packet.ts_usec) * if *nanoseconds { 1 } else { 1_000 };
-                let time_ns = u64::from(packet.ts_sec) * 1_000_000_000 + fraction;
-                let original = packet.origlen as usize;
-                Found::Packet(Raw { link: *link, time_ns, data: packet.data, original })
-            }
-            (Self::PcapNg(interfaces), PcapBlockOwned::NG(block)) => match block {
-                Block::SectionHeader(_) => {
-                    interfaces.clear();
-                    Found::Nothing
-                }
-                Block::InterfaceDescription(description) => {
-                    // The parser reads this option as little-endian in every file.
-                    let big_endian = description.block_type != pcap_parser::IDB_MAGIC;
-                    let offset = description.if_tsoffset;
-                    interfaces.push(Interface {
-                        link: description.linktype,
-                        snaplen: description.snaplen,
-                        ticks_per_second: ticks_per_second(description.if_tsresol),
-                        offset_seconds: if big_endian { offset.swap_bytes() } else { offset },
-                    });
-                    Found::Nothing
-                }
-                Block::EnhancedPacket(packet) => {
-                    let Some(interface) = interfaces.get(packet.if_id as usize) else {
-                        return Found::Unknown;
-                    };
-                    let data = packet.data.get(..packet.caplen as usize).unwrap_or(packet.data);
-                    let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                    Found::Packet(Raw {
-                        link: interface.link,
-                        time_ns: interface.time_ns(ticks),
-                        data,
-                        original: packet.origlen as usize,
-                    })
-                }
-                Block::SimplePacket(packet) => {
-                    let Some(interface) = interfaces.first() else { return Found::Unknown };
-                    let original = packet.origlen as usize;
-                    let snaplen =
-                        if interface.snaplen == 0 { usize::MAX } else { interface.snaplen as usize };
-                    let data = packet.data.get(..original.min(snaplen)).unwrap_or(packet.data);
-                    Found::Packet(Raw { link: interface.link, time_ns: last_time_ns, data, original })
-                }
-                // Packet Blocks, which nothing has written since 2009.
-                Block::Unknown(block) if [2, 2_u32.swap_bytes()].contains(&block.block_type) => {
-                    Found::Unknown
-                }
-                _ => Found::Nothing,
-            },
-            _ => Found::Nothing,
-        }
-    }
-}
-
-impl Interface {
-    /// Nanoseconds since 1970 of a count of this interface's ticks.
-    fn time_ns(&self, ticks: u64) -> u64 {
-        let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second);
-        let offset = i128::from(self.offset_seconds) * 1_000_000_000;
-        let time = i128::try_from(nanos).unwrap_or(i128::MAX).saturating_add(offset);
-        u64::try_from(time.max(0)).unwrap_or(u64::MAX)
-    }
-}
-
-/// `if_tsresol`: a negative power of 10, or of 2 where the top bit is set. Beyond 64 bits: microseconds, the default.
-fn ticks_per_second(resolution: u8) -> u64 {
-    let exponent = u32::from(resolution & 0x7f);
-    let base: u64 = if resolution & 0x80 == 0 { 10 } else { 2 };
-    base.checked_pow(exponent).unwrap_or(1_000_000)
 }
 
 /// What an input turns out to be.

@@ -6,6 +6,7 @@ use etherparse::PacketBuilder;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::blocks::TLS_KEY_LOG;
 use super::*;
 use crate::capture::{ConnectionId, Direction, PortSet};
 
@@ -126,6 +127,74 @@ fn pcapng_with_clocks_of_each_interface_and_several_sections() {
         "<20 2 @7",
     ];
     assert_eq!(read(file).0, expected);
+}
+
+fn secrets(kind: u32, text: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(text.len()).unwrap();
+    block(0xa, &[&kind.to_le_bytes()[..], &len.to_le_bytes(), text].concat())
+}
+
+/// With the byte order of the other kind of machine: all words of what is above, with the text as it is.
+fn swapped(file: &[u8], text: &[u8]) -> Vec<u8> {
+    let at = file.windows(text.len()).position(|window| window == text).unwrap();
+    let mut file = file.to_vec();
+    let (words, rest) = file.split_at_mut(at);
+    words.as_chunks_mut::<4>().0.iter_mut().for_each(|word| word.reverse());
+    let end = rest.len() - 4;
+    rest[end..].reverse();
+    // The version is two halves.
+    words[12..16].copy_from_slice(&[0, 1, 0, 0]);
+    file
+}
+
+#[test]
+fn secrets_in_the_file_go_to_the_key_log_before_the_packets_behind_them() {
+    let line = |number: u8| {
+        let random = format!("{number:02x}").repeat(32);
+        format!("CLIENT_RANDOM {random} {}\n", "77".repeat(48))
+    };
+    // Without an end of the last line, and of a length that is padded.
+    let text = format!("# two\r\n{}{}", line(1), line(2).trim_end());
+    assert_ne!(text.len() % 4, 0);
+    let one = [
+        section(),
+        interface(6),
+        secrets(TLS_KEY_LOG, text.as_bytes()),
+        // of SSH, and of a type that no one has
+        secrets(0x5353_484b, line(8).as_bytes()),
+        secrets(7, line(9).as_bytes()),
+        enhanced(0, 1, &two()[0]),
+        secrets(TLS_KEY_LOG, line(3).as_bytes()),
+        enhanced(0, 2, &two()[1]),
+    ];
+    let known = |log: &SharedKeyLog| -> Vec<u8> {
+        log.look(|log| (0..10).filter(|number| log.secrets(&[*number; 32]).is_some()).collect())
+    };
+    let log = SharedKeyLog::default();
+    let file = CaptureFile::new("test".to_owned(), Cursor::new(one.concat())).unwrap();
+    let mut file = file.with_key_log(Arc::clone(&log));
+    let mut seen = Vec::new();
+    file.run(&mut Connections::new(PortSet::default()), &AtomicBool::new(false), |event| {
+        if matches!(event, Event::Segment(_)) {
+            seen.push((known(&log), log.number()));
+        }
+    })
+    .unwrap();
+    assert_eq!(seen, [(vec![1, 2], 1), (vec![1, 2, 3], 2)]);
+    // Written on a machine of the other byte order, and by who has not asked for secrets.
+    let big = swapped(&[section(), secrets(TLS_KEY_LOG, text.as_bytes())].concat(), text.as_bytes());
+    let log = SharedKeyLog::default();
+    let file = CaptureFile::new("test".to_owned(), Cursor::new(big)).unwrap();
+    let end = file.with_key_log(Arc::clone(&log)).run(
+        &mut Connections::new(PortSet::default()),
+        &AtomicBool::new(false),
+        |_| {},
+    );
+    assert_eq!((end.is_ok(), known(&log)), (true, vec![1, 2]));
+    assert_eq!(read(one.concat()).0.len(), 3);
+    // Cut within the secrets.
+    let cut = [section(), one[2][..one[2].len() - 30].to_vec()].concat();
+    assert!(matches!(read(cut).1, Err(FileError::Cut { .. })));
 }
 
 #[test]
