@@ -36,9 +36,18 @@ pub struct Summary {
     /// addresses, or sent again.
     #[serde(skip_serializing_if = "is_zero")]
     pub duplicate_packets: u64,
-    /// TLS connections, which are not read, by service.
+    /// TLS connections that were not read, by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: BTreeMap<String, u64>,
+    /// Of them, those that were to be read, by service, and by reason and cipher: `tls_no_key chacha20`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tls_unread: BTreeMap<String, BTreeMap<String, u64>>,
+    /// TLS connections that were read, by service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tls_read: BTreeMap<String, u64>,
+    /// Records of TLS that were opened.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tls_records: u64,
     /// Connections that were given up as none of Kafka's, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_kafka: BTreeMap<&'static str, u64>,
@@ -79,8 +88,17 @@ impl Summary {
         self.sasl_tokens += totals.sasl_tokens;
         self.unread_bytes += totals.unread_bytes;
         self.surplus_bytes += totals.surplus_bytes;
-        for (service, count) in &totals.tls {
-            *self.tls.entry(service.clone()).or_default() += count;
+        self.tls_records += totals.tls_records;
+        for (services, more) in [(&mut self.tls, &totals.tls), (&mut self.tls_read, &totals.tls_read)] {
+            for (service, count) in more {
+                *services.entry(service.clone()).or_default() += count;
+            }
+        }
+        for (service, reasons) in &totals.tls_unread {
+            let of = self.tls_unread.entry(service.clone()).or_default();
+            for (reason, count) in reasons {
+                *of.entry(reason.clone()).or_default() += count;
+            }
         }
         for (reason, count) in &totals.not_kafka {
             *self.not_kafka.entry(reason).or_default() += count;
@@ -137,7 +155,15 @@ impl fmt::Display for Summary {
                 .iter()
                 .map(|(service, count)| format!("{count} of {}", printable(service)))
                 .collect();
-            write!(f, "\nTLS connections, not read yet: {}", services.join(", "))?;
+            write!(f, "\nTLS connections, not read: {}", services.join(", "))?;
+        }
+        if !self.tls_read.is_empty() {
+            let services: Vec<_> = self
+                .tls_read
+                .iter()
+                .map(|(service, count)| format!("{count} of {}", printable(service)))
+                .collect();
+            write!(f, "\nTLS connections, read: {}; {} records", services.join(", "), self.tls_records)?;
         }
         if !self.link_types.is_empty() {
             let types: Vec<_> =

@@ -196,6 +196,52 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(connections(&["--config", &list], &[]), 1, "a list where a comma list can be");
 }
 
+#[test]
+fn key_logs_that_cannot_be_read_are_usage_errors() {
+    let capture = file("keylog.pcap", &pcap(&[b"one"]));
+    let dir = env!("CARGO_TARGET_TMPDIR");
+    let check = "check the path, and that ktrace may read it: CAP_DAC_READ_SEARCH reads all files";
+    for (args, what, advice) in [
+        (
+            &["replay", "--tls-keylog", "/nonexistent", &capture][..],
+            "cannot read the key log /nonexistent: No such file or directory (os error 2)".to_owned(),
+            check,
+        ),
+        (
+            &["replay", "--tls-keylog", dir, &capture],
+            format!("cannot read the key log {dir}: Is a directory (os error 21)"),
+            check,
+        ),
+        (
+            &["observe", "--tls", "keylog:/nonexistent/keys.log"],
+            "--tls: the key log /nonexistent/keys.log cannot come to be: /nonexistent is no directory"
+                .to_owned(),
+            "make the directory, or correct the path; the file itself may be made later, by the first program",
+        ),
+        (
+            &["run", "--tls", "keylog:/dev/null"],
+            "--tls: the key log /dev/null is no file".to_owned(),
+            "name the file that programs write, as SSLKEYLOGFILE does for them",
+        ),
+    ] {
+        assert_eq!(run(args), (2, vec![format!("ktrace: {what}"), format!("        {advice}")]), "{args:?}");
+    }
+}
+
+/// What is no key log is said and counted, and nothing of it is shown.
+#[test]
+fn a_key_log_without_secrets_is_said_and_counted() {
+    let capture = file("no-keys.pcap", &pcap(&[b"one"]));
+    let keys = file("no-keys.log", b"# a comment\nhunter2 is no line\nEXPORTER_SECRET 00 00\n");
+    let summary = path("no-keys.json");
+    let args = ["replay", "--tls-keylog", &keys, &capture, "--summary", summary.to_str().unwrap()];
+    let (code, lines) = run(&args);
+    assert_eq!(code, 0, "{lines:?}");
+    assert_eq!(lines[0], format!("ktrace: the key log {keys} has no secrets of TLS connections"));
+    assert!(!lines.concat().contains("hunter2"), "{lines:?}");
+    assert_eq!(json("no-keys.json")["lost"]["tls_log_line"], 1);
+}
+
 /// By the capture's time: each time the same, of a few traces all messages, and what is not shown is counted.
 #[test]
 fn replay_shows_no_more_spans_a_second_than_it_may() {

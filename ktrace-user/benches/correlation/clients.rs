@@ -90,7 +90,11 @@ impl Connection {
 }
 
 pub fn process(number: usize) -> Arc<Process> {
-    Arc::new(Process { pid: number as u32 + 1, resource: Arc::new(Resource::new(vec![])) })
+    Arc::new(Process {
+        pid: number as u32 + 1,
+        resource: Arc::new(Resource::new(vec![])),
+        ..Process::default()
+    })
 }
 
 /// A producer, and the member that reads what it writes.

@@ -9,12 +9,14 @@ use anstyle::{AnsiColor, Style};
 use ktrace_kafka::connection::Speaks;
 use serde_json::json;
 
-use super::Failure;
 use super::look::{Heard, look};
+use super::tls::Tls;
+use super::{Failure, searched};
 use crate::capture::PortSet;
 use crate::capture::probe::{self, Check, KafkaSocket, Report};
 use crate::export::{self, printable};
 use crate::privilege;
+use crate::worker::TlsOptions;
 
 /// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much more often.
 const LOOK: Duration = Duration::from_millis(3500);
@@ -27,6 +29,8 @@ pub struct Args {
     /// The cgroup v2 directory that ktrace is to be attached to [default: the root]
     #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
     cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    tls: Tls,
     /// How the findings are printed
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "text")]
     output: Output,
@@ -44,18 +48,22 @@ enum Output {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     privilege::harden();
     let cgroup = args.cgroup.as_deref();
-    let mut report = probe::run(&args.ports, cgroup);
-    let heard =
-        if report.can_capture() { look(&args.ports, cgroup, LOOK).unwrap_or_default() } else { Vec::new() };
+    let tls = args.tls.options(&args.ports)?;
+    let mut report = probe::run(&args.ports, cgroup, &tls);
+    let can = report.can_capture();
+    let heard = if can { look(&args.ports, cgroup, &tls, LOOK).unwrap_or_default() } else { Vec::new() };
     add(&mut report, heard);
+    let searched = searched::of(&report.sockets, &tls);
     let written = match args.output {
         Output::Text => {
             let mut out = anstream::stdout().lock();
-            write!(out, "{}", text(&report)).and_then(|()| out.flush())
+            write!(out, "{}{}", text(&report), searched::text(&searched)).and_then(|()| out.flush())
         }
         Output::Json => {
             let mut out = std::io::stdout().lock();
-            let json = export::json(&as_json(&report)).unwrap_or_default();
+            let mut json = as_json(&report);
+            json["tls"] = searched::as_json(&searched);
+            let json = export::json(&json).unwrap_or_default();
             writeln!(out, "{json}").and_then(|()| out.flush())
         }
     };
@@ -89,7 +97,7 @@ fn add(report: &mut Report, heard: Vec<Heard>) {
 fn spoken(speaks: Option<Speaks>) -> &'static str {
     match speaks {
         Some(Speaks::Kafka) => "Kafka",
-        Some(Speaks::Tls) => "TLS, not read",
+        Some(Speaks::Tls) => "TLS",
         Some(Speaks::Other | Speaks::Unknown) => "not told yet",
         None => "silent",
     }
@@ -98,7 +106,7 @@ fn spoken(speaks: Option<Speaks>) -> &'static str {
 /// What the doctor would say of this host, as further lines of an error: of what there is no capture without; `otherwise` where
 /// it finds nothing wrong with that.
 pub fn advice(ports: &PortSet, cgroup: Option<&Path>, otherwise: &str) -> String {
-    let report = probe::run(ports, cgroup);
+    let report = probe::run(ports, cgroup, &TlsOptions::default());
     let advice: Vec<_> = report
         .items
         .iter()
@@ -192,7 +200,8 @@ mod tests {
         };
         let ends = Ends { client: ([10, 0, 0, 1], 40000).into(), broker: ([10, 0, 0, 2], 9092).into() };
         let attributes = vec![("service.name".into(), Value::Str("billing".into()))];
-        let owner = Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(attributes)) });
+        let owner =
+            Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(attributes)), ..Process::default() });
         Report {
             items: vec![
                 check("kernel", (true, true), None),
@@ -211,7 +220,7 @@ mod tests {
         let plain = anstream::adapter::strip_str(&text(&report())).to_string();
         assert_eq!(
             plain,
-            "Needed:\n✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nOptional:\n– /proc         seen\n    mount it\n\nKafka connections:\n  10.0.0.1:40000 → 10.0.0.2:9092  billing pid 7  TLS, not read\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process  silent\n"
+            "Needed:\n✓ kernel        seen\n✗ capabilities  seen\n    add CAP_BPF\n\nOptional:\n– /proc         seen\n    mount it\n\nKafka connections:\n  10.0.0.1:40000 → 10.0.0.2:9092  billing pid 7  TLS\n  10.0.0.1:40000 → 10.0.0.2:9092  unknown process  silent\n"
         );
     }
 

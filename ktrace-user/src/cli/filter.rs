@@ -4,12 +4,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::{Glob, GlobMatcher};
 use ktrace_kafka::context::TraceId;
 
 use super::follow::Follow;
 use crate::hop::uncommitted::Uncommitted;
 use crate::hop::{Hop, Key, Kind, shown};
+use crate::patterns::Patterns;
 
 /// What the user asks for; empty asks for all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,12 +40,6 @@ pub struct Filter {
     follow: Option<Arc<Follow>>,
     keys: bool,
     uncommitted: Option<Arc<Uncommitted>>,
-}
-
-#[derive(Clone, Debug)]
-struct Patterns {
-    only: Vec<GlobMatcher>,
-    not: Vec<GlobMatcher>,
 }
 
 /// The first digits of a trace id, or all of them.
@@ -161,34 +155,6 @@ impl Filter {
     fn is_of_a_trace(&self, hop: &Hop) -> bool {
         let trace = hop.passage.trace_id();
         self.trace.is_empty() || self.trace.iter().any(|prefix| prefix.is_of(trace))
-    }
-}
-
-impl Patterns {
-    fn new(patterns: &[String]) -> Result<Self, globset::Error> {
-        let (mut only, mut not) = (Vec::new(), Vec::new());
-        for pattern in patterns {
-            let (list, pattern) = match pattern.strip_prefix('!') {
-                Some(pattern) => (&mut not, pattern),
-                None => (&mut only, pattern.as_str()),
-            };
-            list.push(Glob::new(pattern)?.compile_matcher());
-        }
-        Ok(Self { only, not })
-    }
-
-    /// `name` is asked for only where there are patterns.
-    fn keep<N: AsRef<str>>(&self, name: impl FnOnce() -> Option<N>) -> bool {
-        if self.only.is_empty() && self.not.is_empty() {
-            return true;
-        }
-        let name = name();
-        let name = name.as_ref().map(AsRef::as_ref);
-        // A key may hold what patterns give a meaning to.
-        let is = |glob: &GlobMatcher, name: &str| glob.is_match(name) || glob.glob().glob() == name;
-        let matches =
-            |list: &[GlobMatcher]| name.is_some_and(|name: &str| list.iter().any(|glob| is(glob, name)));
-        (self.only.is_empty() || matches(&self.only)) && !matches(&self.not)
     }
 }
 

@@ -14,6 +14,7 @@ use ktrace_kafka::{Connection, Direction as Way, Limits, Push, Scratch, Sink};
 use crate::capture::{CaptureError, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
 use crate::privilege;
 use crate::process::Process;
+use crate::worker::TlsOptions;
 
 /// Enough for a look: what is lost meanwhile is lost to nobody.
 const RING_BYTES: usize = 4 << 20;
@@ -36,17 +37,24 @@ impl Sink for Nothing {}
 ///
 /// # Errors
 /// Nothing can be captured.
-pub fn look(ports: &PortSet, cgroup: Option<&Path>, patience: Duration) -> Result<Vec<Heard>, CaptureError> {
+pub fn look(
+    ports: &PortSet,
+    cgroup: Option<&Path>,
+    tls: &TlsOptions,
+    patience: Duration,
+) -> Result<Vec<Heard>, CaptureError> {
     let options = LiveOptions {
         ports: ports.clone(),
         cgroup: cgroup.map(Path::to_owned),
+        tls: Some(tls.ports.clone()),
+        tls_cgroups: tls.cgroups.clone(),
         ring_bytes: RING_BYTES,
         // The report says it.
         say: |_| {},
         ..LiveOptions::default()
     };
     let mut live = Live::open(options)?;
-    privilege::confine(&[]);
+    privilege::confine(&[], &[]);
     let stop = AtomicBool::new(false);
     let mut heard = HashMap::new();
     let mut scratch = Scratch::new(Limits::default(), Extractor::default());

@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ktrace_kafka::counters::Lost;
+
 use super::Failure;
 use super::own_limit::usage;
 use crate::capture::{CounterReader, Ends};
@@ -108,8 +110,8 @@ struct Looks {
     throttle: Option<Throttle>,
     /// CPU time at the last look, and when that was.
     cpu: (Duration, Instant),
-    /// Services of which it was told that they speak TLS.
-    tls: BTreeSet<String>,
+    /// Services of which it was said that their TLS is not read, and why.
+    tls: BTreeSet<(String, String)>,
     /// The user has said where Kafka is.
     ports_are_given: bool,
     /// Reasons for which a connection was said to be none of Kafka's.
@@ -145,12 +147,16 @@ impl Looks {
         }
         self.left_out(false);
         self.own_telemetry();
-        for (service, count) in self.shared.tls() {
-            if !self.tls.contains(&service) {
-                let (what, are) = if count == 1 { ("connection", "is") } else { ("connections", "are") };
-                let name = printable(&service);
-                say(&format!("{name}: {count} {what} {are} TLS, not read yet"));
-                self.tls.insert(service);
+        for (service, reasons) in self.shared.tls() {
+            for (reason, count) in reasons {
+                let key = (service.clone(), reason);
+                if !self.tls.contains(&key) {
+                    let (what, are) = if count == 1 { ("connection", "is") } else { ("connections", "are") };
+                    let name = printable(&service);
+                    let why = if key.1 == Lost::Tls.name() { "--tls reads them" } else { &key.1 };
+                    say(&format!("{name}: {count} {what} {are} TLS, not read ({why})"));
+                    self.tls.insert(key);
+                }
             }
         }
         if self.ports_are_given {

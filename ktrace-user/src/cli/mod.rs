@@ -17,8 +17,10 @@ mod own_limit;
 mod pipeline;
 mod replay;
 mod run;
+mod searched;
 mod signals;
 mod summary_file;
+mod tls;
 mod values;
 
 use std::ffi::OsString;

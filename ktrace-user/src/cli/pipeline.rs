@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::lookout::{Limits, Usage};
 use super::own_limit::{OwnLimit, own_limit};
 use super::summary_file::SummaryFile;
+use super::tls::Tls;
 use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
 use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{
@@ -20,7 +21,7 @@ use crate::capture::{
 use crate::export::{Environment, OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::privilege;
-use crate::worker::{Fixed, Shared, Sides, WorkerOptions, budget, queued_at_most};
+use crate::worker::{Fixed, Shared, Sides, TlsOptions, WorkerOptions, budget, queued_at_most};
 
 /// What all three verbs take.
 #[derive(Args, Clone, Debug)]
@@ -142,6 +143,8 @@ pub struct Live {
     /// Call a service NAME that would be called KEY (or whose executable, its path or container id is KEY). Repeatable
     #[arg(long, value_name = "KEY=NAME", env = "KTRACE_SERVICE_NAME", value_delimiter = ',', value_parser = pair)]
     pub service_name: Vec<(String, String)>,
+    #[command(flatten)]
+    pub tls: Tls,
 }
 
 /// What printing takes: `observe` and `replay`.
@@ -445,8 +448,9 @@ impl Live {
     }
 
     #[must_use]
-    pub fn worker(&self, pipeline: &Pipeline) -> WorkerOptions {
-        WorkerOptions { sides: self.side, agents: self.agents.clone(), ..pipeline.worker() }
+    pub fn worker(&self, pipeline: &Pipeline, tls: &TlsOptions) -> WorkerOptions {
+        let (agents, tls) = (self.agents.clone(), tls.clone());
+        WorkerOptions { sides: self.side, agents, tls, ..pipeline.worker() }
     }
 }
 

@@ -31,6 +31,7 @@ use super::failing::{Failing, say};
 use super::sdk::{SCHEMA_URL, scope};
 use super::transport::{Backoff, Next, Refusal, Transport};
 use super::{ExportError, printable};
+use crate::keys::Stats;
 use crate::process::host_name;
 
 /// The attribute that bears a loss's reason.
@@ -57,6 +58,8 @@ pub struct Counts {
     pub refused: BTreeMap<(&'static str, &'static str), u64>,
     /// Responses that made clients wait, and for how many milliseconds in all, by operation.
     pub throttled: BTreeMap<&'static str, (u64, u64)>,
+    /// What searches for keys of TLS connections did; `None` where there are none.
+    pub searches: Option<Stats>,
 }
 
 /// How often is exported, and how long one request may take: `OTEL_METRIC_EXPORT_*`.
@@ -208,6 +211,34 @@ fn observe(provider: &SdkMeterProvider, counts: &Arc<impl Fn() -> Counts + Send 
         .with_callback(move |observer| {
             for (operation, (_, ms)) in now().throttled {
                 observer.observe(ms, &[KeyValue::new(OPERATION, operation)]);
+            }
+        })
+        .build();
+    let ms = |ns: u64| ns / 1_000_000;
+    observe_searches(provider, counts, "ktrace.tls.searches", "{search}", |stats| stats.searches);
+    observe_searches(provider, counts, "ktrace.tls.search.bytes", "By", |stats| stats.bytes);
+    observe_searches(provider, counts, "ktrace.tls.search.cpu", "ms", move |stats| ms(stats.cpu_ns));
+    observe_searches(provider, counts, "ktrace.tls.keys", "{key}", |stats| stats.keys);
+    observe_searches(provider, counts, "ktrace.tls.key.wait", "ms", move |stats| ms(stats.waited_ns));
+}
+
+/// A count of the searches for keys, where there are any.
+fn observe_searches(
+    provider: &SdkMeterProvider,
+    counts: &Arc<impl Fn() -> Counts + Send + Sync + 'static>,
+    name: &'static str,
+    unit: &'static str,
+    of: impl Fn(&Stats) -> u64 + Send + Sync + 'static,
+) {
+    let now = Arc::clone(counts);
+    let _ = provider
+        .meter_with_scope(scope())
+        .u64_observable_counter(name)
+        .with_unit(unit)
+        .with_description("Searches for keys of TLS connections in the memory of processes")
+        .with_callback(move |observer| {
+            if let Some(stats) = now().searches {
+                observer.observe(of(&stats), &[]);
             }
         })
         .build();

@@ -14,6 +14,11 @@ pub struct Numbered<T> {
 }
 
 impl<T> Numbered<T> {
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        Self { changes: AtomicU64::default(), value: Mutex::new(value) }
+    }
+
     /// The number of changes so far. What is looked up after it is as new as it says, or newer.
     #[must_use]
     pub fn number(&self) -> u64 {

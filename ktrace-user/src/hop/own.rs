@@ -19,7 +19,7 @@ use memchr::memmem::Finder;
 /// metric's name is one.
 ///
 /// None has a length of 9, 10 or 13: with that byte before it, it might be a word at the beginning of a line.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 24] = [
     "ktrace.derived",
     "ktrace.context.format",
     "ktrace.acks",
@@ -39,6 +39,11 @@ pub const NAMES: [&str; 19] = [
     "ktrace.refused",
     "ktrace.throttled",
     "ktrace.throttle.time",
+    "ktrace.tls.searches",
+    "ktrace.tls.search.bytes",
+    "ktrace.tls.search.cpu",
+    "ktrace.tls.keys",
+    "ktrace.tls.key.wait",
 ];
 
 /// What they all begin with.

@@ -36,6 +36,12 @@ impl Listener<'_> {
         }
     }
 
+    /// A response names a broker: TLS connections to it may be opened.
+    fn names_broker(&self, host: &str, port: i32) {
+        let pid = self.peer.holder().map_or(0, |owner| owner.pid);
+        self.told.shared.brokers.named(pid, host, port);
+    }
+
     /// A commit may be among what was missed.
     pub(super) fn missed_commits(&mut self) {
         if let Some(uncommitted) = &self.told.uncommitted {
@@ -113,6 +119,7 @@ impl Sink for Listener<'_> {
         match *event {
             kafka::Event::Software { name, version } => self.peer.software(name, version),
             kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
+            kafka::Event::Broker { host, port, .. } => self.names_broker(host, port),
             kafka::Event::Topic { id, name } => self.told.topics.learn(&self.told.shared.topics, id, name),
             kafka::Event::TransactionEnd { .. }
             | kafka::Event::Marker { .. }
@@ -120,6 +127,10 @@ impl Sink for Listener<'_> {
             | kafka::Event::TransactionPartition { .. }
             | kafka::Event::TransactionGroup { .. } => {
                 self.of_a_transaction(head, event);
+            }
+            kafka::Event::Coordinator { host, port, error: 0, .. } => {
+                self.names_broker(host, port);
+                self.of_a_group(head, event);
             }
             _ => self.of_a_group(head, event),
         }

@@ -10,12 +10,14 @@
 mod acknowledged;
 mod at;
 mod backlog;
+mod brokers;
 mod chained;
 mod delays;
 mod grouped;
 mod late_runs;
 mod listener;
 mod losses;
+mod may_open;
 mod memory;
 mod options;
 mod own_telemetry;
@@ -26,6 +28,8 @@ mod shared;
 mod sizes;
 mod span_limit;
 mod throttle;
+mod tls;
+mod tls_options;
 mod told;
 mod totals;
 mod transactional;
@@ -50,10 +54,12 @@ use crate::hop::topics::Topics;
 use crate::hop::{Hop, Waiting};
 use crate::process::Process;
 use crate::purge;
+pub use brokers::Brokers;
 use chained::LateSends;
 use late_runs::LateRuns;
 use listener::Listener;
 pub use losses::{LossLines, Lossy, keep_lossiest};
+pub use may_open::{Learned, MAX_LEARNED, Opening, may_open};
 pub use memory::{Fixed, budget, queued_at_most};
 pub use options::{Sides, WorkerOptions};
 use peer::{Peer, StandIns};
@@ -61,6 +67,8 @@ use pending_commits::LateCommits;
 pub use refused::{Refused, Throttled, Waits};
 pub use shared::{Others, Shared};
 pub use throttle::Throttle;
+use tls::Tls;
+pub use tls_options::{TlsOptions, TlsSource};
 use told::Told;
 pub use totals::Totals;
 use transactional::Ended;
@@ -95,6 +103,8 @@ struct Connection {
     left_out: bool,
     /// It was found to be TLS or something else, and the source was told to leave it.
     given_up: bool,
+    /// It is TLS, and a key has opened it.
+    tls_is_read: bool,
     /// When it was last heard of.
     last_ns: u64,
     /// By its process, or by both sides' FIN.
@@ -119,8 +129,10 @@ pub struct Worker {
     looked_ns: u64,
     held_bytes: usize,
     held_told: memory::Told,
-    /// TLS connections that are not counted yet, with the time when they were found.
-    tls: Vec<(ConnectionId, u64)>,
+    /// TLS connections that are not read and not counted yet, with the time when that was found.
+    unread_tls: Vec<(ConnectionId, u64)>,
+    /// Those that are to be read, and lack keys.
+    tls: Tls,
     refuse: Option<Refuse>,
 }
 
@@ -145,7 +157,7 @@ impl Worker {
                 None => Wanted::Format(name.clone()),
             })
             .collect();
-        shared.workers.fetch_add(1, Ordering::Relaxed);
+        let number = shared.workers.fetch_add(1, Ordering::Relaxed);
         let extractor = if wanted.is_empty() { Extractor::default() } else { Extractor::new(&wanted)? };
         let mut limits = shared.memory.limits();
         if options.recognised {
@@ -188,7 +200,8 @@ impl Worker {
             looked_ns: 0,
             held_bytes: 0,
             held_told: memory::Told::default(),
-            tls: Vec::new(),
+            unread_tls: Vec::new(),
+            tls: Tls::new((options.key_log, options.derived), options.search, options.tls, number),
             refuse: None,
         })
     }
@@ -201,7 +214,10 @@ impl Worker {
     /// Takes an event.
     pub fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Opened { connection, ends, side, owner } => self.opened(connection, (ends, side), owner),
+            Event::Opened { connection, ends, side, owner } => {
+                self.opened(connection, (ends, side), owner);
+                self.look_at_tls(connection, self.told.now_ns);
+            }
             Event::Segment(segment) => self.segment(&segment),
             Event::Closed { connection: id } => {
                 if let Some(connection) = self.connections.get_mut(&id) {
@@ -236,6 +252,7 @@ impl Worker {
         totals.records = counters.records;
         totals.lost = told.own_losses.counts(&counters, told.waiting.unnamed()).collect();
         totals.sasl_tokens = counters.sasl_tokens;
+        totals.tls_records = counters.tls_records;
         totals.unread_bytes = counters.unread_bytes;
         totals.surplus_bytes = counters.surplus_bytes;
         totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
@@ -277,12 +294,17 @@ impl Worker {
         } else if self.sides == Sides::Both && side == Side::Broker {
             peer.search = Search::begin();
         }
+        let mut kafka = kafka::Connection::default();
+        if self.tls.may_open(&peer, false, &self.told.shared) != Opening::No {
+            kafka.read_tls();
+        }
         let connection = Connection {
-            kafka: kafka::Connection::default(),
+            kafka,
             peer,
             peer_bytes: 0,
             left_out,
             given_up: false,
+            tls_is_read: false,
             last_ns: self.swept_ns,
             closed: false,
             reset: false,
@@ -341,18 +363,9 @@ impl Worker {
         if claimed > 0 {
             self.told.shared.memory.give_back(claimed);
         }
-        let speaks = connection.kafka.speaks();
-        let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
-        if over && !connection.given_up {
-            connection.given_up = true;
-            count_not_kafka(connection, &mut self.totals, &self.told.shared);
-            if speaks == Speaks::Tls {
-                self.tls.push((segment.connection, segment.time_ns));
-            }
-            if let Some(refuse) = &mut self.refuse {
-                refuse(segment.connection);
-            }
-        }
+        let over = connection.left_out || matches!(connection.kafka.speaks(), Speaks::Tls | Speaks::Other);
+        let is_to_be_given_up = over && !connection.given_up;
+        let is_inside = connection.kafka.tls().is_some() || self.tls.is_waiting(segment.connection);
         if segment.fin {
             match segment.direction {
                 Direction::ToBroker => connection.fin.0 = true,
@@ -367,11 +380,33 @@ impl Worker {
         } else if segment.len > 0 {
             connection.refused = None;
         }
-        if segment.rst || (segment.fin && connection.closed) {
+        let hangs_up = segment.rst || (segment.fin && connection.closed);
+        if is_to_be_given_up || is_inside {
+            self.give_up(segment.connection, segment.time_ns);
+            self.look_at_tls(segment.connection, segment.time_ns);
+        }
+        if hangs_up {
             self.hung_up(segment.connection);
         }
         self.told.release_news(segment.time_ns);
         self.weigh_all(claimed > 0);
+    }
+
+    /// Gives up a connection of which nothing more is wanted, if it is such a one.
+    fn give_up(&mut self, id: ConnectionId, now_ns: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let speaks = connection.kafka.speaks();
+        let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
+        if !over || std::mem::replace(&mut connection.given_up, true) {
+            return;
+        }
+        count_not_kafka(connection, &mut self.totals, &self.told.shared);
+        if speaks == Speaks::Tls {
+            self.unread_tls.push((id, now_ns));
+        }
+        if let Some(refuse) = &mut self.refuse {
+            refuse(id);
+        }
     }
 
     /// Asks for what a frame of this connection will take beside what is held; where there is no room for it, what holds most gives way, or the
@@ -529,6 +564,9 @@ impl Worker {
     }
 
     fn forget(&mut self, id: ConnectionId) {
+        if self.tls.is_waiting(id) {
+            self.end_tls(id);
+        }
         if let Some(mut connection) = self.connections.remove(&id) {
             let held = connection.kafka.held_bytes().saturating_add(connection.peer_bytes);
             self.held_bytes = self.held_bytes.saturating_sub(held);
@@ -558,10 +596,10 @@ impl Worker {
                 count_not_kafka(&connection, &mut self.totals, &self.told.shared);
             }
             if connection.given_up
-                && let Some(at) = self.tls.iter().position(|(pending, _)| *pending == id)
+                && let Some(at) = self.unread_tls.iter().position(|(pending, _)| *pending == id)
             {
-                self.tls.swap_remove(at);
-                count_tls(&connection.peer.service(), &mut self.totals, &self.told.shared);
+                self.unread_tls.swap_remove(at);
+                count_tls(&connection, &mut self.totals, &self.told.shared);
             }
         }
     }
@@ -576,9 +614,15 @@ fn count_not_kafka(connection: &Connection, totals: &mut Totals, shared: &Shared
     }
 }
 
-fn count_tls(service: &str, totals: &mut Totals, shared: &Shared) {
-    shared::count(&mut totals.tls, service);
-    shared.count_tls(service);
+/// Counts a connection inside TLS that is not read.
+fn count_tls(connection: &Connection, totals: &mut Totals, shared: &Shared) {
+    let service = connection.peer.service();
+    shared::count(&mut totals.tls, &service);
+    let why = connection.kafka.tls_unread().map(|unread| unread.to_string());
+    if let Some(why) = &why {
+        shared::count_why(&mut totals.tls_unread, &service, why);
+    }
+    shared.count_tls(&service, why.as_deref().unwrap_or(Lost::Tls.name()));
 }
 
 /// Does something to a connection, and keeps the sum of what all connections hold right.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::tls_options::TlsOptions;
 use crate::capture::Side;
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::uncommitted::Uncommitted;
+use crate::keys::uprobes::Store;
+use crate::keys::{Keys, SharedKeyLog};
 
 /// At which end of connections messages are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -54,6 +57,14 @@ pub struct WorkerOptions {
     pub own_telemetry: bool,
     /// What clients catch up with is late, too.
     pub old_is_late: bool,
+    /// How TLS connections are read.
+    pub tls: TlsOptions,
+    /// Secrets of TLS connections by their client random, from a key log or from a capture file.
+    pub key_log: Option<SharedKeyLog>,
     /// Looks for what is not committed in time; the sink gives it all hops.
     pub uncommitted: Option<Arc<Uncommitted>>,
+    /// Secrets of TLS connections by their process, from probes.
+    pub derived: Option<Arc<Store>>,
+    /// Searches processes for keys of TLS connections.
+    pub search: Option<Arc<Keys>>,
 }

@@ -46,6 +46,8 @@ pub(super) struct Peer {
     client_address: Option<Arc<str>>,
     /// The client's process; at the broker's end it is elsewhere.
     owner: Option<Arc<Process>>,
+    /// The process at the captured end.
+    holder: Option<Arc<Process>>,
     /// What it reads and writes, if that is followed, once it was looked for.
     chain: Option<Option<chains::Shared>>,
     /// It has got something that nobody has seen, and that is not told yet.
@@ -108,6 +110,7 @@ impl Peer {
             broker_address: text(ends.broker),
             client_address: (side == Side::Broker).then(|| text(ends.client)),
             owner: None,
+            holder: None,
             chain: None,
             misses_reads: false,
             client_id: None,
@@ -161,8 +164,14 @@ impl Peer {
         self.begun = HashMap::new();
     }
 
+    /// The process that holds the captured socket.
+    pub fn holder(&self) -> Option<&Arc<Process>> {
+        self.holder.as_ref()
+    }
+
     /// The process at the captured end is known.
     pub fn owned(&mut self, process: Arc<Process>) {
+        self.holder = Some(Arc::clone(&process));
         // At the broker's end it is not the client's.
         if self.side == Side::Broker {
             return;

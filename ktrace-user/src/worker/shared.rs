@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ktrace_kafka::counters::NotKafka;
 
+use super::brokers::Brokers;
 use super::losses::Losses;
 use super::memory::Memory;
 use super::own_telemetry::OwnTelemetry;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,
     pub(super) twins: Twins,
+    /// Whose TLS may be opened beside that on ports of the user's.
+    pub brokers: Brokers,
     pub(super) memory: Arc<Memory>,
     pub(super) losses: Losses,
     pub(super) own: OwnTelemetry,
@@ -51,7 +54,9 @@ pub struct Shared {
     pub(super) within: Within,
     spans: SpanLimit,
     pub(super) workers: AtomicUsize,
-    tls: Mutex<BTreeMap<String, u64>>,
+    /// Bytes of TLS connections that wait for keys.
+    pub(super) tls_held: AtomicUsize,
+    tls: Mutex<BTreeMap<String, BTreeMap<String, u64>>>,
     not_kafka: Mutex<BTreeMap<&'static str, Others>>,
 }
 
@@ -154,9 +159,9 @@ impl Shared {
         self.counts.throttled()
     }
 
-    /// TLS connections so far, by service.
+    /// TLS connections so far that are not read, by service, and by reason and cipher.
     #[must_use]
-    pub fn tls(&self) -> BTreeMap<String, u64> {
+    pub fn tls(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -172,9 +177,17 @@ impl Shared {
         others.count = others.count.saturating_add(1);
     }
 
-    pub(super) fn count_tls(&self, service: &str) {
-        count(&mut self.tls.lock().unwrap_or_else(PoisonError::into_inner), service);
+    pub(super) fn count_tls(&self, service: &str, why: &str) {
+        count_why(&mut self.tls.lock().unwrap_or_else(PoisonError::into_inner), service, why);
     }
+}
+
+/// One more of this service, for this reason. Reasons are few.
+pub(super) fn count_why(services: &mut BTreeMap<String, BTreeMap<String, u64>>, service: &str, why: &str) {
+    let full = services.len() >= MAX_SERVICES && !services.contains_key(service);
+    let of = services.entry(if full { "other services" } else { service }.to_owned()).or_default();
+    let count = of.entry(why.to_owned()).or_default();
+    *count = count.saturating_add(1);
 }
 
 /// One more of this service.

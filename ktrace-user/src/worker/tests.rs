@@ -311,6 +311,7 @@ fn what_is_not_sampled_is_not_made() {
 
 mod attempts;
 mod backlog;
+mod brokers;
 mod chains;
 mod delays;
 mod groups;

@@ -22,8 +22,14 @@ pub struct Totals {
     pub unread_bytes: u64,
     /// Bytes behind the bodies of requests and responses.
     pub surplus_bytes: u64,
-    /// TLS connections, by service.
+    /// TLS connections that were not read, by service.
     pub tls: BTreeMap<String, u64>,
+    /// Of them, those that were to be read, by service, and by reason and cipher.
+    pub tls_unread: BTreeMap<String, BTreeMap<String, u64>>,
+    /// TLS connections that were read, by service.
+    pub tls_read: BTreeMap<String, u64>,
+    /// Records of TLS that were opened.
+    pub tls_records: u64,
     /// Connections that were found not to be Kafka's, by [`NotKafka`](ktrace_kafka::counters::NotKafka).
     pub not_kafka: BTreeMap<&'static str, u64>,
     /// The connections that lost most bytes.

@@ -1,6 +1,6 @@
 //! What a worker does from time to time: it looks through what waits and through all connections, and forgets what is over.
 
-use super::{Connection, ConnectionId, Listener, SWEEP_NS, Sides, Worker, count_tls};
+use super::{ConnectionId, Listener, SWEEP_NS, Sides, Worker, count_tls};
 use crate::hop::transactions::State;
 use crate::purge;
 
@@ -22,13 +22,13 @@ const LOOK_NS: u64 = 1_000_000_000;
 impl Worker {
     /// Counts TLS connections by service, when their processes have had time to become known.
     fn count_tls(&mut self, now_ns: u64) {
-        let Self { tls, connections, totals, told, .. } = self;
-        tls.retain(|(id, since_ns)| {
-            let Some(Connection { peer, .. }) = connections.get(id) else { return false };
-            if !peer.is_owned() && now_ns.saturating_sub(*since_ns) < OWNER_NS {
+        let Self { unread_tls, connections, totals, told, .. } = self;
+        unread_tls.retain(|(id, since_ns)| {
+            let Some(connection) = connections.get(id) else { return false };
+            if !connection.peer.is_owned() && now_ns.saturating_sub(*since_ns) < OWNER_NS {
                 return true;
             }
-            count_tls(&peer.service(), totals, &told.shared);
+            count_tls(connection, totals, &told.shared);
             false
         });
     }
@@ -39,7 +39,7 @@ impl Worker {
         let (mut over, mut holes) = (Vec::new(), Vec::new());
         for (id, connection) in &self.connections {
             let silent_ns = now_ns.saturating_sub(connection.last_ns);
-            if ((connection.closed || connection.reset) && silent_ns > LINGER_NS)
+            if ((connection.closed || connection.reset) && silent_ns > LINGER_NS && !self.tls.is_waiting(*id))
                 || (connection.fin.0 && silent_ns > HALF_CLOSED_NS)
             {
                 over.push(*id);
@@ -58,6 +58,7 @@ impl Worker {
     /// It is as late as this.
     pub(super) fn tick(&mut self, now_ns: u64) {
         self.told.now_ns = now_ns;
+        self.take_keys(now_ns);
         // A clock that was set back begins anew.
         if now_ns >= self.swept_ns && now_ns - self.swept_ns < SWEEP_NS {
             // What commits of other workers cover is not overtaken by them.
@@ -84,6 +85,7 @@ impl Worker {
         self.told.release(Some(now_ns));
         self.told.shared.turn(now_ns);
         self.told.give_uncommitted(now_ns);
+        self.look_through_tls(now_ns);
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
         self.told.shared.attempts.expire(now_ns);

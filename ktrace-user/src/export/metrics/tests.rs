@@ -65,6 +65,7 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
         not_kafka: [("no_request", 2), ("preface", 0)].into(),
         refused: [(("Fetch", "UNKNOWN_TOPIC_OR_PARTITION"), 6)].into(),
         throttled: [("Produce", (2, 250))].into(),
+        searches: Some(Stats { searches: 1, bytes: 2, cpu_ns: 3_000_001, keys: 4, waited_ns: 5_999_999 }),
     });
     exporting.provider.force_flush().unwrap();
     spans.store(5, Ordering::Relaxed);
@@ -90,6 +91,11 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
             ("ktrace.spans {span}".to_owned(), vec![(String::new(), spans)]),
             ("ktrace.throttle.time ms".to_owned(), vec![(of_produce(), 250)]),
             ("ktrace.throttled {response}".to_owned(), vec![(of_produce(), 2)]),
+            ("ktrace.tls.key.wait ms".to_owned(), vec![(String::new(), 5)]),
+            ("ktrace.tls.keys {key}".to_owned(), vec![(String::new(), 4)]),
+            ("ktrace.tls.search.bytes By".to_owned(), vec![(String::new(), 2)]),
+            ("ktrace.tls.search.cpu ms".to_owned(), vec![(String::new(), 3)]),
+            ("ktrace.tls.searches {search}".to_owned(), vec![(String::new(), 1)]),
         ]
     };
     let got: Vec<_> = requests.iter().map(told).collect();

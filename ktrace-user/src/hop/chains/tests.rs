@@ -6,7 +6,7 @@ use crate::span::Resource;
 const SECOND: u64 = 1_000_000_000;
 
 fn process(pid: u32) -> Arc<Process> {
-    Arc::new(Process { pid, resource: Arc::new(Resource::new(vec![])) })
+    Arc::new(Process { pid, resource: Arc::new(Resource::new(vec![])), ..Process::default() })
 }
 
 fn read(key: u64, message: u32, end_ns: u64) -> Read {

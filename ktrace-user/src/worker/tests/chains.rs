@@ -98,7 +98,7 @@ impl Service {
 }
 
 fn process() -> Arc<Process> {
-    Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(vec![])) })
+    Arc::new(Process { pid: 7, resource: Arc::new(Resource::new(vec![])), ..Process::default() })
 }
 
 fn infer() -> WorkerOptions {

@@ -29,7 +29,7 @@ fn text_of<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a str> {
 fn at_the_brokers_end_the_service_is_the_client() {
     let mut watched = watched(Sides::Broker, &Arc::default());
     watched.socket.1 = Side::Broker;
-    let owner = Arc::new(Process { pid: 7, resource: Arc::default() });
+    let owner = Arc::new(Process { pid: 7, resource: Arc::default(), ..Process::default() });
     let connection = ConnectionId(1);
     let opened = Event::Opened { connection, ends: ends(4000), side: Side::Broker, owner: Some(owner) };
     watched.worker.event(opened);
@@ -146,7 +146,7 @@ fn what_is_held_at_the_end_goes_out() {
 fn clients_in_a_brokers_process_are_shown_once() {
     let shared = Arc::default();
     let mut watched = watched(Sides::Both, &shared);
-    let process = Arc::new(Process { pid: 7, resource: Arc::default() });
+    let process = Arc::new(Process { pid: 7, resource: Arc::default(), ..Process::default() });
     for (connection, side) in [(1, Side::Client), (2, Side::Broker)] {
         let owner = Some(Arc::clone(&process));
         let connection = ConnectionId(connection);
