@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::process::{self, Process};
+use crate::tls::Listeners;
 use crate::{cache, ports, tools};
 
 /// How the broker is to be.
@@ -24,6 +25,12 @@ pub struct Settings {
     pub heap_mib: u32,
     /// How its Java is tuned.
     pub jvm: &'static [&'static str],
+    /// Further arguments of its Java.
+    pub jvm_options: Vec<String>,
+    /// The Java that it runs on; the host's own where there is none.
+    pub java: Option<PathBuf>,
+    /// Listeners beside the plaintext one.
+    pub tls: Option<Listeners>,
     /// Further lines for the broker's properties.
     pub properties: String,
     pub node_id: u32,
@@ -42,6 +49,9 @@ impl Default for Settings {
             advertised: None,
             heap_mib: 512,
             jvm: &QUICK_START,
+            jvm_options: Vec::new(),
+            java: None,
+            tls: None,
             properties: String::new(),
             node_id: 1,
             quorum: Vec::new(),
@@ -89,18 +99,21 @@ impl Broker {
         let kafka = tools::kafka(settings.version)?;
         cache::step("java", |java| {
             java.args(QUICK_START).arg("-cp").arg(&kafka).arg("kafka.tools.StorageTool");
-            java.args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"]).arg(&config)
+            java.args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"]).arg(&config);
+            java.args(settings.tls.iter().flat_map(Listeners::users))
         })?;
+        let program = settings.java.as_deref().unwrap_or(Path::new("java"));
         let mut java = if settings.outlives {
-            let mut java = Command::new("java");
+            let mut java = Command::new(program);
             java.process_group(0);
             java
         } else {
-            process::command("java")
+            process::command(program)
         };
         let process = Process::start(
             "the broker",
             java.args(settings.jvm)
+                .args(&settings.jvm_options)
                 .arg(format!("-Xmx{}m", settings.heap_mib))
                 .arg("-cp")
                 .arg(&kafka)
@@ -175,12 +188,14 @@ fn properties(home: &Path, settings: &Settings, quorum: &[u16]) -> Result<String
     let voters: Vec<String> =
         (1..).zip(quorum).map(|(node, port)| format!("{node}@127.0.0.1:{port}")).collect();
     let (voters, replicas) = (voters.join(","), quorum.len().min(3));
+    let tls = settings.tls.as_ref().map(Listeners::addresses).unwrap_or_default();
+    let of_tls = settings.tls.as_ref().map(Listeners::properties).unwrap_or_default();
     Ok(format!(
         "process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://{advertised}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}{tls}
+advertised.listeners=PLAINTEXT://{advertised}{tls}
 controller.listener.names=CONTROLLER
 log.dirs={}
 default.replication.factor={replicas}
@@ -192,7 +207,7 @@ share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
-{}
+{of_tls}{}
 ",
         data.display(),
         settings.properties

@@ -30,6 +30,7 @@ pub mod scratch;
 pub mod servers;
 pub mod spans;
 pub mod tcpdump;
+pub mod tls;
 pub mod tools;
 pub mod traffic;
 pub mod truth;

@@ -1,6 +1,7 @@
 //! `ktrace doctor` names the true cause where something other than a capability is missing.
 
 use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -17,6 +18,7 @@ const LIVE: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
 /// exit code.
 struct Said {
     items: Vec<Value>,
+    tls: Value,
     code: Option<i32>,
 }
 
@@ -26,7 +28,7 @@ impl Said {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let report: Value = serde_json::from_slice(&output.stdout).with_context(|| stderr)?;
         let items = report["items"].as_array().context("no items")?.clone();
-        Ok(Self { items, code: output.status.code() })
+        Ok(Self { items, tls: report["tls"].clone(), code: output.status.code() })
     }
 
     /// Whether it is as it should be, and the rest in words.
@@ -103,7 +105,7 @@ fn with_hidden_processes() -> Result<()> {
     said.ensure(if is_open { "eBPF maps" } else { "bpf(2)" }, false, "CAP_BPF is missing")
 }
 
-/// What a filter does to who calls bpf(2): `SECCOMP_RET_…` of `include/uapi/linux/seccomp.h`.
+/// What a filter does to who makes a call: `SECCOMP_RET_…` of `include/uapi/linux/seccomp.h`.
 #[derive(Clone, Copy)]
 enum Denial {
     Errno(i32),
@@ -111,17 +113,17 @@ enum Denial {
 }
 
 /// As container runtimes and systemd do it.
-fn filtered(command: &mut Command, denial: Denial) {
+fn filtered(command: &mut Command, denied: libc::c_long, denial: Denial) {
     let action = match denial {
         Denial::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno.cast_unsigned(),
         Denial::Kill => libc::SECCOMP_RET_KILL_PROCESS,
     };
-    let is_bpf = u32::try_from(libc::SYS_bpf).unwrap_or_default();
+    let denied = u32::try_from(denied).unwrap_or_default();
     let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let filter = [
         // the call's number is the first field of `struct seccomp_data`
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, is_bpf),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, denied),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, action),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
@@ -148,14 +150,14 @@ fn under_a_seccomp_filter() -> Result<()> {
         (Denial::Kill, "a seccomp filter kills who calls it"),
     ] {
         let mut command = Command::new(agent::binary());
-        filtered(&mut command, denial);
+        filtered(&mut command, libc::SYS_bpf, denial);
         let said = Said::by(command.args(["doctor", "-o", "json"]))?;
         ensure!(said.code == Some(3));
         said.ensure("CAP_BPF", true, "held")?;
         said.ensure("bpf(2)", false, words)?;
         said.ensure("bpf(2)", false, "seccompProfile")?;
         let mut command = Command::new(agent::binary());
-        filtered(&mut command, denial);
+        filtered(&mut command, libc::SYS_bpf, denial);
         let output = command.arg("observe").output()?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(3) && stderr.contains(words), "{}: {stderr}", output.status);
@@ -194,7 +196,7 @@ fn a_report_that_cannot_be_written() -> Result<()> {
     // what cannot call bpf(2) is done at once
     let doctor = |output: &str| {
         let mut command = Command::new(agent::binary());
-        filtered(&mut command, Denial::Errno(libc::EPERM));
+        filtered(&mut command, libc::SYS_bpf, Denial::Errno(libc::EPERM));
         command.args(["doctor", "-o", output]).stderr(Stdio::piped());
         command
     };
@@ -209,5 +211,47 @@ fn a_report_that_cannot_be_written() -> Result<()> {
         let ended = doctor(output).stdout(writer).spawn()?.wait_with_output()?;
         ensure!(ended.status.code() == Some(3) && ended.stderr.is_empty(), "{ended:?}");
     }
+    Ok(())
+}
+
+/// Whether memory may be read for `--tls memory`, and of whom it would be.
+#[test]
+fn keys_of_tls() -> Result<()> {
+    if !need::met("keys of TLS", &LIVE) {
+        return Ok(());
+    }
+    const ITEM: &str = "keys of TLS";
+    let with = |launcher: &[&str]| {
+        let (program, arguments) = launcher.split_first().unwrap_or((&"env", &[]));
+        let mut command = Command::new(program);
+        command.args(arguments).env("KTRACE_TLS", "memory");
+        command
+    };
+    for capability in ["sys_ptrace", "dac_read_search"] {
+        let said = doctor(&mut with(&["setpriv", &format!("--bounding-set=-{capability}"), "--"]))?;
+        said.ensure(ITEM, false, &format!("CAP_{}", capability.to_uppercase()))?;
+        ensure!(said.code == Some(0), "the rest can be captured all the same");
+    }
+    let mut without_call = with(&["env"]);
+    filtered(&mut without_call, libc::SYS_process_vm_readv, Denial::Errno(libc::ENOSYS));
+    doctor(&mut without_call)?.ensure(ITEM, false, "seccomp")?;
+
+    // a connection of this very process, on a port of its own
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port().to_string();
+    let _client = TcpStream::connect(listener.local_addr()?)?;
+    let mut allowed = with(&["env"]);
+    let said = doctor(allowed.env("KTRACE_PORTS", &port))?;
+    said.ensure(ITEM, true, "may be read")?;
+    let own = &said.tls[0];
+    ensure!(own["pid"] == std::process::id() && own["searched"] == true, "{}", said.tls);
+    ensure!(own["resident_bytes"].as_u64() > Some(1 << 16) && own["search_ms"].as_f64() > Some(0.0));
+    let mut narrowed = with(&["env"]);
+    let said = doctor(narrowed.env("KTRACE_PORTS", &port).env("KTRACE_TLS_SERVICE", "another"))?;
+    ensure!(said.tls[0]["searched"] == false, "{}", said.tls);
+    let mut off = Command::new("env");
+    let said = doctor(off.env("KTRACE_PORTS", &port))?;
+    said.ensure(ITEM, true, "off")?;
+    ensure!(said.tls[0]["searched"] == false, "{}", said.tls);
     Ok(())
 }

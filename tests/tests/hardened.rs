@@ -15,8 +15,14 @@ use harness::{ports, process};
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
 /// Bits of `include/uapi/linux/capability.h`.
-const NAMES: [(&str, u32); 5] =
-    [("DAC_READ_SEARCH", 2), ("NET_ADMIN", 12), ("SYS_PTRACE", 19), ("SYS_ADMIN", 21), ("BPF", 39)];
+const NAMES: [(&str, u32); 6] = [
+    ("DAC_READ_SEARCH", 2),
+    ("NET_ADMIN", 12),
+    ("SYS_PTRACE", 19),
+    ("SYS_ADMIN", 21),
+    ("PERFMON", 38),
+    ("BPF", 39),
+];
 
 /// By thread, the capabilities that `deploy/README.md` says it keeps: rows that begin with a thread's name.
 fn table() -> Result<BTreeMap<String, u64>> {
@@ -80,7 +86,7 @@ fn wrong(threads: &[Thread], given: u64) -> Result<Vec<String>> {
         }
     }
     // Those that run at times alone.
-    let at_times = ["ktrace-netns", "ktrace-cgroup"];
+    let at_times = ["ktrace-netns", "ktrace-cgroup", "ktrace-keylog", "ktrace-keys", "ktrace-uprobes"];
     for name in table.keys().filter(|name| !at_times.contains(&name.as_str())) {
         if !threads.iter().any(|thread| thread.name == *name) {
             wrong.push(format!("no thread {name}"));

@@ -1,4 +1,5 @@
-//! What the agent has read does not stay in its memory: neither a password nor the values of messages, whether they were compressed or not.
+//! What the agent has read does not stay in its memory: neither a password nor the values of messages, whether they were compressed or
+//! not; and of TLS no key of a connection that has ended.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
+use harness::clients::{Library, Produce};
 use harness::need::{self, Need};
 use harness::process::{self, Process};
 use harness::scratch::Scratch;
+use harness::tls::{self, Listener, Security, Server};
+use harness::truth::Truth;
 use harness::{memory, ports};
 
 const PASSWORD: &str = "Pa55-of-secrets.rs-7f3c9a";
@@ -36,11 +40,16 @@ listener.name.plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.
     )
 }
 
-/// kcat as the user with the password.
-fn kcat(dir: &Path, name: &str, bootstrap: &str, arguments: &[&str]) -> Result<()> {
+/// How kcat is the user with the password.
+fn plaintext() -> Vec<String> {
+    let settings = ["security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.username=alice"];
+    let settings = settings.map(str::to_owned).into_iter().chain([format!("sasl.password={PASSWORD}")]);
+    settings.flat_map(|setting| ["-X".to_owned(), setting]).collect()
+}
+
+fn kcat(dir: &Path, name: &str, bootstrap: &str, who: &[String], arguments: &[&str]) -> Result<()> {
     let mut command = process::command("kcat");
-    command.args(["-b", bootstrap, "-X", "security.protocol=SASL_PLAINTEXT", "-X", "sasl.mechanism=PLAIN"]);
-    command.args(["-X", "sasl.username=alice", "-X", &format!("sasl.password={PASSWORD}")]).args(arguments);
+    command.args(["-b", bootstrap]).args(who).args(arguments);
     let log = dir.join(format!("{name}.log"));
     let mut process = Process::start(name, &mut command, &log)?;
     let status = process.wait(Duration::from_secs(60))?;
@@ -60,26 +69,75 @@ fn nothing_that_was_read_stays() -> Result<()> {
     let settings = Settings { port, properties: properties(), ..Settings::default() };
     let broker = Broker::start(dir, &settings)?;
     let agent = Agent::observe(dir, "observe", port, &["--side", "both", "--keys"])?;
+    talk(dir, &broker.bootstrap(), &plaintext(), &agent)?;
+    nothing_stays(&agent, PASSWORD)?;
+    agent.stop()?;
+    Ok(())
+}
+
+#[test]
+fn nothing_that_was_read_inside_tls_stays() -> Result<()> {
+    let needs = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java"), Need::Program("kcat")];
+    if !need::met("secrets of TLS", &needs) {
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let dir = scratch.path();
+    let properties = "auto.create.topics.enable=true\n".into();
+    let settings = Settings { properties, ..Settings::default() };
+    let server = Server::start_with(dir, [Listener::Sasl], settings)?;
+    let ports = server.listeners.ports();
+    let agent = Agent::observe(dir, "observe", ports, &["--side", "both", "--keys", "--tls", "memory"])?;
+    let bootstrap = server.listeners.bootstrap(Listener::Sasl);
+    let who = Security::new(&server.authority, Listener::Sasl).arguments(Library::Kcat);
+    // one that lives on, whose keys the agent has
+    let alive = server.party(Library::Python, Listener::Sasl);
+    let alive = alive.produce(dir, "alive", |what| Produce { count: 1 << 30, interval_ms: 20, ..what })?;
+    talk(dir, &bootstrap, &who, &agent)?;
+    let with = memory::aes_keys(agent.pid())?;
+    ensure!(with > 0, "not even a key of a connection that lives is found, so the search is blind");
+    alive.stop(&mut Truth::default())?;
+    nothing_stays(&agent, tls::PASSWORD)?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut left = memory::aes_keys(agent.pid())?;
+    while left > 0 && Instant::now() < deadline {
+        sleep(Duration::from_secs(1));
+        left = memory::aes_keys(agent.pid())?;
+    }
+    eprintln!("{with} keys while a connection lived, {left} after it");
+    ensure!(left == 0, "{left} keys of connections that have ended");
+    let ended = agent.stop()?;
+    for secret in [tls::PASSWORD, VALUE] {
+        ensure!(!ended.stderr.contains(secret), "said on standard error");
+    }
+    Ok(())
+}
+
+/// Messages of all codecs and sizes are sent and received, and the agent has shown them.
+fn talk(dir: &Path, bootstrap: &str, who: &[String], agent: &Agent) -> Result<()> {
     for codec in CODECS {
         for (number, size) in SIZES.into_iter().enumerate() {
             let value: String = VALUE.chars().cycle().take(size).collect();
             let file = dir.join(format!("{codec}-{number}"));
             fs::write(&file, value)?;
             let file = file.display().to_string();
-            kcat(dir, codec, &broker.bootstrap(), &["-P", "-t", TOPIC, "-k", "key", "-z", codec, &file])?;
+            kcat(dir, codec, bootstrap, who, &["-P", "-t", TOPIC, "-k", "key", "-z", codec, &file])?;
         }
     }
-    kcat(dir, "consumer", &broker.bootstrap(), &["-C", "-t", TOPIC, "-e", "-o", "beginning"])?;
+    kcat(dir, "consumer", bootstrap, who, &["-C", "-t", TOPIC, "-e", "-o", "beginning"])?;
     let messages = CODECS.len() * SIZES.len();
-    agent.wait_for_hops(2 * messages)?;
-    let spans = agent.so_far()?.len();
+    agent.wait_for_hops_of(TOPIC, 2 * messages)?;
+    let spans = agent.so_far()?.iter().filter(|span| span.topic() == Some(TOPIC)).count();
     ensure!(spans >= 2 * messages, "{spans} of {} spans", 2 * messages);
+    Ok(())
+}
 
-    let words = [PASSWORD, VALUE, TOPIC];
+fn nothing_stays(agent: &Agent, password: &str) -> Result<()> {
+    let words = [password, VALUE, TOPIC];
     let deadline = Instant::now() + PATIENCE;
     let searched = loop {
         let searched = memory::search(agent.pid(), &words)?;
-        let left = searched.of(PASSWORD).chain(searched.of(VALUE)).count();
+        let left = searched.of(password).chain(searched.of(VALUE)).count();
         if left == 0 || Instant::now() > deadline {
             break searched;
         }
@@ -87,8 +145,7 @@ fn nothing_that_was_read_stays() -> Result<()> {
     };
     ensure!(searched.of(TOPIC).count() > 0, "not even the topic is found, so the search is blind");
     ensure!(searched.ring_bytes >= 16 << 20, "{} bytes of rings were searched", searched.ring_bytes);
-    let left: Vec<_> = searched.of(PASSWORD).chain(searched.of(VALUE)).collect();
+    let left: Vec<_> = searched.of(password).chain(searched.of(VALUE)).collect();
     ensure!(left.is_empty(), "left in memory: {left:#?}");
-    agent.stop()?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use harness::tools;
+use harness::{need, tools};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Purpose {
@@ -21,6 +21,12 @@ pub fn setup(purpose: Purpose) -> Result<()> {
         tools::sarama()?;
         tools::kafkajs()?;
         tools::rdkafka()?;
+        tools::rustls(tools::Provider::Ring)?;
+        tools::jre(tools::Jre::Java21)?;
+        tools::jre(tools::Jre::Java25)?;
+        if need::is_full() {
+            tools::rustls(tools::Provider::AwsLc)?;
+        }
         tools::collector()?;
         tools::jaeger()?;
     }

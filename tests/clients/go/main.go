@@ -1,4 +1,5 @@
-// sarama: `sarama produce|consume OPTIONS`, with the options of the other clients; `sarama crowd` is many of both.
+// sarama: `sarama produce|consume OPTIONS`, with the options of the other clients; `sarama crowd` is many of both,
+// `sarama proxy` ends TLS before a broker.
 //
 // With -edges true, of four messages in turn one has no key, one empty key and value, one no value. With -instrumented true
 // it is used through otelsarama.
@@ -38,6 +39,7 @@ var (
 	headerStyle = flag.String("header-style", "none", "none, traceparent or edges")
 	edges       = flag.String("edges", "false", "true or false")
 	interval    = flag.Int("interval-ms", 0, "")
+	stay        = flag.Int("stay-ms", 0, "how long it stays connected when it is done")
 	producers   = flag.Int("producers", 1, "of a crowd")
 	consumers   = flag.Int("consumers", 1, "of a crowd")
 	partitions  = flag.Int("partitions", 1, "of the crowd's topic")
@@ -60,6 +62,7 @@ func main() {
 	if !version.IsAtLeast(sarama.V0_10_0_0) {
 		config.ApiVersionsRequest = false
 	}
+	secure(config)
 	if *instrument == "true" {
 		// spans of its own go nowhere: it is there for what it puts into headers
 		otel.SetTracerProvider(trace.NewTracerProvider())
@@ -72,6 +75,8 @@ func main() {
 		consume(config, newTruth(*truthFile))
 	case "crowd":
 		crowd(config, newTruth(*truthFile))
+	case "proxy":
+		proxy()
 	default:
 		log.Fatalf("unknown verb: %s", verb)
 	}
@@ -139,6 +144,7 @@ func consume(config *sarama.Config, truth *truth) {
 	for enough.Err() == nil {
 		check(client.Consume(enough, strings.Split(*topic, ","), handler))
 	}
+	time.Sleep(time.Duration(*stay) * time.Millisecond)
 	check(client.Close())
 }
 

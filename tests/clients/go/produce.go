@@ -61,6 +61,7 @@ func produceTo(topic, codec string, config *sarama.Config, truth *truth) {
 			truth.write(line{Event: "aborted"})
 		}
 	}
+	time.Sleep(time.Duration(*stay) * time.Millisecond)
 	check(producer.Close())
 }
 

@@ -1,5 +1,6 @@
 // Consumes from the beginning as a member of a group and logs each message, until `--expect` messages have come, none has
-// come for `--idle-ms`, or SIGTERM. `--group-protocol` is `classic`, `consumer` (KIP-848) or `share` (KIP-932).
+// come for `--idle-ms`, or SIGTERM. `--stay-ms` is how long it stays connected then. `--group-protocol` is `classic`,
+// `consumer` (KIP-848) or `share` (KIP-932).
 
 import java.time.Duration;
 import java.util.List;
@@ -21,6 +22,7 @@ public final class TruthConsumer {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", options.get("bootstrap"));
         properties.put("client.id", options.get("client-id"));
+        Security.configure(options, properties);
         properties.put("group.id", group);
         properties.put("auto.offset.reset", "earliest");
         properties.put("metadata.max.age.ms", options.get("metadata-max-age-ms", "300000"));
@@ -55,6 +57,7 @@ public final class TruthConsumer {
                     consumer.commitSync();
                 }
             }
+            Thread.sleep(options.number("stay-ms", 0));
         } catch (WakeupException stopped) {
             // SIGTERM: the way to end before all has come
         }

@@ -5,7 +5,7 @@
 // `--transactional-id`, `--transaction` messages at a time are a transaction; every second one is aborted. With `--cells` it
 // does so for one topic after the other. With `--messages FILE` it sends what stands there instead, a line each: topic, key
 // (none where it is empty) and value, with tabs between; an empty line is a pause. SIGTERM ends it early: what was
-// sent till then is logged. `--set NAME=VALUE,…` gives the library settings.
+// sent till then is logged. `--set NAME=VALUE,…` gives the library settings. `--stay-ms` is how long it stays connected when all is sent.
 
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -97,6 +97,9 @@ public final class TruthProducer {
                     Thread.sleep(interval);
                 }
             }
+            if (!stopped.get()) {
+                Thread.sleep(options.number("stay-ms", 0));
+            }
         }
     }
 
@@ -136,6 +139,7 @@ public final class TruthProducer {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", options.get("bootstrap"));
         properties.put("client.id", options.get("client-id"));
+        Security.configure(options, properties);
         properties.put("compression.type", cell.codec());
         properties.put("acks", cell.acks());
         properties.put("enable.idempotence", cell.idempotence());

@@ -52,6 +52,7 @@ final class TruthShareConsumer {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", options.get("bootstrap"));
         properties.put("client.id", options.get("client-id"));
+        Security.configure(options, properties);
         configure(properties, group, options.get("lock-ms", null));
         properties.put("group.id", group);
         properties.put("share.acknowledgement.mode", hasRules(options) ? "explicit" : "implicit");

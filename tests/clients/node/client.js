@@ -21,8 +21,21 @@ const kafka = new Kafka({
   brokers: options.bootstrap.split(','),
   clientId: options['client-id'],
   logLevel: logLevel.WARN,
+  ...security(),
 });
 const truth = fs.openSync(options.truth, 'w');
+
+/** TLS where --ca names the certificate to trust, with the client's own one and its key in --identity, and SASL by
+    --sasl MECHANISM:USER:PASSWORD. */
+function security() {
+  if (!options.ca) return {};
+  const identity = options.identity && fs.readFileSync(options.identity);
+  const [mechanism, username, password] = options.sasl?.split(':') ?? [];
+  return {
+    ssl: { ca: [fs.readFileSync(options.ca)], cert: identity, key: identity },
+    sasl: mechanism && { mechanism: mechanism.toLowerCase(), username, password },
+  };
+}
 
 function tell(line) {
   const who = { client: 'kafkajs', service: options.service, client_id: options['client-id'] };
@@ -43,6 +56,9 @@ function pairs(headers) {
     [values].flat().map((value) => [key, headerValue(value)]),
   );
 }
+
+/** Stays connected when it is done, for --stay-ms. */
+const stay = () => new Promise((enough) => setTimeout(enough, Number(options['stay-ms'] ?? 0)));
 
 const hex = (bytes) => randomBytes(bytes).toString('hex');
 
@@ -122,6 +138,7 @@ async function produceCell({ topic, codec, acks, idempotent, transactional }) {
     await (commit ? transaction.commit() : transaction.abort());
     tell({ event: commit ? 'committed' : 'aborted' });
   }
+  await stay();
   await producer.disconnect();
 }
 
@@ -144,6 +161,7 @@ async function consume(then = async () => {}) {
       },
     });
   });
+  await stay();
   await consumer.disconnect();
 }
 

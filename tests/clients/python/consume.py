@@ -8,6 +8,7 @@ import confluent_kafka
 
 import instrumented
 import options
+import security
 from truth import Truth
 
 
@@ -24,6 +25,7 @@ def main():
         "group.id": given.group,
         "auto.offset.reset": "earliest",
         "isolation.level": given.isolation_level,
+        **security.librdkafka(given),
         **options.settings(given.set),
     })
     stopped = False
@@ -48,6 +50,7 @@ def main():
             )  # fmt: skip
             seen, last = seen + 1, time.monotonic()
         truth.file.flush()
+    time.sleep(given.stay_ms / 1000)
     consumer.close()
 
 

@@ -1,12 +1,14 @@
 # kafka-python: `kafka_python.py produce|consume OPTIONS`, as produce.py and consume.py do it with confluent-kafka.
 # --protocol is the broker version whose protocol is spoken; without it, the newest that both know.
 import sys
+import time
 
 from kafka import KafkaConsumer, KafkaProducer
 
 import header_style
 import instrumented
 import options
+import security
 from truth import Truth, header_value
 
 
@@ -33,6 +35,7 @@ def produce_cell(given, truth, topic, codec, acks, idempotence, transactional):
         enable_idempotence=idempotence == "true",
         linger_ms=50,
         **more,
+        **security.python(given),
     )
     if transactional:
         producer.init_transactions()
@@ -46,6 +49,8 @@ def produce_cell(given, truth, topic, codec, acks, idempotence, transactional):
         # the instrumentation adds to this list
         raw = [(name, encoded(one)) for name, one in headers]
         sent.append((producer.send(topic, encoded(value), encoded(key), raw), key, value, raw))
+        if given.interval_ms:
+            time.sleep(given.interval_ms / 1000)
         if transactional and i % given.transaction == given.transaction - 1:
             acknowledged(truth, sent)
             commit = i // given.transaction % 2 == 0
@@ -55,6 +60,7 @@ def produce_cell(given, truth, topic, codec, acks, idempotence, transactional):
                 producer.abort_transaction()
             truth.transaction_ends(commit)
     acknowledged(truth, sent)
+    time.sleep(given.stay_ms / 1000)
     producer.close()
 
 
@@ -83,6 +89,7 @@ def consume():
         isolation_level=given.isolation_level,
         # its default is 1 MB, less than it asks for in a fetch, so that it would drop the connection and ask again for ever
         receive_message_max_bytes=100_000_000,
+        **security.python(given),
     )
     seen = 0
     while seen < given.expect:
@@ -94,6 +101,7 @@ def consume():
                 place = (one.topic, one.partition, one.offset, timestamp)
                 write(truth, "received", given.group, *place, key, one.value, one.headers)
                 seen += 1
+    time.sleep(given.stay_ms / 1000)
     consumer.close()
 
 

@@ -7,6 +7,11 @@ def parse(*names, **defaults):
     parser = argparse.ArgumentParser()
     for name in ("bootstrap", "topic", "service", "client-id", "truth", *names):
         parser.add_argument("--" + name, required=True)
+    # how long a client stays connected when it is done
+    parser.add_argument("--stay-ms", type=int, default=0)
+    # of security.py
+    for name in ("ca", "identity", "sasl", "key-log"):
+        parser.add_argument("--" + name, default="")
     for name, value in defaults.items():
         kind = str if value is None else type(value)
         parser.add_argument("--" + name.replace("_", "-"), type=kind, default=value)

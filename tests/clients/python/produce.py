@@ -14,6 +14,7 @@ import confluent_kafka
 import header_style
 import instrumented
 import options
+import security
 from truth import Truth
 
 
@@ -31,6 +32,7 @@ class Cell:
             "acks": acks,
             "enable.idempotence": idempotence,
             "linger.ms": given.linger_ms,
+            **security.librdkafka(given),
             **options.settings(given.set),
         }
         if self.transactional:
@@ -53,6 +55,7 @@ class Cell:
             if self.given.interval_ms:
                 time.sleep(self.given.interval_ms / 1000)
         left = self.producer.flush(60)
+        time.sleep(self.given.stay_ms / 1000)
         return not left and not self.failed
 
     def send(self, i, value):

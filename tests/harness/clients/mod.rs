@@ -6,6 +6,7 @@ mod kafkajs;
 mod kcat;
 pub mod python;
 mod rdkafka;
+mod rustls;
 mod sarama;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,12 @@ pub enum Library {
     Kcat,
     /// The Rust crate.
     Rdkafka,
+    /// The one for asyncio.
+    Aiokafka,
+    /// Produce and Fetch requests over rustls with ring. It has no group and does not compress.
+    Rustls,
+    /// The same with aws-lc-rs.
+    RustlsAwsLc,
 }
 
 impl Library {
@@ -61,6 +68,9 @@ impl Library {
             Self::KafkajsInstrumented => "kafkajs-otel",
             Self::Kcat => "kcat",
             Self::Rdkafka => "rdkafka",
+            Self::Aiokafka => "aiokafka",
+            Self::Rustls => "rustls",
+            Self::RustlsAwsLc => "rustls-aws-lc",
         }
     }
 
@@ -127,11 +137,13 @@ impl<'a> Produce<'a> {
             Library::Python
             | Library::PythonInstrumented
             | Library::KafkaPython
-            | Library::KafkaPythonInstrumented => python::produce(self, dir, extra),
+            | Library::KafkaPythonInstrumented
+            | Library::Aiokafka => python::produce(self, dir, extra),
             Library::Sarama | Library::SaramaInstrumented => sarama::produce(self, dir, extra),
             Library::Kafkajs | Library::KafkajsInstrumented => kafkajs::produce(self, dir, extra),
             Library::Kcat => kcat::produce(self, dir, extra),
             Library::Rdkafka => rdkafka::produce(self, dir, extra),
+            Library::Rustls | Library::RustlsAwsLc => rustls::produce(self, dir, extra),
         }
     }
 
@@ -188,11 +200,13 @@ impl Consume<'_> {
             Library::Python
             | Library::PythonInstrumented
             | Library::KafkaPython
-            | Library::KafkaPythonInstrumented => python::consume(self, dir, extra),
+            | Library::KafkaPythonInstrumented
+            | Library::Aiokafka => python::consume(self, dir, extra),
             Library::Sarama | Library::SaramaInstrumented => sarama::consume(self, dir, extra),
             Library::Kafkajs | Library::KafkajsInstrumented => kafkajs::consume(self, dir, extra),
             Library::Kcat => kcat::consume(self, dir, extra),
             Library::Rdkafka => rdkafka::consume(self, dir, extra),
+            Library::Rustls | Library::RustlsAwsLc => rustls::consume(self, dir, extra),
         }
     }
 

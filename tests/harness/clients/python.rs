@@ -1,4 +1,4 @@
-//! Python clients: confluent-kafka, with a script for either side, and kafka-python, with one for both.
+//! Python clients: confluent-kafka, with a script for either side, kafka-python and aiokafka, with one for both.
 
 use std::path::Path;
 use std::process::Command;
@@ -28,13 +28,13 @@ pub fn script(name: &str) -> Result<Command> {
 }
 
 pub(super) fn python(library: Library, verb: &str) -> Result<Command> {
-    let mut command = if matches!(library, Library::KafkaPython | Library::KafkaPythonInstrumented) {
-        let mut command = script("kafka_python")?;
-        command.arg(verb);
-        command
-    } else {
-        script(verb)?
+    let of_both = match library {
+        Library::KafkaPython | Library::KafkaPythonInstrumented => Some("kafka_python"),
+        Library::Aiokafka => Some("aiokafka_client"),
+        _ => None,
     };
+    let mut command = script(of_both.unwrap_or(verb))?;
+    command.args(of_both.map(|_| verb));
     if library.is_instrumented() {
         command.args(["--instrumented", "true"]);
     }

@@ -46,6 +46,9 @@ pub(super) const fn title(library: Library) -> &'static str {
         Library::KafkajsInstrumented => "the same with `@opentelemetry/instrumentation-kafkajs`",
         Library::Kcat => "kcat",
         Library::Rdkafka => "rdkafka (Rust)",
+        Library::Aiokafka => "`aiokafka`",
+        Library::Rustls => "rustls with ring",
+        Library::RustlsAwsLc => "rustls with aws-lc-rs",
     }
 }
 
@@ -71,6 +74,10 @@ pub(super) fn version(library: Library) -> Result<String> {
         Library::Kafkajs => (node, "\"kafkajs\": \""),
         Library::KafkajsInstrumented => (node, "\"@opentelemetry/instrumentation-kafkajs\": \""),
         Library::Rdkafka => (include_str!("../../clients/rust/Cargo.toml"), "rdkafka = { version = \"="),
+        Library::Aiokafka => (python, "\naiokafka=="),
+        Library::Rustls | Library::RustlsAwsLc => {
+            (include_str!("../../clients/rustls/Cargo.toml"), "rustls = { version = \"=")
+        }
     };
     word_after(text, before).with_context(|| format!("no version of {library:?}"))
 }

@@ -13,6 +13,7 @@ pub fn clients() -> Result<PathBuf> {
         include_str!("../../clients/java/HeaderStyle.java"),
         include_str!("../../clients/java/Options.java"),
         include_str!("../../clients/java/ProduceLatency.java"),
+        include_str!("../../clients/java/Security.java"),
         include_str!("../../clients/java/Truth.java"),
         include_str!("../../clients/java/TruthConsumer.java"),
         include_str!("../../clients/java/TruthProducer.java"),

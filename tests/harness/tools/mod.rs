@@ -3,19 +3,23 @@
 mod collector;
 mod jaeger;
 mod java;
+mod jre;
 mod kafka;
 mod kafkajs;
 mod python;
 mod rdkafka;
+mod rustls;
 mod sarama;
 
 pub use collector::collector;
 pub use jaeger::jaeger;
 pub use java::{agent as java_agent, clients as java_clients};
+pub use jre::{Jre, jre};
 pub use kafka::{KAFKA_OLD_VERSION, KAFKA_VERSION, kafka};
 pub use kafkajs::kafkajs;
 pub use python::python;
 pub use rdkafka::rdkafka;
+pub use rustls::{Provider, rustls};
 pub use sarama::sarama;
 
 use std::path::{Path, PathBuf};

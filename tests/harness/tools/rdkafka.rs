@@ -25,6 +25,10 @@ pub fn rdkafka() -> Result<PathBuf> {
             cargo
                 .args(["build", "--quiet", "--release", "--locked", "--target-dir"])
                 .arg(&target)
+                // Debian's archive of OpenSSL, as pkg-config would take the shared library
+                .env("OPENSSL_STATIC", "1")
+                .env("OPENSSL_LIB_DIR", format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH))
+                .env("OPENSSL_INCLUDE_DIR", "/usr/include")
                 .current_dir(tools::sources().join("clients/rust"))
         })?;
         fs::rename(target.join("release/ktrace-test-rdkafka"), dir.join("rdkafka"))?;

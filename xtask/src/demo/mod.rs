@@ -1,4 +1,5 @@
-//! The demonstration: a real broker, services in three languages of which one is instrumented, and one trace a message.
+//! The demonstration: a real broker, services in three languages of which one is instrumented, and one trace
+//! a message.
 
 mod tree;
 
@@ -14,6 +15,7 @@ use harness::clients::{Client, Consume, Library, Produce};
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::spans::Span;
+use harness::tls::{Authority, Listener, Listeners, Security};
 use harness::truth::Truth;
 
 const TOPICS: [&str; 2] = ["orders", "payments"];
@@ -21,11 +23,9 @@ const TOPICS: [&str; 2] = ["orders", "payments"];
 /// Messages of each of the two producers.
 const MESSAGES: u32 = 2;
 
-const CONSUMERS: [(Library, &str, &str); 3] = [
-    (Library::Python, "billing", "Python"),
-    (Library::Kcat, "audit", "C"),
-    (Library::Java, "shipping", "Java"),
-];
+/// The first of them over TLS.
+const CONSUMERS: [(Library, &str); 3] =
+    [(Library::Python, "billing"), (Library::Kcat, "audit"), (Library::Java, "shipping")];
 
 pub fn demo(keep: bool) -> Result<()> {
     ensure!(
@@ -38,14 +38,22 @@ pub fn demo(keep: bool) -> Result<()> {
     let dir = scratch.path();
     let port = free_port()?;
 
-    say(&format!("Starting Apache Kafka on 127.0.0.1:{port}"));
-    let broker = Broker::start(dir, &Settings { port, outlives: keep, ..Settings::default() })?;
+    let authority = Authority::new(dir)?;
+    let listeners = Listeners::new(&authority, [Listener::Tls13])?;
+    let tls_port = listeners.port(Listener::Tls13);
+    say(&format!("Starting Apache Kafka on 127.0.0.1:{port}, and with TLS on port {tls_port}"));
+    let tls = Some(listeners.clone());
+    let broker = Broker::start(dir, &Settings { port, tls, outlives: keep, ..Settings::default() })?;
     let pid = broker.pid();
-    let result = trace(dir, &broker);
+    let result = trace(dir, &broker, &authority, &listeners);
     match (keep, &result) {
         (true, Ok(())) => {
             let dir = scratch.leave();
             println!("The broker is still there: 127.0.0.1:{port}, topics {}.", TOPICS.join(" and "));
+            println!(
+                "With TLS: 127.0.0.1:{tls_port}, whose authority is {}",
+                dir.join("tls/ca.pem").display()
+            );
             println!("Stop it with: kill {pid}; rm -r {}", dir.display());
         }
         (true, Err(_)) => println!("The broker is still there; stop it with: kill {pid}"),
@@ -54,19 +62,28 @@ pub fn demo(keep: bool) -> Result<()> {
     result
 }
 
-fn trace(dir: &Path, broker: &Broker) -> Result<()> {
-    let bootstrap = broker.bootstrap();
+fn trace(dir: &Path, broker: &Broker, authority: &Authority, listeners: &Listeners) -> Result<()> {
+    let (bootstrap, with_tls) = (broker.bootstrap(), listeners.bootstrap(Listener::Tls13));
     broker.create_topics(2, &TOPICS)?;
-    say("Starting ktrace observe; from here on it watches the kernel's sockets, nothing else");
-    let agent = Agent::observe(dir, "observe", broker.port, &[])?;
+    say(
+        "Starting ktrace observe --tls memory; it watches the kernel's sockets, and finds keys of TLS in Kafka's processes",
+    );
+    let ports = format!("{},{}", broker.port, listeners.ports());
+    let agent = Agent::observe(dir, "observe", ports, &["--tls", "memory"])?;
 
-    say("Starting three consumers: billing (Python), audit (C), shipping (Java)");
+    say("Starting three consumers: billing (Python, over TLS), audit (C), shipping (Java)");
     let expect = MESSAGES as usize * TOPICS.len();
+    let security = Security::new(authority, Listener::Tls13);
     let consumers = CONSUMERS
         .iter()
-        .map(|&(library, name, _)| {
-            Consume { library, bootstrap: &bootstrap, topics: &TOPICS, service: name, group: name, expect }
-                .start(dir)
+        .enumerate()
+        .map(|(number, &(library, name))| {
+            let over_tls = number == 0;
+            let arguments = if over_tls { security.arguments(library) } else { Vec::new() };
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let bootstrap = if over_tls { &with_tls } else { &bootstrap };
+            Consume { library, bootstrap, topics: &TOPICS, service: name, group: name, expect }
+                .start_with(dir, &arguments)
         })
         .collect::<Result<Vec<Client>>>()?;
     // a consumer that is not in its group yet would show its own start as queue time
@@ -101,7 +118,8 @@ fn show(spans: &[Span], hops: usize) -> Result<()> {
         "\
 Each message is one trace: who sent it, who got it, and how long that was after its own timestamp (queue)
 and after its producer began to send it (e2e).
-ktrace changed nothing in these programs; it read what passed their sockets. Where a message has trace headers (here traceparent, from
+ktrace changed nothing in these programs; it read what passed their sockets. What billing got was inside TLS: ktrace
+opened it with keys that it found in billing's memory. Where a message has trace headers (here traceparent, from
 the Java agent), ktrace's spans join the application's own trace. Where it has none, ktrace derives the trace id
 from the message itself, so that every host comes to the same id without asking another.
 

@@ -28,5 +28,6 @@ pub fn consume(options: &Options, truth: &Truth) -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    std::thread::sleep(options.stay());
     Ok(())
 }

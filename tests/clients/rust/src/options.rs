@@ -1,6 +1,7 @@
 //! The command line: `--name value` pairs, the same names as in the other clients.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
@@ -21,12 +22,36 @@ impl Options {
         self.0.get(name).map_or(otherwise, |value| value.parse().expect("a number"))
     }
 
+    /// How long it stays connected when it is done.
+    pub fn stay(&self) -> Duration {
+        Duration::from_millis(self.number("stay-ms", 0))
+    }
+
     /// What every client is told.
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", self.get("bootstrap", ""))
             .set("client.id", self.get("client-id", ""));
+        self.secure(&mut config);
         config
+    }
+
+    /// TLS where `--ca` names the certificate to trust, with the client's own one and its key in `--identity`, and SASL by
+    /// `--sasl MECHANISM:USER:PASSWORD`.
+    fn secure(&self, config: &mut ClientConfig) {
+        let (authority, identity) = (self.get("ca", ""), self.get("identity", ""));
+        if authority.is_empty() {
+            return;
+        }
+        config.set("security.protocol", "ssl").set("ssl.ca.location", authority);
+        if !identity.is_empty() {
+            config.set("ssl.certificate.location", identity).set("ssl.key.location", identity);
+        }
+        let mut sasl = self.get("sasl", "").splitn(3, ':');
+        if let (Some(mechanism), Some(user), Some(password)) = (sasl.next(), sasl.next(), sasl.next()) {
+            config.set("security.protocol", "sasl_ssl").set("sasl.mechanism", mechanism);
+            config.set("sasl.username", user).set("sasl.password", password);
+        }
     }
 }

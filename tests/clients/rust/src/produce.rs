@@ -88,6 +88,7 @@ fn run(options: &Options, truth: &Truth, cell: &Cell<'_>) -> Result<(), Box<dyn 
         std::thread::sleep(Duration::from_millis(options.number("interval-ms", 0)));
     }
     producer.flush(PATIENCE)?;
+    std::thread::sleep(options.stay());
     if failed.load(Ordering::Relaxed) { Err("not all was delivered".into()) } else { Ok(()) }
 }
 
