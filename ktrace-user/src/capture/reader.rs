@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use super::scrubber::{self, Scrubbed};
 use super::sleeper::Sleeper;
 use super::slice;
 use super::{ConnectionId, Event, Segment, Side};
+use crate::process::Process;
 
 /// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
 /// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
@@ -292,25 +294,17 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         }
         if self.connections.lacks_owner(cookie) {
             self.untracked.push(cookie);
-            let mut found = self.shared.resolver.found(cookie);
-            let is_accepted = found.is_none() && side(header) == Side::Broker;
-            if is_accepted {
-                // No word of its process will come. Who listens may have handed it to another, so this decides nothing but whose keys are
-                // searched for.
-                found = self.shared.resolver.accepting(ends(header).broker);
-                if found.is_none() {
-                    self.shared.resolver.ask();
-                }
-            }
+            let found = self.shared.resolver.found(cookie);
             if let Some(found) = &found
-                && !is_accepted
                 && !self.shared.wanted.takes(found.pid, found.netns)
             {
                 self.connections.refuse(cookie);
                 self.shared.calls.refuse(ConnectionId(cookie));
                 return;
             }
-            if let Some(process) = found.and_then(|found| found.process)
+            // A socket that waits to be accepted was found without a process.
+            let process = found.and_then(|found| found.process).or_else(|| self.accepting(header));
+            if let Some(process) = process
                 && let Some(opened) = self.connections.owned(cookie, process, header.time_ns)
             {
                 (self.sink)(opened);
@@ -321,6 +315,20 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
             }
         }
         (self.sink)(opened);
+    }
+
+    /// Who accepts the connection, where its end is a broker's: no word of its process will come. Who listens may hand it to another process, so it
+    /// is no answer to whether the process is a wanted one.
+    fn accepting(&self, header: &SegmentHeader) -> Option<Arc<Process>> {
+        let Shared { resolver, wanted, .. } = self.shared;
+        if side(header) != Side::Broker || wanted.pid.is_some() || !resolver.accepts() {
+            return None;
+        }
+        let process = resolver.accepting(ends(header).broker).and_then(|found| found.process);
+        if process.is_none() {
+            resolver.ask();
+        }
+        process
     }
 
     /// Where only some are wanted, those whose owner is not known yet are not told of either.

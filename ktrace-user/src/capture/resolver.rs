@@ -101,6 +101,11 @@ impl Resolver {
         self.shared.lock().found.get(&cookie).cloned()
     }
 
+    /// Whether it is found out who listens.
+    pub(super) fn accepts(&self) -> bool {
+        self.shared.accepts
+    }
+
     /// Who accepts what comes to this address, as far as the last search has found it; a process that has ended since accepts nothing.
     pub(super) fn accepting(&self, at: SocketAddr) -> Option<Found> {
         let found = self.shared.lock().accepting.of(at).cloned()?;
@@ -145,7 +150,9 @@ impl Shared {
                 Holders::default()
             });
             let (found, accepting) = self.read(found);
-            let pause = (began.elapsed() * PAUSE_TIMES).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            // Keys are gone with their connection, so a process is looked for sooner where they are wanted.
+            let shortest = if self.accepts { SHORTEST_PAUSE } else { LONGEST_PAUSE };
+            let pause = (began.elapsed() * PAUSE_TIMES).clamp(shortest, LONGEST_PAUSE);
             let mut state = self.lock();
             (state.found, state.accepting) = (found, accepting);
             state.searches += 1;
