@@ -102,7 +102,7 @@ const _: () = {
     assert!(size_of::<Secret>() == 96);
 };
 
-/// A parameter of OpenSSL's key derivation, told by its name.
+/// A parameter of OpenSSL's key derivation, known by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parameter {
     /// The secret that keys, or further secrets, are derived from: TLS 1.3.

@@ -1,4 +1,4 @@
-//! What waits for keys: records of both directions, in the order in which they passed.
+//! Records that are held until a key opens them: of both directions, in the order in which they passed.
 
 use std::collections::VecDeque;
 
@@ -122,7 +122,7 @@ impl Queue {
         self.waiting.capacity().saturating_mul(size_of::<Waiting>()).saturating_add(self.bytes())
     }
 
-    /// What waits of one direction.
+    /// Entries of one direction.
     pub(crate) fn of(&self, from: Sender) -> impl DoubleEndedIterator<Item = &Entry> {
         self.waiting.iter().filter(move |waiting| waiting.from == from).map(|waiting| &waiting.entry)
     }

@@ -259,7 +259,7 @@ impl Session {
         self.drain(give);
     }
 
-    /// What waits for a key is lost, but keys are still wanted for what follows. Returns whether anything waited.
+    /// Held records are lost, but keys are still wanted for those that follow. Returns whether any were held.
     pub fn shed(&mut self) -> bool {
         let waited = !self.queue.is_empty();
         while let Some((from, entry, _)) = self.queue.pop() {

@@ -1,4 +1,4 @@
-//! The same conversations inside TLS: what is told is what is told in the clear, whenever the keys come.
+//! The same conversations inside TLS give the same events as in the clear, whenever the keys come.
 
 #[expect(dead_code, reason = "the tests of sessions need more of it")]
 #[path = "../../../ktrace-tls/tests/session/wire.rs"]
@@ -132,7 +132,7 @@ fn what_is_not_to_be_read_or_has_no_key_is_counted() {
     assert_eq!((lines.len(), lost(&scratch, Lost::TlsNoKey), lost(&scratch, Lost::Tls)), (0, 1, 0));
 }
 
-/// The response has passed, and was lost here: nobody knows what it said.
+/// The response has passed and was lost here, so whether the broker refused is not known.
 #[test]
 fn a_response_that_was_lost_is_no_failure() {
     let mut talk = Talk::tls13(AES_256);

@@ -137,19 +137,19 @@ impl Store {
         }
     }
 
-    /// Takes a secret of which the kernel has told.
-    pub(super) fn add(&self, kind: SecretKind, told: &Secret) {
-        let Some(secret) = told.secret.get(..usize::from(told.length)) else { return };
-        let client_random = (told.has_random != 0).then_some(told.client_random);
+    /// Takes a secret that a probe has seen.
+    pub(super) fn add(&self, kind: SecretKind, seen: &Secret) {
+        let Some(secret) = seen.secret.get(..usize::from(seen.length)) else { return };
+        let client_random = (seen.has_random != 0).then_some(seen.client_random);
         let secret = Zeroizing::new(secret.to_vec());
         let mut processes = self.lock();
         let number = self.number().saturating_add(1);
-        let derived = Derived { kind, client_random, secret, time_ns: told.time_ns, number };
-        if !processes.contains_key(&told.pid) && processes.len() >= PROCESSES {
-            self.make_room(&mut processes, told.time_ns);
+        let derived = Derived { kind, client_random, secret, time_ns: seen.time_ns, number };
+        if !processes.contains_key(&seen.pid) && processes.len() >= PROCESSES {
+            self.make_room(&mut processes, seen.time_ns);
         }
-        let all = processes.entry(told.pid).or_default();
-        if all.len() >= OF_A_PROCESS && all.pop_front().is_some_and(|old| is_young(&old, told.time_ns)) {
+        let all = processes.entry(seen.pid).or_default();
+        if all.len() >= OF_A_PROCESS && all.pop_front().is_some_and(|old| is_young(&old, seen.time_ns)) {
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
         all.push_back(derived);
