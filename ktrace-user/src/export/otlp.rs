@@ -165,10 +165,14 @@ impl Export {
         let counters = Arc::clone(&self.counters);
         let finished = runtime.block_on(async {
             let sent = async {
-                // What comes before has begun the run as well.
-                tokio::select! {
-                    _ = begun => {}
-                    () = queued.anything() => {}
+                // A run that ends before it has begun, as something is wrong with its options, has nothing to say of a
+                // collector.
+                let begun = tokio::select! {
+                    begun = begun => begun.is_ok(),
+                    () = queued.anything() => false,
+                };
+                if begun {
+                    self.probe().await;
                 }
                 self.drain(&mut queued).await;
             };
@@ -192,7 +196,6 @@ impl Export {
 
     /// Until all producers are gone and the queue is empty.
     async fn drain(&mut self, queued: &mut Receiver) {
-        self.probe().await;
         loop {
             let mut delay = self.batching.delay;
             if self.failing.since().is_some() {

@@ -67,6 +67,18 @@ fn refusals_for_good_are_counted() {
     assert_eq!((lost["export_refused"], lost["export_failed"]), (2, 0));
 }
 
+/// Bad options are one line, with none of the collector beside it.
+#[test]
+fn a_run_that_never_begins_asks_nothing_of_the_collector() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let mut sinks = Sinks::default();
+    sinks.add(otlp(&OtlpOptions { url, ..OtlpOptions::default() }, WhenFull::Drop).unwrap().unwrap());
+    sinks.finish(Duration::from_secs(10), false).1.unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
 #[test]
 fn spans_that_nobody_takes_are_counted_within_the_time_limit() {
     // Bound and never listening: the connection is refused.
