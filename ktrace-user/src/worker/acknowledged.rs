@@ -12,6 +12,7 @@ use crate::hop::acknowledge::{Acknowledgement, Acquired, Taken, runs};
 use crate::hop::groups::Reader;
 use crate::hop::progress::Open;
 use crate::hop::{Hop, Kind, Passage, identity};
+use crate::losses::Reason;
 
 /// Messages of share groups that a worker remembers until they are acknowledged; past it a connection's are forgotten.
 const MAX_ACQUIRED_IN_ALL: usize = 256 << 10;
@@ -43,8 +44,7 @@ impl Listener<'_> {
         let before = acquired.len();
         let forgotten = acquired.add(topic, partition, offset, got);
         self.told.acquired = self.told.acquired.saturating_sub(before).saturating_add(acquired.len());
-        let count = &mut self.told.own_losses.acquired_forgotten;
-        *count = count.saturating_add(forgotten as u64);
+        self.told.own_losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
         if self.told.acquired > MAX_ACQUIRED_IN_ALL {
             self.forget_acquired(true);
         }
@@ -56,8 +56,7 @@ impl Listener<'_> {
         self.told.acquired = self.told.acquired.saturating_sub(forgotten);
         self.peer.acquired.clear();
         if is_loss {
-            let count = &mut self.told.own_losses.acquired_forgotten;
-            *count = count.saturating_add(forgotten as u64);
+            self.told.own_losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
         }
     }
 
@@ -93,7 +92,7 @@ impl Listener<'_> {
             let messages = i128::from(last_offset).saturating_sub(first_offset.into()).saturating_add(1);
             let messages = u64::try_from(messages).unwrap_or(0);
             if own > 0 && own == messages && self.told.uncommitted.is_none() {
-                self.told.own_losses.leave_out_own(1);
+                self.told.own_losses.lose(Reason::OwnTelemetry);
                 continue;
             }
             let place = identity::ack_hash(identity::AckPlace {

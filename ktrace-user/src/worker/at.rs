@@ -21,6 +21,7 @@ use crate::hop::own::Watch;
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::transactions::Transaction;
 use crate::hop::{Hop, Kind, Parties, Topic, shown};
+use crate::losses::Reason;
 
 /// Longer ids of groups and members are not kept.
 pub(super) const MAX_ID_BYTES: usize = 1024;
@@ -267,8 +268,7 @@ impl Listener<'_> {
         let (group, cluster) = (Arc::clone(reader.group()?), self.peer.cluster(&self.told.shared));
         let topic = Arc::clone(&shown(topic).name);
         let (progress, forgotten) = self.told.shared.progress.of(Place { cluster, group, topic, partition });
-        let count = &mut self.told.own_losses.progress_forgotten;
-        *count = count.saturating_add(forgotten);
+        self.told.own_losses.lose_n(Reason::ProgressForgotten, forgotten);
         Some(progress)
     }
 

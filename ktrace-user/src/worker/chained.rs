@@ -15,6 +15,7 @@ use crate::capture::ConnectionId;
 use crate::hop::chains::{self, Cause, Chain, Read, key};
 use crate::hop::patience::LATE_NS;
 use crate::hop::{Hop, Topic, identity, shown};
+use crate::losses::Reason;
 
 /// So many messages are told at once.
 const TOGETHER: usize = 1024;
@@ -130,8 +131,7 @@ impl Listener<'_> {
         self.told.late_sends.queue.push_back((self.id, due_ns, sought, hop));
         if self.told.late_sends.queue.len() > MAX_LATE {
             let is_shown = self.told.late_sends.queue.front().is_some_and(|(.., hop)| hop.is_some());
-            let count = &mut self.told.own_losses.shown_early;
-            *count = count.saturating_add(is_shown.into());
+            self.told.own_losses.lose_n(Reason::ShownEarly, is_shown.into());
             self.told.give_first_sent();
         }
     }
@@ -171,8 +171,7 @@ impl Listener<'_> {
         }
         if let Some(chain) = self.peer.chain(&self.told.shared, self.told.now_ns) {
             let forgotten = self.told.shared.chains.read(chain, reads);
-            let count = &mut self.told.own_losses.chain_forgotten;
-            *count = count.saturating_add(forgotten);
+            self.told.own_losses.lose_n(Reason::ChainForgotten, forgotten);
         }
     }
 }

@@ -12,6 +12,7 @@ use super::listener::Listener;
 use super::told::Told;
 use crate::hop::appends::{self, Append, Cluster, Found, Number, Place, Request, Sent, Sought};
 use crate::hop::{Kind, Passage, Topic, shown};
+use crate::losses::Reason;
 
 /// Partitions of a connection's requests that wait for their responses; past it the oldest is taken for one that does not, and of
 /// one request the others are.
@@ -159,8 +160,7 @@ impl Listener<'_> {
         let known = if is_sent { None } else { appends.find([place.clone(), before]) };
         let log = known.or_else(|| {
             let (log, forgotten) = is_made.then(|| appends.of(place))?;
-            let count = &mut self.told.own_losses.append_forgotten;
-            *count = count.saturating_add(forgotten);
+            self.told.own_losses.lose_n(Reason::AppendForgotten, forgotten);
             Some(log)
         });
         if let (Some(log), Some(id)) = (&log, id) {
@@ -228,8 +228,7 @@ impl Listener<'_> {
         };
         let sent = delay.sent(record, delivered_ns, self.told);
         if delay.found.is_forgotten() {
-            let count = &mut self.told.own_losses.append_forgotten;
-            *count = count.saturating_add(1);
+            self.told.own_losses.lose(Reason::AppendForgotten);
         }
         sent
     }

@@ -12,6 +12,7 @@ use crate::hop::groups::{self, Groups, Heard, Member, Reader};
 use crate::hop::progress::{Covered, Place};
 use crate::hop::transactions::{State, Transaction};
 use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity};
+use crate::losses::Reason;
 
 impl Listener<'_> {
     pub(super) fn of_a_group(&mut self, head: &Head<'_>, event: &Event<'_>) {
@@ -159,7 +160,7 @@ impl Listener<'_> {
             hop.passage.transaction = Some((transaction.into(), State::Open));
             let commit = self.told.shared.commits.wait(&producer, PendingCommit { hop, progress });
             if let Some(commit) = commit {
-                self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
+                self.told.own_losses.lose(Reason::ShownEarly);
                 self.settle_commit(commit, Some(State::Open));
             }
             return;

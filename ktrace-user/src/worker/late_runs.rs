@@ -19,6 +19,7 @@ use crate::capture::ConnectionId;
 use crate::hop::groups::{Asked, At, Client, Line, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::{Hop, Parties, Topic, TopicName, shown};
+use crate::losses::Reason;
 
 /// For so long: rings are read 0.1 s apart at most. Commits wait for longer.
 const LATE_NS: u64 = 150_000_000;
@@ -304,7 +305,7 @@ impl Told {
         self.late_runs.push(run);
         if self.late_runs.size > MAX_HOPS {
             let hops = self.late_runs.queue.values().map(|run| run.hops.len() as u64).sum();
-            self.own_losses.shown_early = self.own_losses.shown_early.saturating_add(hops);
+            self.own_losses.lose_n(Reason::ShownEarly, hops);
             self.give_late_runs(None);
         }
     }
@@ -330,8 +331,7 @@ impl Told {
             run.named(self.topics.of(&self.shared.topics, id));
         }
         let (connection, hops, forgotten) = run.settle(&self.shared);
-        let count = &mut self.own_losses.progress_forgotten;
-        *count = count.saturating_add(forgotten);
+        self.own_losses.lose_n(Reason::ProgressForgotten, forgotten);
         for hop in hops {
             self.pass(connection, hop);
         }

@@ -12,6 +12,7 @@ use super::twins::Place;
 use crate::capture::{ConnectionId, Side};
 use crate::hop::appends::Sent;
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, identity};
+use crate::losses::Reason;
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
 const MAX_SOUGHT_HOPS: usize = 64 << 10;
@@ -62,7 +63,7 @@ impl Listener<'_> {
             None => {
                 self.told.sought_hops = self.told.sought_hops.saturating_add(1);
                 if self.told.sought_hops > MAX_SOUGHT_HOPS {
-                    self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
+                    self.told.own_losses.lose(Reason::ShownEarly);
                     self.turn(None);
                 }
             }

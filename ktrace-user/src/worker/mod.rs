@@ -52,13 +52,13 @@ use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::patience::is_over;
 use crate::hop::topics::Topics;
 use crate::hop::{Hop, Waiting};
+use crate::losses::{Group, Lossy, keep_lossiest};
 use crate::process::Process;
 use crate::purge;
 pub use brokers::Brokers;
 use chained::LateSends;
 use late_runs::LateRuns;
 use listener::Listener;
-pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use may_open::{Learned, MAX_LEARNED, Opening, may_open};
 pub use memory::{Fixed, budget, queued_at_most};
 pub use options::{Sides, WorkerOptions};
@@ -250,19 +250,19 @@ impl Worker {
         totals.exchanges = counters.exchanges;
         totals.batches = counters.batches;
         totals.records = counters.records;
-        totals.lost = told.own_losses.counts(&counters, told.waiting.unnamed()).collect();
+        let ledger = told.own_losses.counts(&counters, told.waiting.unnamed());
+        totals.lost = ledger.of(Group::Lost).map(|(reason, count)| (reason.name(), count)).collect();
+        totals.malformed =
+            ledger.of(Group::Malformed).map(|(reason, count)| (reason.name(), count)).collect();
         totals.sasl_tokens = counters.sasl_tokens;
         totals.tls_records = counters.tls_records;
         totals.unread_bytes = counters.unread_bytes;
         totals.surplus_bytes = counters.surplus_bytes;
-        totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
         if told.own_losses.recognised {
             let others = counters.lost_by(Lost::NotKafka);
             totals.connections = totals.connections.saturating_sub(others);
         }
-        totals.lost.retain(|_, count| *count > 0);
-        totals.malformed.retain(|_, count| *count > 0);
         totals
     }
 

@@ -11,6 +11,7 @@ use super::listener::Listener;
 use super::told::Told;
 use crate::hop::own::{Watch, Watched};
 use crate::hop::{Hop, Kind, Topic, shown};
+use crate::losses::Reason;
 
 /// Topics with telemetry that are known by name. A cluster has a few; of more than this, messages are left
 /// out just the same.
@@ -108,7 +109,7 @@ impl Listener<'_> {
         }
         self.peer.skip = watch.settle(of(topic, &self.peer.unnamed), self.peer.skip);
         if watch.is_close() {
-            self.told.own_losses.leave_out_own(found.own);
+            self.told.own_losses.lose_n(Reason::OwnTelemetry, found.own);
             self.told.shared.own.add(Arc::clone(&shown(topic).name), found);
         }
     }

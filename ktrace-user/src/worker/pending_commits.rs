@@ -11,6 +11,7 @@ use crate::capture::ConnectionId;
 use crate::hop::patience::{LATE_NS, is_over};
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Hop, Kind, progress};
+use crate::losses::Reason;
 
 /// Producers with such offsets, and offsets of one of them; past it they are told as they are.
 const MAX_PRODUCERS: usize = 1024;
@@ -123,7 +124,7 @@ impl Listener<'_> {
         let due_ns = self.told.now_ns.saturating_add(LATE_NS);
         self.told.late.queue.push_back((self.id, due_ns, commit, state));
         if self.told.late.len() > MAX_LATE {
-            self.told.own_losses.shown_early = self.told.own_losses.shown_early.saturating_add(1);
+            self.told.own_losses.lose(Reason::ShownEarly);
             self.told.give_first_late();
         }
     }
@@ -163,7 +164,7 @@ impl Told {
                 return None;
             }
             if covered.is_own() && self.leaves_out_own_commits() {
-                self.own_losses.leave_out_own(1);
+                self.own_losses.lose(Reason::OwnTelemetry);
                 return None;
             }
             if let Some(last) = covered.shown.first() {
@@ -172,7 +173,7 @@ impl Told {
             commit.covered = covered;
         }
         if self.is_of_own_topic(&hop) && self.leaves_out_own_commits() {
-            self.own_losses.leave_out_own(1);
+            self.own_losses.lose(Reason::OwnTelemetry);
             return None;
         }
         self.keeps(hop.passage.derived).then_some(hop)

@@ -24,6 +24,7 @@ use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
 use crate::hop::uncommitted::{Due, Uncommitted};
 use crate::hop::{Hop, Kind, Topic, Verdict, Waiting};
+use crate::losses::Reason;
 
 /// What the connections of a worker share.
 pub(super) struct Told {
@@ -108,16 +109,15 @@ impl Told {
     pub fn give_uncommitted(&mut self, now_ns: u64) {
         let Some(uncommitted) = &self.uncommitted else { return };
         let Due { hops, left_out } = uncommitted.due(now_ns);
-        self.own_losses.left_out = self.own_losses.left_out.saturating_add(left_out);
+        self.own_losses.lose_n(Reason::UncommittedLeftOut, left_out);
         hops.into_iter().for_each(&mut self.sink);
     }
 
     /// Tells all workers' losses what is new of this one's.
     pub fn tell_losses(&mut self, counters: &kafka::Counters) {
-        self.own_losses.ask(&self.shared);
-        let early = self.waiting.take_early();
-        self.own_losses.shown_early = self.own_losses.shown_early.saturating_add(early);
-        self.own_losses.tell(&self.shared.losses, counters, self.waiting.unnamed());
+        self.own_losses.take_evicted(&self.shared);
+        self.own_losses.lose_n(Reason::ShownEarly, self.waiting.take_early());
+        self.own_losses.publish(&self.shared.losses, counters, self.waiting.unnamed());
     }
 
     pub fn pass(&mut self, id: ConnectionId, mut hop: Hop) {

@@ -2,6 +2,7 @@
 
 use super::{ConnectionId, Listener, SWEEP_NS, Sides, Worker, count_tls};
 use crate::hop::transactions::State;
+use crate::losses::Reason;
 use crate::purge;
 
 /// A closed connection is kept for this long: what was on its way may still pass.
@@ -106,8 +107,7 @@ impl Worker {
             .iter()
             .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
             .collect();
-        let forgotten = &mut self.told.own_losses.forgotten;
-        *forgotten = forgotten.saturating_add(silent.len() as u64);
+        self.told.own_losses.lose_n(Reason::ConnectionForgotten, silent.len() as u64);
         for id in silent {
             self.forget(id);
         }
