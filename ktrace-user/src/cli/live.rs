@@ -12,7 +12,7 @@ use ktrace_tls::keylog::{KeyLog, MAX_BYTES};
 use super::lookout::{Lookout, say};
 use super::named::Named;
 use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
-use super::{Failure, Filter, doctor};
+use super::{Failure, doctor};
 use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
@@ -22,7 +22,7 @@ use crate::keys::uprobes::{Store, Watch};
 use crate::keys::{self, Keys, SharedKeyLog};
 use crate::privilege::{self, memory::Lack};
 use crate::summary::Summary;
-use crate::worker::{Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
+use crate::worker::{Selection, Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
 
 /// Sinks and metrics get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
 pub const FLUSH: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ pub fn watch(
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
     let Plan { rings, ring_bytes, connections, limits } = live.plan(memory, &shared, &sinks)?;
-    let filter = pipeline.filter()?;
+    let selection = pipeline.selection()?;
     let tls = live.tls.options(&pipeline.ports)?;
     if let Some(asked) = live.ring_size.filter(|asked| *asked != ring_bytes) {
         eprintln!("ktrace: --ring-size is {ring_bytes} bytes instead of {asked}: rings are powers of two");
@@ -59,7 +59,7 @@ pub fn watch(
         ..live.worker(pipeline, &tls)
     };
     let workers: Result<Vec<_>, _> =
-        (0..rings).map(|_| worker(&filter, of_workers.clone(), &shared, &sinks)).collect();
+        (0..rings).map(|_| worker(&selection, of_workers.clone(), &shared, &sinks)).collect();
     let mut workers = workers?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
@@ -110,7 +110,7 @@ pub fn watch(
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits, given)?;
     let counts = Arc::new(counts(
         (Arc::clone(&shared), source.counter_reader()),
-        (sinks.losses(), filter.clone()),
+        (sinks.losses(), selection.clone()),
         (key_log.clone(), derived.clone(), search),
     ));
     let metrics = metrics.map(|metrics| {
@@ -146,7 +146,7 @@ pub fn watch(
     summary.add_lost(key_log.iter().flat_map(log_file::losses));
     summary.add_lost(derived.iter().map(|derived| derived.loss()));
     summary.add_lost([
-        ("trace_forgotten", filter.forgotten()),
+        ("trace_forgotten", selection.forgotten()),
         ("tls_port_not_learned", shared.brokers.not_learned()),
     ]);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
@@ -212,7 +212,7 @@ fn cannot(error: &CaptureError, ports: &PortSet, cgroup: Option<&Path>) -> Failu
 /// What metrics and `--top` tell, whenever they are asked for it.
 fn counts(
     (shared, kernel): (Arc<Shared>, CounterReader),
-    (sinks, filter): (SinkLosses, Filter),
+    (sinks, selection): (SinkLosses, Selection),
     (key_log, derived, search): (Option<SharedKeyLog>, Option<Arc<Store>>, Option<Arc<Keys>>),
 ) -> impl Fn() -> Counts + Send + Sync {
     move || {
@@ -223,7 +223,7 @@ fn counts(
         lost.extend(key_log.iter().flat_map(log_file::losses));
         lost.extend(derived.iter().map(|derived| derived.loss()));
         lost.extend([
-            ("trace_forgotten", filter.forgotten()),
+            ("trace_forgotten", selection.forgotten()),
             ("tls_port_not_learned", shared.brokers.not_learned()),
         ]);
         let others = shared.not_kafka();
@@ -244,22 +244,14 @@ fn counts(
 
 /// The pipeline of one ring up to the sinks.
 pub fn worker(
-    filter: &Filter,
+    selection: &Selection,
     options: WorkerOptions,
     shared: &Arc<Shared>,
     sinks: &Sinks,
 ) -> Result<Worker, Failure> {
-    let options = WorkerOptions { uncommitted: filter.uncommitted(), ..options };
-    let filter = filter.clone();
+    let options = WorkerOptions { selection: selection.clone(), ..options };
     let senders = sinks.senders();
-    let told = Arc::clone(shared);
-    let sink = move |hop| {
-        if let Some(hop) = filter.pass(hop) {
-            told.count_span();
-            senders.send(hop);
-        }
-    };
-    Worker::new(options, shared, Box::new(sink)).map_err(|error| Failure::Usage {
+    Worker::new(options, shared, Box::new(move |hop| senders.send(hop))).map_err(|error| Failure::Usage {
         what: format!("--context: {error}"),
         advice: format!(
             "known are {}; key:NAME is a header of your own",

@@ -5,8 +5,6 @@ mod doctor;
 pub mod environment;
 mod failure;
 mod file;
-mod filter;
-mod follow;
 mod live;
 mod look;
 mod lookout;
@@ -31,7 +29,6 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
-pub use filter::{Filter, TracePrefix, Wanted};
 
 /// See Kafka messages from the kernel as distributed traces
 #[derive(Debug, Parser)]

@@ -146,7 +146,7 @@ impl Own {
             .transactions
             .look_through(|known| add(&mut self.transaction_forgotten, known.take_forgotten()));
         shared.clusters.look_through(|clusters| add(&mut self.cluster_forgotten, clusters.take_forgotten()));
-        add(&mut self.twin_forgotten, shared.twins.take_forgotten());
+        add(&mut self.twin_forgotten, shared.both_ends.take_forgotten());
         shared.topics.look_through(|ids| add(&mut self.topic_forgotten, ids.take_forgotten()));
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ktrace_kafka::counters::NotKafka;
 
+use super::both_ends::ExchangePlaces;
 use super::brokers::Brokers;
 use super::losses::Losses;
 use super::memory::Memory;
@@ -17,7 +18,6 @@ use super::pending_commits::PendingCommits;
 use super::refused::{Counts, Refused, Throttled};
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
-use super::twins::Twins;
 use crate::capture::Ends;
 use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
@@ -44,7 +44,7 @@ pub struct Shared {
     pub(super) transactions: Numbered<Transactions>,
     pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,
-    pub(super) twins: Twins,
+    pub(super) both_ends: ExchangePlaces,
     /// Whose TLS may be opened beside that on ports of the user's.
     pub brokers: Brokers,
     pub(super) memory: Arc<Memory>,
