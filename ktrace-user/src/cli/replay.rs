@@ -20,6 +20,7 @@ use crate::capture::PortSet;
 use crate::capture::file::{CaptureFile, Connections, FileCounters, FileError};
 use crate::export::{ExportError, Sinks, WhenFull, otlp};
 use crate::keys::log_file::{self, KeyLogError, SharedKeyLog, losses};
+use crate::losses::Reason;
 use crate::privilege;
 use crate::summary::Summary;
 use crate::worker::WorkerOptions;
@@ -88,7 +89,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     summary.duplicate_packets += held.duplicates;
     summary.add(&worker.finish());
     summary.add_shared(&shared);
-    summary.add_lost([("trace_forgotten", selection.forgotten())]);
+    summary.add_lost([(Reason::TraceForgotten, selection.forgotten())]);
     summary.add_lost(losses(&key_log));
     let stopped = stop.load(Ordering::Relaxed);
     let (lost, printed) = sinks.finish(if stopped { FLUSH } else { DELIVERY }, !stopped);

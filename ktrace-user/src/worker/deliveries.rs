@@ -12,6 +12,7 @@ use crate::hop::groups::{Asked, Client, Line, Member, Reader};
 use crate::hop::identity::{self, Delivery};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::{Hop, Kind, Topic, shown};
+use crate::losses::Reason;
 
 /// Longer ids of groups and members are not kept.
 pub(super) const MAX_ID_BYTES: usize = 1024;
@@ -48,8 +49,7 @@ pub(super) fn progress_of(
     let group = Arc::clone(reader.group()?);
     let topic = Arc::clone(&shown(topic).name);
     let (progress, forgotten) = world.shared.progress.of(Place { cluster, group, topic, partition });
-    let count = &mut world.losses.progress_forgotten;
-    *count = count.saturating_add(forgotten);
+    world.losses.lose_n(Reason::ProgressForgotten, forgotten);
     Some(progress)
 }
 

@@ -46,13 +46,13 @@ use ktrace_kafka::{Push, Scratch};
 use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::Hop;
 use crate::hop::patience::is_over;
+use crate::losses::{Group, keep_lossiest};
 use crate::process::Process;
 use crate::purge;
 pub use brokers::Brokers;
 use connection::Connection;
 use connection::state::State;
 use listener::Listener;
-pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use may_open::{Learned, MAX_LEARNED, Opening, may_open};
 pub use memory::{Fixed, budget, queued_at_most};
 pub use options::{Selection, Sides, WorkerOptions};
@@ -219,19 +219,19 @@ impl Worker {
         totals.exchanges = counters.exchanges;
         totals.batches = counters.batches;
         totals.records = counters.records;
-        totals.lost = world.losses.counts(&counters, world.unnamed()).collect();
+        let ledger = world.losses.counts(&counters);
+        totals.lost = ledger.of(Group::Lost).map(|(reason, count)| (reason.name(), count)).collect();
+        totals.malformed =
+            ledger.of(Group::Malformed).map(|(reason, count)| (reason.name(), count)).collect();
         totals.sasl_tokens = counters.sasl_tokens;
         totals.tls_records = counters.tls_records;
         totals.unread_bytes = counters.unread_bytes;
         totals.surplus_bytes = counters.surplus_bytes;
-        totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
         if world.losses.recognised {
             let others = counters.lost_by(Lost::NotKafka);
             totals.connections = totals.connections.saturating_sub(others);
         }
-        totals.lost.retain(|_, count| *count > 0);
-        totals.malformed.retain(|_, count| *count > 0);
         totals
     }
 

@@ -3,6 +3,7 @@
 use super::stage::When;
 use super::{SWEEP_NS, Worker};
 use crate::capture::ConnectionId;
+use crate::losses::Reason;
 use crate::purge;
 
 /// A closed connection is kept for this long: what was on its way may still pass.
@@ -96,8 +97,7 @@ impl Worker {
             .iter()
             .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
             .collect();
-        let forgotten = &mut self.world.losses.forgotten;
-        *forgotten = forgotten.saturating_add(silent.len() as u64);
+        self.world.losses.lose_n(Reason::ConnectionForgotten, silent.len() as u64);
         for id in silent {
             self.forget(id);
         }

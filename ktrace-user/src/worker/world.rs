@@ -21,6 +21,7 @@ use crate::hop::topics::Topics;
 use crate::hop::transactions::{State, Transaction};
 use crate::hop::uncommitted::Uncommitted;
 use crate::hop::{Hop, Kind, Topic, TopicName, shown};
+use crate::losses::Reason;
 
 /// What a look at a hop finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +64,6 @@ pub(super) struct World {
     /// Messages of share groups that were not acknowledged yet, of all connections.
     pub acquired: usize,
     pub losses: losses::Own,
-    /// Hops that were emitted with an id in place of the topic's name, because it never came.
-    unnamed: u64,
 }
 
 impl World {
@@ -77,7 +76,6 @@ impl World {
             stand_ins: StandIns::default(),
             acquired: 0,
             losses: losses::Own::new(recognised),
-            unnamed: 0,
             settings,
         }
     }
@@ -169,14 +167,11 @@ impl World {
         if hop.waits() { Verdict::Wait } else { Verdict::Go }
     }
 
-    /// A hop that has waited is emitted: it is counted if its topic's name never came.
+    /// A hop that has waited goes out: it is counted if its topic's name never came.
     pub fn note_unnamed(&mut self, hop: &Hop) {
-        self.unnamed = self.unnamed.saturating_add(matches!(hop.topic, Topic::Id(_)).into());
-    }
-
-    /// How many those were so far.
-    pub fn unnamed(&self) -> u64 {
-        self.unnamed
+        if matches!(hop.topic, Topic::Id(_)) {
+            self.losses.lose(Reason::TopicUnnamed);
+        }
     }
 
     /// A commit that counts, or that does not as its transaction was not committed; if it is shown.
@@ -195,7 +190,7 @@ impl World {
                 return None;
             }
             if covered.is_own() && self.leaves_out_own_commits() {
-                self.losses.leave_out_own(1);
+                self.losses.lose(Reason::OwnTelemetry);
                 return None;
             }
             if let Some(last) = covered.shown.first() {
@@ -204,7 +199,7 @@ impl World {
             commit.covered = covered;
         }
         if self.is_of_own_topic(&hop) && self.leaves_out_own_commits() {
-            self.losses.leave_out_own(1);
+            self.losses.lose(Reason::OwnTelemetry);
             return None;
         }
         self.keeps(hop.passage.derived).then_some(hop)
@@ -226,9 +221,9 @@ impl World {
 
     /// Adds what is new of this worker's losses to that of all.
     pub fn publish_losses(&mut self, counters: &kafka::Counters, early: u64) {
-        self.losses.ask(&self.shared);
-        self.losses.shown_early = self.losses.shown_early.saturating_add(early);
-        self.losses.tell(&self.shared.losses, counters, self.unnamed);
+        self.losses.take_evicted(&self.shared);
+        self.losses.lose_n(Reason::ShownEarly, early);
+        self.losses.publish(&self.shared.losses, counters);
     }
 }
 

@@ -13,10 +13,10 @@ use ktrace_kafka::connection::Speaks;
 use ktrace_kafka::counters::Lost;
 
 use self::state::State;
-use super::losses::Lossy;
 use super::shared::{self, Shared};
 use super::totals::Totals;
 use crate::capture::Segment;
+use crate::losses::Lossy;
 
 /// One connection, and what its hops share.
 pub(super) struct Connection {

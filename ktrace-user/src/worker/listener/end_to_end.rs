@@ -10,6 +10,7 @@ use ktrace_kafka::record::{Batch, Record};
 use super::Listener;
 use crate::hop::appends::{self, Append, Cluster, Found, Number, Place, Request, Sent};
 use crate::hop::{Topic, shown};
+use crate::losses::Reason;
 use crate::worker::connection::cursor::PartitionCursor;
 use crate::worker::connection::in_flight::{Delay, InFlight, Logs, LookedUp, MAX_ASKED, MAX_LOOKED_UP};
 
@@ -106,8 +107,7 @@ impl Listener<'_> {
         let known = if is_sent { None } else { appends.find([place.clone(), before]) };
         let log = known.or_else(|| {
             let (log, forgotten) = is_made.then(|| appends.of(place))?;
-            let count = &mut self.world.losses.append_forgotten;
-            *count = count.saturating_add(forgotten);
+            self.world.losses.lose_n(Reason::AppendForgotten, forgotten);
             Some(log)
         });
         if let (Some(log), Some(id)) = (&log, id) {
@@ -180,8 +180,7 @@ impl Listener<'_> {
         };
         let sent = delay.sent(record, delivered_ns, self.world.now_ns, &self.world.shared);
         if delay.found.is_forgotten() {
-            let count = &mut self.world.losses.append_forgotten;
-            *count = count.saturating_add(1);
+            self.world.losses.lose(Reason::AppendForgotten);
         }
         sent
     }

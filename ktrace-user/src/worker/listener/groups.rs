@@ -10,6 +10,7 @@ use crate::hop::groups::{self, Groups, Heard, Member, Reader};
 use crate::hop::progress::{Covered, Place};
 use crate::hop::transactions::{State, Transaction};
 use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity};
+use crate::losses::Reason;
 use crate::worker::connection::cursor::named;
 use crate::worker::deliveries::MAX_ID_BYTES;
 use crate::worker::pending_commits::PendingCommit;
@@ -167,7 +168,7 @@ impl Listener<'_> {
                 .commits
                 .wait(&producer, PendingCommit { connection: self.id, hop, progress });
             if let Some(commit) = commit {
-                self.world.losses.shown_early = self.world.losses.shown_early.saturating_add(1);
+                self.world.losses.lose(Reason::ShownEarly);
                 self.settle_commit(commit, Some(State::Open));
             }
             return;

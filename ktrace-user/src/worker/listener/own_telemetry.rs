@@ -8,6 +8,7 @@ use ktrace_kafka::{Operation, Partition};
 use super::Listener;
 use crate::hop::own::{Watch, Watched};
 use crate::hop::{Topic, shown};
+use crate::losses::Reason;
 use crate::worker::own_telemetry::Found;
 
 impl Listener<'_> {
@@ -43,7 +44,7 @@ impl Listener<'_> {
         self.state.telemetry.skip =
             watch.settle(of(topic, &self.state.telemetry.unnamed), self.state.telemetry.skip);
         if watch.is_close() {
-            self.world.losses.leave_out_own(found.own);
+            self.world.losses.lose_n(Reason::OwnTelemetry, found.own);
             self.world.shared.own.add(Arc::clone(&shown(topic).name), found);
         }
     }

@@ -11,6 +11,7 @@ use crate::hop::acknowledge::{Acknowledgement, Acquired, Taken, runs};
 use crate::hop::groups::Reader;
 use crate::hop::progress::Open;
 use crate::hop::{Hop, Kind, Passage, identity};
+use crate::losses::Reason;
 use crate::worker::deliveries::share_member;
 
 /// Messages of share groups that a worker remembers until they are acknowledged; over the limit those of a connection are forgotten.
@@ -43,8 +44,7 @@ impl Listener<'_> {
         let before = acquired.len();
         let forgotten = acquired.add(topic, partition, offset, got);
         self.world.acquired = self.world.acquired.saturating_sub(before).saturating_add(acquired.len());
-        let count = &mut self.world.losses.acquired_forgotten;
-        *count = count.saturating_add(forgotten as u64);
+        self.world.losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
         if self.world.acquired > MAX_ACQUIRED_IN_ALL {
             self.forget_acquired(true);
         }
@@ -56,8 +56,7 @@ impl Listener<'_> {
         self.world.acquired = self.world.acquired.saturating_sub(forgotten);
         self.state.acquired.clear();
         if is_loss {
-            let count = &mut self.world.losses.acquired_forgotten;
-            *count = count.saturating_add(forgotten as u64);
+            self.world.losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
         }
     }
 
@@ -93,7 +92,7 @@ impl Listener<'_> {
             let messages = i128::from(last_offset).saturating_sub(first_offset.into()).saturating_add(1);
             let messages = u64::try_from(messages).unwrap_or(0);
             if own > 0 && own == messages && self.world.settings.uncommitted.is_none() {
-                self.world.losses.leave_out_own(1);
+                self.world.losses.lose(Reason::OwnTelemetry);
                 continue;
             }
             let place = identity::ack_hash(identity::AckPlace {

@@ -240,6 +240,7 @@ mod tests {
 
     use super::*;
     use crate::hop::samples;
+    use crate::losses::Reason;
     use crate::worker::stage::samples::{Out, named, of, world};
 
     const ONE: ConnectionId = ConnectionId(1);
@@ -273,7 +274,8 @@ mod tests {
         let shared = std::sync::Arc::clone(&world.shared);
         world.topics.learn(&shared.topics, 7, "payments");
         assert_eq!(waiting.released(When::News(5), &mut world), [(2, true), (3, true)]);
-        assert_eq!((world.unnamed(), waiting.0.len(), waiting.0.topics.len()), (0, 0, 0));
+        let unnamed = world.losses.counts(&ktrace_kafka::Counters::default()).get(Reason::TopicUnnamed);
+        assert_eq!((unnamed, waiting.0.len(), waiting.0.topics.len()), (0, 0, 0));
     }
 
     #[test]

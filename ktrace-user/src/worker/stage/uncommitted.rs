@@ -10,6 +10,7 @@ use super::{Admit, Next, Stage, When};
 use crate::capture::ConnectionId;
 use crate::hop::uncommitted::{Due, Uncommitted};
 use crate::hop::{Hop, Kind};
+use crate::losses::Reason;
 use crate::worker::world::World;
 
 /// Deliveries wait without their connections: only the sinks are behind this stage, and they do not ask.
@@ -43,7 +44,7 @@ impl Stage for AwaitingCommit {
     fn release(&mut self, when: When, world: &mut World, next: &mut impl Next) {
         let (Some(uncommitted), When::Sweep(now_ns)) = (&self.0, when) else { return };
         let Due { hops, left_out } = uncommitted.due(now_ns);
-        world.losses.left_out = world.losses.left_out.saturating_add(left_out);
+        world.losses.lose_n(Reason::UncommittedLeftOut, left_out);
         for hop in hops {
             next.push(OF_ANY, hop, world);
         }
