@@ -5,6 +5,7 @@ pub mod cli;
 pub mod export;
 pub mod hop;
 pub mod keys;
+pub mod losses;
 mod patterns;
 pub mod privilege;
 pub mod process;

@@ -36,8 +36,9 @@ pub struct Args {
     output: Output,
 }
 
+/// How a verb that reports once prints.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
+pub enum Output {
     /// For eyes
     Text,
     /// One JSON object

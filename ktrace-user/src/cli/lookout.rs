@@ -14,7 +14,8 @@ use super::Failure;
 use super::own_limit::usage;
 use crate::capture::{CounterReader, Ends};
 use crate::export::{printable, top};
-use crate::worker::{LossLines, Others, Shared, Throttle};
+use crate::losses::LossLines;
+use crate::worker::{Others, Shared, Throttle};
 
 /// How often.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -186,7 +187,7 @@ impl Looks {
         let kernel = self.counters.read();
         let kernel = kernel.lost().map(|(reason, count)| (reason, count.events));
         let kernel: Vec<_> = kernel.collect();
-        self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.losses_to_tell()))
+        self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.live_losses()))
     }
 
     /// A backend writes ktrace's own telemetry to Kafka: said once, with the first topic that it is seen in.

@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-/// Messages with failed attempts that are kept; past it the oldest is forgotten.
+/// Messages with failed attempts that are kept; over the limit the oldest is forgotten.
 const MAX_MESSAGES: usize = 64 << 10;
 
 /// A message that was not sent again is forgotten after this: producers give up after two minutes by default
@@ -87,7 +87,7 @@ struct Acked {
     start_ns: u64,
 }
 
-/// Producers in partitions whose last sequence number is kept; past it those of long ago are forgotten.
+/// Producers in partitions whose last sequence number is kept; over the limit those of long ago are forgotten.
 const MAX_ACKED: usize = 16 << 10;
 
 /// Rings are read so much apart at most.
@@ -105,7 +105,7 @@ struct Failed {
     forgotten: u64,
 }
 
-/// See the module.
+/// Failed attempts by message, and how far producers have come. One for all workers.
 #[derive(Debug, Default)]
 pub struct Attempts {
     failed: Numbered<Failed>,
@@ -117,7 +117,7 @@ pub struct Attempts {
 /// (`Sender.completeBatch`); librdkafka and franz-go hand the error to the application.
 const MESSAGE_TOO_LARGE: i16 = 10;
 
-/// Whether a producer may send a batch of so many records again after this error.
+/// Whether a producer may send a batch with this number of records again after this error.
 #[must_use]
 pub fn may_follow(code: i16, records: i32) -> bool {
     error::outcome(Purpose::Produce, code) == Outcome::Retry || (code == MESSAGE_TOO_LARGE && records > 1)
@@ -178,7 +178,7 @@ impl Attempts {
         self.failed.look(|failed| failed.acked.get(&of).is_some_and(is_later))
     }
 
-    /// A message is sent. Gives what came before; those attempts are told by this one.
+    /// A message is sent. Returns what came before; this attempt stands for those, too.
     pub fn sent(&self, message: Message) -> Before {
         let mut before = Before::default();
         self.failed.tell(|failed| {
@@ -215,7 +215,7 @@ impl Attempts {
         before
     }
 
-    /// Forgets those that nobody sends again.
+    /// Forgets those that are not sent again.
     pub fn expire(&self, now_ns: u64) {
         if self.is_empty() {
             return;
@@ -227,7 +227,7 @@ impl Attempts {
         });
     }
 
-    /// Whether another attempt has followed the one before which there were so many.
+    /// Whether another attempt has followed the one before which there were `before`.
     #[must_use]
     pub fn is_followed(&self, message: Message, before: u32) -> bool {
         self.failed
@@ -241,7 +241,7 @@ fn is_up_to(sequence: i32, last: i32) -> bool {
 }
 
 impl Failed {
-    /// Forgets the oldest as long as that is to be, of so many and since when it is there. Gives how many those were.
+    /// Forgets the oldest while `is_over` says so of their number and of the time when the oldest came. Returns how many it forgot.
     fn forget(&mut self, is_over: impl Fn(usize, u64) -> bool) -> u64 {
         let mut forgotten = 0_u64;
         while let Some((oldest, place, since_ns)) = self.order.front().copied()

@@ -1,7 +1,7 @@
 //! Hops: one message seen at one place, what names it, and how it is shown as a span. Pure.
 //!
 //! ```text
-//!  record ─▶ Hop ─▶ (waits for what is not known yet) ─▶ Hops, a sink's queue ─▶ Span
+//!  record ─▶ Hop ─▶ (the worker's stages) ─▶ Hops, a sink's queue ─▶ Span
 //!             │
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
@@ -48,7 +48,6 @@ pub mod stamp;
 pub mod topics;
 pub mod transactions;
 pub mod uncommitted;
-mod waiting;
 
 use std::sync::Arc;
 
@@ -63,10 +62,10 @@ use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
 use refusal::{Operation, Refusal};
+pub use show::shown;
 use stamp::Stamp;
 pub use topics::TopicName;
 use transactions::{State, Transaction};
-pub use waiting::{NEWS_NS, Verdict, Waiting, shown};
 
 /// A topic, its name known or still to come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -17,6 +17,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::hop::numbered::Numbered;
+use crate::losses::Reason;
 use crate::privilege;
 
 /// What key logs have said: workers look when its number has changed.
@@ -81,9 +82,9 @@ pub fn read(mut input: impl Read, log: &SharedKeyLog) -> io::Result<()> {
 
 /// What of key logs is of no use, as the summary names it.
 #[must_use]
-pub fn losses(log: &SharedKeyLog) -> [(&'static str, u64); 2] {
+pub fn losses(log: &SharedKeyLog) -> [(Reason, u64); 2] {
     let counts = log.look(KeyLog::counts);
-    [("tls_log_line", counts.bad), ("tls_log_forgotten", counts.forgotten)]
+    [(Reason::TlsLogLine, counts.bad), (Reason::TlsLogForgotten, counts.forgotten)]
 }
 
 /// A key log that is followed.
@@ -476,7 +477,7 @@ mod tests {
         text.extend(format!("\r\n{}", line(2).trim_end()).into_bytes());
         read(&*text, &log).unwrap();
         assert_eq!(known(&log), (vec![1, 2], 3));
-        assert_eq!(losses(&log), [("tls_log_line", 3), ("tls_log_forgotten", 0)]);
+        assert_eq!(losses(&log), [(Reason::TlsLogLine, 3), (Reason::TlsLogForgotten, 0)]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::tls_options::TlsOptions;
 use crate::capture::Ends;
 use crate::process::Process;
 
-/// See the module. Learns nothing before [`Brokers::learn_by`].
+/// Addresses and ports of brokers, and to which processes responses have named them. Learns nothing before [`Brokers::learn_by`].
 #[derive(Default)]
 pub struct Brokers {
     /// Has the kernel side take TLS on a port.

@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ktrace_kafka::counters::NotKafka;
 
+use super::both_ends::ExchangePlaces;
 use super::brokers::Brokers;
-use super::losses::Losses;
 use super::memory::Memory;
 use super::own_telemetry::OwnTelemetry;
 use super::pending_commits::PendingCommits;
 use super::refused::{Counts, Refused, Throttled};
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
-use super::twins::Twins;
 use crate::capture::Ends;
 use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
@@ -28,6 +27,7 @@ use crate::hop::progress::AllProgress;
 use crate::hop::sampling::Sampling;
 use crate::hop::topics::TopicIds;
 use crate::hop::transactions::Transactions;
+use crate::losses::{Group, Reason, SharedLedger};
 
 /// Brokers whose cluster is remembered.
 const MAX_BROKERS: usize = 16 << 10;
@@ -44,11 +44,11 @@ pub struct Shared {
     pub(super) transactions: Numbered<Transactions>,
     pub(super) commits: PendingCommits,
     pub(super) clusters: Numbered<Clusters>,
-    pub(super) twins: Twins,
+    pub(super) both_ends: ExchangePlaces,
     /// Whose TLS may be opened beside that on ports of the user's.
     pub brokers: Brokers,
     pub(super) memory: Arc<Memory>,
-    pub(super) losses: Losses,
+    pub(super) losses: SharedLedger,
     pub(super) own: OwnTelemetry,
     pub(super) counts: Counts,
     pub(super) within: Within,
@@ -121,19 +121,24 @@ impl Shared {
     }
 
     /// What the workers have lost so far, by reason, zeros too.
-    pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.losses.so_far()
+    pub fn losses(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        self.losses.of(Group::Lost)
     }
 
-    /// Of that, what the user is told while it is lost.
-    pub fn losses_to_tell(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.losses.to_tell()
+    /// What the workers have refused as malformed so far, by reason, zeros too.
+    pub fn malformed(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        self.losses.of(Group::Malformed)
+    }
+
+    /// The workers' part of what is reported as soon as it begins, by reason, zeros too.
+    pub fn live_losses(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        self.losses.live()
     }
 
     /// Messages that were not committed in time, and not listed.
     #[must_use]
     pub fn left_out(&self) -> u64 {
-        self.losses.left_out()
+        self.losses.get(Reason::UncommittedLeftOut)
     }
 
     /// Whether there are several workers, each with what it reads.

@@ -9,16 +9,10 @@ use crate::hop::uncommitted::Uncommitted;
 impl Worker {
     /// What this worker holds, by kind.
     #[must_use]
-    pub fn sizes(&self) -> [(&'static str, usize); 7] {
-        [
-            ("connections", self.connections.len()),
-            ("waiting hops", self.told.waiting.len()),
-            ("hops whose other end is sought", self.told.sought_hops),
-            ("first messages of consumers", self.told.late_runs.len()),
-            ("late commits", self.told.late.len()),
-            ("late sends", self.told.late_sends.len()),
-            ("topics", self.told.topics.size()),
-        ]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let mut sizes = self.stages.sizes();
+        sizes.extend([("connections", self.connections.len()), ("topics", self.world.topics.size())]);
+        sizes
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages that a group was given and has not committed for too long, nor acknowledged.
 //!
-//! A message waits here from its delivery on. What covers it in time takes it away; else it is told, once. Groups that keep their
-//! offsets elsewhere never commit: of a group of which no commit was seen only the first messages are told, and of any group in one
+//! A message waits here from its delivery on. A commit that covers it in time takes it away; else it is emitted, once. Groups that keep their
+//! offsets elsewhere never commit: of a group of which no commit was seen only the first messages are emitted, and of any group in one
 //! partition no more than fit. All else is counted.
 
 mod partition;
@@ -26,16 +26,16 @@ const MAX_IN_ALL: usize = 128 << 10;
 /// Partitions, each with a group, that are known at once.
 const MAX_PARTITIONS: usize = 64 << 10;
 
-/// Processes of which bytes were missed since the last look; past it nothing is known of any.
+/// Processes of which bytes were missed since the last look. With more, nothing is known of any process.
 const MAX_MISSED: usize = 64;
 
-/// Commits are told a little later than they pass, where several rings are read.
+/// Commits are emitted a little later than they pass, where several rings are read.
 const GRACE_NS: u64 = 500_000_000;
 
 /// How often it is looked who has waited long enough.
 const LOOK_NS: u64 = 500_000_000;
 
-/// See the module. One for all workers.
+/// Deliveries that wait for a commit, by group and partition. One for all workers, behind a lock that is held for a hop each time.
 #[derive(Debug)]
 pub struct Uncommitted {
     patience_ns: u64,
@@ -53,7 +53,7 @@ pub struct Due {
 
 #[derive(Debug, Default)]
 struct Groups {
-    /// By cluster and name; in order, so that a capture file is told the same each time.
+    /// By cluster and name; in order, so that a capture file gives the same each time.
     by_name: BTreeMap<(Option<Arc<str>>, Arc<str>), Group>,
     partitions: usize,
     waiting: usize,
@@ -96,28 +96,20 @@ impl Uncommitted {
         Self { patience_ns, groups: Mutex::default() }
     }
 
-    /// Takes all hops, and gives those that it has given as [`Due`]. `keeps` says of others whether they are wanted at all.
-    pub fn pass(&self, hop: Hop, keeps: impl FnOnce(Hop) -> Option<Hop>) -> Option<Hop> {
-        match hop.passage.kind {
-            Kind::Delivered { is_uncommitted: true, .. } => return Some(hop),
-            Kind::Committed(_) | Kind::Acknowledged(_) => {
-                if let (Some(place), Some(covered)) = (place(&hop), covered(&hop)) {
-                    let is_commit = matches!(hop.passage.kind, Kind::Committed(_));
-                    self.groups().cover(&place, covered, is_commit, hop.passage.end_ns);
-                }
-            }
-            // What follows traces learns from those too.
-            Kind::Produced { .. } | Kind::Refused(_) => drop(keeps(hop)),
-            Kind::Delivered { .. } => {
-                if let Some(hop) = keeps(hop) {
-                    self.groups().hold(hop, self.patience_ns);
-                }
-            }
-        }
-        None
+    /// A delivery waits from now on.
+    pub fn hold(&self, hop: Hop) {
+        self.groups().hold(hop, self.patience_ns);
     }
 
-    /// The broker says where a group stands: somebody else may have committed.
+    /// A commit or an acknowledgement covers deliveries that wait.
+    pub fn cover(&self, hop: &Hop) {
+        if let (Some(place), Some(covered)) = (place(hop), covered(hop)) {
+            let is_commit = matches!(hop.passage.kind, Kind::Committed(_));
+            self.groups().cover(&place, covered, is_commit, hop.passage.end_ns);
+        }
+    }
+
+    /// The broker says where a group stands: a commit may have passed elsewhere.
     pub fn stands(&self, place: &Place, offset: i64, now_ns: u64) {
         if offset >= 0 {
             self.groups().cover(place, before(offset), true, now_ns);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::hop::groups::{Client, Heard, Line, Speaker};
+use crate::losses::Reason;
 
 /// Most of a Produce request of this size, its rest still to come.
 fn begin_frame(watched: &mut Watched, socket: u64, bytes: usize) {
@@ -120,8 +121,8 @@ fn what_makes_room_in_what_all_know_is_a_loss() {
     other.wait(SWEEP_NS);
     let lost = |worker: Worker| worker.finish().lost.get("member_forgotten").copied().unwrap_or(0);
     assert_eq!(
-        shared.losses().find(|(reason, _)| *reason == "member_forgotten"),
-        Some(("member_forgotten", 9))
+        shared.losses().find(|(reason, _)| *reason == Reason::MemberForgotten),
+        Some((Reason::MemberForgotten, 9))
     );
     assert_eq!([lost(one.worker), lost(other.worker)], [0, 9]);
 }
