@@ -266,10 +266,7 @@ impl Listener<'_> {
         }
         let (group, cluster) = (Arc::clone(reader.group()?), self.peer.cluster(&self.told.shared));
         let topic = Arc::clone(&shown(topic).name);
-        let (progress, forgotten) = self.told.shared.progress.of(Place { cluster, group, topic, partition });
-        let count = &mut self.told.own_losses.progress_forgotten;
-        *count = count.saturating_add(forgotten);
-        Some(progress)
+        Some(self.told.shared.progress.of(&Place { cluster, group, topic, partition }))
     }
 
     /// Who takes part, for the records at hand.

@@ -170,9 +170,7 @@ impl Listener<'_> {
             return;
         }
         if let Some(chain) = self.peer.chain(&self.told.shared, self.told.now_ns) {
-            let forgotten = self.told.shared.chains.read(chain, reads);
-            let count = &mut self.told.own_losses.chain_forgotten;
-            *count = count.saturating_add(forgotten);
+            self.told.shared.chains.read(chain, reads);
         }
     }
 }

@@ -157,12 +157,7 @@ impl Listener<'_> {
         let [place, before] = self.places(topic, cluster, partition);
         let appends = &self.told.shared.appends;
         let known = if is_sent { None } else { appends.find([place.clone(), before]) };
-        let log = known.or_else(|| {
-            let (log, forgotten) = is_made.then(|| appends.of(place))?;
-            let count = &mut self.told.own_losses.append_forgotten;
-            *count = count.saturating_add(forgotten);
-            Some(log)
-        });
+        let log = known.or_else(|| is_made.then(|| appends.of(&place)));
         if let (Some(log), Some(id)) = (&log, id) {
             self.told.shared.appends.log_is(log, id);
         }

@@ -187,7 +187,7 @@ impl LateRun {
     }
 
     /// Finds out for whom it was, and how often it was delivered.
-    fn settle(mut self, shared: &Shared) -> (ConnectionId, Vec<Hop>, u64) {
+    fn settle(mut self, shared: &Shared) -> (ConnectionId, Vec<Hop>) {
         let name = match &self.topic {
             Topic::Named(topic) => Some(&*topic.name),
             Topic::Id(_) => None,
@@ -200,10 +200,10 @@ impl LateRun {
             reader = found;
             news
         });
-        let Some(group) = reader.group().map(Arc::clone) else { return (self.connection, self.hops, 0) };
+        let Some(group) = reader.group().map(Arc::clone) else { return (self.connection, self.hops) };
         let topic = Arc::clone(&shown(&self.topic).name);
         let place = Place { cluster: self.cluster.take(), group, topic, partition: self.partition };
-        let (progress, forgotten) = shared.progress.of(place);
+        let progress = shared.progress.of(&place);
         let (mut known, mut opened) = (progress::lock(&progress), vec![]);
         match self.id {
             Some(id) => known.log_is(id),
@@ -243,7 +243,7 @@ impl LateRun {
             known.deliver_own(range);
         }
         shared.progress.wait(&mut known, &mut opened);
-        (self.connection, self.hops, forgotten)
+        (self.connection, self.hops)
     }
 }
 
@@ -329,9 +329,7 @@ impl Told {
         if let Topic::Id(id) = run.topic {
             run.named(self.topics.of(&self.shared.topics, id));
         }
-        let (connection, hops, forgotten) = run.settle(&self.shared);
-        let count = &mut self.own_losses.progress_forgotten;
-        *count = count.saturating_add(forgotten);
+        let (connection, hops) = run.settle(&self.shared);
         for hop in hops {
             self.pass(connection, hop);
         }

@@ -10,7 +10,7 @@ use ktrace_kafka::context::TraceId;
 use ktrace_kafka::counters::{Lost, Malformed};
 use serde::Serialize;
 
-use super::shared::Shared;
+use super::shared::{Shared, StoreEntry};
 use super::throttle::{Limit, Within};
 
 /// A loss has ended when nothing was lost for so long.
@@ -139,15 +139,27 @@ impl Own {
 
     /// What had to make room in what all workers know is told by whoever asks first.
     pub fn ask(&mut self, shared: &Shared) {
-        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
-        shared.groups.look_through(|groups| add(&mut self.member_forgotten, groups.take_forgotten()));
-        add(&mut self.attempt_forgotten, shared.attempts.take_forgotten());
-        shared
-            .transactions
-            .look_through(|known| add(&mut self.transaction_forgotten, known.take_forgotten()));
-        shared.clusters.look_through(|clusters| add(&mut self.cluster_forgotten, clusters.take_forgotten()));
-        add(&mut self.twin_forgotten, shared.twins.take_forgotten());
-        shared.topics.look_through(|ids| add(&mut self.topic_forgotten, ids.take_forgotten()));
+        for StoreEntry { evicted_as, store } in shared.stores() {
+            if let Some(count) = evicted_as.and_then(|reason| self.evicted(reason)) {
+                *count = count.saturating_add(store.take_evicted());
+            }
+        }
+    }
+
+    /// The count of a store's evictions.
+    fn evicted(&mut self, reason: &str) -> Option<&mut u64> {
+        Some(match reason {
+            "member_forgotten" => &mut self.member_forgotten,
+            "progress_forgotten" => &mut self.progress_forgotten,
+            "attempt_forgotten" => &mut self.attempt_forgotten,
+            "transaction_forgotten" => &mut self.transaction_forgotten,
+            "chain_forgotten" => &mut self.chain_forgotten,
+            "append_forgotten" => &mut self.append_forgotten,
+            "topic_forgotten" => &mut self.topic_forgotten,
+            "cluster_forgotten" => &mut self.cluster_forgotten,
+            "twin_forgotten" => &mut self.twin_forgotten,
+            _ => return None,
+        })
     }
 
     /// Whether all limits leave room for a message of this trace; else it is counted.

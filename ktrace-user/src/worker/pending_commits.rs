@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::listener::Listener;
+use super::memory::HOP_BYTES;
 use super::told::Told;
 use crate::capture::ConnectionId;
 use crate::hop::patience::{LATE_NS, is_over};
+use crate::hop::store::Store;
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Hop, Kind, progress};
 
@@ -176,6 +178,16 @@ impl Told {
             return None;
         }
         self.keeps(hop.passage.derived).then_some(hop)
+    }
+}
+
+impl Store for PendingCommits {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![("pending commits", self.len())]
+    }
+
+    fn bytes(&self) -> usize {
+        self.len().saturating_mul(HOP_BYTES)
     }
 }
 

@@ -12,6 +12,7 @@ use ktrace_kafka::Head;
 
 use crate::hop::Hop;
 use crate::hop::patience::is_over;
+use crate::hop::store::Store;
 
 /// Exchanges at the beginning of a connection (as far as it was seen) that are noted, and then one of so many.
 const FIRST: u32 = 8;
@@ -19,6 +20,9 @@ const EVERY: i32 = 64;
 
 /// Places noted at once; the oldest go first. The other end sees the same exchange within milliseconds.
 const MAX_PLACES: usize = 64 << 10;
+
+/// What one takes in the set and in the queue, about.
+const PLACE_BYTES: usize = 80;
 
 /// Places of its own that a broker's end still looks for.
 const MAX_OPEN: usize = 16;
@@ -232,6 +236,21 @@ impl Search {
     /// Whether there is something to look for.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Sought { .. }) || !self.open.is_empty()
+    }
+}
+
+impl Store for Twins {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![("exchanges of clients' ends", noted.places.len())]
+    }
+
+    fn bytes(&self) -> usize {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).places.len().saturating_mul(PLACE_BYTES)
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.take_forgotten()
     }
 }
 

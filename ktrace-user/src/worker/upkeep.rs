@@ -88,8 +88,7 @@ impl Worker {
         self.look_through_tls(now_ns);
         self.count_tls(now_ns);
         self.give_up_commits(Some(now_ns));
-        self.told.shared.attempts.expire(now_ns);
-        self.told.shared.chains.expire(now_ns);
+        self.told.shared.stores().iter().for_each(|entry| entry.store.expire(now_ns));
         let known = self.told.shared.known_bytes(self.told.uncommitted.as_deref());
         self.told.shared.memory.know(known);
         self.weigh_all(true);
