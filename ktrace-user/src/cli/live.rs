@@ -13,7 +13,7 @@ use super::lookout::{Lookout, say};
 use super::named::Named;
 use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
 use super::{Failure, Filter, doctor};
-use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
+use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
 use crate::hop::numbered::Numbered;
@@ -21,6 +21,7 @@ use crate::keys::log_file::{self, KeyLogFile};
 use crate::keys::uprobes::{Store, Watch};
 use crate::keys::{self, Keys, SharedKeyLog};
 use crate::privilege::{self, memory::Lack};
+use crate::seen::Side;
 use crate::summary::Summary;
 use crate::worker::{Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
 
@@ -135,7 +136,7 @@ pub fn watch(
         let refusals = source.refusals();
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
     }
-    let each = workers.iter_mut().map(|worker| |event: crate::capture::Event<'_>| worker.event(event));
+    let each = workers.iter_mut().map(|worker| |event: crate::seen::Event<'_>| worker.event(event));
     let seen = named.watch(stop, || source.run_each(stop, each.collect()));
     let mut summary = Summary::default();
     for worker in workers {

@@ -12,8 +12,9 @@ use ktrace_kafka::counters::Lost;
 
 use super::Failure;
 use super::own_limit::usage;
-use crate::capture::{CounterReader, Ends};
+use crate::capture::CounterReader;
 use crate::export::{printable, top};
+use crate::seen::Ends;
 use crate::worker::{LossLines, Others, Shared, Throttle};
 
 /// How often.

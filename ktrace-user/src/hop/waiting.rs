@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::patience::is_over;
 use super::topics::Topics;
 use super::{Hop, Topic, TopicName};
-use crate::capture::ConnectionId;
+use crate::seen::ConnectionId;
 
 /// How long is waited.
 const PATIENCE_NS: u64 = 10_000_000_000;

@@ -11,10 +11,10 @@ use super::listener::Listener;
 use super::pending_commits::{MAX_LATE, is_due};
 use super::told::Told;
 use super::transactional::Attempt;
-use crate::capture::ConnectionId;
 use crate::hop::chains::{self, Cause, Chain, Read, key};
 use crate::hop::patience::LATE_NS;
 use crate::hop::{Hop, Topic, identity, shown};
+use crate::seen::ConnectionId;
 
 /// So many messages are told at once.
 const TOGETHER: usize = 1024;

@@ -15,10 +15,10 @@ use super::listener::Listener;
 use super::pending_commits::{is_due, last_due_ns};
 use super::shared::Shared;
 use super::told::Told;
-use crate::capture::ConnectionId;
 use crate::hop::groups::{Asked, At, Client, Line, Reader};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::{Hop, Parties, Topic, TopicName, shown};
+use crate::seen::ConnectionId;
 
 /// For so long: rings are read 0.1 s apart at most. Commits wait for longer.
 const LATE_NS: u64 = 150_000_000;

@@ -9,9 +9,9 @@ use super::peer::Peer;
 use super::told::Told;
 use super::transactional::Attempt;
 use super::twins::Place;
-use crate::capture::{ConnectionId, Side};
 use crate::hop::appends::Sent;
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, identity};
+use crate::seen::{ConnectionId, Side};
 
 /// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
 const MAX_SOUGHT_HOPS: usize = 64 << 10;

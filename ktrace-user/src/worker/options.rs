@@ -5,11 +5,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::tls_options::TlsOptions;
-use crate::capture::Side;
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::uncommitted::Uncommitted;
 use crate::keys::uprobes::Store;
 use crate::keys::{Keys, SharedKeyLog};
+use crate::seen::Side;
 
 /// At which end of connections messages are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

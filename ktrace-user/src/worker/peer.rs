@@ -7,7 +7,6 @@ use super::at::{At, MAX_ID_BYTES};
 use super::delays::Asked;
 use super::shared::Shared;
 use super::twins::Search;
-use crate::capture::{ConnectionId, Ends, Side};
 use crate::hop::acknowledge::Acquired;
 use crate::hop::chains;
 use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
@@ -15,7 +14,7 @@ use crate::hop::own::Watched;
 use crate::hop::refusal::Refusals;
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
-use crate::process::Process;
+use crate::seen::{ConnectionId, Ends, Process, Side};
 use crate::span::{Resource, Value};
 
 /// A longer name of a client's software, or version of it, is not kept.

@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use super::listener::Listener;
 use super::memory::HOP_BYTES;
 use super::told::Told;
-use crate::capture::ConnectionId;
 use crate::hop::patience::{LATE_NS, is_over};
 use crate::hop::store::Store;
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Hop, Kind, progress};
+use crate::seen::ConnectionId;
 
 /// Producers with such offsets, and offsets of one of them; past it they are told as they are.
 const MAX_PRODUCERS: usize = 1024;

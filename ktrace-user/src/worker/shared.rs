@@ -18,7 +18,6 @@ use super::refused::{Counts, Refused, Throttled};
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
 use super::twins::Twins;
-use crate::capture::Ends;
 use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
 use crate::hop::chains::Chains;
@@ -29,6 +28,7 @@ use crate::hop::sampling::Sampling;
 use crate::hop::store::{Bound, Bounded, Knowledge, Store, drop_evicted};
 use crate::hop::topics::TopicIds;
 use crate::hop::transactions::Transactions;
+use crate::seen::Ends;
 
 /// Brokers whose cluster is known, and clients.
 const MAX_BROKERS: usize = 16 << 10;

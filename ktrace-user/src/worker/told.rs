@@ -16,7 +16,6 @@ use super::peer::StandIns;
 use super::pending_commits::LateCommits;
 use super::shared::Shared;
 use super::transactional::Ended;
-use crate::capture::ConnectionId;
 use crate::hop::appends::Sent;
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::stamp::Stamp;
@@ -24,6 +23,7 @@ use crate::hop::topics::Topics;
 use crate::hop::transactions::State;
 use crate::hop::uncommitted::{Due, Uncommitted};
 use crate::hop::{Hop, Kind, Topic, Verdict, Waiting};
+use crate::seen::ConnectionId;
 
 /// What the connections of a worker share.
 pub(super) struct Told {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::store::{Bound, Bounded, Store, part_of};
-use crate::capture::ConnectionId;
+use crate::seen::ConnectionId;
 pub use log::Log;
 
 /// Logs that are kept.

@@ -24,7 +24,7 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::error;
 
 use super::store::{Bound, Bounded, Knowledge, drop_evicted};
-use crate::capture::ConnectionId;
+use crate::seen::ConnectionId;
 use instance::{Has, Instance, MEMBER_BYTES, PARTITION_BYTES, TOPIC_BYTES};
 
 /// Who sends requests.

@@ -2,7 +2,7 @@
 
 use super::groups::{committed, fetched};
 use super::*;
-use crate::process::Process;
+use crate::seen::Process;
 use crate::worker::twins::PATIENCE_NS;
 
 /// ApiVersions v3: the client names its library.
