@@ -13,8 +13,8 @@ use flate2::read::GzDecoder;
 use ktrace_tls::Sender;
 use ktrace_tls::session::{Plain, Session};
 use ktrace_user::capture::file::{CaptureFile, Connections};
-use ktrace_user::capture::{Direction, Event};
 use ktrace_user::keys::log_file::SharedKeyLog;
+use ktrace_user::seen::{Direction, Event};
 
 /// Client and version, and what of TLS passes there beside the suite.
 const CAPTURES: [&str; 11] = [

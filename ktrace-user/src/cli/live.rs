@@ -14,7 +14,7 @@ use super::lookout::{Lookout, say};
 use super::named::Named;
 use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
 use super::{Failure, doctor};
-use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
+use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
 use crate::hop::numbered::Numbered;
@@ -23,6 +23,7 @@ use crate::keys::uprobes::{Store, Watch};
 use crate::keys::{self, Keys, SharedKeyLog};
 use crate::losses::Reason;
 use crate::privilege::{self, memory::Lack};
+use crate::seen::Side;
 use crate::summary::Summary;
 use crate::worker::{Selection, Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
 
@@ -138,7 +139,7 @@ pub fn watch(
         let refusals = source.refusals();
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
     }
-    let each = workers.iter_mut().map(|worker| |event: crate::capture::Event<'_>| worker.event(event));
+    let each = workers.iter_mut().map(|worker| |event: crate::seen::Event<'_>| worker.event(event));
     let seen = named.watch(stop, || source.run_each(stop, each.collect()));
     let mut summary = Summary::default();
     for worker in workers {

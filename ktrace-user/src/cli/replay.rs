@@ -113,7 +113,7 @@ fn replay(
     (connections, key_log): (&mut Connections, &SharedKeyLog),
     stop: &Arc<AtomicBool>,
     summary: &mut Summary,
-    each: impl FnMut(crate::capture::Event<'_>),
+    each: impl FnMut(crate::seen::Event<'_>),
 ) -> Result<(), FileError> {
     let name = path.display().to_string();
     let progress = ProgressBar::hidden();

@@ -12,7 +12,6 @@ use crate::hop::groups::{Asked, Client, Line, Member, Reader};
 use crate::hop::identity::{self, Delivery};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::{Hop, Kind, Topic, shown};
-use crate::losses::Reason;
 
 /// Longer ids of groups and members are not kept.
 pub(super) const MAX_ID_BYTES: usize = 1024;
@@ -48,9 +47,7 @@ pub(super) fn progress_of(
 ) -> Option<progress::Shared> {
     let group = Arc::clone(reader.group()?);
     let topic = Arc::clone(&shown(topic).name);
-    let (progress, forgotten) = world.shared.progress.of(Place { cluster, group, topic, partition });
-    world.losses.lose_n(Reason::ProgressForgotten, forgotten);
-    Some(progress)
+    Some(world.shared.progress.of(&Place { cluster, group, topic, partition }))
 }
 
 /// What a fetch says of a partition's log.

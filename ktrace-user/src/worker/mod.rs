@@ -43,12 +43,11 @@ use ktrace_kafka::counters::Lost;
 use ktrace_kafka::room::Room;
 use ktrace_kafka::{Push, Scratch};
 
-use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use crate::hop::Hop;
 use crate::hop::patience::is_over;
 use crate::losses::{Group, keep_lossiest};
-use crate::process::Process;
 use crate::purge;
+use crate::seen::{ConnectionId, Direction, Ends, Event, Process, Segment, Side};
 pub use brokers::Brokers;
 use connection::Connection;
 use connection::state::State;

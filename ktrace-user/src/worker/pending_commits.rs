@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::capture::ConnectionId;
+use super::memory::HOP_BYTES;
 use crate::hop::patience::is_over;
+use crate::hop::store::Store;
 use crate::hop::transactions::Producer;
 use crate::hop::{Hop, progress};
+use crate::seen::ConnectionId;
 
 /// Producers with such offsets, and offsets of one of them; over the limit a commit goes out as it is.
 const MAX_PRODUCERS: usize = 1024;
@@ -79,6 +81,16 @@ impl PendingCommits {
         self.len.fetch_sub(over.len(), Ordering::Relaxed);
         over.sort_by_key(|commit| commit.hop.passage.end_ns);
         over
+    }
+}
+
+impl Store for PendingCommits {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![("pending commits", self.len())]
+    }
+
+    fn bytes(&self) -> usize {
+        self.len().saturating_mul(HOP_BYTES)
     }
 }
 

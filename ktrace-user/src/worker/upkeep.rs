@@ -2,9 +2,9 @@
 
 use super::stage::When;
 use super::{SWEEP_NS, Worker};
-use crate::capture::ConnectionId;
 use crate::losses::Reason;
 use crate::purge;
+use crate::seen::ConnectionId;
 
 /// A closed connection is kept for this long: what was on its way may still pass.
 pub(super) const LINGER_NS: u64 = 5_000_000_000;
@@ -80,8 +80,7 @@ impl Worker {
         self.look_through_tls(now_ns);
         self.count_tls(now_ns);
         let shared = &self.world.shared;
-        shared.attempts.expire(now_ns);
-        shared.chains.expire(now_ns);
+        shared.stores().iter().for_each(|entry| entry.store.expire(now_ns));
         shared.memory.know(shared.known_bytes(self.world.settings.uncommitted.as_deref()));
         self.weigh_all(true);
         self.publish_losses();

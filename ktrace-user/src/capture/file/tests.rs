@@ -8,7 +8,8 @@ use flate2::write::GzEncoder;
 
 use super::blocks::TLS_KEY_LOG;
 use super::*;
-use crate::capture::{ConnectionId, Direction, PortSet};
+use crate::capture::PortSet;
+use crate::seen::{ConnectionId, Direction};
 
 const RAW_IP: u32 = 101;
 

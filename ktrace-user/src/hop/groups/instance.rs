@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{At, Line, Member};
-use crate::capture::ConnectionId;
+use crate::seen::ConnectionId;
 
 /// Partitions of one member that are kept; what it may read beyond them is not known.
 const MAX_PARTITIONS: usize = 64 << 10;

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::capture::{ConnectionId, Ends, Side};
 use crate::hop::chains;
 use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
 use crate::hop::{Parties, Topic, TopicName};
-use crate::process::Process;
+use crate::seen::{ConnectionId, Ends, Process, Side};
 use crate::span::Resource;
 use crate::worker::deliveries::{self, MAX_ID_BYTES};
 use crate::worker::shared::Shared;
@@ -139,7 +138,7 @@ impl ClientState {
     /// What the client's process reads and writes, if that is followed.
     pub fn chain(&mut self, shared: &Shared, now_ns: u64) -> Option<&chains::Shared> {
         let owner = &self.owner;
-        let of = || owner.as_ref().and_then(|owner| shared.chains.of(owner));
+        let of = || owner.as_ref().and_then(|owner| shared.chains.of(owner.pid, &owner.resource));
         let chain = self.chain.get_or_insert_with(of).as_ref()?;
         if std::mem::take(&mut self.misses_reads) {
             chain.missed(now_ns);
@@ -259,7 +258,7 @@ impl ClientState {
         let number = shared.clusters.number();
         if self.cluster_unknown != Some(number) {
             self.cluster_unknown = Some(number);
-            self.cluster_id = shared.clusters.look(|clusters| clusters.of(self.ends.broker, &self.speaker));
+            self.cluster_id = shared.clusters.look_through(|known| known.of(self.ends.broker, &self.speaker));
             if self.cluster_id.is_some() {
                 self.parties = None;
             }

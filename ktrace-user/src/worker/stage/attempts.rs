@@ -4,8 +4,8 @@
 
 use super::pending::{Pending, is_over};
 use super::{Admit, Next, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::Hop;
+use crate::seen::ConnectionId;
 use crate::worker::world::{Verdict, World};
 
 /// Brokers are started anew in less, most often; and who looks for errors does not look for them minutes later.

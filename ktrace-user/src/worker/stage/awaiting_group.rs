@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::pending::{Pending, is_over};
 use super::{Next, Scope, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::groups::{Asked, At, Client, Line, Reader};
 use crate::hop::{Hop, Parties, Topic, TopicName};
+use crate::seen::ConnectionId;
 use crate::worker::deliveries::{self, Log, Run, progress_of};
 use crate::worker::world::World;
 

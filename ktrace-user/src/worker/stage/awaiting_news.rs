@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::pending::is_over;
 use super::{Admit, Next, Scope, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::{Hop, Topic};
+use crate::seen::ConnectionId;
 use crate::worker::world::{Verdict, World};
 
 /// How long is waited.

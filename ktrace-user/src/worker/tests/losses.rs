@@ -1,7 +1,8 @@
 //! What is missing of a connection, and what is not read of it.
 
 use super::*;
-use crate::process::Process;
+use crate::losses::Lossy;
+use crate::seen::Process;
 use crate::span::Resource;
 
 fn truncated(watched: &Watched) -> Vec<bool> {

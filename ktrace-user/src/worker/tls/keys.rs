@@ -15,8 +15,8 @@ use ktrace_tls::keylog::KeyLog;
 use ktrace_tls::session::{Closed, Plain, Session};
 
 use super::Waiting;
-use crate::capture::{ConnectionId, Side};
 use crate::keys::{Answer, Ask};
+use crate::seen::{ConnectionId, Side};
 use crate::worker::may_open::Opening;
 use crate::worker::shared::count;
 use crate::worker::{Sides, Worker};
