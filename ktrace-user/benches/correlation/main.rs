@@ -102,7 +102,7 @@ impl Workers {
 
     fn sizes(&self, shared: &Shared) -> String {
         let own = self.workers.iter().flat_map(Worker::sizes);
-        let mut sums: Vec<(&str, usize)> = shared.sizes().into();
+        let mut sums: Vec<(&str, usize)> = shared.sizes();
         for (what, size) in own {
             match sums.iter_mut().find(|(known, _)| *known == what) {
                 Some((_, sum)) => *sum += size,

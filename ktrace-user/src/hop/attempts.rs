@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::identity;
 use super::numbered::Numbered;
+use super::store::Store;
 use super::transactions::Producer;
 
 /// A message that may be sent again, the same in every attempt.
@@ -89,6 +90,10 @@ struct Acked {
 
 /// Producers in partitions whose last sequence number is kept; over the limit those of long ago are forgotten.
 const MAX_ACKED: usize = 16 << 10;
+
+/// What a message and a producer in a partition take, about.
+const MESSAGE_BYTES: usize = 128;
+const ACKED_BYTES: usize = 64;
 
 /// Rings are read so much apart at most.
 const APART_NS: u64 = 2_000_000_000;
@@ -258,6 +263,28 @@ impl Failed {
             forgotten = forgotten.saturating_add(1);
         }
         forgotten
+    }
+}
+
+impl Store for Attempts {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("failed messages", self.len()),
+            ("idempotent producers", self.failed.look(|failed| failed.acked.len())),
+        ]
+    }
+
+    fn bytes(&self) -> usize {
+        let acked = self.failed.look(|failed| failed.acked.len());
+        self.len().saturating_mul(MESSAGE_BYTES).saturating_add(acked.saturating_mul(ACKED_BYTES))
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.take_forgotten()
+    }
+
+    fn expire(&self, now_ns: u64) {
+        Self::expire(self, now_ns);
     }
 }
 

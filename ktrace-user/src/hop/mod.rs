@@ -45,6 +45,7 @@ pub mod refusal;
 pub mod sampling;
 mod show;
 pub mod stamp;
+pub mod store;
 pub mod topics;
 pub mod transactions;
 pub mod uncommitted;

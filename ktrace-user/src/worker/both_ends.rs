@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use ktrace_kafka::Head;
 
 use crate::hop::patience::is_over;
+use crate::hop::store::Store;
 
 /// Exchanges at the beginning of a connection (as far as it was seen) that are noted; of later ones, each whose correlation id
 /// divides by the second number.
@@ -20,6 +21,9 @@ const EVERY: i32 = 64;
 
 /// Places noted at once; the oldest go first. The other end sees the same exchange within milliseconds.
 const MAX_PLACES: usize = 64 << 10;
+
+/// What one takes in the set and in the queue, about.
+const PLACE_BYTES: usize = 80;
 
 /// Where an exchange stands, the same at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +85,21 @@ impl ExchangePlaces {
     /// How many places had to make room too early since this was asked last.
     pub(super) fn take_forgotten(&self) -> u64 {
         std::mem::take(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner).forgotten)
+    }
+}
+
+impl Store for ExchangePlaces {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![("exchanges of clients' ends", noted.places.len())]
+    }
+
+    fn bytes(&self) -> usize {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).places.len().saturating_mul(PLACE_BYTES)
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.take_forgotten()
     }
 }
 

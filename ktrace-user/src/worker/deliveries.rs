@@ -7,12 +7,10 @@ use std::sync::Arc;
 use ktrace_kafka::context::TraceId;
 
 use super::shared::Shared;
-use super::world::World;
 use crate::hop::groups::{Asked, Client, Line, Member, Reader};
 use crate::hop::identity::{self, Delivery};
 use crate::hop::progress::{self, Before, Open, Place};
 use crate::hop::{Hop, Kind, Topic, shown};
-use crate::losses::Reason;
 
 /// Longer ids of groups and members are not kept.
 pub(super) const MAX_ID_BYTES: usize = 1024;
@@ -40,7 +38,7 @@ pub(super) fn share_member(group: Option<&str>, member: Option<&str>) -> Reader 
 
 /// How far a group has come in a partition; `None` where the reader is of no known group.
 pub(super) fn progress_of(
-    world: &mut World,
+    shared: &Shared,
     cluster: Option<Arc<str>>,
     reader: &Reader,
     topic: &Topic,
@@ -48,9 +46,7 @@ pub(super) fn progress_of(
 ) -> Option<progress::Shared> {
     let group = Arc::clone(reader.group()?);
     let topic = Arc::clone(&shown(topic).name);
-    let (progress, forgotten) = world.shared.progress.of(Place { cluster, group, topic, partition });
-    world.losses.lose_n(Reason::ProgressForgotten, forgotten);
-    Some(progress)
+    Some(shared.progress.of(&Place { cluster, group, topic, partition }))
 }
 
 /// What a fetch says of a partition's log.

@@ -3,7 +3,7 @@
 use ktrace_kafka::Counters;
 use ktrace_kafka::context::TraceId;
 
-use super::shared::Shared;
+use super::shared::{Shared, StoreEntry};
 use super::throttle::{Limit, Within};
 use crate::losses::{Ledger, Reason, SharedLedger};
 
@@ -33,16 +33,10 @@ impl Own {
 
     /// Counts what the stores of all workers have evicted. The worker that asks first counts it.
     pub fn take_evicted(&mut self, shared: &Shared) {
-        let evicted = [
-            (Reason::MemberForgotten, shared.groups.look_through(|groups| groups.take_forgotten())),
-            (Reason::AttemptForgotten, shared.attempts.take_forgotten()),
-            (Reason::TransactionForgotten, shared.transactions.look_through(|known| known.take_forgotten())),
-            (Reason::ClusterForgotten, shared.clusters.look_through(|clusters| clusters.take_forgotten())),
-            (Reason::TwinForgotten, shared.both_ends.take_forgotten()),
-            (Reason::TopicForgotten, shared.topics.look_through(|ids| ids.take_forgotten())),
-        ];
-        for (reason, count) in evicted {
-            self.lose_n(reason, count);
+        for StoreEntry { evicted_as, store } in shared.stores() {
+            if let Some(reason) = evicted_as {
+                self.lose_n(reason, store.take_evicted());
+            }
         }
     }
 

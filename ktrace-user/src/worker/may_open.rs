@@ -97,8 +97,14 @@ impl Learned {
         std::mem::take(&mut self.not_learned)
     }
 
+    /// How many places are known.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.addresses.len().saturating_add(self.names.len())
+    }
+
     fn is_full(&self) -> bool {
-        self.addresses.len().saturating_add(self.names.len()) >= MAX_LEARNED
+        self.len() >= MAX_LEARNED
     }
 
     fn leave(&mut self) -> Option<u16> {

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::memory::HOP_BYTES;
 use crate::capture::ConnectionId;
 use crate::hop::patience::is_over;
+use crate::hop::store::Store;
 use crate::hop::transactions::Producer;
 use crate::hop::{Hop, progress};
 
@@ -79,6 +81,16 @@ impl PendingCommits {
         self.len.fetch_sub(over.len(), Ordering::Relaxed);
         over.sort_by_key(|commit| commit.hop.passage.end_ns);
         over
+    }
+}
+
+impl Store for PendingCommits {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![("pending commits", self.len())]
+    }
+
+    fn bytes(&self) -> usize {
+        self.len().saturating_mul(HOP_BYTES)
     }
 }
 

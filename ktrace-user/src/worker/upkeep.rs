@@ -80,8 +80,7 @@ impl Worker {
         self.look_through_tls(now_ns);
         self.count_tls(now_ns);
         let shared = &self.world.shared;
-        shared.attempts.expire(now_ns);
-        shared.chains.expire(now_ns);
+        shared.stores().iter().for_each(|entry| entry.store.expire(now_ns));
         shared.memory.know(shared.known_bytes(self.world.settings.uncommitted.as_deref()));
         self.weigh_all(true);
         self.publish_losses();

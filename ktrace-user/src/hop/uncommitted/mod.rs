@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use self::partition::Partition;
 use super::progress::Place;
+use super::store::Store;
 use super::transactions::State;
 use super::{Hop, Kind, Topic};
 use crate::span::Resource;
@@ -25,6 +26,10 @@ const MAX_IN_ALL: usize = 128 << 10;
 
 /// Partitions, each with a group, that are known at once.
 const MAX_PARTITIONS: usize = 64 << 10;
+
+/// What a partition and a message take, about.
+const PARTITION_BYTES: usize = 160;
+const MESSAGE_BYTES: usize = size_of::<Hop>() + 256;
 
 /// Processes of which bytes were missed since the last look. With more, nothing is known of any process.
 const MAX_MISSED: usize = 64;
@@ -130,13 +135,6 @@ impl Uncommitted {
         }
         groups.looked_ns = now_ns;
         groups.due(now_ns, self.patience_ns.saturating_add(GRACE_NS))
-    }
-
-    /// How many partitions of groups there are, and messages that wait in them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        let Groups { partitions, waiting, .. } = *self.groups();
-        (partitions, waiting)
     }
 
     fn groups(&self) -> MutexGuard<'_, Groups> {
@@ -254,6 +252,19 @@ impl Groups {
         // Those of one exchange stay in their order.
         due.hops.sort_by_key(|hop| hop.passage.end_ns);
         due
+    }
+}
+
+impl Store for Uncommitted {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let Groups { partitions, waiting, .. } = *self.groups();
+        vec![("partitions of uncommitted messages", partitions), ("uncommitted messages", waiting)]
+    }
+
+    fn bytes(&self) -> usize {
+        let Groups { partitions, waiting, .. } = *self.groups();
+        let messages = waiting.saturating_mul(MESSAGE_BYTES);
+        partitions.saturating_mul(PARTITION_BYTES).saturating_add(messages)
     }
 }
 

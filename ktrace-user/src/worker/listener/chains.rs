@@ -10,7 +10,6 @@ use super::Listener;
 use super::attempts::Attempt;
 use crate::hop::chains::{Cause, Chain, Read, key};
 use crate::hop::{Hop, Topic, identity, shown};
-use crate::losses::Reason;
 use crate::worker::stage::When;
 use crate::worker::stage::awaiting_cause::Sought;
 
@@ -115,8 +114,7 @@ impl Listener<'_> {
             return;
         }
         if let Some(chain) = self.state.client.chain(&self.world.shared, self.world.now_ns) {
-            let forgotten = self.world.shared.chains.read(chain, reads);
-            self.world.losses.lose_n(Reason::ChainForgotten, forgotten);
+            self.world.shared.chains.read(chain, reads);
         }
     }
 }

@@ -105,11 +105,7 @@ impl Listener<'_> {
         let [place, before] = self.places(topic, cluster, partition);
         let appends = &self.world.shared.appends;
         let known = if is_sent { None } else { appends.find([place.clone(), before]) };
-        let log = known.or_else(|| {
-            let (log, forgotten) = is_made.then(|| appends.of(place))?;
-            self.world.losses.lose_n(Reason::AppendForgotten, forgotten);
-            Some(log)
-        });
+        let log = known.or_else(|| is_made.then(|| appends.of(&place)));
         if let (Some(log), Some(id)) = (&log, id) {
             self.world.shared.appends.log_is(log, id);
         }

@@ -126,7 +126,7 @@ impl Listener<'_> {
             return None;
         }
         let cluster = self.state.client.cluster(&self.world.shared);
-        progress_of(self.world, cluster, reader, topic, partition)
+        progress_of(&self.world.shared, cluster, reader, topic, partition)
     }
 
     /// Holds messages until it is known for whom they are.

@@ -100,7 +100,6 @@ impl Listener<'_> {
 
     /// What the markers of the current exchanges decide.
     pub(super) fn apply_markers(&mut self) {
-        #[expect(clippy::mutable_key_type, reason = "topics are compared by name or id alone")]
         let Some(markers) = self.state.transactions.take_markers() else { return };
         self.await_group_with_others();
         // Neighbours are most often of one transaction.

@@ -142,7 +142,8 @@ impl LateRun {
         let at = At { id: self.log.id, name, partition: self.partition };
         let asked = Asked { at, ns: self.asked_ns, offset: self.log.fetch_offset };
         let reader = deliveries::reader(&world.shared, &self.client, self.line, asked);
-        let Some(progress) = progress_of(world, self.cluster.take(), &reader, &self.topic, self.partition)
+        let Some(progress) =
+            progress_of(&world.shared, self.cluster.take(), &reader, &self.topic, self.partition)
         else {
             return self.hops;
         };

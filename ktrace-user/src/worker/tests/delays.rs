@@ -6,6 +6,7 @@ use super::backlog::stamped;
 use super::groups::{Talk, fetched, fetched_batches, logged};
 use super::*;
 use crate::hop::sampling::Exceptions;
+use crate::hop::store::Store as _;
 use crate::worker::connection::in_flight::MAX_ASKED;
 use crate::worker::stage::awaiting_news::NEWS_NS;
 
@@ -147,7 +148,7 @@ fn what_is_asked_is_bounded_weighed_and_shed() {
         }
     }
     // No more of one request, and those of the last one in place of the others'.
-    assert_eq!(shared.appends.sizes().0, 3 * MAX_ASKED);
+    assert_eq!(shared.appends.rows()[0].1, 3 * MAX_ASKED);
     assert!(listener.state.held_bytes() > MAX_ASKED * 128);
     listener.answers_nothing();
     assert_eq!(listener.state.held_bytes(), 0);
@@ -253,14 +254,14 @@ fn a_topic_created_anew_weighs_what_is_known_of_it() {
     for offset in 0..100 {
         talk.say(1, |id| sent(id, offset));
     }
-    assert_eq!(shared.appends.sizes(), (1, 100));
+    assert_eq!(shared.appends.rows(), [("partitions written to", 1), ("appends", 100)]);
     for id in [7, 8] {
         let Worker { connections, world, stages, .. } = &mut talk.watched.worker;
         world.topics.learn(&shared.topics, id, "orders");
         let state = &mut connections.get_mut(&ConnectionId(1)).unwrap().state;
         Listener { id: ConnectionId(1), state, world, stages }.sends(&HEAD, kafka::Topic::Id(id), 0);
     }
-    assert_eq!(shared.appends.sizes(), (1, 0));
+    assert_eq!(shared.appends.rows(), [("partitions written to", 1), ("appends", 0)]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::hop::groups::{Client, Heard, Line, Speaker};
+use crate::hop::store::Knowledge as _;
 use crate::losses::Reason;
 
 /// Most of a Produce request of this size, its rest still to come.

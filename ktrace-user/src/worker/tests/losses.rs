@@ -1,6 +1,7 @@
 //! What is missing of a connection, and what is not read of it.
 
 use super::*;
+use crate::losses::Lossy;
 use crate::process::Process;
 use crate::span::Resource;
 
