@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::patience::is_over;
+use super::deadline::is_over;
 use super::topics::Topics;
 use super::{Hop, Topic, TopicName};
 use crate::seen::ConnectionId;

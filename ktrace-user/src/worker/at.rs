@@ -18,7 +18,7 @@ use crate::hop::chains::Read;
 use crate::hop::groups::{self, Member, Reader};
 use crate::hop::identity::{self, Delivery};
 use crate::hop::own::Watch;
-use crate::hop::progress::{self, Before, Open, Place};
+use crate::hop::progress::{self, Before, Open, ProgressKey};
 use crate::hop::transactions::Transaction;
 use crate::hop::{Hop, Kind, Parties, Topic, shown};
 
@@ -193,7 +193,7 @@ impl Listener<'_> {
                 let began = Self::began(partition).filter(|_| !self.told.old_is_late);
                 // Who looks for the reader takes it.
                 let listed = began.and_then(|_| self.peer.listed_of(&topic, partition.index));
-                let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: fetch_offset };
+                let mut asked = groups::FetchFrom { at, ns: head.request_start_ns, offset: fetch_offset };
                 let reader = self.peer.reader(self.id, &topic, &mut asked, &self.told.shared);
                 backlog = began
                     .and_then(|began| self.backlog(began, (&topic, id), partition.index, (&reader, listed)));
@@ -266,7 +266,7 @@ impl Listener<'_> {
         }
         let (group, cluster) = (Arc::clone(reader.group()?), self.peer.cluster(&self.told.shared));
         let topic = Arc::clone(&shown(topic).name);
-        Some(self.told.shared.progress.of(&Place { cluster, group, topic, partition }))
+        Some(self.told.shared.progress.of(&ProgressKey { cluster, group, topic, partition }))
     }
 
     /// Who takes part, for the records at hand.
@@ -343,7 +343,11 @@ impl Listener<'_> {
 }
 
 /// A partition by all names of its topic: as the wire has it, and as it is known.
-pub(super) fn named<'a>(topic: kafka::Topic<'_>, known: &'a Topic, partition: i32) -> groups::At<'a> {
+pub(super) fn named<'a>(
+    topic: kafka::Topic<'_>,
+    known: &'a Topic,
+    partition: i32,
+) -> groups::TopicPartition<'a> {
     let id = match topic {
         kafka::Topic::Id(id) => Some(id),
         kafka::Topic::Name(_) => None,
@@ -352,7 +356,7 @@ pub(super) fn named<'a>(topic: kafka::Topic<'_>, known: &'a Topic, partition: i3
         Topic::Named(topic) => Some(&*topic.name),
         Topic::Id(_) => None,
     };
-    groups::At { id, name, partition }
+    groups::TopicPartition { id, name, partition }
 }
 
 pub(super) fn share_member(group: Option<&str>, member: Option<&str>) -> Reader {

@@ -12,7 +12,7 @@ use super::pending_commits::{MAX_LATE, is_due};
 use super::told::Told;
 use super::transactional::Attempt;
 use crate::hop::chains::{self, Cause, Chain, Read, key};
-use crate::hop::patience::LATE_NS;
+use crate::hop::deadline::LATE_NS;
 use crate::hop::{Hop, Topic, identity, shown};
 use crate::seen::ConnectionId;
 

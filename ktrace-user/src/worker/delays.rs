@@ -10,7 +10,7 @@ use ktrace_kafka::record::{Batch, Record};
 use super::at::At;
 use super::listener::Listener;
 use super::told::Told;
-use crate::hop::appends::{self, Append, Cluster, Found, Number, Place, Request, Sent, Sought};
+use crate::hop::appends::{self, Append, Cluster, Found, LogKey, Number, Request, Sent, Sought};
 use crate::hop::{Kind, Passage, Topic, shown};
 
 /// Partitions of a connection's requests that wait for their responses; past it the oldest is taken for one that does not, and of
@@ -170,13 +170,13 @@ impl Listener<'_> {
     }
 
     /// Where a partition's log is noted: now, and before its cluster was known.
-    fn places(&self, topic: &Topic, cluster: Option<Arc<str>>, partition: i32) -> [Place; 2] {
+    fn places(&self, topic: &Topic, cluster: Option<Arc<str>>, partition: i32) -> [LogKey; 2] {
         let topic = Arc::clone(&shown(topic).name);
         let nameless = Cluster::Of(self.peer.ends.broker);
         let cluster = cluster.map_or_else(|| nameless.clone(), Cluster::Named);
         [
-            Place { cluster, topic: Arc::clone(&topic), partition },
-            Place { cluster: nameless, topic, partition },
+            LogKey { cluster, topic: Arc::clone(&topic), partition },
+            LogKey { cluster: nameless, topic, partition },
         ]
     }
 
@@ -206,7 +206,7 @@ impl Listener<'_> {
             producer_epoch: batch.producer_epoch,
             sequence: batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX,
         });
-        let times = (start_ns, head.end_ns());
+        let times = start_ns..head.end_ns();
         let new = Append::new(record.offset, record.timestamp_ms, number, times);
         if let Some(over) = append.replace(new) {
             self.told.shared.appends.append(log, over);

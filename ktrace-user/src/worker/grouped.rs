@@ -9,7 +9,7 @@ use super::at::{MAX_ID_BYTES, named};
 use super::listener::Listener;
 use super::pending_commits::PendingCommit;
 use crate::hop::groups::{self, Groups, Heard, Member, Reader};
-use crate::hop::progress::{Covered, Place};
+use crate::hop::progress::{Covered, ProgressKey};
 use crate::hop::transactions::{State, Transaction};
 use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity};
 
@@ -80,7 +80,7 @@ impl Listener<'_> {
         head: &Head<'_>,
         (group, member): (&str, &str),
         (topic, partition): (kafka::Topic<'_>, i32),
-        tell: impl FnOnce(&mut Groups, Heard<'_>, groups::At<'_>) -> bool,
+        tell: impl FnOnce(&mut Groups, Heard<'_>, groups::TopicPartition<'_>) -> bool,
     ) {
         let known = self.told.topic(topic);
         let at = named(topic, &known, partition);
@@ -100,7 +100,8 @@ impl Listener<'_> {
             && (1..=MAX_ID_BYTES).contains(&group.len())
         {
             let cluster = self.peer.cluster(&self.told.shared);
-            let place = Place { cluster, group: group.into(), topic: Arc::clone(&topic.name), partition };
+            let place =
+                ProgressKey { cluster, group: group.into(), topic: Arc::clone(&topic.name), partition };
             uncommitted.stands(&place, offset, head.end_ns());
         }
     }

@@ -15,8 +15,8 @@ use super::listener::Listener;
 use super::pending_commits::{is_due, last_due_ns};
 use super::shared::Shared;
 use super::told::Told;
-use crate::hop::groups::{Asked, At, Client, Line, Reader};
-use crate::hop::progress::{self, Before, Open, Place};
+use crate::hop::groups::{Client, FetchFrom, Line, Reader, TopicPartition};
+use crate::hop::progress::{self, Before, Open, ProgressKey};
 use crate::hop::{Hop, Parties, Topic, TopicName, shown};
 use crate::seen::ConnectionId;
 
@@ -192,17 +192,17 @@ impl LateRun {
             Topic::Named(topic) => Some(&*topic.name),
             Topic::Id(_) => None,
         };
-        let at = At { id: self.id, name, partition: self.partition };
-        let asked = Asked { at, ns: self.asked_ns, offset: self.fetch_offset };
+        let at = TopicPartition { id: self.id, name, partition: self.partition };
+        let asked = FetchFrom { at, ns: self.asked_ns, offset: self.fetch_offset };
         let mut reader = Reader::Unknown;
-        shared.groups.tell(|groups| {
+        shared.groups.update(|groups| {
             let (found, news) = groups.reader(&self.client, self.line, asked);
             reader = found;
             news
         });
         let Some(group) = reader.group().map(Arc::clone) else { return (self.connection, self.hops) };
         let topic = Arc::clone(&shown(&self.topic).name);
-        let place = Place { cluster: self.cluster.take(), group, topic, partition: self.partition };
+        let place = ProgressKey { cluster: self.cluster.take(), group, topic, partition: self.partition };
         let progress = shared.progress.of(&place);
         let (mut known, mut opened) = (progress::lock(&progress), vec![]);
         match self.id {
@@ -334,7 +334,7 @@ impl Told {
             self.pass(connection, hop);
         }
         if self.late_runs.next_of(connection, key.0).is_none() && self.late_runs.over.remove(&connection) {
-            self.shared.groups.tell(|groups| groups.gone(connection, self.now_ns));
+            self.shared.groups.update(|groups| groups.gone(connection, self.now_ns));
         }
     }
 }

@@ -48,7 +48,7 @@ use ktrace_kafka::counters::Lost;
 use ktrace_kafka::room::Room;
 use ktrace_kafka::{Push, Scratch};
 
-use crate::hop::patience::is_over;
+use crate::hop::deadline::is_over;
 use crate::hop::topics::Topics;
 use crate::hop::{Hop, Waiting};
 use crate::purge;
@@ -557,7 +557,7 @@ impl Worker {
             listener.settle();
             // For whom it has read is found out a little later.
             if !listener.told.late_runs.is_over(id, listener.peer.late_until_ns) {
-                listener.told.shared.groups.tell(|groups| groups.gone(id, now_ns));
+                listener.told.shared.groups.update(|groups| groups.gone(id, now_ns));
             }
         });
     }
@@ -579,7 +579,7 @@ impl Worker {
             listener.answers_nothing();
             listener.turn(None);
             self.told.give_late_runs_of(id, connection.peer.late_until_ns);
-            self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
+            self.told.shared.groups.update(|groups| groups.gone(id, self.swept_ns));
             let Peer { missed, ends, .. } = &connection.peer;
             if missed.gaps > 0 {
                 let lossy = Lossy {

@@ -229,7 +229,7 @@ impl Peer {
         tell: impl FnOnce(&mut Groups, Heard<'_>) -> bool,
     ) {
         let heard = Heard { client: &self.speaker, line: self.line(id), now_ns };
-        shared.groups.tell(|groups| tell(groups, heard));
+        shared.groups.update(|groups| tell(groups, heard));
     }
 
     pub fn line(&self, connection: ConnectionId) -> Line {
@@ -258,11 +258,11 @@ impl Peer {
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        asked: &mut groups::Asked<'_>,
+        asked: &mut groups::FetchFrom<'_>,
         shared: &Shared,
     ) -> Reader {
         let at = asked.at;
-        let number = shared.groups.number();
+        let number = shared.groups.version();
         if let Some((known, of, partition, reader)) = &self.reader
             && (*known, *partition) == (number, at.partition)
             && of == topic
@@ -278,7 +278,7 @@ impl Peer {
             asked.ns = ns;
         }
         let (line, mut reader) = (self.line(id), Reader::Unknown);
-        shared.groups.tell(|groups| {
+        shared.groups.update(|groups| {
             let (found, news) = groups.reader(&self.speaker, line, *asked);
             reader = found;
             news
@@ -293,7 +293,7 @@ impl Peer {
             return;
         }
         let id = Arc::from(id);
-        shared.clusters.tell(|clusters| clusters.learn(self.ends.broker, &self.speaker, &id));
+        shared.clusters.update(|clusters| clusters.learn(self.ends.broker, &self.speaker, &id));
         (self.cluster_id, self.parties) = (Some(id), None);
     }
 
@@ -334,10 +334,10 @@ impl Peer {
         if self.cluster_id.is_some() {
             return;
         }
-        let number = shared.clusters.number();
+        let number = shared.clusters.version();
         if self.cluster_unknown != Some(number) {
             self.cluster_unknown = Some(number);
-            self.cluster_id = shared.clusters.look_through(|known| known.of(self.ends.broker, &self.speaker));
+            self.cluster_id = shared.clusters.write_quiet(|known| known.of(self.ends.broker, &self.speaker));
             if self.cluster_id.is_some() {
                 self.parties = None;
             }
@@ -458,7 +458,7 @@ mod tests {
         peer.software(&long, "1");
         peer.names_cluster(&long, &shared);
         assert!(peer.client_id.is_none() && peer.software.is_none() && peer.cluster_id.is_none());
-        assert_eq!(shared.clusters.number(), 0);
+        assert_eq!(shared.clusters.version(), 0);
         peer.exchange(Some(&long[1..]));
         assert!(peer.client_id.is_some());
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use super::listener::Listener;
 use super::memory::HOP_BYTES;
 use super::told::Told;
-use crate::hop::patience::{LATE_NS, is_over};
+use crate::hop::deadline::{LATE_NS, is_over};
 use crate::hop::store::Store;
 use crate::hop::transactions::{Producer, State};
 use crate::hop::{Hop, Kind, progress};

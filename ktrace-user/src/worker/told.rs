@@ -69,7 +69,7 @@ impl Told {
     /// Whether something that is waited for may have come, from whichever worker.
     fn has_news(&mut self, now_ns: u64) -> bool {
         let Shared { topics, transactions, attempts, appends, .. } = &*self.shared;
-        let numbers = [topics.number(), transactions.number(), attempts.number(), appends.number()];
+        let numbers = [topics.version(), transactions.version(), attempts.version(), appends.version()];
         if self.numbers == numbers {
             return false;
         }

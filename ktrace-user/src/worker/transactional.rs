@@ -43,14 +43,14 @@ pub(super) struct Ended {
 
 impl Ended {
     pub fn of(&mut self, shared: &Shared, transaction: &Arc<Transaction>, acked_ns: u64) -> State {
-        let number = shared.transactions.number();
+        let number = shared.transactions.version();
         if let Some((known, ns, of, state)) = &self.last
             && Arc::ptr_eq(known, transaction)
             && (*ns, *of) == (acked_ns, number)
         {
             return *state;
         }
-        let state = shared.transactions.look(|known| known.of_sent(&transaction.producer, acked_ns));
+        let state = shared.transactions.read(|known| known.of_sent(&transaction.producer, acked_ns));
         self.last = Some((Arc::clone(transaction), acked_ns, number, state));
         state
     }
@@ -75,7 +75,7 @@ impl Listener<'_> {
                 self.coordinates(&producer);
                 let state = State::ended(committed);
                 let asked_ns = head.request_start_ns;
-                self.told.shared.transactions.tell(|known| known.end(&producer, asked_ns, state));
+                self.told.shared.transactions.update(|known| known.end(&producer, asked_ns, state));
                 self.end_commits(&producer, state);
             }
             // It begins anew: whatever it had begun is aborted, or was ended elsewhere.
@@ -106,7 +106,7 @@ impl Listener<'_> {
     }
 
     fn may_have_ended(&mut self, producer: &Producer, now_ns: u64) {
-        self.told.shared.transactions.tell(|known| known.end(producer, now_ns, State::Unknown));
+        self.told.shared.transactions.update(|known| known.end(producer, now_ns, State::Unknown));
         self.end_commits(producer, State::Unknown);
     }
 
