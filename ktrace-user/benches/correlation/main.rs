@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use clients::Clients;
 use hostile::Hostile;
-use ktrace_user::capture::Event;
 use ktrace_user::hop::Hop;
+use ktrace_user::seen::Event;
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
 use mimalloc::MiMalloc;
 

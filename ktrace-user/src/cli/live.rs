@@ -14,15 +14,16 @@ use super::lookout::{Lookout, say};
 use super::named::Named;
 use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
 use super::{Failure, doctor};
-use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
+use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
-use crate::hop::numbered::Numbered;
+use crate::hop::versioned::Versioned;
 use crate::keys::log_file::{self, KeyLogFile};
 use crate::keys::uprobes::{Store, Watch};
 use crate::keys::{self, Keys, SharedKeyLog};
 use crate::losses::Reason;
 use crate::privilege::{self, memory::Lack};
+use crate::seen::Side;
 use crate::summary::Summary;
 use crate::worker::{Selection, Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
 
@@ -138,7 +139,7 @@ pub fn watch(
         let refusals = source.refusals();
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
     }
-    let each = workers.iter_mut().map(|worker| |event: crate::capture::Event<'_>| worker.event(event));
+    let each = workers.iter_mut().map(|worker| |event: crate::seen::Event<'_>| worker.event(event));
     let seen = named.watch(stop, || source.run_each(stop, each.collect()));
     let mut summary = Summary::default();
     for worker in workers {
@@ -186,7 +187,7 @@ fn key_file(source: &TlsSource, memory: Option<&Memory>) -> Result<Option<KeyLog
     const PART: usize = 16;
     let TlsSource::KeyLog(path) = source else { return Ok(None) };
     let most_bytes = memory.map_or(MAX_BYTES, |memory| MAX_BYTES.min(memory.bytes / PART));
-    let log = Arc::new(Numbered::new(KeyLog::within(most_bytes)));
+    let log = Arc::new(Versioned::new(KeyLog::within(most_bytes)));
     KeyLogFile::open(path, log).map(Some).map_err(|error| Failure::Usage {
         what: format!("--tls: {error}"),
         advice: error.advice().to_owned(),

@@ -21,7 +21,7 @@ use super::budget::{Budget, thread_time};
 use super::memory::{self, Buffer, Piece, Target, Unreadable};
 use super::schedule;
 use super::trial::{self, Effort, Wanted};
-use crate::capture::ConnectionId;
+use crate::seen::ConnectionId;
 use crate::{privilege, prompt, purge};
 
 /// How long keys that open nothing are kept after a search where a direction has had no record yet: a client

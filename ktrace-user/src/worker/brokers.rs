@@ -7,9 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::may_open::{Learned, Opening, may_open};
 use super::tls_options::TlsOptions;
-use crate::capture::Ends;
 use crate::hop::store::Store;
-use crate::process::Process;
+use crate::seen::{Ends, Process};
 
 /// What the place of a broker takes, about.
 const PLACE_BYTES: usize = 64;

@@ -7,8 +7,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::tls_options::TlsOptions;
-use crate::capture::Ends;
-use crate::process::Process;
+use crate::seen::{Ends, Process};
 
 /// Places of brokers that are learned in a run; those that find no room are counted (`tls_port_not_learned`).
 pub const MAX_LEARNED: usize = 1024;

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use super::stage::filter::Filter;
 use super::stage::follow::Follow;
 use super::tls_options::TlsOptions;
-use crate::capture::Side;
 use crate::hop::sampling::{Exceptions, Sampling};
 use crate::hop::uncommitted::Uncommitted;
 use crate::keys::uprobes::Store;
 use crate::keys::{Keys, SharedKeyLog};
+use crate::seen::Side;
 
 /// At which end of connections messages are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::memory::HOP_BYTES;
-use crate::capture::ConnectionId;
-use crate::hop::patience::is_over;
+use crate::hop::deadline::is_over;
 use crate::hop::store::Store;
 use crate::hop::transactions::Producer;
 use crate::hop::{Hop, progress};
+use crate::seen::ConnectionId;
 
 /// Producers with such offsets, and offsets of one of them; over the limit a commit goes out as it is.
 const MAX_PRODUCERS: usize = 1024;

@@ -1,6 +1,6 @@
 //! What the workers of a run know together: names, groups, clusters, and which connections are seen at both ends.
 //!
-//! Locks are short, and none lies on the way of every record: see [`Numbered`].
+//! Locks are short, and none lies on the way of every record: see [`Versioned`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use super::pending_commits::PendingCommits;
 use super::refused::{Counts, Refused, Throttled};
 use super::span_limit::SpanLimit;
 use super::throttle::{Limit, Within};
-use crate::capture::Ends;
 use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
 use crate::hop::chains::Chains;
 use crate::hop::groups::{Client, Groups};
-use crate::hop::numbered::Numbered;
 use crate::hop::progress::AllProgress;
 use crate::hop::sampling::Sampling;
 use crate::hop::store::{Bound, Bounded, Knowledge, Store, drop_evicted};
 use crate::hop::topics::TopicIds;
 use crate::hop::transactions::Transactions;
+use crate::hop::versioned::Versioned;
 use crate::losses::{Group, Reason, SharedLedger};
+use crate::seen::Ends;
 
 /// Brokers whose cluster is known, and clients.
 const MAX_BROKERS: usize = 16 << 10;
@@ -40,15 +40,15 @@ const CLIENT_BYTES: usize = 192;
 /// See the module. One for all workers of a run.
 #[derive(Default)]
 pub struct Shared {
-    pub(super) topics: Numbered<TopicIds>,
-    pub(super) groups: Numbered<Groups>,
+    pub(super) topics: Versioned<TopicIds>,
+    pub(super) groups: Versioned<Groups>,
     pub(super) progress: AllProgress,
     pub(super) appends: Appends,
     pub(super) attempts: Attempts,
     pub(super) chains: Chains,
-    pub(super) transactions: Numbered<Transactions>,
+    pub(super) transactions: Versioned<Transactions>,
     pub(super) commits: PendingCommits,
-    pub(super) clusters: Numbered<Clusters>,
+    pub(super) clusters: Versioned<Clusters>,
     pub(super) both_ends: ExchangePlaces,
     /// Whose TLS may be opened beside that on ports of the user's.
     pub brokers: Brokers,
@@ -350,9 +350,9 @@ mod tests {
         for number in 0..1000_u32 {
             let broker = (std::net::Ipv4Addr::from(number), 9092).into();
             let client = Client { speaker: Speaker::Process(1), id: Some(number.to_string().into()) };
-            shared.clusters.tell(|clusters| clusters.learn(broker, &client, &"a".into()));
+            shared.clusters.update(|clusters| clusters.learn(broker, &client, &"a".into()));
         }
-        assert_eq!(shared.clusters.look(|clusters| clusters.by_broker.len()), MAX_BROKERS / 100);
+        assert_eq!(shared.clusters.read(|clusters| clusters.by_broker.len()), MAX_BROKERS / 100);
         assert!(shared.known_bytes(None) > MAX_BROKERS / 100 * (BROKER_BYTES + CLIENT_BYTES));
     }
 }

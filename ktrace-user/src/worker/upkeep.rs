@@ -2,9 +2,9 @@
 
 use super::stage::When;
 use super::{SWEEP_NS, Worker};
-use crate::capture::ConnectionId;
 use crate::losses::Reason;
 use crate::purge;
+use crate::seen::ConnectionId;
 
 /// A closed connection is kept for this long: what was on its way may still pass.
 pub(super) const LINGER_NS: u64 = 5_000_000_000;

@@ -8,8 +8,8 @@ use super::super::memory::tests::alone;
 use super::super::schedule::tests::expand;
 use super::super::trial::tests::{key, sealed};
 use super::*;
-use crate::capture::Ends;
-use crate::process::{Process, start_time};
+use crate::process::start_time;
+use crate::seen::{Ends, Process};
 
 fn searcher() -> Searcher {
     Searcher {

@@ -15,8 +15,8 @@ use ktrace_kafka::counters::Lost;
 use self::state::State;
 use super::shared::{self, Shared};
 use super::totals::Totals;
-use crate::capture::Segment;
 use crate::losses::Lossy;
+use crate::seen::Segment;
 
 /// One connection, and what its hops share.
 pub(super) struct Connection {

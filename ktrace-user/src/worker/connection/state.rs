@@ -6,11 +6,11 @@ use super::cursor::PartitionCursor;
 use super::in_flight::InFlight;
 use super::missed::Missed;
 use super::transactions::Transactions;
-use crate::capture::{Ends, Side};
 use crate::hop::acknowledge::Acquired;
 use crate::hop::own::Watched;
 use crate::hop::refusal::Refusals;
 use crate::hop::transactions::Producer;
+use crate::seen::{Ends, Side};
 use crate::worker::stage::awaiting_group::FirstMessages;
 
 /// What one of a connection's partitions takes, and one message that a share group's member holds.

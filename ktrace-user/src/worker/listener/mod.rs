@@ -18,9 +18,9 @@ use std::sync::Arc;
 use super::connection::state::State;
 use super::stage::table::Stages;
 use super::world::World;
-use crate::capture::ConnectionId;
 use crate::hop::groups::Reader;
 use crate::hop::{Hop, Parties};
+use crate::seen::ConnectionId;
 
 /// The sink of one connection's parser, for as long as it reads a piece of it.
 pub(super) struct Listener<'x> {

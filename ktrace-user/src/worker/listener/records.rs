@@ -7,9 +7,9 @@ use ktrace_kafka::{Head, Operation, Partition, Sink};
 
 use super::Listener;
 use super::attempts::Attempt;
-use crate::capture::Side;
 use crate::hop::appends::Sent;
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, identity};
+use crate::seen::Side;
 use crate::worker::both_ends::Place;
 use crate::worker::stage::When;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::pending::Pending;
 use super::{Next, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::Hop;
 use crate::hop::chains::{self, Cause};
-use crate::hop::patience::LATE_NS;
+use crate::hop::deadline::LATE_NS;
+use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
 /// Messages that wait in a worker.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::pending::is_over;
 use super::{Admit, Next, Scope, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::{Hop, Topic};
+use crate::seen::ConnectionId;
 use crate::worker::world::{Verdict, World};
 
 /// How long is waited.
@@ -79,9 +79,9 @@ impl Seen {
     fn of(world: &World) -> Self {
         let shared = &world.shared;
         Self {
-            topics: shared.topics.number(),
-            transactions: shared.transactions.number(),
-            appends: shared.appends.number(),
+            topics: shared.topics.version(),
+            transactions: shared.transactions.version(),
+            appends: shared.appends.version(),
         }
     }
 }

@@ -9,8 +9,8 @@ use std::collections::{HashMap, VecDeque};
 
 use super::pending::is_over;
 use super::{Admit, Next, Scope, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::Hop;
+use crate::seen::ConnectionId;
 use crate::worker::both_ends::{ExchangePlaces, PATIENCE_NS, Place};
 use crate::worker::refused::Count;
 use crate::worker::world::World;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use ktrace_kafka::context::TraceId;
 
 use super::{Admit, Stage};
-use crate::capture::ConnectionId;
 use crate::hop::{Hop, Key, Kind, shown};
 use crate::patterns::Patterns;
+use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
 /// What the user asks for; empty asks for all.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ktrace_kafka::context::TraceId;
 
 use super::{Admit, Stage};
-use crate::capture::ConnectionId;
 use crate::hop::{Hop, Key};
+use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
 /// Traces followed at once. With more, the oldest is forgotten.

@@ -3,8 +3,8 @@
 //! A hop that need not wait was held against the limits just before it was made, see [`World::is_within`].
 
 use super::{Admit, Stage};
-use crate::capture::ConnectionId;
 use crate::hop::Hop;
+use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
 /// The stage; what limits leave is in [`World`].

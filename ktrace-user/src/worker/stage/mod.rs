@@ -27,8 +27,8 @@ use std::collections::HashSet;
 
 use super::memory::HOP_BYTES;
 use super::world::World;
-use crate::capture::ConnectionId;
 use crate::hop::Hop;
+use crate::seen::ConnectionId;
 
 /// What becomes of a hop that comes to a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::capture::ConnectionId;
-pub(in crate::worker) use crate::hop::patience::is_over;
+pub(in crate::worker) use crate::hop::deadline::is_over;
+use crate::seen::ConnectionId;
 
 /// Items that wait since they came, in that order, each for the same time.
 ///

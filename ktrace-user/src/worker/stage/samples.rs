@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Admit, Next, Stage};
-use crate::capture::ConnectionId;
 use crate::hop::attempts::Message;
 use crate::hop::topics::Topics;
 use crate::hop::transactions::Producer;
 use crate::hop::{Hop, Kind, Topic, samples};
+use crate::seen::ConnectionId;
 use crate::worker::shared::Shared;
 use crate::worker::world::{Settings, World};
 

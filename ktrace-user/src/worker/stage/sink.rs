@@ -1,8 +1,8 @@
 //! The end of the table: the function that hands hops to the sinks' queues.
 
 use super::Next;
-use crate::capture::ConnectionId;
 use crate::hop::Hop;
+use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
 /// Counts hops, for the limit of spans a second, and emits them.

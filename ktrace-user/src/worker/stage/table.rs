@@ -13,8 +13,8 @@ use super::limits::Limits;
 use super::sink::Sink;
 use super::uncommitted::AwaitingCommit;
 use super::{Admit, Next, Scope, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::Hop;
+use crate::seen::ConnectionId;
 use crate::worker::options::Selection;
 use crate::worker::world::World;
 

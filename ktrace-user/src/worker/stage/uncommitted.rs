@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use super::{Admit, Next, Stage, When};
-use crate::capture::ConnectionId;
 use crate::hop::uncommitted::{Due, Uncommitted};
 use crate::hop::{Hop, Kind};
 use crate::losses::Reason;
+use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
 /// Deliveries wait without their connections: only the sinks are behind this stage, and they do not ask.

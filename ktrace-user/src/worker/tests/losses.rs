@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::losses::Lossy;
-use crate::process::Process;
+use crate::seen::Process;
 use crate::span::Resource;
 
 fn truncated(watched: &Watched) -> Vec<bool> {

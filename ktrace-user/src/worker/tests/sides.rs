@@ -2,7 +2,7 @@
 
 use super::groups::{committed, fetched};
 use super::*;
-use crate::process::Process;
+use crate::seen::Process;
 use crate::worker::both_ends::PATIENCE_NS;
 use crate::worker::stage::Stage;
 

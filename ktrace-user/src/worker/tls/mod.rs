@@ -10,9 +10,9 @@ use super::connection::client::ClientState;
 use super::may_open::Opening;
 use super::shared::Shared;
 use super::tls_options::TlsOptions;
-use crate::capture::ConnectionId;
 use crate::keys::uprobes::Store;
 use crate::keys::{Keys, SharedKeyLog};
+use crate::seen::ConnectionId;
 
 /// Connections that lack keys.
 pub(super) struct Tls {
