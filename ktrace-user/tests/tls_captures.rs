@@ -85,7 +85,7 @@ impl Opened {
 
     fn look_for_secrets(&mut self, log: &SharedKeyLog) {
         let Some(random) = self.session.hello().client_random else { return };
-        if let Some(secrets) = log.look(|log| log.secrets(&random).cloned()).filter(|_| !self.has_secrets) {
+        if let Some(secrets) = log.read(|log| log.secrets(&random).cloned()).filter(|_| !self.has_secrets) {
             let mut taken = false;
             self.with(|session, mut give| taken = session.take_secrets(&secrets, &mut give));
             self.has_secrets = taken;

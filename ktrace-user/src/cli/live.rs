@@ -17,7 +17,7 @@ use super::{Failure, doctor};
 use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
-use crate::hop::numbered::Numbered;
+use crate::hop::versioned::Versioned;
 use crate::keys::log_file::{self, KeyLogFile};
 use crate::keys::uprobes::{Store, Watch};
 use crate::keys::{self, Keys, SharedKeyLog};
@@ -187,7 +187,7 @@ fn key_file(source: &TlsSource, memory: Option<&Memory>) -> Result<Option<KeyLog
     const PART: usize = 16;
     let TlsSource::KeyLog(path) = source else { return Ok(None) };
     let most_bytes = memory.map_or(MAX_BYTES, |memory| MAX_BYTES.min(memory.bytes / PART));
-    let log = Arc::new(Numbered::new(KeyLog::within(most_bytes)));
+    let log = Arc::new(Versioned::new(KeyLog::within(most_bytes)));
     KeyLogFile::open(path, log).map(Some).map_err(|error| Failure::Usage {
         what: format!("--tls: {error}"),
         advice: error.advice().to_owned(),

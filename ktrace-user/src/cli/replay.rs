@@ -155,7 +155,7 @@ fn read_key_log(path: &Path, key_log: &SharedKeyLog, stop: &Arc<AtomicBool>) -> 
         let error = KeyLogError::Read { path: path.to_owned(), source };
         Failure::Usage { what: error.to_string(), advice: error.advice().to_owned() }
     })?;
-    if key_log.look(KeyLog::is_empty) && !stop.load(Ordering::Relaxed) {
+    if key_log.read(KeyLog::is_empty) && !stop.load(Ordering::Relaxed) {
         eprintln!("ktrace: the key log {} has no secrets of TLS connections", path.display());
     }
     Ok(())

@@ -13,7 +13,7 @@
 //!             ├ appends    when it was sent, of what is delivered
 //!             ├ transactions  what became of its transaction
 //!             ├ own        whether it carries ktrace's own telemetry
-//!             ├ patience   how long it waits for any of this
+//!             ├ deadline   how long it waits for any of this
 //!             ├ stamp      whether its record's timestamp can be one
 //!             ├ refusal    how often what a broker refuses is shown
 //!             └ topics     names of topic ids
@@ -33,13 +33,12 @@ pub mod acknowledge;
 pub mod appends;
 pub mod attempts;
 pub mod chains;
+pub mod deadline;
 pub mod groups;
 mod hops;
 pub mod identity;
 mod key;
-pub mod numbered;
 pub mod own;
-pub mod patience;
 pub mod progress;
 pub mod refusal;
 pub mod sampling;
@@ -49,6 +48,7 @@ pub mod store;
 pub mod topics;
 pub mod transactions;
 pub mod uncommitted;
+pub mod versioned;
 
 use std::sync::Arc;
 

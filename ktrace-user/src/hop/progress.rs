@@ -32,7 +32,7 @@ const OPEN_BYTES: usize = 48;
 
 /// A partition as a group reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct ProgressKey {
     pub cluster: Option<Arc<str>>,
     pub group: Arc<str>,
     /// Its name, or its id as Kafka prints it.
@@ -225,7 +225,7 @@ fn push(all: &mut VecDeque<Stretch>, offsets: Range<i64>, times: u32) {
     }
 }
 
-impl Place {
+impl ProgressKey {
     fn name_bytes(&self) -> usize {
         self.group.len().saturating_add(self.topic.len())
     }
@@ -235,7 +235,7 @@ impl Place {
 /// count anew, and its next commit covers only what is delivered after that.
 #[derive(Debug)]
 pub struct AllProgress {
-    by_place: Mutex<Bounded<Place, Shared>>,
+    by_place: Mutex<Bounded<ProgressKey, Shared>>,
     /// Open messages of all partitions.
     open: AtomicUsize,
     max_open: AtomicUsize,
@@ -261,12 +261,12 @@ pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 }
 
 impl AllProgress {
-    fn by_place(&self) -> MutexGuard<'_, Bounded<Place, Shared>> {
+    fn by_place(&self) -> MutexGuard<'_, Bounded<ProgressKey, Shared>> {
         self.by_place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The progress of a group in a partition, known or new.
-    pub fn of(&self, place: &Place) -> Shared {
+    pub fn of(&self, place: &ProgressKey) -> Shared {
         let evict = |_, evicted: Shared| {
             let mut evicted = lock(&evicted);
             self.weigh(evicted.open.len(), 0);
@@ -451,8 +451,8 @@ mod tests {
         Open { offset, trace_id: TraceId::new([byte; 16]).unwrap(), span_id: SpanId::new([byte; 8]).unwrap() }
     }
 
-    fn place(partition: i32) -> Place {
-        Place { cluster: None, group: "g".into(), topic: "t".into(), partition }
+    fn place(partition: i32) -> ProgressKey {
+        ProgressKey { cluster: None, group: "g".into(), topic: "t".into(), partition }
     }
 
     #[test]
@@ -487,7 +487,7 @@ mod tests {
         let all = AllProgress::default();
         for group in 0..100_000 {
             let group = format!("{group}-{}", "x".repeat(1000));
-            all.of(&Place { group: group.into(), ..place(0) });
+            all.of(&ProgressKey { group: group.into(), ..place(0) });
             assert!(all.by_place().bytes() <= MAX_NAME_BYTES);
         }
         let left = all.by_place().len();

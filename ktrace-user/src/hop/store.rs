@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map::RawEntryMut;
 
-use super::numbered::Numbered;
+use super::versioned::Versioned;
 
 /// A map with a bound on its entries and on the bytes that they take. When either would be exceeded, the entries that
 /// were used least recently are evicted first.
@@ -294,21 +294,21 @@ pub trait Knowledge {
     fn take_evicted(&mut self) -> u64;
 }
 
-impl<T: Knowledge> Store for Numbered<T> {
+impl<T: Knowledge> Store for Versioned<T> {
     fn rows(&self) -> Vec<(&'static str, usize)> {
-        self.look(T::rows)
+        self.read(T::rows)
     }
 
     fn bytes(&self) -> usize {
-        self.look(T::bytes)
+        self.read(T::bytes)
     }
 
     fn hold_at_most(&self, part: f64) {
-        self.look_through(|known| known.hold_at_most(part));
+        self.write_quiet(|known| known.hold_at_most(part));
     }
 
     fn take_evicted(&self) -> u64 {
-        self.look_through(T::take_evicted)
+        self.write_quiet(T::take_evicted)
     }
 }
 

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::numbered::Numbered;
 use super::own::Watched;
 use super::store::{Bound, Bounded, Knowledge, drop_evicted};
+use super::versioned::Versioned;
 
 /// A topic's name, and the names of its spans.
 #[derive(Debug)]
@@ -170,23 +170,23 @@ impl Topics {
     }
 
     /// The topic of this id, if any worker has seen its name.
-    pub fn of(&mut self, ids: &Numbered<TopicIds>, id: u128) -> Option<Arc<TopicName>> {
-        let number = ids.number();
+    pub fn of(&mut self, ids: &Versioned<TopicIds>, id: u128) -> Option<Arc<TopicName>> {
+        let version = ids.version();
         let (known, by_id) = &mut self.by_id;
-        if *known != number || by_id.len() >= MAX_TOPICS {
-            *known = number;
+        if *known != version || by_id.len() >= MAX_TOPICS {
+            *known = version;
             by_id.clear();
         }
-        let topic = by_id.entry(id).or_insert_with(|| ids.look_through(|ids| ids.of(id)));
+        let topic = by_id.entry(id).or_insert_with(|| ids.write_quiet(|ids| ids.of(id)));
         topic.clone()
     }
 
     /// Metadata told the name of an id; most often again.
-    pub fn learn(&mut self, ids: &Numbered<TopicIds>, id: u128, name: &str) {
+    pub fn learn(&mut self, ids: &Versioned<TopicIds>, id: u128, name: &str) {
         let name = kept(name);
         if self.of(ids, id).is_none_or(|topic| *topic.name != *name) {
             let topic = self.named(name);
-            ids.tell(|ids| ids.learn(id, topic));
+            ids.update(|ids| ids.learn(id, topic));
         }
     }
 
@@ -222,12 +222,12 @@ mod tests {
 
     #[test]
     fn ids_become_names_for_all_workers_and_names_may_change() {
-        let ids = Numbered::default();
+        let ids = Versioned::default();
         let (mut mine, mut theirs) = (Topics::default(), Topics::default());
         assert_eq!(theirs.of(&ids, 7), None);
         mine.learn(&ids, 7, "orders");
         mine.learn(&ids, 7, "orders");
-        assert_eq!(ids.number(), 1);
+        assert_eq!(ids.version(), 1);
         assert_eq!(&*theirs.of(&ids, 7).unwrap().send, "send orders");
         mine.learn(&ids, 7, "orders-2");
         assert_eq!(&*theirs.of(&ids, 7).unwrap().poll, "poll orders-2");
@@ -244,22 +244,22 @@ mod tests {
     /// Hostile: millions of names, long ones among them.
     #[test]
     fn names_are_bounded_and_ids_forgotten_are_counted() {
-        let (ids, mut topics) = (Numbered::default(), Topics::default());
+        let (ids, mut topics) = (Versioned::default(), Topics::default());
         let long = "é".repeat(20_000);
         assert_eq!(topics.named(&long).name.len(), MAX_NAME_BYTES - 1);
         for id in 0..200_000_u128 {
             topics.learn(&ids, id, &format!("{id}-{}", &long[..240]));
             assert!(topics.by_name.bytes() <= MAX_BYTES && topics.by_id.1.len() <= MAX_TOPICS);
         }
-        let (left, bytes) = ids.look(|ids| (ids.by_id.len(), ids.bytes()));
+        let (left, bytes) = ids.read(|ids| (ids.by_id.len(), ids.bytes()));
         assert!(bytes <= MAX_BYTES && left <= MAX_TOPICS, "{left} {bytes}");
-        assert_eq!(ids.look_through(TopicIds::take_evicted) + left as u64, 200_000);
+        assert_eq!(ids.write_quiet(TopicIds::take_evicted) + left as u64, 200_000);
     }
 
     /// One cluster has more topics than fit, as another one's few are used all the time.
     #[test]
     fn a_topic_in_use_keeps_its_name() {
-        let (ids, mut topics) = (Numbered::default(), Topics::default());
+        let (ids, mut topics) = (Versioned::default(), Topics::default());
         topics.learn(&ids, u128::MAX, "orders");
         let orders = topics.named("orders");
         for id in 0..2 * MAX_TOPICS as u128 {
@@ -267,7 +267,7 @@ mod tests {
             assert!(topics.of(&ids, u128::MAX).is_some(), "{id}");
             assert!(Arc::ptr_eq(&topics.named("orders"), &orders), "{id}");
         }
-        assert!(ids.look_through(TopicIds::take_evicted) > MAX_TOPICS as u64);
+        assert!(ids.write_quiet(TopicIds::take_evicted) > MAX_TOPICS as u64);
     }
 
     #[test]

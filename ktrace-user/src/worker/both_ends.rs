@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ktrace_kafka::Head;
 
-use crate::hop::patience::is_over;
+use crate::hop::deadline::is_over;
 use crate::hop::store::Store;
 
 /// Exchanges at the beginning of a connection (as far as it was seen) that are noted; of later ones, each whose correlation id

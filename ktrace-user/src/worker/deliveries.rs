@@ -7,20 +7,19 @@ use std::sync::Arc;
 use ktrace_kafka::context::TraceId;
 
 use super::shared::Shared;
-use super::world::World;
-use crate::hop::groups::{Asked, Client, Line, Member, Reader};
+use crate::hop::groups::{Client, FetchFrom, Line, Member, Reader};
 use crate::hop::identity::{self, Delivery};
-use crate::hop::progress::{self, Before, Open, Place};
+use crate::hop::progress::{self, Before, Open, ProgressKey};
 use crate::hop::{Hop, Kind, Topic, shown};
 
 /// Longer ids of groups and members are not kept.
 pub(super) const MAX_ID_BYTES: usize = 1024;
 
 /// For whom a client reads a partition, as far as all workers know by now.
-pub(super) fn reader(shared: &Shared, client: &Client, line: Line, asked: Asked<'_>) -> Reader {
+pub(super) fn reader(shared: &Shared, client: &Client, line: Line, from: FetchFrom<'_>) -> Reader {
     let mut reader = Reader::Unknown;
-    shared.groups.tell(|groups| {
-        let (found, news) = groups.reader(client, line, asked);
+    shared.groups.update(|groups| {
+        let (found, news) = groups.reader(client, line, from);
         reader = found;
         news
     });
@@ -39,7 +38,7 @@ pub(super) fn share_member(group: Option<&str>, member: Option<&str>) -> Reader 
 
 /// How far a group has come in a partition; `None` where the reader is of no known group.
 pub(super) fn progress_of(
-    world: &mut World,
+    shared: &Shared,
     cluster: Option<Arc<str>>,
     reader: &Reader,
     topic: &Topic,
@@ -47,7 +46,7 @@ pub(super) fn progress_of(
 ) -> Option<progress::Shared> {
     let group = Arc::clone(reader.group()?);
     let topic = Arc::clone(&shown(topic).name);
-    Some(world.shared.progress.of(&Place { cluster, group, topic, partition }))
+    Some(shared.progress.of(&ProgressKey { cluster, group, topic, partition }))
 }
 
 /// What a fetch says of a partition's log.

@@ -44,7 +44,7 @@ use ktrace_kafka::room::Room;
 use ktrace_kafka::{Push, Scratch};
 
 use crate::hop::Hop;
-use crate::hop::patience::is_over;
+use crate::hop::deadline::is_over;
 use crate::losses::{Group, keep_lossiest};
 use crate::purge;
 use crate::seen::{ConnectionId, Direction, Ends, Event, Process, Segment, Side};
@@ -483,7 +483,7 @@ impl Worker {
             kafka.end(scratch, listener);
             listener.settle();
             if !listener.stages.hung_up(id) {
-                listener.world.shared.groups.tell(|groups| groups.gone(id, now_ns));
+                listener.world.shared.groups.update(|groups| groups.gone(id, now_ns));
             }
         });
     }
@@ -504,7 +504,7 @@ impl Worker {
         listener.forget_acquired(false);
         listener.answers_nothing();
         self.stages.connection_over(id, &mut self.world);
-        self.world.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
+        self.world.shared.groups.update(|groups| groups.gone(id, self.swept_ns));
         keep_lossiest(&mut self.totals.lossy, connection.lossy());
         if !connection.given_up {
             connection.count_not_kafka(&mut self.totals, &self.world.shared);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::memory::HOP_BYTES;
-use crate::hop::patience::is_over;
+use crate::hop::deadline::is_over;
 use crate::hop::store::Store;
 use crate::hop::transactions::Producer;
 use crate::hop::{Hop, progress};

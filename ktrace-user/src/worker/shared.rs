@@ -1,6 +1,6 @@
 //! What the workers of a run know together: names, groups, clusters, and which connections are seen at both ends.
 //!
-//! Locks are short, and none lies on the way of every record: see [`Numbered`].
+//! Locks are short, and none lies on the way of every record: see [`Versioned`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,12 +21,12 @@ use crate::hop::appends::Appends;
 use crate::hop::attempts::Attempts;
 use crate::hop::chains::Chains;
 use crate::hop::groups::{Client, Groups};
-use crate::hop::numbered::Numbered;
 use crate::hop::progress::AllProgress;
 use crate::hop::sampling::Sampling;
 use crate::hop::store::{Bound, Bounded, Knowledge, Store, drop_evicted};
 use crate::hop::topics::TopicIds;
 use crate::hop::transactions::Transactions;
+use crate::hop::versioned::Versioned;
 use crate::losses::{Group, Reason, SharedLedger};
 use crate::seen::Ends;
 
@@ -40,15 +40,15 @@ const CLIENT_BYTES: usize = 192;
 /// See the module. One for all workers of a run.
 #[derive(Default)]
 pub struct Shared {
-    pub(super) topics: Numbered<TopicIds>,
-    pub(super) groups: Numbered<Groups>,
+    pub(super) topics: Versioned<TopicIds>,
+    pub(super) groups: Versioned<Groups>,
     pub(super) progress: AllProgress,
     pub(super) appends: Appends,
     pub(super) attempts: Attempts,
     pub(super) chains: Chains,
-    pub(super) transactions: Numbered<Transactions>,
+    pub(super) transactions: Versioned<Transactions>,
     pub(super) commits: PendingCommits,
-    pub(super) clusters: Numbered<Clusters>,
+    pub(super) clusters: Versioned<Clusters>,
     pub(super) both_ends: ExchangePlaces,
     /// Whose TLS may be opened beside that on ports of the user's.
     pub brokers: Brokers,
@@ -329,6 +329,15 @@ mod tests {
         assert_eq!(clusters.take_evicted() + held, 200_000);
     }
 
+    #[test]
+    fn evictions_are_counted_by_known_reasons() {
+        let shared = Shared::default();
+        let reasons: Vec<_> = shared.losses().map(|(reason, _)| reason).collect();
+        for evicted_as in shared.stores().iter().filter_map(|entry| entry.evicted_as) {
+            assert!(reasons.contains(&evicted_as), "{}", evicted_as.name());
+        }
+    }
+
     /// Each kind of knowledge, within a hundredth of what it may hold.
     #[test]
     fn stores_are_named_weighed_and_hold_less_where_memory_is_limited() {
@@ -341,9 +350,9 @@ mod tests {
         for number in 0..1000_u32 {
             let broker = (std::net::Ipv4Addr::from(number), 9092).into();
             let client = Client { speaker: Speaker::Process(1), id: Some(number.to_string().into()) };
-            shared.clusters.tell(|clusters| clusters.learn(broker, &client, &"a".into()));
+            shared.clusters.update(|clusters| clusters.learn(broker, &client, &"a".into()));
         }
-        assert_eq!(shared.clusters.look(|clusters| clusters.by_broker.len()), MAX_BROKERS / 100);
+        assert_eq!(shared.clusters.read(|clusters| clusters.by_broker.len()), MAX_BROKERS / 100);
         assert!(shared.known_bytes(None) > MAX_BROKERS / 100 * (BROKER_BYTES + CLIENT_BYTES));
     }
 }

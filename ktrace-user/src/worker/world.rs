@@ -236,14 +236,14 @@ pub(super) struct Ended {
 
 impl Ended {
     fn of(&mut self, shared: &Shared, transaction: &Arc<Transaction>, acked_ns: u64) -> State {
-        let number = shared.transactions.number();
+        let number = shared.transactions.version();
         if let Some((known, ns, of, state)) = &self.last
             && Arc::ptr_eq(known, transaction)
             && (*ns, *of) == (acked_ns, number)
         {
             return *state;
         }
-        let state = shared.transactions.look(|known| known.of_sent(&transaction.producer, acked_ns));
+        let state = shared.transactions.read(|known| known.of_sent(&transaction.producer, acked_ns));
         self.last = Some((Arc::clone(transaction), acked_ns, number, state));
         state
     }

@@ -247,7 +247,7 @@ impl CaptureFile {
                         }
                         Found::Secrets(lines) => {
                             if let Some(key_log) = &self.key_log {
-                                key_log.tell(|log| log.lines(lines) > 0);
+                                key_log.update(|log| log.lines(lines) > 0);
                             }
                         }
                         Found::Nothing => {}

@@ -30,7 +30,7 @@ const APPEND_BYTES: usize = 72;
 
 /// A partition, as somebody of this host writes to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct LogKey {
     pub cluster: Cluster,
     /// Its name, or its id as Kafka prints it.
     pub topic: Arc<str>,
@@ -72,13 +72,8 @@ pub struct Append {
 impl Append {
     /// Of one message, whose request and response passed in this time.
     #[must_use]
-    pub fn new(
-        offset: i64,
-        timestamp_ms: i64,
-        number: Option<Number>,
-        (start_ns, end_ns): (u64, u64),
-    ) -> Self {
-        let offsets = offset..offset.saturating_add(1);
+    pub fn new(offset: i64, timestamp_ms: i64, number: Option<Number>, during: Range<u64>) -> Self {
+        let (offsets, Range { start: start_ns, end: end_ns }) = (offset..offset.saturating_add(1), during);
         Self { offsets, oldest_ms: timestamp_ms, newest_ms: timestamp_ms, number, start_ns, end_ns }
     }
 
@@ -193,7 +188,7 @@ pub type Shared = Arc<Log>;
 /// their logs up again whenever [`Self::logs`] has changed, so those in use stay.
 #[derive(Debug)]
 pub struct Appends {
-    by_place: Mutex<Bounded<Place, Shared>>,
+    by_place: Mutex<Bounded<LogKey, Shared>>,
     /// Appends of all logs.
     len: AtomicUsize,
     max_len: AtomicUsize,
@@ -216,13 +211,13 @@ impl Default for Appends {
 }
 
 impl Appends {
-    fn by_place(&self) -> MutexGuard<'_, Bounded<Place, Shared>> {
+    fn by_place(&self) -> MutexGuard<'_, Bounded<LogKey, Shared>> {
         self.by_place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of changes so far that somebody has waited for.
     #[must_use]
-    pub fn number(&self) -> u64 {
+    pub fn version(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
@@ -233,7 +228,7 @@ impl Appends {
     }
 
     /// The log of a partition to which a process of this host writes, known or new.
-    pub fn of(&self, place: &Place) -> Shared {
+    pub fn of(&self, place: &LogKey) -> Shared {
         let mut is_new = false;
         let new = || {
             is_new = true;
@@ -249,7 +244,7 @@ impl Appends {
 
     /// The log of a partition that is read, if a process of this host writes to it: the first of these places.
     #[must_use]
-    pub fn find(&self, places: impl IntoIterator<Item = Place>) -> Option<Shared> {
+    pub fn find(&self, places: impl IntoIterator<Item = LogKey>) -> Option<Shared> {
         let mut by_place = self.by_place();
         places.into_iter().find_map(|place| by_place.get(&place).cloned())
     }

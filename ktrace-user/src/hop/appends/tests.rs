@@ -2,12 +2,12 @@
 
 use super::log::{MAX_APPENDS, PATIENCE_NS, REQUEST_NS};
 use super::*;
-use crate::hop::patience::LATE_NS;
+use crate::hop::deadline::LATE_NS;
 use crate::hop::{Kind, samples};
 
 /// Appended in one request at this time, whose response came 10 ns later.
 fn append(offsets: Range<i64>, timestamp_ms: i64, start_ns: u64) -> Append {
-    let mut append = Append::new(offsets.start, timestamp_ms, None, (start_ns, start_ns + 10));
+    let mut append = Append::new(offsets.start, timestamp_ms, None, start_ns..start_ns + 10);
     for offset in offsets.skip(1) {
         assert!(append.takes(offset, timestamp_ms, start_ns));
     }
@@ -18,8 +18,8 @@ fn request(seq: u32) -> Request {
     Request { connection: ConnectionId(1), seq }
 }
 
-fn place(partition: i32) -> Place {
-    Place { cluster: Cluster::Named("c".into()), topic: "orders".into(), partition }
+fn place(partition: i32) -> LogKey {
+    LogKey { cluster: Cluster::Named("c".into()), topic: "orders".into(), partition }
 }
 
 /// Delivered at 1000 ns, looked for at this time.
@@ -55,7 +55,7 @@ fn a_delivery_is_of_the_request_that_brought_it() {
 
 #[test]
 fn messages_of_one_append_go_on_one_behind_the_other() {
-    let mut append = Append::new(5, 70, None, (1, 2));
+    let mut append = Append::new(5, 70, None, 1..2);
     assert!(append.takes(6, 60, 1) && append.takes(7, 90, 1));
     assert!(!append.takes(9, 90, 1) && !append.takes(8, 90, 3) && !append.takes(7, 90, 1));
     assert_eq!((append.offsets, append.oldest_ms, append.newest_ms), (5..8, 60, 90));
@@ -65,11 +65,11 @@ fn messages_of_one_append_go_on_one_behind_the_other() {
 fn offsets_at_the_end_of_all_are_none() {
     let (appends, last) = (Appends::default(), i64::MAX);
     let log = appends.of(&place(0));
-    let mut append = Append::new(last - 1, 7, None, (1, 2));
+    let mut append = Append::new(last - 1, 7, None, 1..2);
     assert!(!append.takes(last, 7, 1));
     appends.append(&log, append);
-    appends.append(&log, Append::new(last, 7, None, (3, 4)));
-    appends.append(&log, Append::new(0, 7, None, (5, 6)));
+    appends.append(&log, Append::new(last, 7, None, 3..4));
+    appends.append(&log, Append::new(0, 7, None, 5..6));
     assert_eq!([0, last - 1, last].map(|at| sent(&log, at, 7)), [Sent::At(5), Sent::At(1), Sent::Unknown]);
 }
 
@@ -114,14 +114,14 @@ fn what_a_request_may_bring_is_waited_for() {
     assert_eq!([at(10, Some(1000)), at(10, Some(999 + PATIENCE_NS))], [held.clone(), held]);
     assert_eq!([at(10, Some(1000 + PATIENCE_NS)), at(10, None)], [lost.clone(), lost.clone()]);
     assert_eq!([at(-1, Some(1000)), at(5, Some(1000))], [lost.clone(), Sent::At(100)]);
-    let before = appends.number();
+    let before = appends.version();
     appends.append(&log, append(10..11, 7, 500));
-    assert_eq!((appends.number(), at(10, Some(1000))), (before + 1, Sent::At(500)));
+    assert_eq!((appends.version(), at(10, Some(1000))), (before + 1, Sent::At(500)));
     appends.append(&log, append(11..12, 7, 510));
-    assert_eq!(appends.number(), before + 1, "nobody waits");
+    assert_eq!(appends.version(), before + 1, "nobody waits");
     at(20, Some(1000));
     appends.answered(&log, request(1));
-    assert_eq!((appends.number(), at(20, Some(1000))), (before + 2, lost), "the other began later");
+    assert_eq!((appends.version(), at(20, Some(1000))), (before + 2, lost), "the other began later");
 }
 
 /// Its answer was missed, or its client has given it up: producers wait half a minute by default.

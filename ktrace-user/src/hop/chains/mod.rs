@@ -84,7 +84,7 @@ pub fn key(bytes: Option<&[u8]>) -> Option<u64> {
 }
 
 #[derive(Debug)]
-struct Known {
+struct Remembered {
     read: Read,
     /// The number of the one of the same key before it.
     before: Option<u64>,
@@ -121,7 +121,7 @@ impl Streak {
 #[derive(Debug)]
 struct Reads {
     /// In the order in which they were told; the first has the number `first`.
-    known: VecDeque<Known>,
+    known: VecDeque<Remembered>,
     first: u64,
     /// The number of the newest of each key.
     newest: HashMap<u64, u64>,
@@ -163,14 +163,14 @@ pub struct Chain {
 pub type Shared = Arc<Chain>;
 
 impl Reads {
-    fn get(&self, number: u64) -> Option<&Known> {
+    fn get(&self, number: u64) -> Option<&Remembered> {
         self.known.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     fn push(&mut self, read: Read) {
         let number = self.first.saturating_add(self.known.len() as u64);
         let before = self.newest.insert(read.key, number);
-        self.known.push_back(Known { read, before });
+        self.known.push_back(Remembered { read, before });
     }
 
     fn forget_oldest(&mut self) {
@@ -193,7 +193,7 @@ impl Reads {
         let mut found: Option<&Read> = None;
         let mut next = self.newest.get(&key).copied();
         let mut looked = 0_usize;
-        while let Some(Known { read, before }) = next.and_then(|number| self.get(number)) {
+        while let Some(Remembered { read, before }) = next.and_then(|number| self.get(number)) {
             next = *before;
             looked = looked.saturating_add(1);
             if looked > MAX_LATER {

@@ -76,13 +76,13 @@ impl Reader {
 
 /// A partition, its topic by all names that are known.
 #[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
+pub struct TopicPartition<'a> {
     pub id: Option<u128>,
     pub name: Option<&'a str>,
     pub partition: i32,
 }
 
-impl At<'_> {
+impl TopicPartition<'_> {
     /// The same for all that name the topic alike.
     fn place(self) -> u64 {
         let mut state = DefaultHasher::new();
@@ -153,8 +153,8 @@ impl Default for Groups {
 
 /// A fetch from a partition.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    pub at: At<'a>,
+pub struct FetchFrom<'a> {
+    pub at: TopicPartition<'a>,
     /// When the client asked first for this offset.
     pub ns: u64,
     /// −1 if unknown.
@@ -204,7 +204,7 @@ impl Groups {
     }
 
     /// A client has so many bytes more: a partition, with the name of its topic.
-    fn grow(&mut self, client: &Client, at: At<'_>) {
+    fn grow(&mut self, client: &Client, at: TopicPartition<'_>) {
         let name = at.name.map_or(0, str::len);
         self.clients.grow(client, (PARTITION_BYTES + TOPIC_BYTES).saturating_add(name));
     }
@@ -247,7 +247,7 @@ impl Groups {
     }
 
     /// A member is to read a partition.
-    pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
+    pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         let Some(instance) = self.instance(heard, group, member) else { return false };
         let is_news = instance.assign(at, heard.now_ns);
         self.grow(heard.client, at);
@@ -261,7 +261,7 @@ impl Groups {
     }
 
     /// An offset is committed for a group: who does so reads the partition. `member` is empty for who takes partitions by itself.
-    pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
+    pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         if member.is_empty() {
             let known = self.clients.peek(heard.client).into_iter().flatten();
             if known.filter(|instance| *instance.member.group == *group).any(|instance| {
@@ -281,7 +281,7 @@ impl Groups {
     }
 
     /// Where a group stands in a partition, as a member asked. Others may ask too, who read it for nobody or not at all.
-    pub fn position(&mut self, heard: Heard<'_>, group: &str, at: At<'_>, offset: i64) -> bool {
+    pub fn position(&mut self, heard: Heard<'_>, group: &str, at: TopicPartition<'_>, offset: i64) -> bool {
         let (mut is_known, mut others) = (false, 0_usize);
         for instance in self.clients.peek_mut(heard.client).into_iter().flatten() {
             others = others.saturating_add(usize::from(*instance.member.group != *group));
@@ -303,7 +303,7 @@ impl Groups {
     }
 
     /// For whom a connection fetches from a partition. The second tells whether that is news for others.
-    pub fn reader(&mut self, client: &Client, line: Line, asked: Asked<'_>) -> (Reader, bool) {
+    pub fn reader(&mut self, client: &Client, line: Line, asked: FetchFrom<'_>) -> (Reader, bool) {
         let Some(list) = self.clients.peek_mut(client) else { return (Reader::Unknown, false) };
         let of = |instance: &Instance| Reader::Member(Arc::clone(&instance.member));
         // Who speaks or has read on this connection.
@@ -481,7 +481,7 @@ enum Found {
 }
 
 /// Who of these reads the partition.
-fn find(list: &[Instance], of: &[usize], Asked { at, ns, offset }: Asked<'_>) -> Found {
+fn find(list: &[Instance], of: &[usize], FetchFrom { at, ns, offset }: FetchFrom<'_>) -> Found {
     let (mut sure, mut perhaps) = (Vec::new(), Vec::new());
     for place in of {
         let Some(instance) = list.get(*place) else { continue };

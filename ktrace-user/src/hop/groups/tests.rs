@@ -10,8 +10,8 @@ fn line(connection: u64) -> Line {
     Line { connection: ConnectionId(connection), broker: ([10, 0, 0, BROKER], 9092).into() }
 }
 
-fn at(partition: i32) -> At<'static> {
-    At { id: None, name: Some("orders"), partition }
+fn at(partition: i32) -> TopicPartition<'static> {
+    TopicPartition { id: None, name: Some("orders"), partition }
 }
 
 struct World {
@@ -66,7 +66,7 @@ impl World {
     }
 
     fn fetch_asked(&mut self, on: u64, partition: i32, asked_ns: u64) -> String {
-        let asked = Asked { at: at(partition), ns: asked_ns, offset: 7 };
+        let asked = FetchFrom { at: at(partition), ns: asked_ns, offset: 7 };
         match self.groups.reader(&self.client, line(on), asked).0 {
             Reader::Unknown => "?".to_owned(),
             Reader::Group(group) => group.to_string(),
@@ -329,7 +329,7 @@ impl World {
 
     fn fetch_from(&mut self, on: u64, partition: i32, offset: i64) -> String {
         self.now_ns += 10;
-        let asked = Asked { at: at(partition), ns: self.now_ns, offset };
+        let asked = FetchFrom { at: at(partition), ns: self.now_ns, offset };
         let reader = self.groups.reader(&self.client, line(on), asked).0;
         reader.group().map_or("?".to_owned(), ToString::to_string)
     }

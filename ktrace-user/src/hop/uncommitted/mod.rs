@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::partition::Partition;
-use super::progress::Place;
+use super::progress::ProgressKey;
 use super::store::Store;
 use super::transactions::State;
 use super::{Hop, Kind, Topic};
@@ -115,7 +115,7 @@ impl Uncommitted {
     }
 
     /// The broker says where a group stands: a commit may have passed elsewhere.
-    pub fn stands(&self, place: &Place, offset: i64, now_ns: u64) {
+    pub fn stands(&self, place: &ProgressKey, offset: i64, now_ns: u64) {
         if offset >= 0 {
             self.groups().cover(place, before(offset), true, now_ns);
         }
@@ -157,9 +157,9 @@ impl Group {
 }
 
 /// Where a hop belongs, if that is known.
-fn place(hop: &Hop) -> Option<Place> {
+fn place(hop: &Hop) -> Option<ProgressKey> {
     let (Topic::Named(topic), group) = (&hop.topic, hop.parties.reader.group()?) else { return None };
-    Some(Place {
+    Some(ProgressKey {
         cluster: hop.parties.cluster_id.clone(),
         group: Arc::clone(group),
         topic: Arc::clone(&topic.name),
@@ -187,7 +187,7 @@ fn before(offset: i64) -> RangeInclusive<i64> {
 
 impl Groups {
     /// The group in a partition, if there is room for it; it is heard of now.
-    fn group(&mut self, place: &Place, now_ns: u64) -> Option<&mut Group> {
+    fn group(&mut self, place: &ProgressKey, now_ns: u64) -> Option<&mut Group> {
         let name = (place.cluster.clone(), Arc::clone(&place.group));
         let in_group = (Arc::clone(&place.topic), place.partition);
         let is_known = self.by_name.get(&name).is_some_and(|of| of.by_partition.contains_key(&in_group));
@@ -218,7 +218,7 @@ impl Groups {
         }
     }
 
-    fn cover(&mut self, place: &Place, covered: RangeInclusive<i64>, is_commit: bool, now_ns: u64) {
+    fn cover(&mut self, place: &ProgressKey, covered: RangeInclusive<i64>, is_commit: bool, now_ns: u64) {
         let in_group = (Arc::clone(&place.topic), place.partition);
         let mut gone = 0;
         if let Some(group) = self.group(place, now_ns) {

@@ -155,7 +155,7 @@ impl ClientState {
         learn: impl FnOnce(&mut Groups, Heard<'_>) -> bool,
     ) {
         let heard = Heard { client: &self.speaker, line: self.line(id), now_ns };
-        shared.groups.tell(|groups| learn(groups, heard));
+        shared.groups.update(|groups| learn(groups, heard));
     }
 
     pub fn line(&self, connection: ConnectionId) -> Line {
@@ -184,11 +184,11 @@ impl ClientState {
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        asked: &mut groups::Asked<'_>,
+        asked: &mut groups::FetchFrom<'_>,
         shared: &Shared,
     ) -> Reader {
         let at = asked.at;
-        let number = shared.groups.number();
+        let number = shared.groups.version();
         if let Some((known, of, partition, reader)) = &self.reader
             && (*known, *partition) == (number, at.partition)
             && of == topic
@@ -214,7 +214,7 @@ impl ClientState {
             return;
         }
         let id = Arc::from(id);
-        shared.clusters.tell(|clusters| clusters.learn(self.ends.broker, &self.speaker, &id));
+        shared.clusters.update(|clusters| clusters.learn(self.ends.broker, &self.speaker, &id));
         (self.cluster_id, self.parties) = (Some(id), None);
     }
 
@@ -255,10 +255,10 @@ impl ClientState {
         if self.cluster_id.is_some() {
             return;
         }
-        let number = shared.clusters.number();
+        let number = shared.clusters.version();
         if self.cluster_unknown != Some(number) {
             self.cluster_unknown = Some(number);
-            self.cluster_id = shared.clusters.look_through(|known| known.of(self.ends.broker, &self.speaker));
+            self.cluster_id = shared.clusters.write_quiet(|known| known.of(self.ends.broker, &self.speaker));
             if self.cluster_id.is_some() {
                 self.parties = None;
             }
@@ -311,7 +311,7 @@ mod tests {
         client.software(&long, "1");
         client.names_cluster(&long, &shared);
         assert!(client.client_id.is_none() && client.software.is_none() && client.cluster_id.is_none());
-        assert_eq!(shared.clusters.number(), 0);
+        assert_eq!(shared.clusters.version(), 0);
         client.begin_exchange(Some(&long[1..]));
         assert!(client.client_id.is_some());
     }

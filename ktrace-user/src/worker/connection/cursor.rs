@@ -114,7 +114,7 @@ pub(in crate::worker) fn named<'a>(
     topic: kafka::Topic<'_>,
     known: &'a Topic,
     partition: i32,
-) -> groups::At<'a> {
+) -> groups::TopicPartition<'a> {
     let id = match topic {
         kafka::Topic::Id(id) => Some(id),
         kafka::Topic::Name(_) => None,
@@ -123,5 +123,5 @@ pub(in crate::worker) fn named<'a>(
         Topic::Named(topic) => Some(&*topic.name),
         Topic::Id(_) => None,
     };
-    groups::At { id, name, partition }
+    groups::TopicPartition { id, name, partition }
 }

@@ -8,7 +8,7 @@ use ktrace_kafka::Head;
 use ktrace_kafka::record::{Batch, Record};
 
 use super::Listener;
-use crate::hop::appends::{self, Append, Cluster, Found, Number, Place, Request, Sent};
+use crate::hop::appends::{self, Append, Cluster, Found, LogKey, Number, Request, Sent};
 use crate::hop::{Topic, shown};
 use crate::losses::Reason;
 use crate::worker::connection::cursor::PartitionCursor;
@@ -118,13 +118,13 @@ impl Listener<'_> {
     }
 
     /// Where a partition's log is noted: now, and before its cluster was known.
-    fn places(&self, topic: &Topic, cluster: Option<Arc<str>>, partition: i32) -> [Place; 2] {
+    fn places(&self, topic: &Topic, cluster: Option<Arc<str>>, partition: i32) -> [LogKey; 2] {
         let topic = Arc::clone(&shown(topic).name);
         let nameless = Cluster::Of(self.state.client.ends.broker);
         let cluster = cluster.map_or_else(|| nameless.clone(), Cluster::Named);
         [
-            Place { cluster, topic: Arc::clone(&topic), partition },
-            Place { cluster: nameless, topic, partition },
+            LogKey { cluster, topic: Arc::clone(&topic), partition },
+            LogKey { cluster: nameless, topic, partition },
         ]
     }
 
@@ -159,7 +159,7 @@ impl Listener<'_> {
             producer_epoch: batch.producer_epoch,
             sequence: batch.base_sequence.wrapping_add(record.offset_delta) & i32::MAX,
         });
-        let times = (start_ns, head.end_ns());
+        let times = start_ns..head.end_ns();
         let new = Append::new(record.offset, record.timestamp_ms, number, times);
         if let Some(over) = append.replace(new) {
             self.world.shared.appends.append(log, over);

@@ -7,7 +7,7 @@ use ktrace_kafka::{Committed, Event, Head};
 
 use super::Listener;
 use crate::hop::groups::{self, Groups, Heard, Member, Reader};
-use crate::hop::progress::{Covered, Place};
+use crate::hop::progress::{Covered, ProgressKey};
 use crate::hop::transactions::{State, Transaction};
 use crate::hop::{Commit, Hop, Kind, Passage, Topic, identity};
 use crate::losses::Reason;
@@ -85,7 +85,7 @@ impl Listener<'_> {
         head: &Head<'_>,
         (group, member): (&str, &str),
         (topic, partition): (kafka::Topic<'_>, i32),
-        learn: impl FnOnce(&mut Groups, Heard<'_>, groups::At<'_>) -> bool,
+        learn: impl FnOnce(&mut Groups, Heard<'_>, groups::TopicPartition<'_>) -> bool,
     ) {
         let known = self.world.topic(topic);
         let at = named(topic, &known, partition);
@@ -105,7 +105,8 @@ impl Listener<'_> {
             && (1..=MAX_ID_BYTES).contains(&group.len())
         {
             let cluster = self.state.client.cluster(&self.world.shared);
-            let place = Place { cluster, group: group.into(), topic: Arc::clone(&topic.name), partition };
+            let place =
+                ProgressKey { cluster, group: group.into(), topic: Arc::clone(&topic.name), partition };
             uncommitted.stands(&place, offset, head.end_ns());
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ktrace_kafka::{Head, Operation, Partition};
 
 use super::Listener;
-use crate::hop::groups::{Asked, Reader};
+use crate::hop::groups::{FetchFrom, Reader};
 use crate::hop::progress::{self, Open};
 use crate::hop::{Hop, Parties, Topic, attempts, shown};
 use crate::worker::connection::backlog::Begun;
@@ -49,7 +49,7 @@ impl Listener<'_> {
                 let began = Begun::of(partition).filter(|_| !self.world.settings.old_is_late);
                 // The search for the reader takes it.
                 let listed = began.and_then(|_| self.state.client.listed_of(&topic, partition.index));
-                let mut asked = Asked { at, ns: head.request_start_ns, offset: fetch_offset };
+                let mut asked = FetchFrom { at, ns: head.request_start_ns, offset: fetch_offset };
                 let reader = self.state.client.reader(self.id, &topic, &mut asked, &self.world.shared);
                 backlog = began.and_then(|began| {
                     // As the wire names it: a name may come later.
@@ -126,7 +126,7 @@ impl Listener<'_> {
             return None;
         }
         let cluster = self.state.client.cluster(&self.world.shared);
-        progress_of(self.world, cluster, reader, topic, partition)
+        progress_of(&self.world.shared, cluster, reader, topic, partition)
     }
 
     /// Holds messages until it is known for whom they are.

@@ -150,7 +150,7 @@ impl Listener<'_> {
         }
         let (key::FETCH, Some(of)) = (head.api_key, what.topic) else { return Reader::Unknown };
         let at = named(of, topic, what.partition);
-        let mut asked = groups::Asked { at, ns: head.request_start_ns, offset: what.offset };
+        let mut asked = groups::FetchFrom { at, ns: head.request_start_ns, offset: what.offset };
         self.state.client.reader(self.id, topic, &mut asked, &self.world.shared)
     }
 }

@@ -29,7 +29,7 @@ impl Listener<'_> {
                 self.state.transactions.coordinates(&producer);
                 let state = State::ended(committed);
                 let asked_ns = head.request_start_ns;
-                self.world.shared.transactions.tell(|known| known.end(&producer, asked_ns, state));
+                self.world.shared.transactions.update(|known| known.end(&producer, asked_ns, state));
                 self.end_commits(&producer, state);
             }
             // It begins anew: whatever it had begun is aborted, or was ended elsewhere.
@@ -53,7 +53,7 @@ impl Listener<'_> {
     }
 
     fn may_have_ended(&mut self, producer: &Producer, now_ns: u64) {
-        self.world.shared.transactions.tell(|known| known.end(producer, now_ns, State::Unknown));
+        self.world.shared.transactions.update(|known| known.end(producer, now_ns, State::Unknown));
         self.end_commits(producer, State::Unknown);
     }
 
@@ -100,7 +100,6 @@ impl Listener<'_> {
 
     /// What the markers of the current exchanges decide.
     pub(super) fn apply_markers(&mut self) {
-        #[expect(clippy::mutable_key_type, reason = "topics are compared by name or id alone")]
         let Some(markers) = self.state.transactions.take_markers() else { return };
         self.await_group_with_others();
         // Neighbours are most often of one transaction.

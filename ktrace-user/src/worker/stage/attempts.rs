@@ -39,7 +39,7 @@ impl Attempts {
             return;
         }
         self.looked_ns = now_ns.unwrap_or(0);
-        self.seen = world.shared.attempts.number();
+        self.seen = world.shared.attempts.version();
         self.pending.sift(now_ns, |connection, mut hop, is_over| match world.judge(&mut hop, now_ns) {
             Verdict::Drop => None,
             Verdict::Go | Verdict::Wait if is_over => {
@@ -80,7 +80,7 @@ impl Stage for Attempts {
     fn release(&mut self, when: When, world: &mut World, next: &mut impl Next) {
         match when {
             When::Due(_) | When::Amended(_) | When::Full | When::Ending => {}
-            When::News(_) if self.seen == world.shared.attempts.number() => {}
+            When::News(_) if self.seen == world.shared.attempts.version() => {}
             When::News(_) | When::Sweep(_) | When::Shed | When::End => {
                 self.look_through(when.now_ns(), world, next);
             }

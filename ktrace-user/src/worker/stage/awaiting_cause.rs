@@ -7,7 +7,7 @@ use super::pending::Pending;
 use super::{Next, Stage, When};
 use crate::hop::Hop;
 use crate::hop::chains::{self, Cause};
-use crate::hop::patience::LATE_NS;
+use crate::hop::deadline::LATE_NS;
 use crate::seen::ConnectionId;
 use crate::worker::world::World;
 

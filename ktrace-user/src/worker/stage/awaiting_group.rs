@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use super::pending::{Pending, is_over};
 use super::{Next, Scope, Stage, When};
-use crate::hop::groups::{Asked, At, Client, Line, Reader};
+use crate::hop::groups::{Client, FetchFrom, Line, Reader, TopicPartition};
 use crate::hop::{Hop, Parties, Topic, TopicName};
 use crate::seen::ConnectionId;
 use crate::worker::deliveries::{self, Log, Run, progress_of};
 use crate::worker::world::World;
 
-/// Rings are read 0.1 s apart at most. Commits, which need these messages, wait for longer ([`LATE_NS`](crate::hop::patience::LATE_NS)).
+/// Rings are read 0.1 s apart at most. Commits, which need these messages, wait for longer ([`LATE_NS`](crate::hop::deadline::LATE_NS)).
 const PATIENCE_NS: u64 = 150_000_000;
 
 /// Hops that wait, and stretches of offsets.
@@ -139,10 +139,11 @@ impl LateRun {
             Topic::Named(topic) => Some(&*topic.name),
             Topic::Id(_) => None,
         };
-        let at = At { id: self.log.id, name, partition: self.partition };
-        let asked = Asked { at, ns: self.asked_ns, offset: self.log.fetch_offset };
+        let at = TopicPartition { id: self.log.id, name, partition: self.partition };
+        let asked = FetchFrom { at, ns: self.asked_ns, offset: self.log.fetch_offset };
         let reader = deliveries::reader(&world.shared, &self.client, self.line, asked);
-        let Some(progress) = progress_of(world, self.cluster.take(), &reader, &self.topic, self.partition)
+        let Some(progress) =
+            progress_of(&world.shared, self.cluster.take(), &reader, &self.topic, self.partition)
         else {
             return self.hops;
         };
@@ -228,7 +229,7 @@ impl AwaitingGroup {
         }
         if waiting.has_hung_up {
             let now_ns = world.now_ns;
-            world.shared.groups.tell(|groups| groups.gone(connection, now_ns));
+            world.shared.groups.update(|groups| groups.gone(connection, now_ns));
         }
     }
 }

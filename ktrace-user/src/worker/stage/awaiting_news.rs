@@ -79,9 +79,9 @@ impl Seen {
     fn of(world: &World) -> Self {
         let shared = &world.shared;
         Self {
-            topics: shared.topics.number(),
-            transactions: shared.transactions.number(),
-            appends: shared.appends.number(),
+            topics: shared.topics.version(),
+            transactions: shared.transactions.version(),
+            appends: shared.appends.version(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pending::Pending;
 use super::{Next, Stage, When};
-use crate::hop::patience::LATE_NS;
+use crate::hop::deadline::LATE_NS;
 use crate::hop::transactions::State;
 use crate::seen::ConnectionId;
 use crate::worker::pending_commits::PendingCommit;

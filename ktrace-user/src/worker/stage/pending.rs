@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-pub(in crate::worker) use crate::hop::patience::is_over;
+pub(in crate::worker) use crate::hop::deadline::is_over;
 use crate::seen::ConnectionId;
 
 /// Items that wait since they came, in that order, each for the same time.

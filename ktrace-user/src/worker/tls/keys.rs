@@ -160,11 +160,11 @@ impl Worker {
             return false;
         };
         // Not only of a connection that has just come to wait: what it holds first may be of no use with a key.
-        let now = Some((log.number(), session.samples_number()));
+        let now = Some((log.version(), session.samples_number()));
         if std::mem::replace(&mut waiting.logged, now) == now {
             return false;
         }
-        let logged = |random: [u8; 32]| log.look(|log| log.secrets(&random).cloned());
+        let logged = |random: [u8; 32]| log.read(|log| log.secrets(&random).cloned());
         let Some(secrets) = session.hello().client_random.and_then(logged) else { return false };
         let mut taken = false;
         self.act(id, |kafka, scratch, listener| taken = kafka.take_secrets(&secrets, scratch, listener));
@@ -290,7 +290,7 @@ impl Worker {
         if self.tls.waiting.is_empty() {
             return;
         }
-        let number = self.tls.log.as_ref().map_or(0, |log| log.number());
+        let number = self.tls.log.as_ref().map_or(0, |log| log.version());
         let has_grown = std::mem::replace(&mut self.tls.log_number, number) != number;
         let number = self.tls.derived.as_ref().map_or(0, |derived| derived.number());
         let has_derived = std::mem::replace(&mut self.tls.derived_number, number) != number;
@@ -341,7 +341,7 @@ impl Worker {
             (_, log)
                 if !allowed
                     || (!self.tls.options.is_on()
-                        && log.as_ref().is_none_or(|log| log.look(KeyLog::is_empty))) =>
+                        && log.as_ref().is_none_or(|log| log.read(KeyLog::is_empty))) =>
             {
                 self.act(id, |kafka, scratch, _| kafka.leave_tls(scratch));
                 self.tls.forget(id, &self.world.shared);
