@@ -43,7 +43,9 @@ const LAST_TRIES: u64 = 1 << 28;
 /// Memory on either side of a key that may hold the secret part of the nonce.
 const BESIDE: usize = 1024;
 /// It goes first, for the little time that its budget leaves it: short-lived clients close within some
-/// milliseconds.
+/// milliseconds. A search of much memory does not pause either: of a JVM of 4 GiB on two cores, with 500
+/// connections, the p99 of sends was 1.2 times the usual while it took 1.7 s of CPU; at half a core 1.17
+/// times, at 15 % of one 1.10 times, but then the keys come two and seven times as late.
 const FORWARD: i32 = 10;
 
 /// How keys are searched for.
