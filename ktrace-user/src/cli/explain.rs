@@ -1,4 +1,5 @@
-//! `ktrace explain [REASON]...`: what a reason of the summary, of metrics or of a message means, and what to do.
+//! `ktrace explain [REASON]...`: what a reason of the summary, of metrics or of a message means,
+//! and what to do.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -20,7 +21,8 @@ const ALIKE: f64 = 0.8;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Reasons as the summary, metrics and messages name them, such as ring_full [default: a list of all]
+    /// Reasons as the summary, metrics and messages name them, such as ring_full [default: a list
+    /// of all]
     #[arg(value_name = "REASON", value_parser = Names, hide_possible_values = true)]
     reasons: Vec<String>,
     /// How the reasons are printed
@@ -82,8 +84,8 @@ fn find(name: &str) -> Result<Reason, Failure> {
     })
 }
 
-/// Names that may have been meant, the likeliest first: those that hold the word, then those that are spelled
-/// like it.
+/// Names that may have been meant, the likeliest first: those that hold the word, then those that
+/// are spelled like it.
 fn alike(word: &str) -> Vec<&'static str> {
     let score = |name: &'static str| {
         let holds = word.len() > 2 && name.contains(word);
@@ -180,7 +182,7 @@ mod tests {
              reported as soon as it begins\n\
              \n\
              surplus_bytes: Bytes follow the body of a request or response; clients and brokers skip them too.\n\
-             \x20 what to do  None is needed.\n\
+             \x20 what to do  Nothing needs to be done.\n\
              \x20 counts      bytes, where they arise: parser\n\
              \x20 listed      surplus_bytes in the summary\n"
         );

@@ -22,9 +22,20 @@ fn table(group: Group) -> (String, String) {
             .to_owned();
     for Row { name, unit, at, meaning, remedy, .. } in rows {
         let (at, unit) = (at.name(), unit.name());
+        let (meaning, remedy) = (as_code(meaning), as_code(remedy));
         let _ = writeln!(text, "| `{name}` | {at} | {unit} | {meaning} | {remedy} |");
     }
     (format!("<!-- reasons: {name} -->\n"), text)
+}
+
+/// Flags, variables and names of reasons and attributes, as the page writes them.
+fn as_code(text: &str) -> String {
+    let word = |word: &str| {
+        let name = word.trim_matches(|c: char| "(),.:;".contains(c));
+        let is_code = name.starts_with("--") || name.contains('_') || name.starts_with("ktrace.");
+        if is_code { word.replacen(name, &format!("`{name}`"), 1) } else { word.to_owned() }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The table of reasons: one entry for each way to lose, refuse or leave out something.
 //!
-//! A new reason is one entry here. Its count appears in summaries and metrics, and `ktrace explain` and the
-//! tables of `docs/semantics.md` have its words (a test says how these are rewritten). The variants of the
-//! kernel's and the parser's own enums are matched to entries by name when this is compiled.
+//! A new reason is one entry here. Its count appears in summaries and metrics, and `ktrace explain`
+//! and the tables of `docs/semantics.md` have its words (a test says how these are rewritten). The
+//! variants of the kernel's and the parser's own enums are matched to entries by name when this is
+//! compiled.
 
 use super::reason::Group::{LeftOut, Lost, Malformed, NotKafka};
 use super::reason::Where::{Capture, Kernel, Parser, Sink, Stage};
@@ -57,7 +58,7 @@ reasons! {
         "Give the agent more CPU time: more connections began or ended at once than it could read.";
     SecretLost "secret_lost" Lost SecretsAndProcesses Kernel LIVE,
         "A probe (--tls-uprobes) could not hand on a TLS secret, or a process that was to be probed.",
-        "None for AES-GCM, whose keys are also searched in memory. Read ChaCha20 with a key log (--tls \
+        "Nothing for AES-GCM, whose keys are also searched in memory. Read ChaCha20 with a key log (--tls \
          keylog:FILE).";
 
     // Capture files.
@@ -234,7 +235,7 @@ reasons! {
          links off.";
     AppendForgotten "append_forgotten" Lost MessagesAndPartitions Stage LATER,
         "What a producer's request appended was evicted: a delivery lacks ktrace.end_to_end_ms.",
-        "None for consumers far behind; ktrace.queue_time_ms is there. Else give an agent less (--ports, \
+        "Nothing for consumers far behind; ktrace.queue_time_ms is there. Else give an agent less (--ports, \
          --cgroup).";
     TwinForgotten "twin_forgotten" Lost Exchanges Stage LATER,
         "An exchange that was to identify a connection's other end was evicted: it may be shown twice.",
@@ -252,7 +253,7 @@ reasons! {
         "Follow a rarer key, or fewer topics (--topic): 16384 traces are followed.";
     OwnTelemetry "own_telemetry" Lost MessagesAndAcknowledgements Stage LATER,
         "A message carries ktrace's own telemetry, or a commit or acknowledgement covers only such.",
-        "None is needed; --own-telemetry shows them.";
+        "Nothing needs to be done; --own-telemetry shows them.";
 
     // Sinks.
     ExportQueueFull "export_queue_full" Lost Spans Sink LATER,
@@ -324,20 +325,20 @@ reasons! {
         "Name the proxy's port with --ports where it is Kafka; it counts as tls then.";
     NothingBehindProxy "nothing_behind_proxy" NotKafka Connections Parser LATER,
         "The connection ended before anything but words for a proxy was seen.",
-        "None is needed: no broker was spoken to.";
+        "Nothing needs to be done: no broker was spoken to.";
 
     // Counted, and no loss.
     LeftOutConnections "left_out" LeftOut Connections Stage LATER,
         "A connection was not read because its other end is shown, here or by another agent.",
-        "None is needed; --side and --agents choose the end.";
+        "Nothing needs to be done; --side and --agents choose the end.";
     UnreadBytes "unread_bytes" LeftOut Bytes Parser LATER,
         "Bytes came to an end that had closed, so no program read them.",
-        "None is needed, unless ring_full is there too: then a half-closed connection lost them.";
+        "Nothing needs to be done, unless ring_full is there too: then a half-closed connection lost them.";
     SurplusBytes "surplus_bytes" LeftOut Bytes Parser LATER,
         "Bytes follow the body of a request or response; clients and brokers skip them too.",
-        "None is needed.";
+        "Nothing needs to be done.";
     DuplicatePackets "duplicate_packets" LeftOut Packets Capture LATER,
         "A packet's bytes are in the capture file already: from another interface, translated, or sent \
          again.",
-        "None is needed.";
+        "Nothing needs to be done.";
 }
