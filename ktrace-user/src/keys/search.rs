@@ -75,6 +75,7 @@ pub struct Stats {
 /// Searches for keys, asked by workers. The thread ends when this is dropped.
 pub struct Keys {
     shared: Arc<Shared>,
+    unknown: Closed,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -119,6 +120,9 @@ impl Keys {
     /// # Errors
     /// Where there is no memory, or no thread to be had.
     pub fn start(options: Options) -> io::Result<Self> {
+        // In a container's pid namespace no process is found by the number that the kernel's programs see.
+        let is_seen = privilege::is_in_host_pid_namespace().unwrap_or(true);
+        let unknown = if is_seen { Closed::Ended } else { Closed::Denied };
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -132,13 +136,14 @@ impl Keys {
             kept: HashMap::new(),
             audit: Audit::default(),
             say: options.say,
+            unknown,
         };
         let thread = thread::Builder::new().name("ktrace-keys".to_owned()).spawn(move || {
             prompt::be_prompt(FORWARD);
             privilege::shed();
             searcher.run();
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, unknown, thread: Some(thread) })
     }
 
     /// Asks for the keys of a connection; anew if it was asked for before.
@@ -148,10 +153,21 @@ impl Keys {
             // Its own memory holds what it has read of others'.
             Some((worker, Answer::Nothing { connection, why: Closed::NoKey }))
         } else {
-            self.shared.state().asked.ask(ask, Instant::now())
+            match self.shared.state().asked.ask(ask, Instant::now()) {
+                Some((worker, Answer::Nothing { connection, why: Closed::Ended })) => {
+                    Some((worker, Answer::Nothing { connection, why: self.unknown }))
+                }
+                answer => answer,
+            }
         };
         self.shared.answer(answer);
         self.shared.changed.notify_one();
+    }
+
+    /// Why a connection is not read whose process is not known.
+    #[must_use]
+    pub fn unknown(&self) -> Closed {
+        self.unknown
     }
 
     /// Newer records of a connection that was asked for. Those of a direction whose key was found are passed
@@ -249,6 +265,8 @@ struct Searcher {
     kept: HashMap<Target, (Instant, Candidates)>,
     audit: Audit,
     say: fn(&str),
+    /// Why a process is not there.
+    unknown: Closed,
 }
 
 impl Searcher {
@@ -346,7 +364,7 @@ impl Searcher {
             Err(error) => {
                 let why = match error {
                     Unreadable::Denied => Closed::Denied,
-                    Unreadable::Ended => Closed::Ended,
+                    Unreadable::Ended => self.unknown,
                 };
                 (0, Some(error), state.asked.cannot(target, why))
             }

@@ -24,6 +24,7 @@ fn searcher() -> Searcher {
         kept: HashMap::new(),
         audit: Audit::default(),
         say: |_| {},
+        unknown: Closed::Ended,
     }
 }
 

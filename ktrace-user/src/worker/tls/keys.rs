@@ -336,7 +336,7 @@ impl Worker {
         let allowed = self.tls.waiting.get(&id).is_some_and(|waiting| waiting.allowed);
         match (&self.tls.search, &self.tls.log) {
             // Or its process is not known.
-            (Some(_), _) if allowed => self.give_up_tls(id, Closed::Ended, now_ns),
+            (Some(search), _) if allowed => self.give_up_tls(id, search.unknown(), now_ns),
             // It may not be opened as far as is known, or is of a capture file that has no secrets: it was not asked for.
             (_, log)
                 if !allowed
