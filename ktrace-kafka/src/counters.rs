@@ -14,7 +14,7 @@ macro_rules! reasons {
 
             /// The name under which summaries and metrics report it.
             #[must_use]
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
         }

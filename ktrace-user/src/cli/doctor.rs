@@ -36,8 +36,9 @@ pub struct Args {
     output: Output,
 }
 
+/// How a verb that reports once prints.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
+pub enum Output {
     /// For eyes
     Text,
     /// One JSON object
@@ -186,8 +187,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::capture::Ends;
-    use crate::process::Process;
+    use crate::seen::{Ends, Process};
     use crate::span::{Resource, Value};
 
     fn report() -> Report {

@@ -165,17 +165,23 @@ pub fn commit_span_id(place: u64, topic: &str) -> SpanId {
     span_id(hash(head, topic.as_bytes(), &[], xxh3_64, Xxh3Default::digest))
 }
 
+/// Which message of an idempotent producer this is.
+#[derive(Clone, Copy, Debug)]
+pub struct SequencePlace<'a> {
+    /// The cluster's name, empty where it is not known.
+    pub cluster: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub sequence: i32,
+}
+
 /// What names a message of an idempotent producer to this agent. Nobody else needs it.
 #[must_use]
-pub(super) fn sequence_hash(
-    producer_id: i64,
-    producer_epoch: i16,
-    sequence: i32,
-    (topic, partition): (&str, i32),
-    cluster: &[u8],
-) -> u128 {
-    let head = joined!(26: *b"seq.", producer_id.to_be_bytes(), producer_epoch.to_be_bytes(), sequence.to_be_bytes(), partition.to_be_bytes(), length(Some(topic.len())));
-    hash(head, topic.as_bytes(), cluster, xxh3_128, Xxh3Default::digest128)
+pub(super) fn sequence_hash(place: SequencePlace<'_>) -> u128 {
+    let head = joined!(26: *b"seq.", place.producer_id.to_be_bytes(), place.producer_epoch.to_be_bytes(), place.sequence.to_be_bytes(), place.partition.to_be_bytes(), length(Some(place.topic.len())));
+    hash(head, place.topic.as_bytes(), place.cluster.as_bytes(), xxh3_128, Xxh3Default::digest128)
 }
 
 /// Which acknowledgement of a share group this is: of these offsets, all in the same way.

@@ -1,7 +1,7 @@
 //! Hops: one message seen at one place, what names it, and how it is shown as a span. Pure.
 //!
 //! ```text
-//!  record ─▶ Hop ─▶ (waits for what is not known yet) ─▶ Hops, a sink's queue ─▶ Span
+//!  record ─▶ Hop ─▶ (the worker's stages) ─▶ Hops, a sink's queue ─▶ Span
 //!             │
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
@@ -13,7 +13,7 @@
 //!             ├ appends    when it was sent, of what is delivered
 //!             ├ transactions  what became of its transaction
 //!             ├ own        whether it carries ktrace's own telemetry
-//!             ├ patience   how long it waits for any of this
+//!             ├ deadline   how long it waits for any of this
 //!             ├ stamp      whether its record's timestamp can be one
 //!             ├ refusal    how often what a broker refuses is shown
 //!             └ topics     names of topic ids
@@ -33,22 +33,22 @@ pub mod acknowledge;
 pub mod appends;
 pub mod attempts;
 pub mod chains;
+pub mod deadline;
 pub mod groups;
 mod hops;
 pub mod identity;
 mod key;
-pub mod numbered;
 pub mod own;
-pub mod patience;
 pub mod progress;
 pub mod refusal;
 pub mod sampling;
 mod show;
 pub mod stamp;
+pub mod store;
 pub mod topics;
 pub mod transactions;
 pub mod uncommitted;
-mod waiting;
+pub mod versioned;
 
 use std::sync::Arc;
 
@@ -63,10 +63,10 @@ use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
 use refusal::{Operation, Refusal};
+pub use show::shown;
 use stamp::Stamp;
 pub use topics::TopicName;
 use transactions::{State, Transaction};
-pub use waiting::{NEWS_NS, Verdict, Waiting, shown};
 
 /// A topic, its name known or still to come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -48,7 +48,7 @@ impl Operation {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct Repeated {
     /// When it is to be shown.
     due_ns: u64,
     /// When it was refused last.
@@ -57,7 +57,7 @@ struct Kind {
     count: u64,
 }
 
-impl Kind {
+impl Repeated {
     /// It has ended since, or the clock was set back.
     fn is_over(&self, now_ns: u64) -> bool {
         now_ns < self.last_ns || now_ns.saturating_sub(self.last_ns) >= PAUSE_NS
@@ -67,7 +67,7 @@ impl Kind {
 /// What one connection was refused.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    by_kind: HashMap<u64, Kind>,
+    by_kind: HashMap<u64, Repeated>,
 }
 
 impl Refusals {
@@ -86,7 +86,7 @@ impl Refusals {
     /// Something is refused, of this `kind`, which is shown when it has lasted for `patience_ns`. Gives how often it was since it
     /// was shown last, where it is to be shown now.
     pub fn refused(&mut self, kind: u64, patience_ns: u64, now_ns: u64) -> Option<u64> {
-        let new = Kind { due_ns: now_ns.saturating_add(patience_ns), last_ns: now_ns, count: 0 };
+        let new = Repeated { due_ns: now_ns.saturating_add(patience_ns), last_ns: now_ns, count: 0 };
         if !self.by_kind.contains_key(&kind) && self.by_kind.len() >= MAX_DIFFERENT {
             self.by_kind.retain(|_, known| !known.is_over(now_ns));
             if self.by_kind.len() >= MAX_DIFFERENT {
@@ -97,7 +97,7 @@ impl Refusals {
         // What is shown at once says how often it was refused since, however long ago that was.
         if known.is_over(now_ns) {
             let count = if patience_ns == 0 { known.count } else { 0 };
-            *known = Kind { count, ..new };
+            *known = Repeated { count, ..new };
         }
         (known.count, known.last_ns) = (known.count.saturating_add(1), now_ns);
         if now_ns < known.due_ns {

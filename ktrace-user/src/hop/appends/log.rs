@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Append, Found, Request, Sought, What};
-use crate::hop::patience::{LATE_NS, is_over};
+use crate::hop::deadline::{LATE_NS, is_over};
 
 /// Appends of one log that are kept; past it those of the lowest offsets are forgotten.
 pub(super) const MAX_APPENDS: usize = 4096;
@@ -23,7 +23,7 @@ pub(super) const REQUEST_NS: u64 = 30_000_000_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<Known>);
+pub struct Log(Mutex<State>);
 
 /// The same log, and no other that is alike.
 impl PartialEq for Log {
@@ -35,12 +35,12 @@ impl PartialEq for Log {
 impl Eq for Log {}
 
 #[derive(Debug, Default)]
-struct Known {
+struct State {
     /// In order, apart from each other.
     appends: VecDeque<Append>,
     /// Had to make room.
     forgotten: Range<i64>,
-    requests: VecDeque<Asked>,
+    requests: VecDeque<Pending>,
     topic_id: Option<u128>,
     /// When something of it was first looked for.
     first_ns: Option<u64>,
@@ -52,7 +52,7 @@ struct Known {
 
 /// A request that waits for its response.
 #[derive(Debug)]
-struct Asked {
+struct Pending {
     request: Request,
     start_ns: u64,
     /// It brings nothing before this offset.
@@ -60,7 +60,7 @@ struct Asked {
 }
 
 impl Log {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,7 +85,7 @@ impl Log {
         let mut latest = known.appends.iter().rev().take(MAX_REQUESTS);
         let before = latest.find(|append| append.end_ns <= start_ns);
         let from = before.map_or(0, |append| append.offsets.end);
-        known.requests.push_back(Asked { request, start_ns, from });
+        known.requests.push_back(Pending { request, start_ns, from });
     }
 
     /// A request waits no longer. Returns whether somebody waits for that.
@@ -128,7 +128,7 @@ impl Log {
     }
 }
 
-impl Known {
+impl State {
     fn append(&mut self, append: Append) {
         let Range { start, end } = append.offsets;
         if append.offsets.is_empty() {
@@ -218,7 +218,7 @@ impl Known {
         let Some(now_ns) = sought.now_ns else { return false };
         let waits = |since_ns, patience_ns| !is_over(since_ns, patience_ns, now_ns);
         self.requests.retain(|asked| waits(asked.start_ns, REQUEST_NS));
-        let brings = |asked: &Asked| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
+        let brings = |asked: &Pending| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
         (waits(sought.delivered_ns, PATIENCE_NS) && self.requests.iter().any(brings))
             || (sought.several
                 && is_last

@@ -8,24 +8,29 @@
 
 mod log;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::capture::ConnectionId;
+use super::store::{Bound, Bounded, Store, part_of};
+use crate::seen::ConnectionId;
 pub use log::Log;
 
-/// Logs that are kept; past it half of them are forgotten.
+/// Logs that are kept.
 const MAX_LOGS: usize = 64 << 10;
 
-/// Appends of all logs together; past it the older half of each is forgotten.
+/// Appends of all logs together. When exceeded, each log drops the older half of its own: what is delivered next is most often
+/// what was appended last, in whichever log.
 const MAX_IN_ALL: usize = 128 << 10;
+
+/// What a log and an append take, about.
+const LOG_BYTES: usize = 256;
+const APPEND_BYTES: usize = 72;
 
 /// A partition, as somebody of this host writes to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct LogKey {
     pub cluster: Cluster,
     /// Its name, or its id as Kafka prints it.
     pub topic: Arc<str>,
@@ -67,13 +72,8 @@ pub struct Append {
 impl Append {
     /// Of one message, whose request and response passed in this time.
     #[must_use]
-    pub fn new(
-        offset: i64,
-        timestamp_ms: i64,
-        number: Option<Number>,
-        (start_ns, end_ns): (u64, u64),
-    ) -> Self {
-        let offsets = offset..offset.saturating_add(1);
+    pub fn new(offset: i64, timestamp_ms: i64, number: Option<Number>, during: Range<u64>) -> Self {
+        let (offsets, Range { start: start_ns, end: end_ns }) = (offset..offset.saturating_add(1), during);
         Self { offsets, oldest_ms: timestamp_ms, newest_ms: timestamp_ms, number, start_ns, end_ns }
     }
 
@@ -184,22 +184,40 @@ impl Found {
 /// A log, shared by those who write to it and those who read it.
 pub type Shared = Arc<Log>;
 
-/// See the module.
-#[derive(Debug, Default)]
+/// What was appended to all logs, as all workers know it. The log that was looked up least recently is evicted first: workers look
+/// their logs up again whenever [`Self::logs`] has changed, so those in use stay.
+#[derive(Debug)]
 pub struct Appends {
-    by_place: Mutex<HashMap<Place, Shared>>,
+    by_place: Mutex<Bounded<LogKey, Shared>>,
     /// Appends of all logs.
     len: AtomicUsize,
+    max_len: AtomicUsize,
     /// Of what somebody waits for.
     changes: AtomicU64,
     /// How often a log came or went.
     logs: AtomicU64,
 }
 
+impl Default for Appends {
+    fn default() -> Self {
+        Self {
+            by_place: Mutex::new(Bounded::new(Bound::entries(MAX_LOGS))),
+            len: AtomicUsize::new(0),
+            max_len: AtomicUsize::new(MAX_IN_ALL),
+            changes: AtomicU64::new(0),
+            logs: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Appends {
+    fn by_place(&self) -> MutexGuard<'_, Bounded<LogKey, Shared>> {
+        self.by_place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The number of changes so far that somebody has waited for.
     #[must_use]
-    pub fn number(&self) -> u64 {
+    pub fn version(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
@@ -209,34 +227,25 @@ impl Appends {
         self.logs.load(Ordering::Acquire)
     }
 
-    /// That of a partition to which somebody writes, and how many others were forgotten to make room for it.
-    pub fn of(&self, place: Place) -> (Shared, u64) {
-        let mut forgotten = 0_u64;
-        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = by_place.get(&place) {
-            return (Arc::clone(log), 0);
+    /// The log of a partition to which a process of this host writes, known or new.
+    pub fn of(&self, place: &LogKey) -> Shared {
+        let mut is_new = false;
+        let new = || {
+            is_new = true;
+            Shared::default()
+        };
+        let evict = |_, evicted: Shared| self.weigh(evicted.end(), 0);
+        let log = Arc::clone(self.by_place().get_or_insert(place, 0, new, evict));
+        if is_new {
+            self.logs.fetch_add(1, Ordering::Release);
         }
-        if by_place.len() >= MAX_LOGS {
-            // Any half of them.
-            let mut odd = false;
-            by_place.retain(|_, log| {
-                odd = !odd;
-                if odd {
-                    self.weigh(log.end(), 0);
-                    forgotten = forgotten.saturating_add(1);
-                }
-                !odd
-            });
-        }
-        let log = Arc::clone(by_place.entry(place).or_default());
-        self.logs.fetch_add(1, Ordering::Release);
-        (log, forgotten)
+        log
     }
 
-    /// That of a partition which somebody reads, if somebody of this host writes to it: the first of these places.
+    /// The log of a partition that is read, if a process of this host writes to it: the first of these places.
     #[must_use]
-    pub fn find(&self, places: impl IntoIterator<Item = Place>) -> Option<Shared> {
-        let by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn find(&self, places: impl IntoIterator<Item = LogKey>) -> Option<Shared> {
+        let mut by_place = self.by_place();
         places.into_iter().find_map(|place| by_place.get(&place).cloned())
     }
 
@@ -244,13 +253,6 @@ impl Appends {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.logs() == 0
-    }
-
-    /// How many logs there are, and appends of all of them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        let logs = self.by_place.lock().unwrap_or_else(PoisonError::into_inner).len();
-        (logs, self.len.load(Ordering::Relaxed))
     }
 
     /// A log is that of the topic with this id.
@@ -264,9 +266,8 @@ impl Appends {
         let (before, after, is_awaited) = log.append(append);
         self.weigh(before, after);
         self.tell(is_awaited);
-        if self.len.load(Ordering::Relaxed) > MAX_IN_ALL {
-            let by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
-            for log in by_place.values() {
+        if self.len.load(Ordering::Relaxed) > self.max_len.load(Ordering::Relaxed) {
+            for (_, log) in self.by_place().iter() {
                 let (before, after) = log.forget_half();
                 self.weigh(before, after);
             }
@@ -290,6 +291,27 @@ impl Appends {
         } else {
             self.len.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
         }
+    }
+}
+
+impl Store for Appends {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let logs = self.by_place().len();
+        vec![("partitions written to", logs), ("appends", self.len.load(Ordering::Relaxed))]
+    }
+
+    fn bytes(&self) -> usize {
+        let logs = self.by_place().len().saturating_mul(LOG_BYTES);
+        logs.saturating_add(self.len.load(Ordering::Relaxed).saturating_mul(APPEND_BYTES))
+    }
+
+    fn hold_at_most(&self, part: f64) {
+        self.by_place().hold_at_most(part);
+        self.max_len.store(part_of(MAX_IN_ALL, part), Ordering::Relaxed);
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.by_place().take_evicted()
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ktrace_kafka::context::{SpanId, TraceId};
 
-use crate::process::Process;
+use super::store::{Bound, Bounded, Store, drop_evicted, part_of};
+use crate::span::Resource;
 
 /// How long a message is looked for that may have caused another.
 pub const WINDOW_NS: u64 = 60_000_000_000;
@@ -28,12 +29,21 @@ const LONGEST_STREAK: u32 = 4096;
 /// Of the last [`FIRST_STREAK`] so many had just one: where keys are few, some message has any of them.
 const LEAST_CLEAR: u32 = 12;
 
-/// Messages of one process that are remembered, and of all processes; past it the oldest are forgotten.
+/// Messages of one process that are remembered, and of all processes. When exceeded, the oldest of the process that gets more
+/// are dropped.
 const MAX_READS: usize = 64 << 10;
 const MAX_READS_IN_ALL: usize = 256 << 10;
 
-/// Processes that are followed, and topics of each that it writes to.
+/// What a message takes, about, with its place among those of its key.
+const READ_BYTES: usize = 112;
+
+/// Processes that are followed: as many as the agent reads of `/proc`.
 const MAX_PROCESSES: usize = 8192;
+
+/// What a process takes beside its messages and its topics' names, about.
+const PROCESS_BYTES: usize = 512;
+
+/// Topics of one process whose streaks are known. Of one that is evicted the proof begins anew.
 const MAX_TOPICS: usize = 1024;
 
 /// Messages of one key that came while one was being sent; with more it is not told what caused it.
@@ -74,7 +84,7 @@ pub fn key(bytes: Option<&[u8]>) -> Option<u64> {
 }
 
 #[derive(Debug)]
-struct Known {
+struct Remembered {
     read: Read,
     /// The number of the one of the same key before it.
     before: Option<u64>,
@@ -108,19 +118,36 @@ impl Streak {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reads {
     /// In the order in which they were told; the first has the number `first`.
-    known: VecDeque<Known>,
+    known: VecDeque<Remembered>,
     first: u64,
     /// The number of the newest of each key.
     newest: HashMap<u64, u64>,
-    by_topic: HashMap<Arc<str>, Streak>,
+    by_topic: Bounded<Arc<str>, Streak>,
     /// When something was first told of the process, and when it last wrote.
     since_ns: u64,
     wrote_ns: Option<u64>,
     /// Until then it may send what comes of something that nobody has seen.
     unsure_ns: u64,
+    /// Its store does not count it any more: nothing is added.
+    is_over: bool,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            known: VecDeque::new(),
+            first: 0,
+            newest: HashMap::new(),
+            by_topic: Bounded::new(Bound::entries(MAX_TOPICS)),
+            since_ns: 0,
+            wrote_ns: None,
+            unsure_ns: 0,
+            is_over: false,
+        }
+    }
 }
 
 /// What one process reads and writes.
@@ -136,14 +163,14 @@ pub struct Chain {
 pub type Shared = Arc<Chain>;
 
 impl Reads {
-    fn get(&self, number: u64) -> Option<&Known> {
+    fn get(&self, number: u64) -> Option<&Remembered> {
         self.known.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     fn push(&mut self, read: Read) {
         let number = self.first.saturating_add(self.known.len() as u64);
         let before = self.newest.insert(read.key, number);
-        self.known.push_back(Known { read, before });
+        self.known.push_back(Remembered { read, before });
     }
 
     fn forget_oldest(&mut self) {
@@ -166,7 +193,7 @@ impl Reads {
         let mut found: Option<&Read> = None;
         let mut next = self.newest.get(&key).copied();
         let mut looked = 0_usize;
-        while let Some(Known { read, before }) = next.and_then(|number| self.get(number)) {
+        while let Some(Remembered { read, before }) = next.and_then(|number| self.get(number)) {
             next = *before;
             looked = looked.saturating_add(1);
             if looked > MAX_LATER {
@@ -230,13 +257,8 @@ impl Chain {
             Some(Err(())) => Some(None),
             Some(Ok(None)) | None => None,
         };
-        if reads.by_topic.len() >= MAX_TOPICS && !reads.by_topic.contains_key(topic) {
-            reads.by_topic.clear();
-        }
-        if !reads.by_topic.contains_key(topic) {
-            reads.by_topic.insert(Arc::clone(topic), Streak { hits: 0, needed: FIRST_STREAK, clear: 0 });
-        }
-        let streak = reads.by_topic.get_mut(topic)?;
+        let new = || Streak { hits: 0, needed: FIRST_STREAK, clear: 0 };
+        let streak = reads.by_topic.get_or_insert(topic, 0, new, drop_evicted);
         let is_proven = streak.is_proof();
         match found {
             _ if !is_first => {}
@@ -247,50 +269,83 @@ impl Chain {
     }
 }
 
-/// The chains of all processes of this host.
-#[derive(Debug, Default)]
+/// A process whose chain is known.
+#[derive(Debug)]
+struct Followed {
+    /// Made anew for each process and each program that it executes, so it tells them apart by its address.
+    resource: Arc<Resource>,
+    chain: Shared,
+}
+
+/// The chains of all processes of this host. A process with connections is never evicted: its chain is in use.
+#[derive(Debug)]
 pub struct Chains {
-    by_pid: Mutex<HashMap<u32, (Arc<Process>, Shared)>>,
+    by_pid: Mutex<Bounded<u32, Followed>>,
+    /// Messages of all processes.
     held: AtomicUsize,
+    max_held: AtomicUsize,
+    /// Messages evicted though they may still have caused something.
+    evicted: AtomicU64,
     expired_ns: AtomicU64,
 }
 
+impl Default for Chains {
+    fn default() -> Self {
+        Self {
+            by_pid: Mutex::new(Bounded::new(Bound::entries(MAX_PROCESSES))),
+            held: AtomicUsize::new(0),
+            max_held: AtomicUsize::new(MAX_READS_IN_ALL),
+            evicted: AtomicU64::new(0),
+            expired_ns: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Chains {
-    /// That of a process, if it is known which one it is and there are not too many.
-    pub fn of(&self, process: &Arc<Process>) -> Option<Shared> {
-        if process.pid == 0 {
+    fn by_pid(&self) -> MutexGuard<'_, Bounded<u32, Followed>> {
+        self.by_pid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chain of a process, known or new. `None` where its number is not known (0), or all that may be followed have
+    /// connections.
+    pub fn of(&self, pid: u32, resource: &Arc<Resource>) -> Option<Shared> {
+        if pid == 0 {
             return None;
         }
-        let mut by_pid = self.by_pid.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_pid = self.by_pid();
         // The number may be another process's by now.
-        if let Some((known, chain)) = by_pid.get(&process.pid)
-            && Arc::ptr_eq(known, process)
-        {
-            return Some(Arc::clone(chain));
+        match by_pid.get(&pid) {
+            Some(known) if Arc::ptr_eq(&known.resource, resource) => return Some(Arc::clone(&known.chain)),
+            Some(_) => self.end(by_pid.remove(&pid)),
+            None => {}
         }
-        if by_pid.len() >= MAX_PROCESSES {
-            // Those without connections.
-            by_pid.retain(|_, (_, chain)| {
-                let is_used = Arc::strong_count(chain) > 1;
-                if !is_used {
-                    self.weigh(chain.lock().known.len(), 0);
-                }
-                is_used
-            });
-            if by_pid.len() >= MAX_PROCESSES {
-                return None;
-            }
+        let is_unused = |of: &Followed| Arc::strong_count(&of.chain) == 1;
+        if !by_pid.evict_unless(is_unused, |_, of| self.end(Some(of))) {
+            return None;
         }
         let chain = Shared::default();
-        if let Some((_, before)) = by_pid.insert(process.pid, (Arc::clone(process), Arc::clone(&chain))) {
-            self.weigh(before.lock().known.len(), 0);
-        }
+        let followed = Followed { resource: Arc::clone(resource), chain: Arc::clone(&chain) };
+        by_pid.insert(pid, followed, 0, drop_evicted);
         Some(chain)
     }
 
-    /// A process got these. Gives how many were forgotten though they may still cause something.
-    pub fn read(&self, chain: &Chain, read: &mut Vec<Read>) -> u64 {
+    /// Nothing finds this one any more.
+    fn end(&self, followed: Option<Followed>) {
+        if let Some(Followed { chain, .. }) = followed {
+            let mut reads = chain.lock();
+            self.weigh(reads.known.len(), 0);
+            *reads = Reads { is_over: true, ..Reads::default() };
+            chain.has_read.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A process got these.
+    pub fn read(&self, chain: &Chain, read: &mut Vec<Read>) {
         let mut reads = chain.lock();
+        if reads.is_over {
+            read.clear();
+            return;
+        }
         chain.has_read.store(true, Ordering::Relaxed);
         let before = reads.known.len();
         for read in read.drain(..) {
@@ -303,7 +358,8 @@ impl Chains {
         reads.forget_before(newest_ns.saturating_sub(REMEMBERED_NS));
         // Where all have too many, nobody has more than it had.
         let added = reads.known.len().saturating_sub(before);
-        let is_full = self.held.load(Ordering::Relaxed).saturating_add(added) > MAX_READS_IN_ALL;
+        let is_full =
+            self.held.load(Ordering::Relaxed).saturating_add(added) > self.max_held.load(Ordering::Relaxed);
         let most = if is_full { before.min(MAX_READS) } else { MAX_READS };
         let excess = reads.known.len().saturating_sub(most);
         let since_ns = newest_ns.saturating_sub(WINDOW_NS);
@@ -319,30 +375,51 @@ impl Chains {
             chain.only_reads.store(true, Ordering::Relaxed);
             chain.has_read.store(false, Ordering::Relaxed);
             self.weigh(before, 0);
-            return 0;
+            return;
         }
         if early > 0 {
+            self.evicted.fetch_add(early, Ordering::Relaxed);
             reads.unsure_ns = reads.unsure_ns.max(newest_ns.saturating_add(WINDOW_NS));
         }
         self.weigh(before, reads.known.len());
-        early
     }
 
-    /// How many messages are remembered.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+    fn weigh(&self, before: usize, after: usize) {
+        if after >= before {
+            self.held.fetch_add(after.saturating_sub(before), Ordering::Relaxed);
+        } else {
+            self.held.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Store for Chains {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![("messages that may cause others", self.held.load(Ordering::Relaxed))]
     }
 
-    /// Forgets what is too old to have caused anything.
-    pub fn expire(&self, now_ns: u64) {
+    fn bytes(&self) -> usize {
+        let processes = self.by_pid().len().saturating_mul(PROCESS_BYTES);
+        processes.saturating_add(self.held.load(Ordering::Relaxed).saturating_mul(READ_BYTES))
+    }
+
+    /// Processes as before: their number is the host's.
+    fn hold_at_most(&self, part: f64) {
+        self.max_held.store(part_of(MAX_READS_IN_ALL, part), Ordering::Relaxed);
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.evicted.swap(0, Ordering::Relaxed)
+    }
+
+    fn expire(&self, now_ns: u64) {
         let last_ns = self.expired_ns.load(Ordering::Relaxed);
         // The clock may be set back; and no two workers have the same.
         if now_ns.abs_diff(last_ns) < EXPIRE_NS {
             return;
         }
         self.expired_ns.store(now_ns, Ordering::Relaxed);
-        for (_, chain) in self.by_pid.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for (_, Followed { chain, .. }) in self.by_pid().iter() {
             let mut reads = chain.lock();
             let before = reads.known.len();
             reads.forget_before(now_ns.saturating_sub(REMEMBERED_NS));
@@ -356,14 +433,6 @@ impl Chains {
                 chain.only_reads.store(true, Ordering::Relaxed);
             }
             self.weigh(before, reads.known.len());
-        }
-    }
-
-    fn weigh(&self, before: usize, after: usize) {
-        if after >= before {
-            self.held.fetch_add(after.saturating_sub(before), Ordering::Relaxed);
-        } else {
-            self.held.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{At, Line, Member};
-use crate::capture::ConnectionId;
+use super::{Line, Member, TopicPartition};
+use crate::seen::ConnectionId;
 
 /// Partitions of one member that are kept; what it may read beyond them is not known.
 const MAX_PARTITIONS: usize = 64 << 10;
@@ -45,14 +45,14 @@ impl Assignment {
         names.saturating_add(topics.saturating_mul(TOPIC_BYTES)).saturating_add(partitions)
     }
 
-    fn begin(&self, at: At<'_>) -> Option<Begin> {
+    fn begin(&self, at: TopicPartition<'_>) -> Option<Begin> {
         let by_id = at.id.and_then(|id| self.by_id.get(&id));
         let by_id = by_id.and_then(|partitions| partitions.get(&at.partition));
         let by_name = || self.by_name.get(at.name?)?.get(&at.partition);
         by_id.or_else(by_name).copied()
     }
 
-    fn insert(&mut self, at: At<'_>, begin: Begin) {
+    fn insert(&mut self, at: TopicPartition<'_>, begin: Begin) {
         self.len = self.len.saturating_add(1);
         if let Some(id) = at.id {
             self.by_id.entry(id).or_default().insert(at.partition, begin);
@@ -63,7 +63,7 @@ impl Assignment {
     }
 
     /// The member is told where the group stands: it reads nothing before that.
-    fn position(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+    fn position(&mut self, at: TopicPartition<'_>, offset: i64, now_ns: u64) {
         let by_id = at.id.and_then(|id| self.by_id.get_mut(&id));
         let by_name = at.name.and_then(|name| self.by_name.get_mut(name));
         for partitions in [by_id, by_name].into_iter().flatten() {
@@ -201,7 +201,7 @@ impl Instance {
         self.is_whole = true;
     }
 
-    pub fn assign(&mut self, at: At<'_>, now_ns: u64) -> bool {
+    pub fn assign(&mut self, at: TopicPartition<'_>, now_ns: u64) -> bool {
         if self.assignment.len >= MAX_PARTITIONS {
             self.is_whole = false;
             return false;
@@ -218,7 +218,7 @@ impl Instance {
     }
 
     /// It asks where its group stands in a partition, and is no member.
-    pub fn asks(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+    pub fn asks(&mut self, at: TopicPartition<'_>, offset: i64, now_ns: u64) {
         if self.assignment.len < MAX_PARTITIONS {
             self.has_only_asked = true;
             self.assignment.insert(at, Begin { since_ns: now_ns, position: Some(offset) });
@@ -226,12 +226,12 @@ impl Instance {
     }
 
     /// It has only asked so far, and not for this partition.
-    pub fn is_asking(&self, at: At<'_>) -> bool {
+    pub fn is_asking(&self, at: TopicPartition<'_>) -> bool {
         self.has_only_asked && self.assignment.begin(at).is_none()
     }
 
     /// It may have only asked: then it reads no more than it has asked for, from there on.
-    pub fn may_begin(&self, at: At<'_>, offset: i64) -> bool {
+    pub fn may_begin(&self, at: TopicPartition<'_>, offset: i64) -> bool {
         !self.has_only_asked || self.began_at(at) == Some(offset)
     }
 
@@ -241,7 +241,7 @@ impl Instance {
     }
 
     /// It commits a partition of an assignment that was told before anybody listened.
-    pub fn is_seen_to_read(&mut self, at: At<'_>) -> bool {
+    pub fn is_seen_to_read(&mut self, at: TopicPartition<'_>) -> bool {
         self.has_only_asked = false;
         if self.is_whole || self.assignment.begin(at).is_some() || self.assignment.len >= MAX_PARTITIONS {
             return false;
@@ -251,27 +251,27 @@ impl Instance {
     }
 
     /// Since when it reads the partition; 0 if it does not, or since before anybody listened.
-    pub fn since(&self, at: At<'_>) -> u64 {
+    pub fn since(&self, at: TopicPartition<'_>) -> u64 {
         self.assignment.begin(at).map_or(0, |begin| begin.since_ns)
     }
 
     /// It is told where the group stands in a partition.
-    pub fn position(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+    pub fn position(&mut self, at: TopicPartition<'_>, offset: i64, now_ns: u64) {
         self.assignment.position(at, offset, now_ns);
     }
 
     /// Where it began to read the partition, if that was a committed offset.
-    pub fn began_at(&self, at: At<'_>) -> Option<i64> {
+    pub fn began_at(&self, at: TopicPartition<'_>) -> Option<i64> {
         self.assignment.begin(at)?.position.filter(|position| *position >= 0)
     }
 
     /// Whether it had the partition before its last assignment.
-    pub fn had(&self, at: At<'_>) -> bool {
+    pub fn had(&self, at: TopicPartition<'_>) -> bool {
         self.former.0.begin(at).is_some()
     }
 
     /// Whether a fetch of this time may be its own.
-    pub fn has(&self, at: At<'_>, asked_ns: u64) -> Has {
+    pub fn has(&self, at: TopicPartition<'_>, asked_ns: u64) -> Has {
         let (former, until_ns) = &self.former;
         let had =
             |assignment: &Assignment| assignment.begin(at).is_some_and(|begin| begin.since_ns <= asked_ns);
@@ -284,14 +284,14 @@ impl Instance {
         }
     }
 
-    pub fn reads(&mut self, line: Line, at: At<'_>) {
+    pub fn reads(&mut self, line: Line, at: TopicPartition<'_>) {
         if self.reads_on.len() < MAX_LINES {
             self.reads_on.push(Read { line, first: at.place(), is_of_several: false });
         }
     }
 
     /// Reads it on a connection that is its own. Returns whether that is the first to bring another partition too.
-    pub fn reads_also(&mut self, line: Line, at: At<'_>) -> bool {
+    pub fn reads_also(&mut self, line: Line, at: TopicPartition<'_>) -> bool {
         let read = self.reads_on.iter_mut().find(|read| read.line == line);
         let is_another = |read: &&mut Read| !read.is_of_several && read.first != at.place();
         let Some(read) = read.filter(is_another) else { return false };
@@ -300,7 +300,7 @@ impl Instance {
     }
 
     /// Whether another connection to this broker may be its own too, which brings this partition: some clients have one for each.
-    pub fn may_read_beside(&self, broker: SocketAddr, at: At<'_>) -> bool {
+    pub fn may_read_beside(&self, broker: SocketAddr, at: TopicPartition<'_>) -> bool {
         let mut there = self.reads_on.iter().filter(|read| read.line.broker == broker);
         there.all(|read| !read.is_of_several && read.first != at.place())
     }

@@ -23,7 +23,8 @@ use std::sync::Arc;
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::error;
 
-use crate::capture::ConnectionId;
+use super::store::{Bound, Bounded, Knowledge, drop_evicted};
+use crate::seen::ConnectionId;
 use instance::{Has, Instance, MEMBER_BYTES, PARTITION_BYTES, TOPIC_BYTES};
 
 /// Who sends requests.
@@ -75,13 +76,13 @@ impl Reader {
 
 /// A partition, its topic by all names that are known.
 #[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
+pub struct TopicPartition<'a> {
     pub id: Option<u128>,
     pub name: Option<&'a str>,
     pub partition: i32,
 }
 
-impl At<'_> {
+impl TopicPartition<'_> {
     /// The same for all that name the topic alike.
     fn place(self) -> u64 {
         let mut state = DefaultHasher::new();
@@ -101,8 +102,12 @@ pub struct Line {
     pub broker: SocketAddr,
 }
 
-/// What all of it may take; past it clients that were silent longest are forgotten, and learnt anew with their next heartbeat.
+/// What all of it may take. When exceeded, clients that were silent longest are evicted until [`LOW_WATER`] is reached; they are
+/// learnt anew with their next heartbeat.
 const MAX_BYTES: usize = 48 << 20;
+
+/// Of that, where evictions end: each of them looks through the connections once, so they are made in batches.
+const LOW_WATER: f64 = 0.75;
 
 /// What a client takes beside its id and its members.
 const CLIENT_BYTES: usize = 128;
@@ -110,7 +115,7 @@ const CLIENT_BYTES: usize = 128;
 /// Who a connection cannot be is kept of so many.
 const MAX_EXCLUDED: usize = 32;
 
-/// Members of one client; past it those that were silent longest are forgotten.
+/// Members of one client. When exceeded, the one that is silent longest is evicted.
 const MAX_INSTANCES: usize = 256;
 
 /// Groups that a client asks for without being a member of any, and which it may read for: who watches groups asks for many.
@@ -119,37 +124,37 @@ const MAX_ASKED: usize = 8;
 /// A member without any connection is forgotten after this.
 const GONE_NS: u64 = 600_000_000_000;
 
-/// See the module.
-#[derive(Debug, Default)]
+/// The members of groups by their clients, and which connections are whose, as all workers know it. The client that was heard
+/// least recently is evicted first. That it fetches does not count: a client that is not heard any more is no member.
+#[derive(Debug)]
 pub struct Groups {
-    clients: HashMap<Client, Vec<Instance>>,
-    /// Whose connections have a part in this.
+    clients: Bounded<Client, Vec<Instance>>,
+    /// The owner of each connection that has a part in this.
     connections: HashMap<ConnectionId, Client>,
-    /// Whose connections they cannot be, of those that are not known.
+    /// Members that a connection cannot be of, by their numbers, as long as it is not known whose it is.
     excluded: HashMap<ConnectionId, HashSet<u64>>,
     /// Members so far.
     count: u64,
-    /// What it takes, at most: what was added since it was last summed up, and that sum.
-    bytes: usize,
-    most: Room,
-    /// Members that had to make room.
-    forgotten: u64,
+    /// Members evicted.
+    evicted: u64,
 }
 
-/// What all of it may take.
-#[derive(Debug)]
-struct Room(usize);
-
-impl Default for Room {
+impl Default for Groups {
     fn default() -> Self {
-        Self(MAX_BYTES)
+        Self {
+            clients: Bounded::new(Bound::bytes(MAX_BYTES)),
+            connections: HashMap::new(),
+            excluded: HashMap::new(),
+            count: 0,
+            evicted: 0,
+        }
     }
 }
 
 /// A fetch from a partition.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    pub at: At<'a>,
+pub struct FetchFrom<'a> {
+    pub at: TopicPartition<'a>,
     /// When the client asked first for this offset.
     pub ns: u64,
     /// −1 if unknown.
@@ -179,57 +184,29 @@ fn is_out(code: i16) -> bool {
 }
 
 impl Groups {
-    /// Clients, and the members of all of them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.clients.len(), self.clients.values().map(Vec::len).sum())
+    /// What a client takes, about.
+    fn weight(client: &Client, list: &[Instance]) -> usize {
+        let id = client.id.as_ref().map_or(0, |id| id.len());
+        list.iter().map(Instance::bytes).fold(CLIENT_BYTES.saturating_add(id), usize::saturating_add)
     }
 
-    /// Holds no more than this part of what it may.
-    pub fn hold_at_most(&mut self, part: f64) {
-        self.most = Room((MAX_BYTES as f64 * part) as usize);
-    }
-
-    /// What it takes, at most.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// How many members had to make room for others since this was asked last.
-    pub fn take_forgotten(&mut self) -> u64 {
-        std::mem::take(&mut self.forgotten)
-    }
-
-    fn summed_up(&self) -> usize {
-        let of = |(client, list): (&Client, &Vec<Instance>)| {
-            let id = client.id.as_ref().map_or(0, |id| id.len());
-            list.iter().map(Instance::bytes).fold(CLIENT_BYTES.saturating_add(id), usize::saturating_add)
-        };
-        self.clients.iter().map(of).fold(0, usize::saturating_add)
-    }
-
-    /// Forgets the half of the clients that was silent longest, again and again until no more than three quarters are held.
-    fn make_room(&mut self) {
-        self.bytes = self.summed_up();
-        while self.bytes > self.most.0.saturating_mul(3) / 4 && !self.clients.is_empty() {
-            let heard = |list: &Vec<Instance>| list.iter().map(|one| one.heard_ns).max().unwrap_or(0);
-            let mut times: Vec<u64> = self.clients.values().map(heard).collect();
-            let half = times.len() / 2;
-            let (_, &mut median, _) = times.select_nth_unstable(half);
-            let forgotten = &mut self.forgotten;
-            self.clients.retain(|_, list| {
-                let is_kept = heard(list) > median;
-                if !is_kept {
-                    *forgotten = forgotten.saturating_add(list.len() as u64);
-                }
-                is_kept
-            });
-            self.bytes = self.summed_up();
-        }
-        let Self { clients, connections, excluded, .. } = self;
-        connections.retain(|_, client| clients.contains_key(client));
+    fn evict(&mut self) {
+        let Self { clients, connections, excluded, evicted, .. } = self;
+        clients.shrink_to(
+            LOW_WATER,
+            |client, list| Self::weight(client, list),
+            |_, list| {
+                *evicted = evicted.saturating_add(list.len() as u64);
+            },
+        );
+        connections.retain(|_, client| clients.peek(client).is_some());
         excluded.retain(|connection, _| connections.contains_key(connection));
+    }
+
+    /// A client has so many bytes more: a partition, with the name of its topic.
+    fn grow(&mut self, client: &Client, at: TopicPartition<'_>) {
+        let name = at.name.map_or(0, str::len);
+        self.clients.grow(client, (PARTITION_BYTES + TOPIC_BYTES).saturating_add(name));
     }
 
     /// A member was heard. Returns whether that is news.
@@ -270,11 +247,11 @@ impl Groups {
     }
 
     /// A member is to read a partition.
-    pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
-        let name = at.name.map_or(0, str::len);
-        self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
+    pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         let Some(instance) = self.instance(heard, group, member) else { return false };
-        instance.assign(at, heard.now_ns)
+        let is_news = instance.assign(at, heard.now_ns);
+        self.grow(heard.client, at);
+        is_news
     }
 
     /// What the partitions are cannot be told: tasks of Kafka Streams.
@@ -284,9 +261,9 @@ impl Groups {
     }
 
     /// An offset is committed for a group: who does so reads the partition. `member` is empty for who takes partitions by itself.
-    pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
+    pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         if member.is_empty() {
-            let known = self.clients.get(heard.client).into_iter().flatten();
+            let known = self.clients.peek(heard.client).into_iter().flatten();
             if known.filter(|instance| *instance.member.group == *group).any(|instance| {
                 instance.speaks_on == Some(heard.line.connection) && !instance.member.id.is_empty()
                     || instance.has(at, heard.now_ns) == Has::Yes
@@ -294,20 +271,19 @@ impl Groups {
                 return false;
             }
         }
-        let name = at.name.map_or(0, str::len);
         let Some(instance) = self.instance(heard, group, member) else { return false };
         let comes = instance.comes(heard.line.connection, false);
         let is_new = instance.is_seen_to_read(at);
         if is_new {
-            self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
+            self.grow(heard.client, at);
         }
         comes | is_new
     }
 
     /// Where a group stands in a partition, as a member asked. Others may ask too, who read it for nobody or not at all.
-    pub fn position(&mut self, heard: Heard<'_>, group: &str, at: At<'_>, offset: i64) -> bool {
+    pub fn position(&mut self, heard: Heard<'_>, group: &str, at: TopicPartition<'_>, offset: i64) -> bool {
         let (mut is_known, mut others) = (false, 0_usize);
-        for instance in self.clients.get_mut(heard.client).into_iter().flatten() {
+        for instance in self.clients.peek_mut(heard.client).into_iter().flatten() {
             others = others.saturating_add(usize::from(*instance.member.group != *group));
             // It has asked for another partition before.
             let is_other = *instance.member.group != *group || instance.is_asking(at);
@@ -319,17 +295,16 @@ impl Groups {
         if is_known || others >= MAX_ASKED || offset < 0 {
             return false;
         }
-        let name = at.name.map_or(0, str::len);
-        self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
         let Some(instance) = self.instance(heard, group, "") else { return false };
         instance.comes(heard.line.connection, false);
         instance.asks(at, offset, heard.now_ns);
+        self.grow(heard.client, at);
         true
     }
 
     /// For whom a connection fetches from a partition. The second tells whether that is news for others.
-    pub fn reader(&mut self, client: &Client, line: Line, asked: Asked<'_>) -> (Reader, bool) {
-        let Some(list) = self.clients.get_mut(client) else { return (Reader::Unknown, false) };
+    pub fn reader(&mut self, client: &Client, line: Line, asked: FetchFrom<'_>) -> (Reader, bool) {
+        let Some(list) = self.clients.peek_mut(client) else { return (Reader::Unknown, false) };
         let of = |instance: &Instance| Reader::Member(Arc::clone(&instance.member));
         // Who speaks or has read on this connection.
         let own = |instance: &Instance| {
@@ -413,7 +388,7 @@ impl Groups {
     pub fn gone(&mut self, connection: ConnectionId, now_ns: u64) -> bool {
         let Some(client) = self.connections.remove(&connection) else { return false };
         self.excluded.remove(&connection);
-        let Some(list) = self.clients.get_mut(&client) else { return false };
+        let Some(list) = self.clients.peek_mut(&client) else { return false };
         for instance in &mut *list {
             instance.hangs_up(connection, now_ns);
         }
@@ -426,15 +401,18 @@ impl Groups {
 
     /// The member of this client, known or new.
     fn instance(&mut self, heard: Heard<'_>, group: &str, member: &str) -> Option<&mut Instance> {
-        if self.bytes > self.most.0 {
-            self.make_room();
+        if self.clients.is_over() {
+            self.evict();
         }
         self.connections.insert(heard.line.connection, heard.client.clone());
         let id = heard.client.id.as_ref().map_or(0, |id| id.len());
-        let list = self.clients.entry(heard.client.clone()).or_insert_with(|| {
-            self.bytes = self.bytes.saturating_add(CLIENT_BYTES).saturating_add(id);
+        let mut is_new = false;
+        let new = || {
+            is_new = true;
             vec![]
-        });
+        };
+        // Weighed below, so that nothing is evicted here.
+        let list = self.clients.get_or_insert(heard.client, 0, new, drop_evicted);
         let speaks = Some(heard.line.connection);
         let same = |one: &Instance| *one.member.group == *group && *one.member.id == *member;
         // The same under another name: it was given one, or has lost its place and joins again.
@@ -458,18 +436,39 @@ impl Groups {
                         (0..).zip(&*list).min_by_key(|(_, one)| one.silent_since().unwrap_or(u64::MAX));
                     let place = silent.map_or(0, |(place, _)| place);
                     list.remove(place);
-                    self.forgotten = self.forgotten.saturating_add(1);
+                    self.evicted = self.evicted.saturating_add(1);
                 }
-                self.bytes = self.bytes.saturating_add(MEMBER_BYTES).saturating_add(group.len());
-                self.bytes = self.bytes.saturating_add(member.len());
                 self.count = self.count.saturating_add(1);
                 list.push(Instance::new(self.count, group, member));
-                list.len().saturating_sub(1)
+                let place = list.len().saturating_sub(1);
+                let client = if is_new { CLIENT_BYTES.saturating_add(id) } else { 0 };
+                let names = group.len().saturating_add(member.len());
+                self.clients.grow(heard.client, MEMBER_BYTES.saturating_add(names).saturating_add(client));
+                place
             }
         };
-        let instance = list.get_mut(place)?;
+        let instance = self.clients.peek_mut(heard.client)?.get_mut(place)?;
         instance.heard_ns = heard.now_ns;
         Some(instance)
+    }
+}
+
+impl Knowledge for Groups {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let members = self.clients.iter().map(|(_, list)| list.len()).sum();
+        vec![("clients", self.clients.len()), ("members", members)]
+    }
+
+    fn bytes(&self) -> usize {
+        self.clients.bytes()
+    }
+
+    fn hold_at_most(&mut self, part: f64) {
+        self.clients.hold_at_most(part);
+    }
+
+    fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 }
 
@@ -482,7 +481,7 @@ enum Found {
 }
 
 /// Who of these reads the partition.
-fn find(list: &[Instance], of: &[usize], Asked { at, ns, offset }: Asked<'_>) -> Found {
+fn find(list: &[Instance], of: &[usize], FetchFrom { at, ns, offset }: FetchFrom<'_>) -> Found {
     let (mut sure, mut perhaps) = (Vec::new(), Vec::new());
     for place in of {
         let Some(instance) = list.get(*place) else { continue };
