@@ -10,7 +10,7 @@ use ktrace_kafka::context::formats;
 use ktrace_kafka::counters::NotKafka;
 use ktrace_tls::keylog::{KeyLog, MAX_BYTES};
 
-use super::lookout::{Lookout, say};
+use super::monitor::{Lookout, say};
 use super::named::Named;
 use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
 use super::{Failure, doctor};

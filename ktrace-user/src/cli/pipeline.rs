@@ -10,7 +10,7 @@ use clap::{ArgAction, Args};
 use ipnet::IpNet;
 
 use super::Failure;
-use super::lookout::{Limits, Usage};
+use super::monitor::{Limits, Usage};
 use super::own_limit::{OwnLimit, own_limit};
 use super::summary_file::SummaryFile;
 use super::tls::Tls;

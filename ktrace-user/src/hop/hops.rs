@@ -1,7 +1,8 @@
-//! Many hops in their order, as they wait for a sink: what neighbours share is there once.
+//! A batch of hops on its way to a sink: what neighbours share is stored once.
 //!
-//! A hop goes from a worker's thread to a sink's. Counters of what it shares would go back and forth between two processors with
-//! every hop; so they are touched once for a run of hops that share it, which is most often an exchange's.
+//! A hop goes from a worker's thread to a sink's. The reference counts of what it shares would
+//! bounce between two processors with every hop; so they are touched once for a run of hops that
+//! share it, most often those of an exchange.
 
 use std::slice;
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use std::sync::Arc;
 use super::{Hop, Parties, Passage, Topic, TopicName, shown};
 use crate::span::Span;
 
-/// See the module.
+/// A batch of hops, in order, run-length encoded by what they share.
 #[derive(Debug, Default)]
 pub struct Hops {
     runs: Vec<HopRun>,
     passages: Vec<Passage>,
 }
 
-/// Hops one behind the other that share all that can be shared.
+/// A run of neighbours that share their parties and their topic.
 #[derive(Debug)]
 struct HopRun {
     parties: Arc<Parties>,
@@ -65,7 +66,7 @@ impl Hops {
         self.passages.is_empty()
     }
 
-    /// Forgets them, and keeps their room for others.
+    /// Empties the batch; its capacity stays.
     pub fn clear(&mut self) {
         self.runs.clear();
         self.passages.clear();
@@ -100,7 +101,7 @@ impl<'a> HopRef<'a> {
         self.passage.span(self.parties, self.topic, self.unnamed.is_none())
     }
 
-    /// The hop, to be kept.
+    /// A hop of its own.
     #[must_use]
     pub fn to_hop(self) -> Hop {
         let topic = self.unnamed.map_or_else(|| Topic::Named(Arc::clone(self.topic)), Topic::Id);
@@ -108,12 +109,12 @@ impl<'a> HopRef<'a> {
     }
 }
 
-/// [`Hops`] one by one.
+/// Iterates over [`Hops`].
 #[derive(Debug)]
 pub struct Iter<'a> {
     runs: slice::Iter<'a, HopRun>,
     run: Option<&'a HopRun>,
-    /// Hops of the run at hand that are still to come.
+    /// Hops of the current run that are still to come.
     left: usize,
     passages: slice::Iter<'a, Passage>,
 }

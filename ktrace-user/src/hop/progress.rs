@@ -1,4 +1,5 @@
-//! How far a group has come in a partition: what was delivered to it and how often, and what it has committed.
+//! How far a group has come in a partition: what was delivered to it and how often, and what it has
+//! committed.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -9,19 +10,23 @@ use ktrace_kafka::context::{SpanId, TraceId};
 
 use super::store::{Bound, Bounded, Store, part_of};
 
-/// Stretches of one partition that are kept; past it the lowest offsets are forgotten.
+/// Stretches of one partition that are kept; over the limit the lowest offsets are dropped. A
+/// consumer that reads in order has one.
 const MAX_STRETCHES: usize = 64;
 
-/// Delivered messages of one partition that are remembered until they are committed.
+/// Delivered messages of one partition that are remembered until they are committed: clients fetch
+/// up to 500 at a time (`max.poll.records`) and commit them together.
 pub const MAX_OPEN: usize = 512;
 
-/// Of all partitions together. When exceeded, a partition keeps only its newest: that one links the next commit still.
+/// Of all partitions together. When exceeded, a partition keeps only its newest: that one links the
+/// next commit still.
 const MAX_OPEN_IN_ALL: usize = 256 << 10;
 
 /// Partitions, each with a group, that are kept.
 const MAX_PARTITIONS: usize = 32 << 10;
 
-/// What the names of their groups and topics may take, in bytes. Both are as long as a client likes.
+/// What the names of their groups and topics may take, in bytes. Both are as long as a client
+/// likes.
 const MAX_NAME_BYTES: usize = 16 << 20;
 
 /// What a partition takes beside its names and its open messages, with a few stretches, about.
@@ -30,7 +35,7 @@ const PARTITION_BYTES: usize = 768;
 /// What an open message takes, about: the queue of a partition grows by doubling.
 const OPEN_BYTES: usize = 48;
 
-/// A partition as a group reads it.
+/// Names the progress of one group in one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProgressKey {
     pub cluster: Option<Arc<str>>,
@@ -47,14 +52,14 @@ struct Stretch {
     times: u32,
 }
 
-/// What was delivered at an offset before.
+/// Earlier deliveries at an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Before {
     /// How often.
     pub times: u32,
-    /// Later offsets were.
+    /// Later offsets were delivered before, and this one was not.
     pub is_behind: bool,
-    /// The same holds for the offsets before this one.
+    /// The same holds for all offsets from the one asked for up to this one, exclusive.
     pub until: i64,
 }
 
@@ -89,22 +94,23 @@ impl Covered {
     }
 }
 
-/// Messages that one commit or acknowledgement names.
+/// Links on the span of one commit or acknowledgement. OpenTelemetry SDKs keep 128 links of a span
+/// by default.
 pub const MAX_SHOWN: usize = 32;
 
-/// See the module.
+/// The deliveries and commits of one group in one partition.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// In order, apart from each other.
+    /// In order of offsets, without overlap.
     stretches: VecDeque<Stretch>,
     committed: Option<i64>,
     topic_id: Option<u128>,
-    /// The log was shorter than what was delivered of it.
+    /// At the last fetch the log ended before what was delivered of it.
     was_shorter: bool,
     open: VecDeque<Open>,
-    /// Offsets of messages that carry ktrace's own telemetry: in order, apart from each other.
+    /// Offsets of messages that carry ktrace's own telemetry: in order, without overlap.
     own: VecDeque<Range<i64>>,
-    /// Its store does not count it any more: it holds no open messages.
+    /// It was evicted from the store; open messages are no longer counted, so none is kept.
     is_evicted: bool,
 }
 
@@ -152,7 +158,7 @@ impl Progress {
         self.stretches = all;
     }
 
-    /// Of what was delivered, these carry ktrace's own telemetry.
+    /// Of the delivered offsets, these carry ktrace's own telemetry.
     pub fn deliver_own(&mut self, offsets: Range<i64>) {
         if offsets.is_empty() {
             return;
@@ -169,8 +175,9 @@ impl Progress {
         }
     }
 
-    /// The log ends before what was delivered of it: it is another one, under the old name. Once may be a broker that has just
-    /// become the leader and does not know yet how far the log goes.
+    /// Notes where the log ends. If that is before what was delivered, twice in a row, it is a new
+    /// log under the old name. Once does not count: a broker that has just become the leader may
+    /// not know yet how far the log goes.
     pub fn log_ends(&mut self, high_watermark: i64) {
         let is_shorter = self.stretches.back().is_some_and(|last| high_watermark < last.offsets.end);
         if is_shorter && self.was_shorter {
@@ -179,7 +186,7 @@ impl Progress {
         self.was_shorter = is_shorter && !self.was_shorter;
     }
 
-    /// The log is that of the topic with this id: where it had another, it is a new one under the old name.
+    /// Notes the topic's id. If it had another, the log is a new one under the old name.
     pub fn log_is(&mut self, id: u128) {
         if self.topic_id.replace(id).is_some_and(|known| known != id) {
             self.begin_anew();
@@ -212,7 +219,7 @@ impl Progress {
     }
 }
 
-/// Adds offsets at the end; those that were delivered as often as the ones before them are one with them.
+/// Adds a stretch at the end, joined with the last one if it was delivered as often.
 fn push(all: &mut VecDeque<Stretch>, offsets: Range<i64>, times: u32) {
     if offsets.is_empty() {
         return;
@@ -231,8 +238,9 @@ impl ProgressKey {
     }
 }
 
-/// The progress of all groups in all partitions. The partition that was read least recently is evicted first: its deliveries
-/// count anew, and its next commit covers only what is delivered after that.
+/// The progress of all groups in all partitions. The partition that was read least recently is
+/// evicted first: its deliveries count anew, and its next commit covers only what is delivered
+/// after that.
 #[derive(Debug)]
 pub struct AllProgress {
     by_place: Mutex<Bounded<ProgressKey, Shared>>,
@@ -255,7 +263,7 @@ impl Default for AllProgress {
 /// One group's progress in one partition, shared by those who read and who commit.
 pub type Shared = Arc<Mutex<Progress>>;
 
-/// A short look.
+/// Locks a partition's progress. Held for a few operations, never while the store is locked.
 pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -275,7 +283,8 @@ impl AllProgress {
         Arc::clone(self.by_place().get_or_insert(place, place.name_bytes(), Shared::default, evict))
     }
 
-    /// These messages were delivered and are to be committed; the oldest are dropped where there are too many.
+    /// Adds delivered messages that wait for their commit, and empties the list. Over the limit the
+    /// oldest are dropped.
     pub fn wait(&self, progress: &mut Progress, opened: &mut Vec<Open>) {
         let before = progress.open.len();
         let most = match self.open.load(Ordering::Relaxed) < self.max_open.load(Ordering::Relaxed) {
@@ -293,7 +302,7 @@ impl AllProgress {
     pub fn commit(&self, progress: &mut Progress, offset: i64) -> Covered {
         let before = progress.open.len();
         let covered = progress.commit(offset);
-        // Room that was needed once is not kept for ever.
+        // Capacity that was needed once is not kept for ever.
         if progress.open.capacity() > progress.open.len().saturating_mul(4).saturating_add(MAX_SHOWN) {
             progress.open.shrink_to(progress.open.len().saturating_mul(2));
         }

@@ -1,7 +1,8 @@
 //! Bounded knowledge: the map behind each store, and what all stores have in common.
 //!
-//! A store keeps what was seen and may be needed later: names of topics, members of groups, offsets. It is never needed
-//! for a message to be shown, so a store that is full evicts what was used least recently, and counts that.
+//! A store keeps what was seen and may be needed later: names of topics, members of groups,
+//! offsets. It is never needed for a message to be shown, so a store that is full evicts what was
+//! used least recently, and counts that.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -11,21 +12,24 @@ use hashlink::linked_hash_map::RawEntryMut;
 
 use super::versioned::Versioned;
 
-/// A map with a bound on its entries and on the bytes that they take. When either would be exceeded, the entries that
-/// were used least recently are evicted first.
+/// A map with a bound on its entries and on the bytes that they take. When either would be
+/// exceeded, the entries that were used least recently are evicted first.
 ///
-/// **What counts as a use**: [`get`](Self::get) and [`get_or_insert`](Self::get_or_insert). [`peek`](Self::peek) and
-/// [`peek_mut`](Self::peek_mut) do not, for look-ups that say nothing of the entry's future.
+/// **What counts as a use**: [`get`](Self::get) and [`get_or_insert`](Self::get_or_insert).
+/// [`peek`](Self::peek) and [`peek_mut`](Self::peek_mut) do not, for look-ups that say nothing of
+/// the entry's future.
 ///
-/// **Cost**: a use unlinks and links one node of a list beside the hash look-up, some 20 instructions. That is why every
-/// use counts, and not one in a generation (second chance): stores are looked up once for a partition of an exchange or
-/// once for an event of a group, never for each record.
+/// **Cost**: a use unlinks and links one node of a list beside the hash look-up, some 20
+/// instructions. That is why every use counts, and not one in a generation (second chance): stores
+/// are looked up once for a partition of an exchange or once for an event of a group, never for
+/// each record.
 ///
-/// **Order**: iteration goes from the entry used least recently to the newest, whatever the hasher's seed. So what a run
-/// over a capture file evicts is the same each time.
+/// **Order**: iteration goes from the entry used least recently to the newest, whatever the
+/// hasher's seed. So what a run over a capture file evicts is the same each time.
 ///
-/// The hasher is the standard library's (SipHash with a random seed), since keys come from the network. The crate's own default,
-/// foldhash, is faster and does not promise to withstand keys that are chosen to collide.
+/// The hasher is the standard library's (SipHash with a random seed), since keys come from the
+/// network. The crate's own default, foldhash, is faster and does not promise to withstand keys
+/// that are chosen to collide.
 #[derive(Debug)]
 pub struct Bounded<K, V> {
     entries: LinkedHashMap<K, Weighed<V>, RandomState>,
@@ -79,7 +83,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         Self { entries, nominal: bound, bound, bytes: 0, evicted: 0 }
     }
 
-    /// Lowers the bounds to this part of those that it was made with. What is over them goes with the next insertion.
+    /// Lowers the bounds to this part of those that it was made with. What is over them goes with
+    /// the next insertion.
     pub fn hold_at_most(&mut self, part: f64) {
         let Bound { entries, bytes } = self.nominal;
         self.bound = Bound { entries: part_of(entries, part), bytes: part_of(bytes, part) };
@@ -103,7 +108,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         self.bytes
     }
 
-    /// How many entries were evicted since the last call. Removals and replacements are no evictions.
+    /// How many entries were evicted since the last call. Removals and replacements are no
+    /// evictions.
     pub fn take_evicted(&mut self) -> u64 {
         std::mem::take(&mut self.evicted)
     }
@@ -139,8 +145,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         self.entries.get_mut(key).map(|entry| &mut entry.value)
     }
 
-    /// The value of this key, made by `new` and weighing `bytes` where it is not there yet. It is used by that. `evict` gets
-    /// each entry that is evicted for it.
+    /// The value of this key, made by `new` and weighing `bytes` where it is not there yet. It is
+    /// used by that. `evict` gets each entry that is evicted for it.
     pub fn get_or_insert(
         &mut self,
         key: &K,
@@ -151,7 +157,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
     where
         K: Clone,
     {
-        // One hash for both looks. The first one lets go of the map, so that an eviction may change it.
+        // One hash for both looks. The first one lets go of the map, so that an eviction may change
+        // it.
         let hash = self.entries.hasher().hash_one(key);
         if self.entries.raw_entry().from_key_hashed_nocheck(hash, key).is_none() {
             self.evict_for(bytes, evict);
@@ -169,7 +176,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         }
     }
 
-    /// Sets the value of a key, which is used by that. `evict` gets each entry that is evicted for it.
+    /// Sets the value of a key, which is used by that. `evict` gets each entry that is evicted for
+    /// it.
     pub fn insert(&mut self, key: K, value: V, bytes: usize, evict: impl FnMut(K, V)) {
         self.remove(&key);
         self.evict_for(bytes, evict);
@@ -187,7 +195,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         Some(value)
     }
 
-    /// An entry weighs more than it did. It stays, even if the bound is exceeded by that: see [`Self::is_over`].
+    /// An entry weighs more than it did. It stays, even if the bound is exceeded by that: see
+    /// [`Self::is_over`].
     pub fn grow<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, by: usize)
     where
         K: Borrow<Q>,
@@ -204,8 +213,9 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         self.bytes > self.bound.bytes
     }
 
-    /// Weighs all entries anew, and evicts until no more than this part of the bound of bytes is held. For entries that
-    /// grow: done only when [`Self::is_over`], and down to a part, so that its cost is shared by many insertions.
+    /// Weighs all entries anew, and evicts until no more than this part of the bound of bytes is
+    /// held. For entries that grow: done only when [`Self::is_over`], and down to a part, so that
+    /// its cost is shared by many insertions.
     pub fn shrink_to(&mut self, part: f64, weigh: impl Fn(&K, &V) -> usize, mut evict: impl FnMut(K, V)) {
         self.bytes = 0;
         for (key, entry) in &mut self.entries {
@@ -216,8 +226,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         while self.bytes > most && self.evict_first(&mut evict) {}
     }
 
-    /// Evicts the entry used least recently of those that `may_go`, if the map is full. Returns whether there is room now.
-    /// Where most of many entries may not go, this looks at all of them.
+    /// Evicts the entry used least recently of those that `may_go`, if the map is full. Returns
+    /// whether there is room now. Where most of many entries may not go, this looks at all of them.
     pub fn evict_unless(&mut self, may_go: impl Fn(&V) -> bool, mut evict: impl FnMut(K, V)) -> bool
     where
         K: Clone,
@@ -264,8 +274,9 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
 /// Where nothing has to be done with what is evicted.
 pub fn drop_evicted<K, V>(_: K, _: V) {}
 
-/// One kind of knowledge that all workers share. Each stands in the table of stores (`Shared::stores` of the worker): the
-/// budget of memory, expiry and the count of evictions are loops over that table.
+/// One kind of knowledge that all workers share. Each stands in the table of stores
+/// (`Shared::stores` of the worker): the budget of memory, expiry and the count of evictions are
+/// loops over that table.
 pub trait Store {
     /// How many things of each kind it holds, by the kind's name in the plural: for reports.
     fn rows(&self) -> Vec<(&'static str, usize)>;
@@ -273,20 +284,23 @@ pub trait Store {
     /// What it takes, in bytes, about: an upper bound rather than a lower one.
     fn bytes(&self) -> usize;
 
-    /// Holds no more than this part (0 to 1) of what it may from now on. Stores of a few MB at most need not heed it.
+    /// Holds no more than this part (0 to 1) of what it may from now on. Stores of a few MB at most
+    /// need not heed it.
     fn hold_at_most(&self, _part: f64) {}
 
-    /// How many things were evicted since the last call while they may still have been needed. None, where a store that is full
-    /// refuses what is new.
+    /// How many things were evicted since the last call while they may still have been needed.
+    /// None, where a store that is full refuses what is new.
     fn take_evicted(&self) -> u64 {
         0
     }
 
-    /// Forgets what is too old to be needed. `now_ns` is in nanoseconds since 1970, and may be less than the last time.
+    /// Forgets what is too old to be needed. `now_ns` is in nanoseconds since 1970, and may be less
+    /// than the last time.
     fn expire(&self, _now_ns: u64) {}
 }
 
-/// A store behind one lock, whose changes are numbered. See the methods of [`Store`] by the same names.
+/// A store behind one lock, whose changes are numbered. See the methods of [`Store`] by the same
+/// names.
 pub trait Knowledge {
     fn rows(&self) -> Vec<(&'static str, usize)>;
     fn bytes(&self) -> usize;

@@ -1,6 +1,8 @@
-//! Names of topics: each kept once, with the span names made of it; ids resolved from Metadata seen on any connection.
+//! Names of topics: each kept once, with the span names made of it. Ids are resolved from Metadata
+//! responses on any connection.
 //!
-//! Topic ids are UUIDs, so those of several clusters do not meet. What one worker learns of them, all know.
+//! Topic ids are UUIDs, so ids of several clusters do not collide. What one worker learns, all
+//! workers know.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -41,7 +43,7 @@ impl Hash for TopicName {
 }
 
 impl TopicName {
-    /// What it takes, about.
+    /// What it takes, in bytes, about.
     fn bytes(&self) -> usize {
         self.name.len().saturating_mul(4).saturating_add(TOPIC_BYTES)
     }
@@ -63,20 +65,23 @@ impl TopicName {
     }
 }
 
-/// Topics kept at once, by id for all workers, and by name for each. Large clusters have some ten thousand.
+/// Topics kept at once, by id for all workers, and by name for each. Large clusters have some ten
+/// thousand.
 const MAX_TOPICS: usize = 64 << 10;
 
-/// What their names may take, by id for all workers, and by name for each.
+/// What their names may take in bytes, by id for all workers, and by name for each.
 const MAX_BYTES: usize = 24 << 20;
 
 /// What a topic takes beside its name.
 const TOPIC_BYTES: usize = 256;
 
-/// No name is longer (`org.apache.kafka.common.internals.Topic`): of what claims to be one, the beginning is kept.
+/// The longest name that Kafka allows (`org.apache.kafka.common.internals.Topic`). Longer ones are
+/// cut.
 const MAX_NAME_BYTES: usize = 249;
 
-/// Which topic an id names, as all workers know it. A look-up counts as a use: workers keep what they looked up until the next
-/// news, so ids in use are looked up again before anything more is evicted.
+/// The topics that ids name, shared by all workers. A look-up counts as a use. Workers keep what
+/// they looked up until the next change, so an id in use is looked up again before anything more is
+/// evicted.
 #[derive(Debug)]
 pub struct TopicIds {
     by_id: Bounded<u128, Arc<TopicName>>,
@@ -127,8 +132,9 @@ impl Knowledge for TopicIds {
 #[derive(Debug)]
 pub struct Topics {
     by_name: Bounded<Arc<str>, Arc<TopicName>>,
-    /// As looked up when all workers' knowledge had this number; `None` for ids without a name. It is emptied with each news
-    /// anyway, so it is also when it is full: to look an id up again costs one lock.
+    /// Look-ups made at this version of [`TopicIds`]; `None` for ids without a name. A cache: it is
+    /// emptied with each change, and so it is when it is full. To look an id up again costs one
+    /// lock.
     by_id: (u64, HashMap<u128, Option<Arc<TopicName>>>),
     /// The last topic that was named; the next is nearly always the same.
     last: Option<Arc<TopicName>>,
@@ -181,7 +187,7 @@ impl Topics {
         topic.clone()
     }
 
-    /// Metadata told the name of an id; most often again.
+    /// Metadata names an id; most often one that is known.
     pub fn learn(&mut self, ids: &Versioned<TopicIds>, id: u128, name: &str) {
         let name = kept(name);
         if self.of(ids, id).is_none_or(|topic| *topic.name != *name) {
@@ -190,14 +196,14 @@ impl Topics {
         }
     }
 
-    /// The stand-in for a topic whose name never came: its id as Kafka prints it.
+    /// The name shown for a topic that was never named: its id as Kafka prints it.
     #[must_use]
     pub fn unnamed(id: u128) -> Arc<TopicName> {
         TopicName::new(&base64(id))
     }
 }
 
-/// As much of a name as is kept.
+/// The part of a name that is kept.
 fn kept(name: &str) -> &str {
     name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or(name)
 }

@@ -1,17 +1,17 @@
-//! What became of transactions, as their producers tell it (EndTxn) to whoever sees their hosts.
+//! How transactions ended, from their producers' EndTxn requests where these are captured.
 //!
-//! A transaction's messages pass before its end is known. To whoever sees only a consumer that reads uncommitted messages too, the
-//! marker that follows them in the log tells.
+//! A transaction's messages pass before its end is known. Where only a consumer that reads
+//! uncommitted messages is captured, the marker that follows them in the log says how it ended.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::store::{Bound, Bounded, Knowledge, part_of};
 
-/// What became of a transaction.
+/// How a transaction ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Nobody has told, or not in time.
+    /// It has not ended, or its end was not seen in time.
     #[default]
     Open,
     Committed,
@@ -37,7 +37,7 @@ impl State {
     }
 }
 
-/// Who produces in transactions. Ids are those of one cluster.
+/// A producer. Its id is unique in its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Producer {
     pub cluster: Option<Arc<str>>,
@@ -48,18 +48,20 @@ pub struct Producer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     pub producer: Producer,
-    /// Where it was heard.
+    /// `None` where no request with it was captured.
     pub transactional_id: Option<Arc<str>>,
 }
 
-/// Producers whose ends are kept. A cluster has one a transactional id: more than a few thousand are rare.
+/// Producers whose ends are kept. A cluster has one for each transactional id: more than a few
+/// thousand are rare.
 const MAX_PRODUCERS: usize = 16 << 10;
 
-/// Ends of one producer that are kept. What waits for one waits for seconds.
+/// Ends of one producer that are kept. Messages wait for an end for [`PATIENCE_NS`]: this holds 400
+/// a second.
 const MAX_ENDS: usize = 4096;
 
-/// Ends of all producers together. When exceeded, each keeps only its newest [`FEW_ENDS`]: all producers are as likely to be
-/// waited for, their old ends are not.
+/// Ends of all producers together. When exceeded, each keeps only its newest [`FEW_ENDS`]: all
+/// producers are as likely to be waited for, their old ends are not.
 const MAX_ENDS_IN_ALL: usize = 256 << 10;
 const FEW_ENDS: usize = 8;
 
@@ -67,26 +69,27 @@ const FEW_ENDS: usize = 8;
 const PRODUCER_BYTES: usize = 192;
 const END_BYTES: usize = 24;
 
-/// For so long messages wait for an end.
+/// How long messages wait for an end.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// The ends of one producer.
 #[derive(Debug, Default)]
 struct Ends {
-    /// When the producer asked for it, and for what.
+    /// When the producer requested the end, in nanoseconds since 1970, and which.
     ends: VecDeque<(u64, State)>,
-    /// Ends up to this time are not kept any more.
+    /// Ends up to this time were evicted.
     forgotten_ns: u64,
 }
 
 impl Ends {
-    /// Those since then.
+    /// How many ends were requested since then.
     fn needed(&self, since_ns: u64) -> u64 {
         let old = self.ends.partition_point(|(asked_ns, _)| *asked_ns < since_ns);
         self.ends.len().saturating_sub(old) as u64
     }
 
-    /// Forgets the oldest until there are no more than so many. Gives how many of them were asked for since then.
+    /// Evicts the oldest ends until no more than `most` are left. Returns how many of those evicted
+    /// were requested since `since_ns`.
     fn keep(&mut self, most: usize, since_ns: u64) -> u64 {
         let excess = self.ends.len().saturating_sub(most);
         let mut needed = 0_u64;
@@ -98,8 +101,8 @@ impl Ends {
     }
 }
 
-/// How the transactions of all producers ended, as all workers know it. The producer whose transactions ended longest ago is
-/// evicted first: nothing waits for its ends any more.
+/// The ends of all producers' transactions, shared by all workers. The producer whose last
+/// transaction ended longest ago is evicted first: nothing waits for its ends any more.
 #[derive(Debug)]
 pub struct Transactions {
     by_producer: Bounded<Producer, Ends>,
@@ -117,7 +120,8 @@ impl Default for Transactions {
 }
 
 impl Transactions {
-    /// The producer has ended its transaction; or, with [`State::Unknown`], may have. That is news in any case.
+    /// The producer has ended its transaction; or, with [`State::Unknown`], may have. Returns true:
+    /// that is always news.
     pub fn end(&mut self, producer: &Producer, asked_ns: u64, state: State) -> bool {
         let since_ns = asked_ns.saturating_sub(PATIENCE_NS);
         let Self { by_producer, ends, max_ends, evicted } = self;
@@ -142,7 +146,7 @@ impl Transactions {
         true
     }
 
-    /// What became of a message that was acknowledged at this time.
+    /// How the transaction ended of a message that was acknowledged at this time.
     #[must_use]
     pub fn of_sent(&self, producer: &Producer, acked_ns: u64) -> State {
         let Some(Ends { ends, forgotten_ns }) = self.by_producer.peek(producer) else { return State::Open };

@@ -1,12 +1,14 @@
-//! What several workers know together: a value behind a short lock, versioned by its changes.
+//! Knowledge that several workers share: a value behind a lock, with a version that counts its
+//! changes.
 //!
-//! Whoever looks something up keeps what it got with the number from before, and looks again when the number has changed: so no
-//! lock lies on the way of every record.
+//! A reader keeps what it looked up together with the version from before the look-up, and looks
+//! again only when the version has changed. So no lock is taken for each record.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// See the module.
+/// A value behind a mutex, with a version. Locks are held for the closure's duration; they never
+/// poison.
 #[derive(Debug, Default)]
 pub struct Versioned<T> {
     version: AtomicU64,
@@ -19,23 +21,24 @@ impl<T> Versioned<T> {
         Self { version: AtomicU64::default(), value: Mutex::new(value) }
     }
 
-    /// The number of changes so far. What is looked up after it is as new as it says, or newer.
+    /// The number of changes so far. What is read after this call is at least as new.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Looks something up.
+    /// Reads the value.
     pub fn read<R>(&self, read: impl FnOnce(&T) -> R) -> R {
         read(&self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Does something to it that is no news.
+    /// Changes the value in a way that readers need not see: the version stays.
     pub fn write_quiet<R>(&self, write: impl FnOnce(&mut T) -> R) -> R {
         write(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells the value something; `learn` says whether that was news.
+    /// Changes the value. `change` returns whether readers have to look again: then the version
+    /// grows.
     pub fn update(&self, change: impl FnOnce(&mut T) -> bool) {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         if change(&mut value) {

@@ -1,4 +1,4 @@
-//! What the workers of a run know together: names, groups, clusters, and which connections are seen at both ends.
+//! What the workers of a run share: the stores, the budget of memory, limits and counts.
 //!
 //! Locks are short, and none lies on the way of every record: see [`Versioned`].
 
@@ -30,14 +30,14 @@ use crate::hop::versioned::Versioned;
 use crate::losses::{Group, Reason, SharedLedger};
 use crate::seen::Ends;
 
-/// Brokers whose cluster is known, and clients.
+/// Brokers whose cluster is known, and as many clients.
 const MAX_BROKERS: usize = 16 << 10;
 
-/// What a broker and a client take, about; a client's id comes to that.
+/// What a broker and a client take, in bytes, about; a client's id comes on top.
 const BROKER_BYTES: usize = 128;
 const CLIENT_BYTES: usize = 192;
 
-/// See the module. One for all workers of a run.
+/// Shared by all workers of a run.
 #[derive(Default)]
 pub struct Shared {
     pub(super) topics: Versioned<TopicIds>,
@@ -50,7 +50,7 @@ pub struct Shared {
     pub(super) commits: PendingCommits,
     pub(super) clusters: Versioned<Clusters>,
     pub(super) both_ends: ExchangePlaces,
-    /// Whose TLS may be opened beside that on ports of the user's.
+    /// Brokers learnt from responses, whose TLS may be opened without the user naming their ports.
     pub brokers: Brokers,
     pub(super) memory: Arc<Memory>,
     pub(super) losses: SharedLedger,
@@ -59,7 +59,7 @@ pub struct Shared {
     pub(super) within: Within,
     spans: SpanLimit,
     pub(super) workers: AtomicUsize,
-    /// Bytes of TLS connections that wait for keys.
+    /// Bytes that TLS connections hold until a key is found.
     pub(super) tls_held: AtomicUsize,
     tls: Mutex<BTreeMap<String, BTreeMap<String, u64>>>,
     not_kafka: Mutex<BTreeMap<&'static str, Others>>,
@@ -80,14 +80,15 @@ pub struct Others {
     pub first: Ends,
 }
 
-/// Services whose TLS connections are counted by name.
+/// Services whose TLS connections are counted by name; the others are counted together.
 const MAX_SERVICES: usize = 1024;
 
 impl Shared {
-    /// What all workers together may hold unless somebody says otherwise.
+    /// What all workers together may hold by default, in bytes.
     pub const USUAL_BYTES: usize = super::memory::DEFAULT_BYTES;
 
-    /// All workers together may hold so much: see [`super::budget`]. Before the first worker.
+    /// Sets what all workers together may hold, in bytes: see [`super::budget`]. To be called
+    /// before the first worker is made.
     pub fn may_hold(&self, bytes: usize) {
         self.memory.set(bytes);
         let part = self.memory.part();
@@ -104,39 +105,40 @@ impl Shared {
             entry(Some(Reason::ProgressForgotten), &self.progress),
             entry(Some(Reason::AttemptForgotten), &self.attempts),
             entry(Some(Reason::TransactionForgotten), &self.transactions),
-            // They are full rather than evicted from: what finds no room is released early.
+            // Refuses when it is full: the commit is released early.
             entry(None, &self.commits),
             entry(Some(Reason::ChainForgotten), &self.chains),
             entry(Some(Reason::AppendForgotten), &self.appends),
             entry(Some(Reason::TopicForgotten), &self.topics),
             entry(Some(Reason::ClusterForgotten), &self.clusters),
             entry(Some(Reason::TwinForgotten), &self.both_ends),
-            // Who names many brokers evicts none that are known: what finds no room is `tls_port_not_learned`.
+            // Refuses when it is full (`tls_port_not_learned`): a client that names many brokers
+            // must not evict those of others.
             entry(None, &self.brokers),
         ]
     }
 
-    /// So many workers share what may be held. Before the first worker.
+    /// Sets how many workers share the budget. To be called before the first worker is made.
     pub fn is_shared_by(&self, workers: usize) {
         self.memory.is_shared_by(workers);
     }
 
-    /// How large the process is, and how large it may be.
+    /// Adapts the budget to the size of the process and its limit, both in bytes.
     pub fn regulate_memory(&self, resident: usize, allowed: usize) {
         self.memory.regulate(resident, allowed);
     }
 
-    /// Of the traces that the user wants, only these are within the limit of CPU time from now on.
+    /// From now on only these of the sampled traces are within the limit of CPU time.
     pub fn keep(&self, sampling: Sampling) {
         self.within.keep(Limit::Cpu, sampling);
     }
 
-    /// No more spans a second than this. Before the first worker.
+    /// Limits spans per second. To be called before the first worker is made.
     pub fn show_at_most(&self, spans: u32) {
         self.spans.set(spans);
     }
 
-    /// A span is given to the sinks.
+    /// Counts a span that is given to the sinks.
     pub fn count_span(&self) {
         self.spans.count(&self.within);
     }
@@ -147,7 +149,7 @@ impl Shared {
         self.spans.shown()
     }
 
-    /// It is as late as this.
+    /// The clock of a worker has advanced to this time.
     pub(super) fn turn(&self, now_ns: u64) {
         self.spans.turn(now_ns, &self.within);
     }
@@ -167,18 +169,18 @@ impl Shared {
         self.losses.live()
     }
 
-    /// Messages that were not committed in time, and not listed.
+    /// Messages that were not committed in time, and not listed for want of room.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.losses.get(Reason::UncommittedLeftOut)
     }
 
-    /// Whether there are several workers, each with what it reads.
+    /// Whether there are several workers, each with a ring of its own.
     pub(super) fn is_read_by_several(&self) -> bool {
         self.workers.load(Ordering::Relaxed) > 1
     }
 
-    /// Messages that carry ktrace's own telemetry and were left out so far, by topic.
+    /// Messages left out so far because they carry ktrace's own telemetry, by topic.
     #[must_use]
     pub fn own_telemetry(&self) -> BTreeMap<String, u64> {
         self.own.left_out()
@@ -190,7 +192,7 @@ impl Shared {
         self.counts.refused()
     }
 
-    /// How long brokers have made clients wait so far, by operation.
+    /// How long brokers have throttled clients so far, by operation.
     #[must_use]
     pub fn throttled(&self) -> Throttled {
         self.counts.throttled()
@@ -219,7 +221,7 @@ impl Shared {
     }
 }
 
-/// One more of this service, for this reason. Reasons are few.
+/// Counts one connection of a service, for a reason. Reasons are few.
 pub(super) fn count_why(services: &mut BTreeMap<String, BTreeMap<String, u64>>, service: &str, why: &str) {
     let full = services.len() >= MAX_SERVICES && !services.contains_key(service);
     let of = services.entry(if full { "other services" } else { service }.to_owned()).or_default();
@@ -227,18 +229,19 @@ pub(super) fn count_why(services: &mut BTreeMap<String, BTreeMap<String, u64>>, 
     *count = count.saturating_add(1);
 }
 
-/// One more of this service.
+/// Counts one connection of a service.
 pub(super) fn count(services: &mut BTreeMap<String, u64>, service: &str) {
     let full = services.len() >= MAX_SERVICES && !services.contains_key(service);
     let count = services.entry(if full { "other services" } else { service }.to_owned()).or_default();
     *count = count.saturating_add(1);
 }
 
-/// The cluster of each broker, and of each client: it asks one broker, and reads from others of the same cluster. A look-up counts
-/// as a use: connections look theirs up again with each news, for as long as it is not known.
+/// The clusters of brokers and of clients. A client asks one broker for the cluster's id, and reads
+/// from others of the same cluster. A look-up counts as a use: a connection repeats it with each
+/// change until its cluster is known.
 pub(super) struct Clusters {
     by_broker: Bounded<SocketAddr, Arc<str>>,
-    /// `None` for clients of several.
+    /// `None` for clients of several clusters.
     by_client: Bounded<Client, Option<Arc<str>>>,
 }
 
@@ -308,7 +311,7 @@ mod tests {
         assert!(!clusters.learn(one, &client(1), &"a".into()));
         assert_eq!(clusters.of(two, &client(1)).as_deref(), Some("a"));
         assert_eq!(clusters.of(two, &client(2)), None);
-        // Of two clusters: a broker that has not told is of neither.
+        // A client of two clusters: a broker without an id of its own belongs to neither.
         assert!(clusters.learn(two, &client(1), &"b".into()));
         assert_eq!(clusters.of(one, &client(1)).as_deref(), Some("a"));
         assert_eq!(clusters.of(([10, 0, 0, 3], 9092).into(), &client(1)), None);

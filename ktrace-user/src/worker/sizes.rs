@@ -16,7 +16,8 @@ impl Worker {
 }
 
 impl Shared {
-    /// What all stores take, in bytes, about; `uncommitted` is one store more that all workers share.
+    /// What all stores take, in bytes, about; `uncommitted` is one store more that all workers
+    /// share.
     pub(super) fn known_bytes(&self, uncommitted: Option<&Uncommitted>) -> usize {
         let of_stores: usize = self.stores().iter().map(|StoreEntry { store, .. }| store.bytes()).sum();
         of_stores + uncommitted.map_or(0, Store::bytes)

@@ -1,4 +1,4 @@
-//! What a worker does from time to time: it looks through all connections and all pending hops, and forgets connections that have ended.
+//! Periodic work: releases what is due, sweeps connections and expires stores.
 
 use super::stage::When;
 use super::{SWEEP_NS, Worker};
@@ -6,19 +6,20 @@ use crate::losses::Reason;
 use crate::purge;
 use crate::seen::ConnectionId;
 
-/// A closed connection is kept for this long: what was on its way may still pass.
+/// A closed connection is kept for this long: segments on their way may still pass.
 pub(super) const LINGER_NS: u64 = 5_000_000_000;
 
-/// A client that has sent its FIN is taken for closed after this, if no event says so: kernels before 5.9 send none.
+/// A client that has sent its FIN counts as closed after this, where no event says so: kernels
+/// before 5.9 have none.
 const HALF_CLOSED_NS: u64 = 60_000_000_000;
 
-/// Segments that came before one which is missing are given up after this, where no acknowledgement says that they are lost (acks=0).
+/// A hole is given up after this, where no acknowledgement shows that it is lost (acks=0).
 pub(super) const HOLE_NS: u64 = 10_000_000_000;
 
-/// The process of a TLS connection may come to be known for so long before it is counted without.
+/// How long a TLS connection waits for its process to be known before it is counted without.
 pub(super) const OWNER_NS: u64 = 1_000_000_000;
 
-/// How often all connections are: there may be many, and most of them idle.
+/// How often all connections are swept: there may be many, and most of them idle.
 const LOOK_NS: u64 = 1_000_000_000;
 
 impl Worker {
@@ -35,7 +36,7 @@ impl Worker {
         });
     }
 
-    /// Forgets connections that are over, and gives up holes that will not be filled.
+    /// Drops connections that are over, and gives up holes that will not be filled.
     fn look_through(&mut self, now_ns: u64) {
         let hole_ns = now_ns.saturating_sub(HOLE_NS);
         let (mut over, mut holes) = (Vec::new(), Vec::new());
@@ -57,7 +58,7 @@ impl Worker {
         }
     }
 
-    /// It is as late as this.
+    /// The clock has advanced to this time.
     pub(super) fn tick(&mut self, now_ns: u64) {
         self.world.now_ns = now_ns;
         self.take_keys(now_ns);
@@ -86,7 +87,9 @@ impl Worker {
         self.publish_losses();
     }
 
-    /// Forgets the half of the connections that was silent longest.
+    /// Evicts the half of the connections that was silent longest. Half at once, and by times in
+    /// the connections instead of an order of use: a segment then touches no list, and the table
+    /// shrinks.
     pub(super) fn make_room(&mut self) {
         let mut times: Vec<u64> = self.connections.values().map(|connection| connection.last_ns).collect();
         let half = times.len() / 2;

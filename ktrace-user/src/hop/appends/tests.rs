@@ -85,7 +85,7 @@ fn an_offset_that_is_given_twice_is_of_another_log() {
     // Sent again though they had arrived.
     log.append(numbered(3, 500));
     assert_eq!([at(5), at(15)], [Sent::At(50), Sent::At(100)]);
-    // At the other end, where attempts are not told.
+    // At the other end, where attempts are not known.
     log.append(append(15..20, 8, 105));
     assert_eq!([at(5), at(15)], [Sent::At(50), Sent::At(100)]);
     log.append(append(offsets.clone(), 7, 95));
@@ -180,7 +180,7 @@ fn where_several_read_the_first_are_waited_for() {
 const SECOND_NS: u64 = 1_000_000_000;
 const HOUR_NS: u64 = 3600 * SECOND_NS;
 
-/// By so much a clock is set back: by a time server, or by somebody.
+/// How far a clock is set back: by a time server, or by hand.
 const BACK_NS: [u64; 2] = [2 * SECOND_NS, HOUR_NS];
 
 /// Looked for in a log of others, at this time; others read what producers send.
@@ -229,7 +229,7 @@ fn nobody_who_is_behind_forgets_anothers_request() {
     assert_eq!(log.find(sought).sent(7, &log), Sent::Sought(Arc::clone(&log)));
 }
 
-/// It is long known that nobody of this host writes.
+/// It has long been known that no process of this host writes.
 #[test]
 fn nothing_is_the_first_again_where_the_clock_was_set_back() {
     for back_ns in BACK_NS {

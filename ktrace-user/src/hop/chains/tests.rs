@@ -1,4 +1,4 @@
-//! Chains: of what is told that it caused something, and of what it is not.
+//! Chains: which messages are reported as causes, and which are not.
 
 use super::*;
 use crate::span::Resource;
@@ -48,7 +48,8 @@ impl Service {
         self.chain.sends(&self.topic, Some(key), sent_ns, true)
     }
 
-    /// It gets so many messages with keys of their own, and sends one of each; how many have a cause.
+    /// It reads this many messages with keys of their own, and sends one for each. Returns how many
+    /// have a cause.
     fn causes(&self, from: u32, count: u32) -> u32 {
         let has_cause = |at: &u32| {
             self.reads(&[read((1000 + at).into(), *at, 3)]);
@@ -112,7 +113,8 @@ fn what_is_sent_again_and_again_is_one_proof() {
     assert_eq!(service.causes(100, 10), 10);
 }
 
-/// A service that gives its messages keys of other messages: with few keys around, each is some message's.
+/// A service that gives its messages keys of other messages: with few keys around, each is some
+/// message's.
 #[test]
 fn where_keys_are_few_they_prove_nothing() {
     let service = Service::proven();

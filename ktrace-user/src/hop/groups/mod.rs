@@ -1,17 +1,19 @@
-//! Which group and which of its members a client reads for.
+//! Which group, and which member of it, a connection reads for.
 //!
-//! A Fetch names neither. Group requests do, most often on another connection of the same client: of the same process (in a
-//! capture file and at the broker's end: the same address) under the same client id. Where one such client has several members,
-//! as where a process reads for several groups, what tells them apart is what each may read:
+//! A Fetch request names neither. Group requests do, most often on another connection of the same
+//! client: the same process (in a capture file and at the broker's end: the same address) with the
+//! same client id. If a client has several members, for example a process that reads for several
+//! groups, what each may read distinguishes them:
 //!
-//! - who is heard on the very connection that fetches is the one who reads;
-//! - nobody reads a partition that it was not assigned, nor before it was;
-//! - who cannot be it for one partition is not it for the others;
-//! - a member has one connection to a broker: if that is known, another connection is somebody else's, unless each has brought one partition alone,
-//!   as of clients that have a connection for each;
-//! - who was told a committed offset begins there; so does who takes its partitions by itself, and asks where its group stands.
+//! - a member that sends group requests on the fetching connection is the reader;
+//! - a member reads only partitions that it was assigned, and only from then on;
+//! - a member ruled out for one partition is ruled out for the connection;
+//! - a member has one connection to a broker: once it is known, other connections belong to other
+//!   members, unless each has fetched one partition alone (some clients open one for each);
+//! - a member that asked for its committed offset begins to fetch there; so does a consumer that
+//!   assigns its partitions itself and asks for its group's offset.
 //!
-//! Where two still could be it, neither is named.
+//! If two members remain, neither is named.
 
 mod instance;
 
@@ -27,15 +29,15 @@ use super::store::{Bound, Bounded, Knowledge, drop_evicted};
 use crate::seen::ConnectionId;
 use instance::{Has, Instance, MEMBER_BYTES, PARTITION_BYTES, TOPIC_BYTES};
 
-/// Who sends requests.
+/// The sender of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Speaker {
     Process(u32),
-    /// Where the process is not known.
+    /// By its address, where the process is not known.
     Address(IpAddr),
 }
 
-/// Who sends requests, under which client id.
+/// The sender of requests, with its client id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {
     pub speaker: Speaker,
@@ -46,19 +48,21 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub group: Arc<str>,
-    /// Empty where the reader is no member, as one that takes its partitions by itself and commits.
+    /// Empty for a consumer that is not a member: one that assigns its partitions itself, and
+    /// commits.
     pub id: Arc<str>,
-    /// The generation of a classic group, the member's epoch in the others; `None` where it is not known.
+    /// The generation of a classic group, the member's epoch in the others; `None` where it is not
+    /// known.
     pub generation: Option<i32>,
 }
 
-/// For whom a connection reads.
+/// The consumer that a connection reads for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Reader {
-    /// For no group, or for one of several that cannot be told apart.
+    /// No group, or several candidates.
     #[default]
     Unknown,
-    /// For one of this group's members.
+    /// One of this group's members, it is not known which.
     Group(Arc<str>),
     Member(Arc<Member>),
 }
@@ -74,7 +78,7 @@ impl Reader {
     }
 }
 
-/// A partition, its topic by all names that are known.
+/// A partition, its topic by its id, its name, or both.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicPartition<'a> {
     pub id: Option<u128>,
@@ -83,7 +87,7 @@ pub struct TopicPartition<'a> {
 }
 
 impl TopicPartition<'_> {
-    /// The same for all that name the topic alike.
+    /// A hash that is equal for equal ids, or for equal names where there is no id.
     fn place(self) -> u64 {
         let mut state = DefaultHasher::new();
         match (self.id, self.name) {
@@ -95,43 +99,48 @@ impl TopicPartition<'_> {
     }
 }
 
-/// A connection, and the broker it leads to.
+/// A connection and its broker's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     pub connection: ConnectionId,
     pub broker: SocketAddr,
 }
 
-/// What all of it may take. When exceeded, clients that were silent longest are evicted until [`LOW_WATER`] is reached; they are
-/// learnt anew with their next heartbeat.
+/// What all clients may take, in bytes. Over the limit, those that were silent longest are evicted
+/// until [`LOW_WATER`] is reached; they are learnt again from their next heartbeat.
 const MAX_BYTES: usize = 48 << 20;
 
-/// Of that, where evictions end: each of them looks through the connections once, so they are made in batches.
+/// The part of [`MAX_BYTES`] at which evictions end. A batch of evictions looks through all
+/// connections once.
 const LOW_WATER: f64 = 0.75;
 
-/// What a client takes beside its id and its members.
+/// What a client takes, in bytes, beside its id and its members.
 const CLIENT_BYTES: usize = 128;
 
-/// Who a connection cannot be is kept of so many.
+/// Members ruled out for one connection that are remembered; further ones are ruled out again at
+/// each fetch.
 const MAX_EXCLUDED: usize = 32;
 
-/// Members of one client. When exceeded, the one that is silent longest is evicted.
+/// Members of one client; over the limit the one that is silent longest is evicted. A process with
+/// more consumers under one client id is rare, and each fetch looks through all of them.
 const MAX_INSTANCES: usize = 256;
 
-/// Groups that a client asks for without being a member of any, and which it may read for: who watches groups asks for many.
+/// Groups that a client asks for without being a member, and may read for. A tool that watches
+/// groups asks for many, and reads for none.
 const MAX_ASKED: usize = 8;
 
-/// A member without any connection is forgotten after this.
+/// A member without any connection expires after this.
 const GONE_NS: u64 = 600_000_000_000;
 
-/// The members of groups by their clients, and which connections are whose, as all workers know it. The client that was heard
-/// least recently is evicted first. That it fetches does not count: a client that is not heard any more is no member.
+/// The members of groups by their clients, and the owners of connections, shared by all workers.
+/// The client whose last group request is oldest is evicted first. Fetches do not count as a use: a
+/// client that sends no heartbeats is no longer a member.
 #[derive(Debug)]
 pub struct Groups {
     clients: Bounded<Client, Vec<Instance>>,
-    /// The owner of each connection that has a part in this.
+    /// The client of each connection that sent group requests or reads for a known member.
     connections: HashMap<ConnectionId, Client>,
-    /// Members that a connection cannot be of, by their numbers, as long as it is not known whose it is.
+    /// Members ruled out for a connection whose reader is not known, by their numbers.
     excluded: HashMap<ConnectionId, HashSet<u64>>,
     /// Members so far.
     count: u64,
@@ -155,13 +164,13 @@ impl Default for Groups {
 #[derive(Clone, Copy, Debug)]
 pub struct FetchFrom<'a> {
     pub at: TopicPartition<'a>,
-    /// When the client asked first for this offset.
+    /// When the client first asked for this offset, in nanoseconds since 1970.
     pub ns: u64,
-    /// −1 if unknown.
+    /// The offset that it fetches from; −1 if unknown.
     pub offset: i64,
 }
 
-/// What is told of a member, where and when.
+/// The client, connection and time of a group request.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
     pub client: &'a Client,
@@ -169,7 +178,7 @@ pub struct Heard<'a> {
     pub now_ns: u64,
 }
 
-/// The member has lost its place in the group: it joins anew.
+/// Whether an error means that the member has left the group and has to join again.
 fn is_out(code: i16) -> bool {
     matches!(
         error::name(code),
@@ -184,7 +193,7 @@ fn is_out(code: i16) -> bool {
 }
 
 impl Groups {
-    /// What a client takes, about.
+    /// What a client takes, in bytes, about.
     fn weight(client: &Client, list: &[Instance]) -> usize {
         let id = client.id.as_ref().map_or(0, |id| id.len());
         list.iter().map(Instance::bytes).fold(CLIENT_BYTES.saturating_add(id), usize::saturating_add)
@@ -203,19 +212,19 @@ impl Groups {
         excluded.retain(|connection, _| connections.contains_key(connection));
     }
 
-    /// A client has so many bytes more: a partition, with the name of its topic.
+    /// A client takes one partition more, with the name of its topic.
     fn grow(&mut self, client: &Client, at: TopicPartition<'_>) {
         let name = at.name.map_or(0, str::len);
         self.clients.grow(client, (PARTITION_BYTES + TOPIC_BYTES).saturating_add(name));
     }
 
-    /// A member was heard. Returns whether that is news.
+    /// A member has sent a request. Returns whether that changes what it may read.
     pub fn member(&mut self, heard: Heard<'_>, member: &kafka::Member<'_>) -> bool {
         use kafka::MemberState::{Joining, Leaving, Pausing, Stable};
         let error = match error::name(member.error) {
             Some("NONE" | "REBALANCE_IN_PROGRESS" | "MEMBER_ID_REQUIRED") => false,
             _ if is_out(member.error) => true,
-            // Nothing is known of it by that.
+            // Other errors say nothing of the member.
             _ => return false,
         };
         let Some(instance) = self.instance(heard, member.group_id, member.member_id) else { return false };
@@ -231,7 +240,7 @@ impl Groups {
         news
     }
 
-    /// An assignment follows. Returns whether that is news: the member's former one is void.
+    /// An assignment follows, and replaces the previous one. Returns whether the member is known.
     pub fn assignment_begins(
         &mut self,
         heard: Heard<'_>,
@@ -246,7 +255,7 @@ impl Groups {
         true
     }
 
-    /// A member is to read a partition.
+    /// A member is assigned a partition. Returns whether that is news.
     pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         let Some(instance) = self.instance(heard, group, member) else { return false };
         let is_news = instance.assign(at, heard.now_ns);
@@ -254,13 +263,14 @@ impl Groups {
         is_news
     }
 
-    /// What the partitions are cannot be told: tasks of Kafka Streams.
+    /// A member is assigned tasks of Kafka Streams, whose partitions are not on the wire.
     pub fn assigned_unseen(&mut self, heard: Heard<'_>, group: &str, member: &str) -> bool {
         let Some(instance) = self.instance(heard, group, member) else { return false };
         instance.unknown()
     }
 
-    /// An offset is committed for a group: who does so reads the partition. `member` is empty for who takes partitions by itself.
+    /// An offset is committed for a group: its sender reads the partition. `member` is empty for a
+    /// consumer that assigns its partitions itself.
     pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         if member.is_empty() {
             let known = self.clients.peek(heard.client).into_iter().flatten();
@@ -280,12 +290,13 @@ impl Groups {
         comes | is_new
     }
 
-    /// Where a group stands in a partition, as a member asked. Others may ask too, who read it for nobody or not at all.
+    /// A client asked for a group's committed offset. Not only members do: admin tools ask, too,
+    /// and read nothing.
     pub fn position(&mut self, heard: Heard<'_>, group: &str, at: TopicPartition<'_>, offset: i64) -> bool {
         let (mut is_known, mut others) = (false, 0_usize);
         for instance in self.clients.peek_mut(heard.client).into_iter().flatten() {
             others = others.saturating_add(usize::from(*instance.member.group != *group));
-            // It has asked for another partition before.
+            // It asks for a further partition.
             let is_other = *instance.member.group != *group || instance.is_asking(at);
             is_known |= !is_other;
             if !is_other && instance.speaks_on == Some(heard.line.connection) {
@@ -302,11 +313,12 @@ impl Groups {
         true
     }
 
-    /// For whom a connection fetches from a partition. The second tells whether that is news for others.
+    /// The reader of a partition on a connection, and whether the decision is news for the client's
+    /// other connections.
     pub fn reader(&mut self, client: &Client, line: Line, asked: FetchFrom<'_>) -> (Reader, bool) {
         let Some(list) = self.clients.peek_mut(client) else { return (Reader::Unknown, false) };
         let of = |instance: &Instance| Reader::Member(Arc::clone(&instance.member));
-        // Who speaks or has read on this connection.
+        // Members that send group requests or are known to read on this connection.
         let own = |instance: &Instance| {
             instance.speaks_on == Some(line.connection)
                 || instance.reads_on.iter().any(|read| read.line == line)
@@ -319,7 +331,7 @@ impl Groups {
             let is_news = instance.reads_also(line, asked.at);
             return (of(instance), is_news && list.len() > 1);
         }
-        // It was told that it has the partition no more, and had asked again before it took note.
+        // The partition was taken from it, after it had sent its next fetch.
         let mut late = owners.iter().filter_map(|place| list.get(*place)).filter(|one| one.had(asked.at));
         if let (Some(instance), None) = (late.next(), late.next()) {
             return (of(instance), false);
@@ -355,7 +367,8 @@ impl Groups {
             Found::One(place) => {
                 let alone = list.len() == 1;
                 let Some(instance) = list.get_mut(place) else { return (Reader::Unknown, false) };
-                // From what was heard by the way, as by an agent that came later, nothing is concluded for good.
+                // If its assignment is not known, for example because the agent started later,
+                // nothing is concluded for good.
                 if !instance.is_known() {
                     return (of(instance), false);
                 }
@@ -366,7 +379,7 @@ impl Groups {
             found @ (Found::None | Found::Group(_)) => {
                 let free = || free.iter().filter_map(|place| list.get(*place));
                 let is_out = |one: &&Instance| one.has(asked.at, asked.ns) == Has::No;
-                // Where nobody could be it, something was not heard.
+                // If no member can be it, some request was missed.
                 if !free().all(|one| is_out(&one)) {
                     let more = MAX_EXCLUDED.saturating_sub(excluded.len());
                     excluded.extend(free().filter(is_out).map(|one| one.number).take(more));
@@ -399,7 +412,7 @@ impl Groups {
         true
     }
 
-    /// The member of this client, known or new.
+    /// The member of a client, known or new. Its client is used by that.
     fn instance(&mut self, heard: Heard<'_>, group: &str, member: &str) -> Option<&mut Instance> {
         if self.clients.is_over() {
             self.evict();
@@ -415,7 +428,8 @@ impl Groups {
         let list = self.clients.get_or_insert(heard.client, 0, new, drop_evicted);
         let speaks = Some(heard.line.connection);
         let same = |one: &Instance| *one.member.group == *group && *one.member.id == *member;
-        // The same under another name: it was given one, or has lost its place and joins again.
+        // The same member under another id: it was given one by the broker, or has lost its place
+        // and joins again.
         let renamed = |one: &Instance| {
             *one.member.group == *group
                 && one.speaks_on == speaks
@@ -475,12 +489,12 @@ impl Knowledge for Groups {
 enum Found {
     None,
     Group(Arc<str>),
-    /// No other could be it, but it is not known to read this.
+    /// No other member is left, but this one is not known to read the partition.
     Perhaps(usize),
     One(usize),
 }
 
-/// Who of these reads the partition.
+/// Which of these members reads the partition.
 fn find(list: &[Instance], of: &[usize], FetchFrom { at, ns, offset }: FetchFrom<'_>) -> Found {
     let (mut sure, mut perhaps) = (Vec::new(), Vec::new());
     for place in of {
@@ -494,7 +508,7 @@ fn find(list: &[Instance], of: &[usize], FetchFrom { at, ns, offset }: FetchFrom
     let group = |(_, one): &(usize, &Instance)| Arc::clone(&one.member.group);
     let Some(first) = sure.first().or_else(|| perhaps.first()).map(group) else { return Found::None };
     if sure.iter().chain(&perhaps).any(|(_, one)| one.member.group != first) {
-        // All of them were told where to begin, and one of them begins here.
+        // All of them asked for their committed offsets, and exactly one begins at this one.
         let begins: Vec<_> = sure.iter().filter(|(_, one)| one.began_at(at) == Some(offset)).collect();
         let are_told = perhaps.is_empty() && sure.iter().all(|(_, one)| one.began_at(at).is_some());
         return match begins.as_slice() {
@@ -502,7 +516,8 @@ fn find(list: &[Instance], of: &[usize], FetchFrom { at, ns, offset }: FetchFrom
             _ => Found::None,
         };
     }
-    // In a group a partition is one member's: the last that got it, and rather one that is heard than one that was.
+    // In a group one member has a partition: the one that was assigned it last, and rather a member
+    // than a consumer without an id.
     let rank = |(_, one): &&(usize, &Instance)| (!one.member.id.is_empty(), one.since(at));
     match (sure.iter().max_by_key(rank), perhaps.as_slice()) {
         (Some((place, _)), _) => Found::One(*place),

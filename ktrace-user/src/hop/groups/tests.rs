@@ -1,4 +1,4 @@
-//! Members of one client, told apart.
+//! Members of one client, distinguished.
 
 use kafka::{GroupProtocol, MemberState};
 
