@@ -11,6 +11,7 @@ pub mod privilege;
 pub mod process;
 mod prompt;
 pub mod purge;
+pub mod seen;
 pub mod span;
 pub mod summary;
 pub mod worker;

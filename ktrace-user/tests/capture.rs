@@ -11,9 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ktrace_common::Counter;
-use ktrace_user::capture::{
-    ConnectionId, Counters, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment, probe,
-};
+use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet, probe};
+use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Segment};
 use ktrace_user::worker::TlsOptions;
 
 /// Ends a test that cannot run here: says why and passes, or fails in CI, where it must run.

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ktrace_user::capture::{Direction, Event, Live, LiveOptions, Side, TakenPorts};
+use ktrace_user::capture::{Live, LiveOptions, TakenPorts};
+use ktrace_user::seen::{Direction, Event, Side};
 
 macro_rules! needs_root {
     () => {

@@ -190,8 +190,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::capture::Ends;
-    use crate::process::Process;
+    use crate::seen::{Ends, Process};
     use crate::span::{Resource, Value};
 
     fn report() -> Report {

@@ -13,18 +13,19 @@ use ktrace_tls::keylog::{KeyLog, MAX_BYTES};
 use super::monitor::{Monitor, say};
 use super::named::Named;
 use super::pipeline::{Live, Memory, Pipeline, Plan, SummaryArgs};
-use super::{Failure, Filter, doctor};
-use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
+use super::{Failure, doctor};
+use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet};
 use crate::export::top::{Agent, ReadAgent};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
-use crate::hop::numbered::Numbered;
+use crate::hop::versioned::Versioned;
 use crate::keys::log_file::{self, KeyLogFile};
 use crate::keys::uprobes::{Store, Watch};
 use crate::keys::{self, Keys, SharedKeyLog};
 use crate::losses::Reason;
 use crate::privilege::{self, memory::Lack};
+use crate::seen::Side;
 use crate::summary::Summary;
-use crate::worker::{Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
+use crate::worker::{Selection, Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
 
 /// How long sinks and metrics may take to deliver what they hold at the end. Kubernetes allows 30 s
 /// before it kills.
@@ -52,7 +53,7 @@ pub fn watch(run: Run<'_>, stop: &AtomicBool, begun: impl FnOnce(ReadAgent)) -> 
     // The user's mistakes are reported before the host's.
     let shared = pipeline.shared();
     let Plan { rings, ring_bytes, connections, limits } = live.plan(memory, &shared, &sinks)?;
-    let filter = pipeline.filter()?;
+    let selection = pipeline.selection()?;
     let tls = live.tls.options(&pipeline.ports)?;
     if let Some(asked) = live.ring_size.filter(|asked| *asked != ring_bytes) {
         eprintln!("ktrace: --ring-size is {ring_bytes} bytes instead of {asked}: rings are powers of two");
@@ -68,7 +69,7 @@ pub fn watch(run: Run<'_>, stop: &AtomicBool, begun: impl FnOnce(ReadAgent)) -> 
         ..live.worker(pipeline, &tls)
     };
     let workers: Result<Vec<_>, _> =
-        (0..rings).map(|_| worker(&filter, of_workers.clone(), &shared, &sinks)).collect();
+        (0..rings).map(|_| worker(&selection, of_workers.clone(), &shared, &sinks)).collect();
     let mut workers = workers?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
@@ -120,7 +121,7 @@ pub fn watch(run: Run<'_>, stop: &AtomicBool, begun: impl FnOnce(ReadAgent)) -> 
     let counters = Arc::new(Counters {
         kernel: source.counter_reader(),
         shared: Arc::clone(&shared),
-        filter,
+        selection,
         key_log,
         derived,
         search,
@@ -145,7 +146,7 @@ pub fn watch(run: Run<'_>, stop: &AtomicBool, begun: impl FnOnce(ReadAgent)) -> 
         let refusals = source.refusals();
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
     }
-    let each = workers.iter_mut().map(|worker| |event: crate::capture::Event<'_>| worker.event(event));
+    let each = workers.iter_mut().map(|worker| |event: crate::seen::Event<'_>| worker.event(event));
     let seen = named.watch(stop, || source.run_each(stop, each.collect()));
     let mut summary = Summary::default();
     for worker in workers {
@@ -193,7 +194,7 @@ fn key_file(source: &TlsSource, memory: Option<&Memory>) -> Result<Option<KeyLog
     const PART: usize = 16;
     let TlsSource::KeyLog(path) = source else { return Ok(None) };
     let most_bytes = memory.map_or(MAX_BYTES, |memory| MAX_BYTES.min(memory.bytes / PART));
-    let log = Arc::new(Numbered::new(KeyLog::within(most_bytes)));
+    let log = Arc::new(Versioned::new(KeyLog::within(most_bytes)));
     KeyLogFile::open(path, log).map(Some).map_err(|error| Failure::Usage {
         what: format!("--tls: {error}"),
         advice: error.advice().to_owned(),
@@ -214,7 +215,7 @@ fn cannot(error: &CaptureError, ports: &PortSet, cgroup: Option<&Path>) -> Failu
 struct Counters {
     kernel: CounterReader,
     shared: Arc<Shared>,
-    filter: Filter,
+    selection: Selection,
     key_log: Option<SharedKeyLog>,
     derived: Option<Arc<Store>>,
     search: Option<Arc<Keys>>,
@@ -228,7 +229,7 @@ impl Counters {
         let sources = self.key_log.iter().flat_map(log_file::losses);
         let sources = sources.chain(self.derived.iter().map(|derived| derived.loss()));
         let filters = [
-            (Reason::TraceForgotten, self.filter.forgotten()),
+            (Reason::TraceForgotten, self.selection.forgotten()),
             (Reason::TlsPortNotLearned, self.shared.brokers.not_learned()),
         ];
         let kernel: Vec<_> = kernel.lost().map(|(reason, count)| (reason, count.events)).collect();
@@ -271,22 +272,14 @@ impl Counters {
 
 /// The pipeline of one ring up to the sinks.
 pub fn worker(
-    filter: &Filter,
+    selection: &Selection,
     options: WorkerOptions,
     shared: &Arc<Shared>,
     sinks: &Sinks,
 ) -> Result<Worker, Failure> {
-    let options = WorkerOptions { uncommitted: filter.uncommitted(), ..options };
-    let filter = filter.clone();
+    let options = WorkerOptions { selection: selection.clone(), ..options };
     let senders = sinks.senders();
-    let of_run = Arc::clone(shared);
-    let sink = move |hop| {
-        if let Some(hop) = filter.pass(hop) {
-            of_run.count_span();
-            senders.send(hop);
-        }
-    };
-    Worker::new(options, shared, Box::new(sink)).map_err(|error| Failure::Usage {
+    Worker::new(options, shared, Box::new(move |hop| senders.send(hop))).map_err(|error| Failure::Usage {
         what: format!("--context: {error}"),
         advice: format!(
             "known are {}; key:NAME is a header of your own",

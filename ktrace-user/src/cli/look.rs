@@ -11,9 +11,9 @@ use ktrace_kafka::connection::Speaks;
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::{Connection, Direction as Way, Limits, Push, Scratch, Sink};
 
-use crate::capture::{CaptureError, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
+use crate::capture::{CaptureError, Live, LiveOptions, PortSet};
 use crate::privilege;
-use crate::process::Process;
+use crate::seen::{Direction, Ends, Event, Process, Segment};
 use crate::worker::TlsOptions;
 
 /// Small: this only has to see which protocol is spoken, so a full ring does no harm.

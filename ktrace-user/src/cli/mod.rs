@@ -6,8 +6,6 @@ pub mod environment;
 mod explain;
 mod failure;
 mod file;
-mod filter;
-mod follow;
 mod live;
 mod look;
 mod man;
@@ -32,7 +30,6 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
-pub use filter::{Filter, TracePrefix, Wanted};
 
 /// See Kafka messages from the kernel as distributed traces
 #[derive(Debug, Parser)]

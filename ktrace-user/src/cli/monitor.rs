@@ -12,9 +12,10 @@ use ktrace_kafka::counters::Lost;
 
 use super::Failure;
 use super::own_limit::usage;
-use crate::capture::{CounterReader, Ends};
+use crate::capture::CounterReader;
 use crate::export::{printable, top};
 use crate::losses::LossLines;
+use crate::seen::Ends;
 use crate::worker::{Others, Shared, Throttle};
 
 /// How often losses are looked at. A line a second later is early enough for people.

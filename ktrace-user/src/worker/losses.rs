@@ -3,7 +3,7 @@
 use ktrace_kafka::Counters;
 use ktrace_kafka::context::TraceId;
 
-use super::shared::Shared;
+use super::shared::{Shared, StoreEntry};
 use super::throttle::{Limit, Within};
 use crate::losses::{Ledger, Reason, SharedLedger};
 
@@ -33,16 +33,10 @@ impl Own {
 
     /// Counts what the stores of all workers have evicted. The worker that asks first counts it.
     pub fn take_evicted(&mut self, shared: &Shared) {
-        let evicted = [
-            (Reason::MemberForgotten, shared.groups.look_through(|groups| groups.take_forgotten())),
-            (Reason::AttemptForgotten, shared.attempts.take_forgotten()),
-            (Reason::TransactionForgotten, shared.transactions.look_through(|known| known.take_forgotten())),
-            (Reason::ClusterForgotten, shared.clusters.look_through(|clusters| clusters.take_forgotten())),
-            (Reason::TwinForgotten, shared.twins.take_forgotten()),
-            (Reason::TopicForgotten, shared.topics.look_through(|ids| ids.take_forgotten())),
-        ];
-        for (reason, count) in evicted {
-            self.lose_n(reason, count);
+        for StoreEntry { evicted_as, store } in shared.stores() {
+            if let Some(reason) = evicted_as {
+                self.lose_n(reason, store.take_evicted());
+            }
         }
     }
 
@@ -57,11 +51,10 @@ impl Own {
         false
     }
 
-    /// All counts so far, those of the parser too. `unnamed`: hops shown without their topic's name.
-    pub fn counts(&self, counters: &Counters, unnamed: u64) -> Ledger {
+    /// All counts so far, those of the parser too.
+    pub fn counts(&self, counters: &Counters) -> Ledger {
         let mut ledger = self.ledger;
         ledger.read(counters);
-        ledger.set(Reason::TopicUnnamed, unnamed);
         if self.recognised {
             ledger.set(Reason::NotKafka, 0);
         }
@@ -69,8 +62,8 @@ impl Own {
     }
 
     /// Adds what is new to the ledger of all workers.
-    pub fn publish(&mut self, all: &SharedLedger, counters: &Counters, unnamed: u64) {
-        all.add(&self.counts(counters, unnamed), &mut self.published);
+    pub fn publish(&mut self, all: &SharedLedger, counters: &Counters) {
+        all.add(&self.counts(counters), &mut self.published);
     }
 }
 
@@ -86,7 +79,7 @@ mod tests {
         counters.lose(Lost::NotKafka);
         for (recognised, lost) in [(false, 1), (true, 0)] {
             let own = Own::new(recognised);
-            assert_eq!(own.counts(&counters, 0).get(Reason::NotKafka), lost);
+            assert_eq!(own.counts(&counters).get(Reason::NotKafka), lost);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
-use crate::capture::Side;
 use crate::hop::sampling::Sampling;
 use crate::hop::shown;
+use crate::seen::Side;
 use crate::span::{Span, Value};
 
 /// A size prefix before what follows.

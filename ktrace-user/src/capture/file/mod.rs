@@ -26,9 +26,9 @@ use thiserror::Error;
 use self::blocks::{Found, Links, Raw};
 pub use self::connections::Connections;
 use self::packet::Skipped;
-use super::Event;
 use crate::keys::log_file::SharedKeyLog;
 use crate::losses::Reason;
+use crate::seen::Event;
 
 /// Read at once. Larger than any packet, so that the buffer seldom has to grow.
 const BUFFER: usize = 1 << 20;
@@ -247,7 +247,7 @@ impl CaptureFile {
                         }
                         Found::Secrets(lines) => {
                             if let Some(key_log) = &self.key_log {
-                                key_log.tell(|log| log.lines(lines) > 0);
+                                key_log.update(|log| log.lines(lines) > 0);
                             }
                         }
                         Found::Nothing => {}

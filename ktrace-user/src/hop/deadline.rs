@@ -1,10 +1,12 @@
-//! How long things wait: by the wall clock, which each worker knows for itself, and which may be set back meanwhile.
+//! Deadlines by the wall clock. Each worker reads it from its own events, and it may be set back
+//! meanwhile.
 
-/// Rings are read so much apart at most: a reader that finds nothing sleeps for 0.1 s.
+/// How far apart in time two rings may be read: a reader that finds nothing sleeps for 0.1 s.
 pub const LATE_NS: u64 = 250_000_000;
 
-/// Whether what waits since then has waited for long enough. So it has where that lies as far ahead: the clock was set back. By
-/// less times may differ, and so nothing waits for more than twice as long.
+/// Whether `patience_ns` has passed since `since_ns`. Also true if `since_ns` lies that far ahead:
+/// then the clock was set back. Smaller steps back are taken for differences between workers, so
+/// nothing waits for more than twice its patience.
 #[must_use]
 pub fn is_over(since_ns: u64, patience_ns: u64, now_ns: u64) -> bool {
     since_ns.abs_diff(now_ns) >= patience_ns

@@ -1,4 +1,4 @@
-//! Which spans are kept: patterns for topic, group, service and key, traces, errors, durations. Pure.
+//! Which hops the user asks to see: patterns of topics, groups, services, keys and traces, errors, and slow ones.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use ktrace_kafka::context::TraceId;
 
-use super::follow::Follow;
-use crate::hop::uncommitted::Uncommitted;
+use super::{Admit, Stage};
 use crate::hop::{Hop, Key, Kind, shown};
 use crate::patterns::Patterns;
+use crate::seen::ConnectionId;
+use crate::worker::world::World;
 
 /// What the user asks for; empty asks for all.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct FilterOptions<'a> {
     pub topic: &'a [String],
     pub group: &'a [String],
     pub service: &'a [String],
@@ -21,13 +22,11 @@ pub struct Wanted<'a> {
     pub trace: &'a [TracePrefix],
     pub errors: bool,
     pub slower_than: Option<Duration>,
-    pub follow_key: Option<&'a str>,
     /// Keys are shown, and not only looked at.
     pub keys: bool,
-    pub uncommitted: Option<Duration>,
 }
 
-/// Keeps a span or leaves it out. Clones follow the same traces, and wait for the same commits.
+/// Keeps a hop or leaves it out.
 #[derive(Clone, Debug)]
 pub struct Filter {
     topic: Patterns,
@@ -37,9 +36,7 @@ pub struct Filter {
     trace: Box<[TracePrefix]>,
     errors: bool,
     slower_than_ns: Option<u64>,
-    follow: Option<Arc<Follow>>,
     keys: bool,
-    uncommitted: Option<Arc<Uncommitted>>,
 }
 
 /// The first digits of a trace id, or all of them.
@@ -80,7 +77,7 @@ impl Filter {
     ///
     /// # Errors
     /// Names the pattern that is none.
-    pub fn new(wanted: &Wanted<'_>) -> Result<Self, globset::Error> {
+    pub fn new(wanted: &FilterOptions<'_>) -> Result<Self, globset::Error> {
         Ok(Self {
             topic: Patterns::new(wanted.topic)?,
             group: Patterns::new(wanted.group)?,
@@ -89,9 +86,7 @@ impl Filter {
             trace: wanted.trace.into(),
             errors: wanted.errors,
             slower_than_ns: wanted.slower_than.map(|least| least.as_nanos().try_into().unwrap_or(u64::MAX)),
-            follow: wanted.follow_key.map(|key| Arc::new(Follow::new(key))),
             keys: wanted.keys,
-            uncommitted: wanted.uncommitted.map(|patience| Arc::new(Uncommitted::new(patience))),
         })
     }
 
@@ -99,9 +94,7 @@ impl Filter {
     /// leaves out. The same holds for keys.
     #[must_use]
     pub fn keeps(&self, hop: &Hop) -> bool {
-        // First, as it learns also from what is not shown.
-        self.follow.as_ref().is_none_or(|follow| follow.keeps(hop))
-            && (!self.errors || hop.passage.has_failed())
+        (!self.errors || hop.passage.has_failed())
             && self.is_slow(hop)
             && self.is_of_a_trace(hop)
             && self.topic.keep(|| Some(Arc::clone(&shown(&hop.topic).name)))
@@ -110,35 +103,13 @@ impl Filter {
             && self.key.keep(|| hop.passage.key.as_ref().map(Key::text))
     }
 
-    /// The hop to be shown, if it is: with its key only where keys are shown.
-    #[must_use]
-    pub fn pass(&self, hop: Hop) -> Option<Hop> {
-        match &self.uncommitted {
-            Some(uncommitted) => uncommitted.pass(hop, |hop| self.passes(hop)),
-            None => self.passes(hop),
-        }
-    }
-
-    /// What looks for messages that are not committed in time.
-    #[must_use]
-    pub fn uncommitted(&self) -> Option<Arc<Uncommitted>> {
-        self.uncommitted.clone()
-    }
-
-    fn passes(&self, mut hop: Hop) -> Option<Hop> {
-        if !self.keeps(&hop) {
-            return None;
-        }
-        if !self.keys {
+    /// Whether it keeps a hop. It keeps its key only where keys are shown.
+    pub fn trims(&self, hop: &mut Hop) -> bool {
+        let is_kept = self.keeps(hop);
+        if is_kept && !self.keys {
             hop.passage.key = None;
         }
-        Some(hop)
-    }
-
-    /// Traces that were followed and are not any more, because others came.
-    #[must_use]
-    pub fn forgotten(&self) -> u64 {
-        self.follow.as_ref().map_or(0, |follow| follow.forgotten())
+        is_kept
     }
 
     fn is_slow(&self, hop: &Hop) -> bool {
@@ -155,6 +126,21 @@ impl Filter {
     fn is_of_a_trace(&self, hop: &Hop) -> bool {
         let trace = hop.passage.trace_id();
         self.trace.is_empty() || self.trace.iter().any(|prefix| prefix.is_of(trace))
+    }
+}
+
+/// The stage. `None` keeps all as they are.
+pub(in crate::worker) struct Filtering(pub Option<Arc<Filter>>);
+
+impl Stage for Filtering {
+    const NAME: &'static str = "filter";
+
+    #[inline]
+    fn admit(&mut self, _connection: ConnectionId, hop: &mut Hop, world: &mut World) -> Admit {
+        match &self.0 {
+            Some(filter) if !world.has_to_hear_of(hop) && !filter.trims(hop) => Admit::Drop,
+            _ => Admit::Pass,
+        }
     }
 }
 
@@ -180,7 +166,8 @@ mod tests {
     fn filter(topic: &[&str], group: &[&str], service: &[&str]) -> Filter {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let (topic, group, service) = (own(topic), own(group), own(service));
-        let wanted = Wanted { topic: &topic, group: &group, service: &service, ..Wanted::default() };
+        let wanted =
+            FilterOptions { topic: &topic, group: &group, service: &service, ..FilterOptions::default() };
         Filter::new(&wanted).unwrap()
     }
 
@@ -201,7 +188,7 @@ mod tests {
         }
         let sent = hop("orders", None, "orders-api");
         assert!(!filter(&[], &["billing"], &[]).keeps(&sent) && filter(&[], &["!billing"], &[]).keeps(&sent));
-        assert!(Filter::new(&Wanted { key: &["[".to_owned()], ..Wanted::default() }).is_err());
+        assert!(Filter::new(&FilterOptions { key: &["[".to_owned()], ..FilterOptions::default() }).is_err());
     }
 
     #[test]
@@ -210,7 +197,9 @@ mod tests {
         sent.passage.key = Some(Key::new(b"order-7"));
         let passes = |pattern: &str, keys, hop: &Hop| {
             let key = [pattern.to_owned()];
-            Filter::new(&Wanted { key: &key, keys, ..Wanted::default() }).unwrap().pass(hop.clone())
+            let filter = Filter::new(&FilterOptions { key: &key, keys, ..FilterOptions::default() }).unwrap();
+            let mut hop = hop.clone();
+            filter.trims(&mut hop).then_some(hop)
         };
         assert_eq!(passes("order-?", true, &sent), Some(sent.clone()));
         assert_eq!(passes("order-7", false, &sent).unwrap().passage.key, None);
@@ -229,11 +218,11 @@ mod tests {
         let (sent, delivered) = (samples::sent(), samples::delivered());
         let mut failed = sent.clone();
         failed.passage.error = 19;
-        let errors = Filter::new(&Wanted { errors: true, ..Wanted::default() }).unwrap();
+        let errors = Filter::new(&FilterOptions { errors: true, ..FilterOptions::default() }).unwrap();
         assert!(errors.keeps(&failed) && !errors.keeps(&sent) && !errors.keeps(&delivered));
         let slower = |ms| {
             let slower_than = Some(Duration::from_millis(ms));
-            Filter::new(&Wanted { slower_than, ..Wanted::default() }).unwrap()
+            Filter::new(&FilterOptions { slower_than, ..FilterOptions::default() }).unwrap()
         };
         // The producer waited 3.1 ms; the message, delivered as fast, was 34 ms old by then.
         assert!(slower(3).keeps(&sent) && !slower(4).keeps(&sent));
@@ -242,12 +231,12 @@ mod tests {
 
     #[test]
     fn what_is_no_error_and_what_is_not_late_is_not_asked_for() {
-        let errors = Filter::new(&Wanted { errors: true, ..Wanted::default() }).unwrap();
+        let errors = Filter::new(&FilterOptions { errors: true, ..FilterOptions::default() }).unwrap();
         let mut duplicate = samples::sent();
         duplicate.passage.error = 46;
         assert!(!errors.keeps(&duplicate), "it was written before");
         let slower_than = Some(Duration::from_millis(1));
-        let slow = Filter::new(&Wanted { slower_than, ..Wanted::default() }).unwrap();
+        let slow = Filter::new(&FilterOptions { slower_than, ..FilterOptions::default() }).unwrap();
         let delivered = samples::delivered();
         assert!(slow.keeps(&delivered));
         // None, in seconds, in microseconds.
@@ -269,7 +258,7 @@ mod tests {
         let id = sent.passage.trace_id().to_string();
         let keeps = |text: &str| {
             let trace = [text.parse().unwrap()];
-            Filter::new(&Wanted { trace: &trace, ..Wanted::default() }).unwrap().keeps(&sent)
+            Filter::new(&FilterOptions { trace: &trace, ..FilterOptions::default() }).unwrap().keeps(&sent)
         };
         assert!(keeps(&id) && keeps(&id[..8]) && keeps(&format!("~{}", &id[..16])));
         assert!(keeps(&id.to_uppercase()) && !keeps("ffffffff") && !keeps(&id[8..24]));

@@ -6,19 +6,20 @@
 //!                             └─▶ the connection's process is known ─▶ search ─▶ key ─┴─▶ what was held is read
 //! ```
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ktrace_kafka::connection::Speaks;
 use ktrace_tls::keylog::KeyLog;
 use ktrace_tls::session::{Closed, Plain, Session};
 
-use super::peer::Peer;
-use super::shared::count;
-use super::{ConnectionId, Opening, Shared, Side, Sides, Speaks, TlsOptions, Worker};
-use crate::keys::uprobes::Store;
-use crate::keys::{Answer, Ask, Keys, SharedKeyLog};
+use super::Waiting;
+use crate::keys::{Answer, Ask};
+use crate::seen::{ConnectionId, Side};
+use crate::worker::may_open::Opening;
+use crate::worker::shared::count;
+use crate::worker::{Sides, Worker};
 
 /// What waits for a key may take so much of one connection.
 const MOST_BYTES: usize = 4 << 20;
@@ -32,114 +33,20 @@ const OTHER_END: Duration = Duration::from_millis(100);
 /// It waits for so long.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// Connections that lack keys.
-pub(super) struct Tls {
-    log: Option<SharedKeyLog>,
-    derived: Option<Arc<Store>>,
-    search: Option<Arc<Keys>>,
-    options: TlsOptions,
-    /// The worker's number, by which the search answers.
-    worker: usize,
-    waiting: HashMap<ConnectionId, Waiting>,
-    /// The number of changes of the key log when it was last looked at.
-    log_number: u64,
-    /// The same of what probes have seen.
-    derived_number: u64,
-}
-
-/// A connection that lacks a key.
-struct Waiting {
-    /// Since when keys are looked for.
-    since_ns: u64,
-    /// It may be opened; not known yet else.
-    allowed: bool,
-    /// Its process was asked for, with samples of this number.
-    asked: Option<u32>,
-    /// What probes had seen, of all processes and of its own, and the number of the samples, when the one was last
-    /// tried with the other.
-    tried: Option<(u64, Option<u64>, u32)>,
-    /// The key log was looked at, with this number of its changes and of samples.
-    logged: Option<(u64, u32)>,
-    held_bytes: usize,
-}
-
-impl Tls {
-    pub fn new(
-        (log, derived): (Option<SharedKeyLog>, Option<Arc<Store>>),
-        search: Option<Arc<Keys>>,
-        options: TlsOptions,
-        worker: usize,
-    ) -> Self {
-        Self {
-            log,
-            derived,
-            search,
-            options,
-            worker,
-            waiting: HashMap::new(),
-            log_number: 0,
-            derived_number: 0,
-        }
-    }
-
-    /// Whether keys may be looked for that open this connection, whose client has offered protocols (`alpn`), or
-    /// has not, as far as is known.
-    pub fn may_open(&self, peer: &Peer, alpn: bool, shared: &Shared) -> Opening {
-        if self.log.is_none() && self.search.is_none() {
-            return Opening::No;
-        }
-        // A capture file's secrets were given for it.
-        if !self.options.is_on() {
-            return Opening::Yes;
-        }
-        shared.brokers.may_open(&peer.ends, peer.holder().map(AsRef::as_ref), alpn, &self.options)
-    }
-
-    /// So much is held of this connection for want of keys now.
-    fn weigh(&mut self, id: ConnectionId, bytes: usize, shared: &Shared) {
-        if let Some(waiting) = self.waiting.get_mut(&id) {
-            let before = std::mem::replace(&mut waiting.held_bytes, bytes);
-            shared.tls_held.fetch_add(bytes, Ordering::Relaxed);
-            shared.tls_held.fetch_sub(before, Ordering::Relaxed);
-        }
-    }
-
-    /// Of those that wait, the one that holds most.
-    fn heaviest(&self) -> Option<ConnectionId> {
-        let heaviest = self.waiting.iter().max_by_key(|(_, waiting)| waiting.held_bytes);
-        heaviest.filter(|(_, waiting)| waiting.held_bytes > 0).map(|(id, _)| *id)
-    }
-
-    /// Whether keys are still looked for that open it.
-    pub fn is_waiting(&self, id: ConnectionId) -> bool {
-        self.waiting.contains_key(&id)
-    }
-
-    /// A connection is over, or lacks nothing any more.
-    pub fn forget(&mut self, id: ConnectionId, shared: &Shared) {
-        self.weigh(id, 0, shared);
-        if let Some(Waiting { asked: Some(_), .. }) = self.waiting.remove(&id)
-            && let Some(search) = &self.search
-        {
-            search.withdraw(id);
-        }
-    }
-}
-
 impl Worker {
     /// A segment came of a connection inside TLS, or its process has become known.
-    pub(super) fn look_at_tls(&mut self, id: ConnectionId, now_ns: u64) {
+    pub(in crate::worker) fn look_at_tls(&mut self, id: ConnectionId, now_ns: u64) {
         self.note_read_tls(id);
         let Some(connection) = self.connections.get(&id) else { return };
         let Some(session) = connection.kafka.tls() else {
-            return self.tls.forget(id, &self.told.shared);
+            return self.tls.forget(id, &self.world.shared);
         };
         let lacks = !session.lacks().is_empty();
-        // What is at hand of a record is not counted: it waits for its rest.
+        // The beginning of a record is not counted: it waits for its rest.
         let held = session.held().map_or(0, |_| session.held_bytes());
         if !lacks && held == 0 {
             if session.is_open() {
-                self.tls.forget(id, &self.told.shared);
+                self.tls.forget(id, &self.world.shared);
             }
             return;
         }
@@ -151,7 +58,7 @@ impl Worker {
             tried: None,
             held_bytes: 0,
         });
-        self.tls.weigh(id, held, &self.told.shared);
+        self.tls.weigh(id, held, &self.world.shared);
         if lacks && self.may_go_on(id, now_ns) {
             if self.take_logged(id) || self.take_derived(id) {
                 return;
@@ -161,7 +68,7 @@ impl Worker {
         if held > MOST_BYTES {
             self.shed_tls(id);
         }
-        while self.told.shared.tls_held.load(Ordering::Relaxed) > MOST_OF_ALL_BYTES
+        while self.world.shared.tls_held.load(Ordering::Relaxed) > MOST_OF_ALL_BYTES
             && let Some(heaviest) = self.tls.heaviest()
         {
             self.shed_tls(heaviest);
@@ -175,8 +82,8 @@ impl Worker {
             && connection.kafka.speaks() == Speaks::Kafka
             && !std::mem::replace(&mut connection.tls_is_read, true)
         {
-            self.told.shared.brokers.spoke(connection.peer.ends.broker);
-            count(&mut self.totals.tls_read, &connection.peer.service());
+            self.world.shared.brokers.spoke(connection.state.client.ends.broker);
+            count(&mut self.totals.tls_read, &connection.state.client.service());
         }
     }
 
@@ -189,7 +96,7 @@ impl Worker {
             return true;
         }
         let alpn = connection.kafka.tls().is_some_and(|session| session.hello().alpn);
-        match self.tls.may_open(&connection.peer, alpn, &self.told.shared) {
+        match self.tls.may_open(&connection.state.client, alpn, &self.world.shared) {
             Opening::NotYet => return false,
             Opening::No => {
                 self.act(id, |kafka, scratch, _| kafka.leave_tls(scratch));
@@ -216,24 +123,24 @@ impl Worker {
         // Records that come after all that was asked for is answered are asked for anew.
         let asked = waiting.asked.filter(|asked| *asked == number || search.more(id, session.samples()));
         let waited_ms =
-            session.held().map_or(0, |(_, since)| self.told.now_ns.saturating_sub(since) / 1_000_000);
+            session.held().map_or(0, |(_, since)| self.world.now_ns.saturating_sub(since) / 1_000_000);
         tracing::debug!(
             connection = id.0,
             ?asked,
             number,
             waited_ms,
-            owned = connection.peer.holder().is_some(),
+            owned = connection.state.client.holder().is_some(),
             "lacks keys"
         );
-        match (asked, connection.peer.holder()) {
+        match (asked, connection.state.client.holder()) {
             (Some(_), _) => {}
             (None, Some(process)) if waiting.allowed => search.ask(Ask {
                 connection: id,
                 worker: self.tls.worker,
                 process: Arc::clone(process),
-                ends: connection.peer.ends,
+                ends: connection.state.client.ends,
                 samples: session.samples(),
-                delay: if self.sides == Sides::Both && connection.peer.side == Side::Broker {
+                delay: if self.sides == Sides::Both && connection.state.client.side == Side::Broker {
                     OTHER_END
                 } else {
                     Duration::ZERO
@@ -253,16 +160,16 @@ impl Worker {
             return false;
         };
         // Not only of a connection that has just come to wait: what it holds first may be of no use with a key.
-        let now = Some((log.number(), session.samples_number()));
+        let now = Some((log.version(), session.samples_number()));
         if std::mem::replace(&mut waiting.logged, now) == now {
             return false;
         }
-        let logged = |random: [u8; 32]| log.look(|log| log.secrets(&random).cloned());
+        let logged = |random: [u8; 32]| log.read(|log| log.secrets(&random).cloned());
         let Some(secrets) = session.hello().client_random.and_then(logged) else { return false };
         let mut taken = false;
         self.act(id, |kafka, scratch, listener| taken = kafka.take_secrets(&secrets, scratch, listener));
         if taken {
-            self.settle_tls(id, self.told.now_ns);
+            self.settle_tls(id, self.world.now_ns);
         }
         taken
     }
@@ -272,7 +179,7 @@ impl Worker {
         let (Some(derived), Some(connection)) = (&self.tls.derived, self.connections.get(&id)) else {
             return false;
         };
-        let Some(pid) = connection.peer.holder().map(|process| process.pid) else { return false };
+        let Some(pid) = connection.state.client.holder().map(|process| process.pid) else { return false };
         let (Some(session), Some(waiting)) = (connection.kafka.tls(), self.tls.waiting.get_mut(&id)) else {
             return false;
         };
@@ -301,18 +208,18 @@ impl Worker {
         if !opened {
             return false;
         }
-        self.settle_tls(id, self.told.now_ns);
+        self.settle_tls(id, self.world.now_ns);
         !self.tls.is_waiting(id)
     }
 
     /// More was held of connections than may be, or for longer: this one's is lost.
     fn shed_tls(&mut self, id: ConnectionId) {
         self.act(id, |kafka, scratch, _| kafka.shed_tls(scratch));
-        self.tls.weigh(id, 0, &self.told.shared);
+        self.tls.weigh(id, 0, &self.world.shared);
     }
 
     /// Takes what the search has found.
-    pub(super) fn take_keys(&mut self, now_ns: u64) {
+    pub(in crate::worker) fn take_keys(&mut self, now_ns: u64) {
         let Some(search) = &self.tls.search else { return };
         if !search.has_answers(self.tls.worker) {
             return;
@@ -362,7 +269,7 @@ impl Worker {
 
     fn give_up_tls(&mut self, id: ConnectionId, why: Closed, now_ns: u64) {
         self.act(id, |kafka, scratch, listener| kafka.give_up_tls(why, scratch, listener));
-        self.tls.forget(id, &self.told.shared);
+        self.tls.forget(id, &self.world.shared);
         self.settle_tls(id, now_ns);
     }
 
@@ -372,18 +279,18 @@ impl Worker {
         if let Some(connection) = self.connections.get(&id) {
             match connection.kafka.tls() {
                 Some(session) if !session.lacks().is_empty() || session.held().is_some() => {}
-                _ => self.tls.forget(id, &self.told.shared),
+                _ => self.tls.forget(id, &self.world.shared),
             }
         }
         self.give_up(id, now_ns);
     }
 
     /// Looks through all that wait: the key log may have grown, processes may have become known, and patience ends.
-    pub(super) fn look_through_tls(&mut self, now_ns: u64) {
+    pub(in crate::worker) fn look_through_tls(&mut self, now_ns: u64) {
         if self.tls.waiting.is_empty() {
             return;
         }
-        let number = self.tls.log.as_ref().map_or(0, |log| log.number());
+        let number = self.tls.log.as_ref().map_or(0, |log| log.version());
         let has_grown = std::mem::replace(&mut self.tls.log_number, number) != number;
         let number = self.tls.derived.as_ref().map_or(0, |derived| derived.number());
         let has_derived = std::mem::replace(&mut self.tls.derived_number, number) != number;
@@ -424,20 +331,20 @@ impl Worker {
     }
 
     /// A connection has waited for keys as long as it may.
-    pub(super) fn end_tls(&mut self, id: ConnectionId) {
-        let now_ns = self.told.now_ns;
+    pub(in crate::worker) fn end_tls(&mut self, id: ConnectionId) {
+        let now_ns = self.world.now_ns;
         let allowed = self.tls.waiting.get(&id).is_some_and(|waiting| waiting.allowed);
         match (&self.tls.search, &self.tls.log) {
             // Or its process is not known.
-            (Some(_), _) if allowed => self.give_up_tls(id, Closed::Ended, now_ns),
+            (Some(search), _) if allowed => self.give_up_tls(id, search.unknown(), now_ns),
             // It may not be opened as far as is known, or is of a capture file that has no secrets: it was not asked for.
             (_, log)
                 if !allowed
                     || (!self.tls.options.is_on()
-                        && log.as_ref().is_none_or(|log| log.look(KeyLog::is_empty))) =>
+                        && log.as_ref().is_none_or(|log| log.read(KeyLog::is_empty))) =>
             {
                 self.act(id, |kafka, scratch, _| kafka.leave_tls(scratch));
-                self.tls.forget(id, &self.told.shared);
+                self.tls.forget(id, &self.world.shared);
                 self.give_up(id, now_ns);
             }
             _ => self.give_up_tls(id, Closed::NoKey, now_ns),

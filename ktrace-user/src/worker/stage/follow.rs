@@ -1,16 +1,21 @@
-//! One message's way: hops with a key, and all hops of the traces that those belong to.
+//! With `--follow-key`: one message's way, which is hops with a key, and all hops of the traces that those belong to.
+//!
+//! It stands before the filter, as it learns also from hops that the filter drops.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ktrace_kafka::context::TraceId;
 
+use super::{Admit, Stage};
 use crate::hop::{Hop, Key};
+use crate::seen::ConnectionId;
+use crate::worker::world::World;
 
-/// Traces followed at once; past it the oldest is forgotten.
+/// Traces followed at once. With more, the oldest is forgotten.
 const MAX_TRACES: usize = 16 << 10;
 
-/// See the module. One for all workers: the hops of a trace come from connections of any of them.
+/// Traces of messages with the key. One for all workers: the hops of a trace come from connections of any of them.
 #[derive(Debug)]
 pub struct Follow {
     /// As keys are shown, so that one which is no text is followed by its hex digits.
@@ -60,6 +65,21 @@ impl Traces {
         {
             self.known.remove(&oldest);
             self.forgotten += 1;
+        }
+    }
+}
+
+/// The stage. `None` follows nothing, and lets all pass.
+pub(in crate::worker) struct Following(pub Option<Arc<Follow>>);
+
+impl Stage for Following {
+    const NAME: &'static str = "follow";
+
+    #[inline]
+    fn admit(&mut self, _connection: ConnectionId, hop: &mut Hop, world: &mut World) -> Admit {
+        match &self.0 {
+            Some(follow) if !world.has_to_hear_of(hop) && !follow.keeps(hop) => Admit::Drop,
+            _ => Admit::Pass,
         }
     }
 }

@@ -3,42 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::at::{At, MAX_ID_BYTES};
-use super::delays::Asked;
-use super::shared::Shared;
-use super::twins::Search;
-use crate::capture::{ConnectionId, Ends, Side};
-use crate::hop::acknowledge::Acquired;
 use crate::hop::chains;
 use crate::hop::groups::{self, Client, Groups, Heard, Line, Reader, Speaker};
-use crate::hop::own::Watched;
-use crate::hop::refusal::Refusals;
-use crate::hop::transactions::{Producer, State};
 use crate::hop::{Parties, Topic, TopicName};
-use crate::process::Process;
-use crate::span::{Resource, Value};
+use crate::seen::{ConnectionId, Ends, Process, Side};
+use crate::span::Resource;
+use crate::worker::deliveries::{self, MAX_ID_BYTES};
+use crate::worker::shared::Shared;
+use crate::worker::stand_ins::{Software, StandIns};
 
 /// A longer name of a client's software, or version of it, is not kept.
 const MAX_SOFTWARE_BYTES: usize = 128;
 
-/// Clients without a process whose resource is kept; past it they are made anew.
-const MAX_STAND_INS: usize = 16 << 10;
-
-/// Partitions of which a connection's client has asked where they begin or end; past it they are forgotten.
+/// Partitions of which a connection's client has asked where they begin or end; with more, all are forgotten.
 const MAX_LISTED: usize = 4096;
 
-/// What one of a connection's partitions takes, and one message that a share group's member holds.
-const PARTITION_BYTES: usize = 64;
-const ACQUIRED_BYTES: usize = 64;
-
-/// A client's library, as it names itself: name and version.
-type Software = (Arc<str>, Arc<str>);
-
-/// What a client says of itself: client id and library.
-type Sayings = (Option<Arc<str>>, Option<Software>);
-
-/// See the module.
-pub(super) struct Peer {
+/// A connection's client: its process, what it says of itself, and for whom it reads.
+pub(in crate::worker) struct ClientState {
     pub ends: Ends,
     pub side: Side,
     broker_address: Arc<str>,
@@ -50,7 +31,7 @@ pub(super) struct Peer {
     holder: Option<Arc<Process>>,
     /// What it reads and writes, if that is followed, once it was looked for.
     chain: Option<Option<chains::Shared>>,
-    /// It has got something that nobody has seen, and that is not told yet.
+    /// It has got something that was not captured, and its chain does not know that yet.
     pub misses_reads: bool,
     client_id: Option<Arc<str>>,
     software: Option<Software>,
@@ -67,41 +48,11 @@ pub(super) struct Peer {
     stand_in: Option<Arc<Resource>>,
     /// What hops share, with for whom the messages are.
     parties: Option<(Reader, Arc<Parties>)>,
-    /// Where the records at hand stand.
-    pub at: Option<At>,
-    /// What it has brought to a share group's member.
-    pub acquired: Acquired,
-    /// Behind what the connection has brought of partitions with transactions, where the client reads uncommitted messages too.
-    pub read_to: HashMap<(Topic, i32), i64>,
-    /// Markers that the exchanges at hand have brought, by partition and producer.
-    pub markers: HashMap<(Topic, i32, i64), Vec<(i64, State)>>,
-    /// From how many of them the exchange at hand reads elsewhere.
-    pub lost: u32,
-    /// Who ends transactions on this connection.
-    pub producers: Vec<Producer>,
-    /// What the client fetches is told late until then; `None` before its first messages.
-    pub late_until_ns: Option<u64>,
-    /// How the client began to read partitions, and when: whether from where their logs begin, or end.
-    pub begun: HashMap<(Topic, i32), (u64, bool)>,
-    /// What the broker refused it.
-    pub refusals: Refusals,
-    /// How long the exchange at hand makes the client wait, in milliseconds.
-    pub throttle_ms: u32,
-    /// Its requests that send messages and wait for their responses.
-    pub asked: Asked,
-    /// What is missing of the connection.
-    pub missed: Missed,
     /// Exchanges seen.
     pub exchanges: u32,
-    /// Of the broker's end, for the client's.
-    pub search: Search,
-    /// Records that pass before the next value is looked at, in topics where nothing speaks for telemetry.
-    pub skip: u32,
-    /// What is known of telemetry in topics whose names are not known yet.
-    pub unnamed: Watched,
 }
 
-impl Peer {
+impl ClientState {
     pub fn new(ends: Ends, side: Side) -> Self {
         let text = |address: std::net::SocketAddr| Arc::from(address.ip().to_canonical().to_string());
         Self {
@@ -122,22 +73,7 @@ impl Peer {
             listed: HashMap::new(),
             stand_in: None,
             parties: None,
-            at: None,
-            acquired: Acquired::default(),
-            read_to: HashMap::new(),
-            markers: HashMap::new(),
-            lost: 0,
-            producers: vec![],
-            late_until_ns: None,
-            begun: HashMap::new(),
-            refusals: Refusals::default(),
-            throttle_ms: 0,
-            asked: Asked::default(),
-            missed: Missed::default(),
             exchanges: 0,
-            search: Search::default(),
-            skip: 0,
-            unnamed: Watched::default(),
         }
     }
 
@@ -146,22 +82,14 @@ impl Peer {
         &self.speaker
     }
 
-    /// What its lists take, about.
-    pub fn held_bytes(&self) -> usize {
-        let partitions = self.listed.len().saturating_add(self.read_to.len());
-        let partitions = partitions.saturating_add(self.begun.len()).saturating_add(self.refusals.len());
-        let of_partitions = partitions.saturating_mul(PARTITION_BYTES);
-        let acquired = self.acquired.len().saturating_mul(ACQUIRED_BYTES);
-        let producers = self.producers.len().saturating_mul(size_of::<Producer>());
-        let asked = self.asked.held_bytes();
-        of_partitions.saturating_add(producers).saturating_add(acquired).saturating_add(asked)
+    /// Partitions of which it has asked where they begin or end.
+    pub fn listed_len(&self) -> usize {
+        self.listed.len()
     }
 
-    /// Forgets what only helps.
+    /// Forgets those.
     pub fn shed(&mut self) {
         self.listed = HashMap::new();
-        self.read_to = HashMap::new();
-        self.begun = HashMap::new();
     }
 
     /// The process that holds the captured socket.
@@ -181,16 +109,13 @@ impl Peer {
         }
         self.owner = Some(process);
         (self.reader, self.parties, self.chain) = (None, None, None);
-        // What came before is known of nobody.
+        // What it got before was noted for no process.
         self.misses_reads |= self.exchanges > 0;
     }
 
     /// An exchange of this client id begins.
-    pub fn exchange(&mut self, client_id: Option<&str>) {
+    pub fn begin_exchange(&mut self, client_id: Option<&str>) {
         self.exchanges = self.exchanges.saturating_add(1);
-        self.lost = 0;
-        self.throttle_ms = 0;
-        self.missed.exchange();
         let client_id = client_id.filter(|id| id.len() <= MAX_ID_BYTES);
         if self.client_id.as_deref() != client_id {
             self.client_id = client_id.map(Into::into);
@@ -213,7 +138,7 @@ impl Peer {
     /// What the client's process reads and writes, if that is followed.
     pub fn chain(&mut self, shared: &Shared, now_ns: u64) -> Option<&chains::Shared> {
         let owner = &self.owner;
-        let of = || owner.as_ref().and_then(|owner| shared.chains.of(owner));
+        let of = || owner.as_ref().and_then(|owner| shared.chains.of(owner.pid, &owner.resource));
         let chain = self.chain.get_or_insert_with(of).as_ref()?;
         if std::mem::take(&mut self.misses_reads) {
             chain.missed(now_ns);
@@ -221,16 +146,16 @@ impl Peer {
         Some(chain)
     }
 
-    /// Something is told of a member of a group on this connection.
-    pub fn tells_groups(
+    /// An exchange of this connection says something of a member of a group: `learn` notes it.
+    pub fn learn_of_groups(
         &self,
         id: ConnectionId,
         now_ns: u64,
         shared: &Shared,
-        tell: impl FnOnce(&mut Groups, Heard<'_>) -> bool,
+        learn: impl FnOnce(&mut Groups, Heard<'_>) -> bool,
     ) {
         let heard = Heard { client: &self.speaker, line: self.line(id), now_ns };
-        shared.groups.tell(|groups| tell(groups, heard));
+        shared.groups.update(|groups| learn(groups, heard));
     }
 
     pub fn line(&self, connection: ConnectionId) -> Line {
@@ -259,11 +184,11 @@ impl Peer {
         &mut self,
         id: ConnectionId,
         topic: &Topic,
-        asked: &mut groups::Asked<'_>,
+        asked: &mut groups::FetchFrom<'_>,
         shared: &Shared,
     ) -> Reader {
         let at = asked.at;
-        let number = shared.groups.number();
+        let number = shared.groups.version();
         if let Some((known, of, partition, reader)) = &self.reader
             && (*known, *partition) == (number, at.partition)
             && of == topic
@@ -278,12 +203,7 @@ impl Peer {
         {
             asked.ns = ns;
         }
-        let (line, mut reader) = (self.line(id), Reader::Unknown);
-        shared.groups.tell(|groups| {
-            let (found, news) = groups.reader(&self.speaker, line, *asked);
-            reader = found;
-            news
-        });
+        let reader = deliveries::reader(shared, &self.speaker, self.line(id), *asked);
         self.reader = Some((number, topic.clone(), at.partition, reader.clone()));
         reader
     }
@@ -294,11 +214,11 @@ impl Peer {
             return;
         }
         let id = Arc::from(id);
-        shared.clusters.tell(|clusters| clusters.learn(self.ends.broker, &self.speaker, &id));
+        shared.clusters.update(|clusters| clusters.learn(self.ends.broker, &self.speaker, &id));
         (self.cluster_id, self.parties) = (Some(id), None);
     }
 
-    /// Who takes part in what the exchange at hand does, as far as it is known.
+    /// Who takes part in the current exchange, as far as it is known.
     pub fn parties(&mut self, reader: &Reader, shared: &Shared, stand_ins: &mut StandIns) -> Arc<Parties> {
         self.look_for_cluster(shared);
         if let Some((of, parties)) = &self.parties
@@ -335,10 +255,10 @@ impl Peer {
         if self.cluster_id.is_some() {
             return;
         }
-        let number = shared.clusters.number();
+        let number = shared.clusters.version();
         if self.cluster_unknown != Some(number) {
             self.cluster_unknown = Some(number);
-            self.cluster_id = shared.clusters.look(|clusters| clusters.of(self.ends.broker, &self.speaker));
+            self.cluster_id = shared.clusters.write_quiet(|known| known.of(self.ends.broker, &self.speaker));
             if self.cluster_id.is_some() {
                 self.parties = None;
             }
@@ -369,112 +289,44 @@ impl Peer {
     }
 }
 
-/// What is missing of a connection, and whose spans say so: those of the first exchange with messages behind it.
-#[derive(Default)]
-pub(super) struct Missed {
-    pub gaps: u64,
-    pub bytes: u64,
-    mark: Mark,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Mark {
-    #[default]
-    Nothing,
-    /// The next message bears it.
-    Due,
-    /// The messages of the exchange at hand bear it.
-    Given,
-}
-
-impl Missed {
-    pub fn gap(&mut self, bytes: u64) {
-        self.gaps = self.gaps.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.mark = Mark::Due;
-    }
-
-    /// Messages were given up, whose bytes were there.
-    pub fn messages(&mut self) {
-        self.mark = Mark::Due;
-    }
-
-    /// An exchange begins.
-    pub fn exchange(&mut self) {
-        if self.mark == Mark::Given {
-            self.mark = Mark::Nothing;
-        }
-    }
-
-    /// A message is shown. Returns whether it is marked.
-    pub fn show(&mut self) -> bool {
-        if self.mark == Mark::Due {
-            self.mark = Mark::Given;
-        }
-        self.mark == Mark::Given
-    }
-}
-
-/// Resources of clients without a process, one for all connections of a client.
-#[derive(Default)]
-pub(super) struct StandIns {
-    by_client: HashMap<Sayings, Arc<Resource>>,
-}
-
-impl StandIns {
-    fn of(&mut self, client_id: Option<Arc<str>>, software: Option<Software>) -> Arc<Resource> {
-        if self.by_client.len() >= MAX_STAND_INS {
-            self.by_client.clear();
-        }
-        let resource = self.by_client.entry((client_id, software)).or_insert_with_key(|(id, software)| {
-            let mut attributes: Vec<(Arc<str>, Value<'static>)> = Vec::with_capacity(3);
-            if let Some((name, version)) = software {
-                attributes.push(("ktrace.client.software.name".into(), name.to_string().into()));
-                attributes.push(("ktrace.client.software.version".into(), version.to_string().into()));
-            }
-            let name = id.as_deref().filter(|id| !id.is_empty());
-            let name = name.map_or("unknown_service".into(), |name| name.to_owned().into());
-            attributes.push(("service.name".into(), name));
-            Arc::new(Resource::new(attributes))
-        });
-        Arc::clone(resource)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::state::{PARTITION_BYTES, State};
     use super::*;
     use crate::hop::topics::Topics;
 
-    fn peer() -> Peer {
-        let ends = Ends { client: ([10, 0, 0, 1], 4000).into(), broker: ([10, 0, 0, 2], 9092).into() };
-        Peer::new(ends, Side::Client)
+    fn ends() -> Ends {
+        Ends { client: ([10, 0, 0, 1], 4000).into(), broker: ([10, 0, 0, 2], 9092).into() }
+    }
+
+    fn client() -> ClientState {
+        ClientState::new(ends(), Side::Client)
     }
 
     /// Hostile: names that are as long as the protocol allows.
     #[test]
     fn long_names_are_not_kept() {
-        let (mut peer, shared, long) = (peer(), Shared::default(), "x".repeat(MAX_ID_BYTES + 1));
-        peer.exchange(Some(&long));
-        peer.software(&long, "1");
-        peer.names_cluster(&long, &shared);
-        assert!(peer.client_id.is_none() && peer.software.is_none() && peer.cluster_id.is_none());
-        assert_eq!(shared.clusters.number(), 0);
-        peer.exchange(Some(&long[1..]));
-        assert!(peer.client_id.is_some());
+        let (mut client, shared, long) = (client(), Shared::default(), "x".repeat(MAX_ID_BYTES + 1));
+        client.begin_exchange(Some(&long));
+        client.software(&long, "1");
+        client.names_cluster(&long, &shared);
+        assert!(client.client_id.is_none() && client.software.is_none() && client.cluster_id.is_none());
+        assert_eq!(shared.clusters.version(), 0);
+        client.begin_exchange(Some(&long[1..]));
+        assert!(client.client_id.is_some());
     }
 
     /// Hostile: a client that asks for all partitions that there could be.
     #[test]
     fn lists_are_bounded_weighed_and_shed() {
-        let (mut peer, mut topics) = (peer(), Topics::default());
+        let (mut state, mut topics) = (State::new(ends(), Side::Client), Topics::default());
         let topic = topics.named("orders");
         for partition in 0..1_000_000 {
-            peer.listed(&topic, partition, 0, 0);
-            assert!(peer.held_bytes() <= MAX_LISTED * PARTITION_BYTES);
+            state.client.listed(&topic, partition, 0, 0);
+            assert!(state.held_bytes() <= MAX_LISTED * PARTITION_BYTES);
         }
-        assert!(peer.held_bytes() > 0);
-        peer.shed();
-        assert_eq!(peer.held_bytes(), 0);
+        assert!(state.held_bytes() > 0);
+        state.shed();
+        assert_eq!(state.held_bytes(), 0);
     }
 }

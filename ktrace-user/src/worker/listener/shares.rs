@@ -1,4 +1,4 @@
-//! What members of share groups tell of the messages that they have acquired.
+//! Share groups: which messages their members have acquired, and what they acknowledge.
 
 use std::ops::RangeInclusive;
 
@@ -6,23 +6,23 @@ use ktrace_kafka as kafka;
 use ktrace_kafka::context::{SpanId, TraceId};
 use ktrace_kafka::{Event, Head};
 
-use super::at::share_member;
-use super::listener::Listener;
+use super::Listener;
 use crate::hop::acknowledge::{Acknowledgement, Acquired, Taken, runs};
 use crate::hop::groups::Reader;
 use crate::hop::progress::Open;
 use crate::hop::{Hop, Kind, Passage, identity};
 use crate::losses::Reason;
+use crate::worker::deliveries::share_member;
 
-/// Messages of share groups that a worker remembers until they are acknowledged; past it a connection's are forgotten.
+/// Messages of share groups that a worker remembers until they are acknowledged; over the limit those of a connection are forgotten.
 const MAX_ACQUIRED_IN_ALL: usize = 256 << 10;
 
 impl Listener<'_> {
     /// This member speaks: what another one has got on the connection is not its own.
     pub(super) fn acquires_as(&mut self, reader: &Reader) {
-        if !self.peer.acquired.is_of(reader) {
+        if !self.state.acquired.is_of(reader) {
             self.forget_acquired(false);
-            self.peer.acquired = Acquired::of(reader.clone());
+            self.state.acquired = Acquired::of(reader.clone());
         }
     }
 
@@ -40,23 +40,23 @@ impl Listener<'_> {
         offset: i64,
         got: Option<(TraceId, SpanId)>,
     ) {
-        let acquired = &mut self.peer.acquired;
+        let acquired = &mut self.state.acquired;
         let before = acquired.len();
         let forgotten = acquired.add(topic, partition, offset, got);
-        self.told.acquired = self.told.acquired.saturating_sub(before).saturating_add(acquired.len());
-        self.told.own_losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
-        if self.told.acquired > MAX_ACQUIRED_IN_ALL {
+        self.world.acquired = self.world.acquired.saturating_sub(before).saturating_add(acquired.len());
+        self.world.losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
+        if self.world.acquired > MAX_ACQUIRED_IN_ALL {
             self.forget_acquired(true);
         }
     }
 
     /// Its member speaks here no more, or, where that is a `loss`, room is needed.
-    pub(super) fn forget_acquired(&mut self, is_loss: bool) {
-        let forgotten = self.peer.acquired.len();
-        self.told.acquired = self.told.acquired.saturating_sub(forgotten);
-        self.peer.acquired.clear();
+    pub(in crate::worker) fn forget_acquired(&mut self, is_loss: bool) {
+        let forgotten = self.state.acquired.len();
+        self.world.acquired = self.world.acquired.saturating_sub(forgotten);
+        self.state.acquired.clear();
         if is_loss {
-            self.told.own_losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
+            self.world.losses.lose_n(Reason::AcquiredForgotten, forgotten as u64);
         }
     }
 
@@ -75,15 +75,15 @@ impl Listener<'_> {
         else {
             return;
         };
-        if self.peer.search.has_found() {
+        if self.has_found_other_end() {
             return;
         }
         let reader = share_member(Some(group_id), Some(member_id));
         let Some(response) = head.response.filter(|_| reader != Reader::Unknown) else { return };
         self.acquires_as(&reader);
         self.count_refused(head, error);
-        let topic = self.told.topic(of);
-        let parties = self.peer.parties(&reader, &self.told.shared, &mut self.told.stand_ins);
+        let topic = self.world.topic(of);
+        let parties = self.parties_of(&reader);
         for (offsets, of_run) in runs(first_offset..=last_offset, types) {
             let (first_offset, last_offset) = (*offsets.start(), *offsets.end());
             // One that was refused may come again.
@@ -91,8 +91,8 @@ impl Listener<'_> {
             let Taken { shown, own } = self.acquired(of, partition, offsets, forget);
             let messages = i128::from(last_offset).saturating_sub(first_offset.into()).saturating_add(1);
             let messages = u64::try_from(messages).unwrap_or(0);
-            if own > 0 && own == messages && self.told.uncommitted.is_none() {
-                self.told.own_losses.lose(Reason::OwnTelemetry);
+            if own > 0 && own == messages && self.world.settings.uncommitted.is_none() {
+                self.world.losses.lose(Reason::OwnTelemetry);
                 continue;
             }
             let place = identity::ack_hash(identity::AckPlace {
@@ -104,10 +104,10 @@ impl Listener<'_> {
                 request_seq: head.request_seq,
             });
             let derived = shown.first().map_or_else(|| identity::ack_trace_id(place), |last| last.trace_id);
-            if !self.told.keeps(derived) {
+            if !self.world.keeps(derived) {
                 continue;
             }
-            let throttle_ms = self.peer.throttle_ms;
+            let throttle_ms = self.state.throttle_ms;
             let of = Acknowledgement { of: of_run, messages, throttle_ms, shown, place };
             self.pass(Hop {
                 parties: parties.clone(),
@@ -131,10 +131,10 @@ impl Listener<'_> {
         forget: bool,
     ) -> Taken {
         let kafka::Topic::Id(topic) = topic else { return Taken::default() };
-        let before = self.peer.acquired.len();
-        let taken = self.peer.acquired.take(topic, partition, offsets, forget);
-        let gone = before.saturating_sub(self.peer.acquired.len());
-        self.told.acquired = self.told.acquired.saturating_sub(gone);
+        let before = self.state.acquired.len();
+        let taken = self.state.acquired.take(topic, partition, offsets, forget);
+        let gone = before.saturating_sub(self.state.acquired.len());
+        self.world.acquired = self.world.acquired.saturating_sub(gone);
         taken
     }
 }

@@ -1,75 +1,17 @@
-//! Hops of what a connection tells.
+//! Records and the exchanges that bring them.
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::api;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Operation, Partition, Sink};
 
-use super::peer::Peer;
-use super::told::Told;
-use super::transactional::Attempt;
-use super::twins::Place;
-use crate::capture::{ConnectionId, Side};
+use super::Listener;
+use super::attempts::Attempt;
 use crate::hop::appends::Sent;
 use crate::hop::{Context, Hop, Key, Kind, Other, Passage, identity};
-use crate::losses::Reason;
-
-/// Hops that a worker holds while it seeks the other ends of their connections; past it they go out at once.
-const MAX_SOUGHT_HOPS: usize = 64 << 10;
-
-/// Makes hops of what a connection tells.
-pub(super) struct Listener<'x> {
-    pub id: ConnectionId,
-    pub peer: &'x mut Peer,
-    pub told: &'x mut Told,
-}
-
-impl Listener<'_> {
-    /// The broker's end looks again for the client's, for the last time where `now_ns` is `None`.
-    pub fn turn(&mut self, now_ns: Option<u64>) {
-        let (held, done) = self.peer.search.turn(&self.told.shared.twins, now_ns);
-        self.told.sought_hops = self.told.sought_hops.saturating_sub(done);
-        for count in self.peer.search.take_counts() {
-            self.told.shared.counts.add(count);
-        }
-        for hop in held {
-            self.told.pass(self.id, hop);
-        }
-    }
-
-    /// A response names a broker: TLS connections to it may be opened.
-    fn names_broker(&self, host: &str, port: i32) {
-        let pid = self.peer.holder().map_or(0, |owner| owner.pid);
-        self.told.shared.brokers.named(pid, host, port);
-    }
-
-    /// A commit may be among what was missed.
-    pub(super) fn missed_commits(&mut self) {
-        if let Some(uncommitted) = &self.told.uncommitted {
-            uncommitted.missed(self.peer.resource(&mut self.told.stand_ins));
-        }
-    }
-
-    #[inline]
-    pub(super) fn pass(&mut self, hop: Hop) {
-        // Most need not wait, and each way in and out again is a copy.
-        if !hop.waits() && !self.peer.search.is_superfluous() && !self.told.waiting.holds(self.id) {
-            (self.told.sink)(hop);
-            return;
-        }
-        let now_ns = hop.passage.end_ns;
-        match self.peer.search.hold(hop, now_ns) {
-            Some(hop) => self.told.pass(self.id, hop),
-            None => {
-                self.told.sought_hops = self.told.sought_hops.saturating_add(1);
-                if self.told.sought_hops > MAX_SOUGHT_HOPS {
-                    self.told.own_losses.lose(Reason::ShownEarly);
-                    self.turn(None);
-                }
-            }
-        }
-    }
-}
+use crate::seen::Side;
+use crate::worker::both_ends::Place;
+use crate::worker::stage::When;
 
 fn other(context: &kafka::context::TraceContext<'_>) -> Option<Other> {
     Some(Other { format: context.format, trace_id: context.trace_id, span_id: context.span_id? })
@@ -81,27 +23,23 @@ impl Sink for Listener<'_> {
     }
 
     fn exchange(&mut self, head: &Head<'_>) {
-        if self.told.both
-            && let Some(place) = Place::of(head, self.peer.exchanges)
+        if self.world.settings.both_ends
+            && let Some(place) = Place::of(head, self.state.client.exchanges)
         {
-            let twins = &self.told.shared.twins;
-            match self.peer.side {
-                Side::Client => twins.note(place, head.end_ns()),
-                Side::Broker => {
-                    let superfluous = self.peer.search.at(place, twins, head.end_ns());
-                    self.told.sought_hops = self.told.sought_hops.saturating_sub(superfluous);
-                }
+            match self.state.client.side {
+                Side::Client => self.world.shared.both_ends.note(place, head.end_ns()),
+                Side::Broker => self.stages.both_ends.at(self.id, place, self.world, head.end_ns()),
             }
         }
         // On a new connection clients ask for versions before they fetch, or count from 0: this one has begun before.
         let fetches = matches!(head.api_key, api::key::FETCH | api::key::SHARE_FETCH);
-        if self.peer.exchanges == 0 && fetches && head.correlation_id > 1 {
+        if self.state.client.exchanges == 0 && fetches && head.correlation_id > 1 {
             self.misses(head.end_ns());
         }
         if head.api_key == api::key::PRODUCE {
             self.answers(head);
         }
-        self.peer.exchange(head.client_id);
+        self.state.begin_exchange(head.client_id);
     }
 
     fn throttled(&mut self, head: &Head<'_>, throttle_ms: u32) {
@@ -109,8 +47,8 @@ impl Sink for Listener<'_> {
     }
 
     fn missed(&mut self, bytes: u64) {
-        self.peer.missed.gap(bytes);
-        self.misses(self.told.now_ns);
+        self.state.missed.gap(bytes);
+        self.misses(self.world.now_ns);
         self.missed_commits();
         self.missed_ends();
     }
@@ -118,10 +56,10 @@ impl Sink for Listener<'_> {
     fn event(&mut self, head: &Head<'_>, event: &kafka::Event<'_>) {
         self.refused(head, event);
         match *event {
-            kafka::Event::Software { name, version } => self.peer.software(name, version),
-            kafka::Event::Cluster { id } => self.peer.names_cluster(id, &self.told.shared),
+            kafka::Event::Software { name, version } => self.state.client.software(name, version),
+            kafka::Event::Cluster { id } => self.state.client.names_cluster(id, &self.world.shared),
             kafka::Event::Broker { host, port, .. } => self.names_broker(host, port),
-            kafka::Event::Topic { id, name } => self.told.topics.learn(&self.told.shared.topics, id, name),
+            kafka::Event::Topic { id, name } => self.world.topics.learn(&self.world.shared.topics, id, name),
             kafka::Event::TransactionEnd { .. }
             | kafka::Event::Marker { .. }
             | kafka::Event::Producer { .. }
@@ -138,19 +76,21 @@ impl Sink for Listener<'_> {
     }
 
     fn record(&mut self, head: &Head<'_>, partition: &Partition<'_>, batch: &Batch<'_>, record: &Record<'_>) {
-        if self.peer.search.has_found() {
+        if self.has_found_other_end() {
             return;
         }
-        if !self.peer.at.as_ref().is_some_and(|at| at.is(head, partition)) {
+        if !self.state.cursor.as_ref().is_some_and(|at| at.is_at(head, partition)) {
             self.arrive(head, partition);
         }
         self.reads(partition, batch);
         let mut is_looked_at = false;
-        if let Some(at) = &mut self.peer.at {
-            if let Some(part) = at.late.as_mut().and_then(|late| late.part()) {
-                self.told.wait_for_reader(part);
+        if let Some(at) = &mut self.state.cursor {
+            if let Some(part) = at.late.as_mut().and_then(|late| late.part())
+                && self.stages.awaiting_group.push(self.id, part)
+            {
+                self.stages.release(When::Full, self.world);
             }
-            at.pass(record.offset);
+            at.advance(record.offset);
             is_looked_at = !at.watch.passes();
         }
         let is_own = is_looked_at && self.is_own(partition, record);
@@ -177,7 +117,7 @@ impl Sink for Listener<'_> {
         if let (Some(sent_ns), Some(_)) = (sent_ns, offset) {
             self.appended(head, batch, record, sent_ns);
         }
-        // Of what is not shown, nothing is found out that is not needed to tell so.
+        // Of a message that is not shown, nothing is found out but that.
         let (trace_id, derived) = match record.context.context {
             Some(context) => (context.trace_id, None),
             None => {
@@ -186,13 +126,13 @@ impl Sink for Listener<'_> {
             }
         };
         let sought = attempt.as_ref().and_then(|attempt| self.seeks(head, attempt, record));
-        let (backlog, delay) = match &mut self.peer.at {
+        let (backlog, delay) = match &mut self.state.cursor {
             Some(at) => (at.backlog, at.delay.as_mut()),
             None => (None, None),
         };
         let is_catching_up =
             backlog.is_some_and(|of| of.has(record.offset, record.timestamp_ms, head.end_ns()));
-        if is_own || !self.told.keeps_message(trace_id, head, (partition, is_catching_up), record, delay) {
+        if is_own || !self.world.keeps_message(trace_id, head, (partition, is_catching_up), record, delay) {
             match sought {
                 Some(sought) => self.caused(sought, None),
                 None if !is_sent => self.read(head, record, || derived.unwrap_or_else(derive), None),
@@ -211,13 +151,13 @@ impl Sink for Listener<'_> {
             Sent::At(ns) => backlog.is_some_and(|of| !of.may_have(ns)),
             _ => false,
         };
-        let Some(at) = &mut self.peer.at else { return };
+        let Some(at) = &mut self.state.cursor else { return };
         let (kind, start_ns, end_ns) = match partition.operation {
             Operation::Produce { acks, .. } => {
                 let Some(Attempt { before, pending }) = attempt else { return };
                 let attempt = before.attempts.saturating_add(1);
                 let start_ns = sent_ns.unwrap_or(head.request_start_ns);
-                let throttle_ms = self.peer.throttle_ms;
+                let throttle_ms = self.state.throttle_ms;
                 (Kind::Produced { acks, attempt, pending, throttle_ms }, start_ns, head.end_ns())
             }
             Operation::Fetch { .. } | Operation::ShareFetch { .. } => {
@@ -240,7 +180,7 @@ impl Sink for Listener<'_> {
                         is_uncommitted: false,
                         is_catching_up: is_catching_up && !is_newer,
                         sent,
-                        throttle_ms: self.peer.throttle_ms,
+                        throttle_ms: self.state.throttle_ms,
                     },
                     response.start_ns,
                     response.end_ns,
@@ -257,7 +197,7 @@ impl Sink for Listener<'_> {
                 partition: partition.index,
                 offset,
                 timestamp_ms: record.timestamp_ms,
-                key: if self.told.keys { record.key.map(Key::new) } else { None },
+                key: if self.world.settings.keys { record.key.map(Key::new) } else { None },
                 value_len: record.value_len(),
                 context: record.context.context.map(|context| Context {
                     format: context.format,
@@ -270,7 +210,7 @@ impl Sink for Listener<'_> {
                 cause: None,
                 derived,
                 error: partition.error,
-                truncated: self.peer.missed.show(),
+                truncated: self.state.missed.show(),
                 start_ns,
                 end_ns,
             },
@@ -278,8 +218,8 @@ impl Sink for Listener<'_> {
         if !is_sent {
             self.read(head, record, || derived, Some(&hop));
         }
-        if let Some(late) = self.peer.at.as_mut().and_then(|at| at.late.as_mut()) {
-            late.take(hop);
+        if let Some(late) = self.state.cursor.as_mut().and_then(|at| at.late.as_mut()) {
+            late.hops.push(hop);
             return;
         }
         self.open(partition.operation, &hop);

@@ -5,11 +5,11 @@
 //! group stands asks for nothing of that, nor does one that has lost its connection: what such a client gets late is late. And
 //! what was appended since it began is late, however far behind it is.
 
+use std::collections::HashMap;
+
 use ktrace_kafka::{Began, Operation, Partition};
 
-use super::listener::Listener;
 use crate::hop::Topic;
-use crate::hop::groups::Reader;
 use crate::hop::stamp::Stamp;
 
 /// Partitions of a connection of which it is known how their reader began; with more, that is found out anew.
@@ -19,7 +19,7 @@ const MAX_PARTITIONS: usize = 1024;
 /// after them, begins at the log's first offset, too.
 const OLD_NS: u64 = 10_000_000_000;
 
-/// With so many messages before the log's end a client is far behind, however young they are.
+/// With more messages than this before the log's end a client is far behind, however young they are.
 const FAR: i64 = 1000;
 
 /// What is younger is not called old even then: clocks differ, and a first request may be held until something comes.
@@ -27,7 +27,7 @@ const LEAST_OLD_NS: u64 = 1_000_000_000;
 
 /// Messages that were there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Backlog {
+pub(in crate::worker) struct Backlog {
     /// When the client began.
     began_ns: u64,
     /// What was this old then is old.
@@ -54,34 +54,42 @@ impl Backlog {
     }
 }
 
-impl Listener<'_> {
+/// How a connection's client began to read partitions, and when: whether from where their logs begin, or end.
+#[derive(Default)]
+pub(in crate::worker) struct Begun(HashMap<(Topic, i32), (u64, bool)>);
+
+impl Begun {
+    /// Partitions of which it is known.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Where the client began to read a partition, if what it gets may have been there before.
-    pub(super) fn began(partition: &Partition<'_>) -> Option<Began> {
+    pub fn of(partition: &Partition<'_>) -> Option<Began> {
         let Operation::Fetch { fetch_offset, began: Some(began), .. } = partition.operation else {
             return None;
         };
         (began.offset < began.log_end && fetch_offset < began.log_end).then_some(began)
     }
 
-    /// What was there before, where the client reads it anew. `listed` is what ListOffsets said before it first asked.
-    pub(super) fn backlog(
+    /// What was there before, where the client reads it anew. `listed` is what ListOffsets said before it first asked, `is_free`
+    /// that it reads for no known group.
+    pub fn backlog(
         &mut self,
+        place: (Topic, i32),
         began: Began,
-        (topic, id): (&Topic, Option<u128>),
-        partition: i32,
-        (reader, listed): (&Reader, Option<i64>),
+        listed: Option<i64>,
+        is_free: bool,
     ) -> Option<Backlog> {
-        // As the wire names it: a name may come later.
-        let place = (id.map_or_else(|| topic.clone(), Topic::Id), partition);
-        let is_anew = match self.peer.begun.get(&place) {
+        let is_anew = match self.0.get(&place) {
             Some((ns, is_anew)) if *ns == began.ns => *is_anew,
             _ => {
-                let is_anew = began.is_log_start
-                    || listed.is_some_and(|offset| offset == began.offset || reader.group().is_none());
-                if self.peer.begun.len() >= MAX_PARTITIONS {
-                    self.peer.begun.clear();
+                let is_anew =
+                    began.is_log_start || listed.is_some_and(|offset| offset == began.offset || is_free);
+                if self.0.len() >= MAX_PARTITIONS {
+                    self.0.clear();
                 }
-                self.peer.begun.insert(place, (began.ns, is_anew));
+                self.0.insert(place, (began.ns, is_anew));
                 is_anew
             }
         };
