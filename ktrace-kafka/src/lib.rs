@@ -34,9 +34,11 @@ pub mod counters;
 pub mod protocol;
 pub mod record;
 pub mod room;
+mod sink;
 pub mod stream;
 
 pub use connection::{Connection, Direction, Limits, Push, Scratch};
 pub use counters::Counters;
 pub use protocol::event::{Committed, Event, GroupProtocol, Member, MemberState, Transaction};
-pub use protocol::sink::{Began, Head, Operation, Partition, Sink, Topic};
+pub use protocol::topic::Topic;
+pub use sink::{Began, Head, Operation, Partition, ResponseHead, Sink};

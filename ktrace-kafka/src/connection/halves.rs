@@ -12,7 +12,7 @@ use super::requests::Requests;
 use super::responses::Responses;
 use super::{Exchanges, Scratch, Speaks, Unread};
 use crate::counters::Lost;
-use crate::protocol::sink::Sink;
+use crate::sink::Sink;
 use crate::stream::Piece;
 use crate::stream::frame::Framer;
 

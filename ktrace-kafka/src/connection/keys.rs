@@ -10,7 +10,7 @@ use ktrace_tls::session::{Closed, Plain, Session};
 
 use super::{Connection, Scratch, Speaks};
 use crate::counters::Lost;
-use crate::protocol::sink::Sink;
+use crate::sink::Sink;
 
 /// Why a connection inside TLS is not read, and what protects its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

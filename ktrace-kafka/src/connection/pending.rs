@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::exchange::{Found, confirms};
-use crate::protocol::sink::{Head, ResponseHead};
+use crate::sink::{Head, ResponseHead};
 
 /// A request that waits for its response.
 pub struct Pending {

@@ -7,7 +7,7 @@ use super::{Exchanges, PROOF, Scratch, Sessions, Speaks, count_gap, tls};
 use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::header::{self, Begins, PLAUSIBLE_BYTES, RequestHeader};
-use crate::protocol::sink::Sink;
+use crate::sink::Sink;
 use crate::stream::Piece;
 use crate::stream::frame::{Frame, Framer, Reader, Verdict};
 

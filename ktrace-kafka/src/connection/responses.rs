@@ -8,7 +8,7 @@ use super::{Exchanges, Scratch, Sessions, Speaks, count_gap};
 use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::header;
-use crate::protocol::sink::{ResponseHead, Sink};
+use crate::sink::{ResponseHead, Sink};
 use crate::stream::Piece;
 use crate::stream::frame::{Frame, Framer, Reader, Verdict};
 

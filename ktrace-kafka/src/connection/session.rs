@@ -11,7 +11,8 @@ use std::num::NonZeroU32;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::protocol::fetch::{Asked, Fetched, Request};
-use crate::protocol::sink::{Began, Topic};
+use crate::protocol::topic::Topic;
+use crate::sink::Began;
 
 /// Partitions remembered for one session; the offsets of more are taken as they come.
 const MAX_PARTITIONS: usize = 64 << 10;

@@ -4,10 +4,10 @@
 
 use super::answers::Answers;
 use super::event::{Event, Tell, Transaction};
+use super::exchange::{Exchange, Tells};
 use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::offset_commit::Outcome;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct AddPartitionsToTxn;

@@ -3,9 +3,9 @@
 //! KIP-35, KIP-511 (client software, v3), KIP-584 (features, v3), KIP-1242 (cluster and node, v5).
 
 use super::event::{Event, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct ApiVersions;

@@ -3,10 +3,10 @@
 //! KIP-966.
 
 use super::event::Tell;
+use super::exchange::{Exchange, TellsOfResponse};
 use super::list::{List, Struct};
 use super::metadata::TopicNames;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, TellsOfResponse};
 
 /// See the module.
 pub struct DescribeTopicPartitions;

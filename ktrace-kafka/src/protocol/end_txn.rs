@@ -3,9 +3,9 @@
 //! KIP-98, KIP-588 (v2), KIP-482 (flexible, v3), KIP-890 (v4; the producer's next epoch, v5).
 
 use super::event::{Event, Tell, Transaction};
+use super::exchange::{Exchange, Tells};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct EndTxn;

@@ -4,7 +4,7 @@
 //! there is one, the rest is what was asked for and did not happen. Strings are as the wire has them, at most 32 KiB
 //! each: whoever keeps them bounds them.
 
-use super::sink::Topic;
+use super::topic::Topic;
 
 /// Takes events as they are told.
 pub type Tell<'x> = dyn FnMut(&Event<'_>) + 'x;

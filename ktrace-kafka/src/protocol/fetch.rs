@@ -4,9 +4,9 @@
 //! v7), KIP-320 (v9), KIP-392 (v11), KIP-482 (flexible, v12), KIP-516 (topic ids, v13), KIP-903 (replica state, v15).
 //! Brokers of 4.0 and later refuse versions 0–3 (KIP-896); their schemas are those of 3.9.
 
+use super::exchange::Exchange;
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::table::Exchange;
 
 /// See the module.
 pub struct Fetch;

@@ -4,9 +4,9 @@
 //! groups, v6).
 
 use super::event::{CoordinatorKind, Event, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct FindCoordinator;

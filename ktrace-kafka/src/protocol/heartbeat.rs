@@ -3,9 +3,9 @@
 //! KIP-124 (throttle time, v1), KIP-345 (static members, v3), KIP-482 (flexible, v4).
 
 use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct Heartbeat;

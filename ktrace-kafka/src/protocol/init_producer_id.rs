@@ -4,9 +4,9 @@
 //! commit, v6).
 
 use super::event::{Event, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct InitProducerId;

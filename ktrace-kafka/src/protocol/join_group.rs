@@ -4,9 +4,9 @@
 //! members, v5), KIP-482 (flexible, v6), KIP-559 (protocol type, v7), KIP-800 (reason, v8), KIP-814 (skip assignment, v9).
 
 use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct JoinGroup;

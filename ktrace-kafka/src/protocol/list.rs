@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 
 use super::reader::{Reader, Result};
-use super::sink::Topic;
+use super::topic::Topic;
 
 /// A struct, from its first field to its tagged fields.
 pub trait Struct<'a>: Sized {

@@ -5,9 +5,9 @@
 
 use super::answers::Answers;
 use super::event::{Event, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct ListOffsets;

@@ -4,10 +4,10 @@
 //! (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
 
 use super::event::{Event, Tell};
+use super::exchange::{Exchange, TellsOfResponse};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::{Exchange, TellsOfResponse};
+use super::topic::Topic;
 
 /// See the module.
 pub struct Metadata;

@@ -5,10 +5,10 @@
 
 use super::answers::Answers;
 use super::event::{Committed, Event, Tell, Transaction};
+use super::exchange::{Exchange, Tells};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::{Exchange, Tells};
+use super::topic::Topic;
 
 /// See the module.
 pub struct OffsetCommit;

@@ -4,9 +4,9 @@
 //! (require stable, v7), KIP-709 (several groups, v8), KIP-848 (member, v9), KIP-516 (topic ids, v10).
 
 use super::event::{Event, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct OffsetFetch;

@@ -4,10 +4,10 @@
 //! KIP-482 (flexible, v9), KIP-951 (v10), KIP-516 (topic ids, v13). Brokers of 4.0 and later refuse versions 0–2
 //! (KIP-896); their schemas are those of 3.9.
 
+use super::exchange::Exchange;
 use super::list::{List, OfTopic, Struct, topic};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::Exchange;
+use super::topic::Topic;
 
 /// See the module.
 pub struct Produce;

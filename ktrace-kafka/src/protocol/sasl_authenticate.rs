@@ -4,9 +4,9 @@
 //! lie, no request of it is kept, and all that is said of it is that the broker refuses.
 
 use super::event::{Event, Tell};
+use super::exchange::{Exchange, TellsOfResponse};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, TellsOfResponse};
 
 /// See the module.
 pub struct SaslAuthenticate;

@@ -4,10 +4,10 @@
 
 use super::answers::Answers;
 use super::event::Tell;
+use super::exchange::{Exchange, Tells};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
 use super::share_fetch::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct ShareAcknowledge;

@@ -5,10 +5,10 @@
 
 use super::answers::Answers;
 use super::event::{Event, Tell};
+use super::exchange::Exchange;
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::Exchange;
+use super::topic::Topic;
 
 /// See the module.
 pub struct ShareFetch;

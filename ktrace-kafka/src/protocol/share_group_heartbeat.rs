@@ -4,9 +4,9 @@
 
 use super::consumer_group_heartbeat::{Request, Response, tell_member};
 use super::event::{GroupProtocol, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct ShareGroupHeartbeat;

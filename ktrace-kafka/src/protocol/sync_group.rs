@@ -4,9 +4,9 @@
 
 use super::assignment::Assignment;
 use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::exchange::{Exchange, Tells};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct SyncGroup;

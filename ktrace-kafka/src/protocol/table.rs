@@ -11,13 +11,13 @@ use super::consumer_group_heartbeat::ConsumerGroupHeartbeat;
 use super::describe_topic_partitions::DescribeTopicPartitions;
 use super::end_txn::EndTxn;
 use super::event::Tell;
+use super::exchange::{Exchange, Tells, TellsOfResponse, check, whole};
 use super::fetch::Fetch;
 use super::find_coordinator::FindCoordinator;
 use super::heartbeat::Heartbeat;
 use super::init_producer_id::InitProducerId;
 use super::join_group::JoinGroup;
 use super::leave_group::LeaveGroup;
-use super::list::Struct;
 use super::list_offsets::ListOffsets;
 use super::metadata::Metadata;
 use super::offset_commit::OffsetCommit;
@@ -60,28 +60,6 @@ static READ: &[Entry] = &[
     Entry::of_both::<SaslHandshake>(),
     Entry::of_response::<SaslAuthenticate>(),
 ];
-
-/// An API: the structs of its request and of its response.
-pub trait Exchange {
-    const KEY: i16;
-    /// From this version on the response begins with the throttle time: how long the client has to wait, by its quota (KIP-13,
-    /// KIP-124, KIP-219).
-    const THROTTLED_SINCE: i16 = i16::MAX;
-    type Request<'a>: Struct<'a>;
-    type Response<'a>: Struct<'a>;
-}
-
-/// An API that tells something by its request and its response together.
-pub trait Tells: Exchange {
-    /// Tells it.
-    fn tell<'a>(request: &Self::Request<'a>, response: &Self::Response<'a>, tell: &mut Tell<'_>);
-}
-
-/// An API whose response alone tells something, so that its requests need not be kept.
-pub trait TellsOfResponse: Exchange {
-    /// Tells it.
-    fn tell(response: &Self::Response<'_>, tell: &mut Tell<'_>);
-}
 
 /// What is done with an exchange of an API.
 #[derive(Clone, Copy)]
@@ -182,18 +160,6 @@ impl Entry {
 pub struct Surplus {
     pub request: usize,
     pub response: usize,
-}
-
-fn check<'a, T: Struct<'a>>(version: i16, body: &mut Reader<'a>) -> Result<()> {
-    T::read(version, body).map(|_| ())
-}
-
-/// Reads a body to the end of its schema. Gives what follows too, which is no part of it: Kafka's broker
-/// (`RequestContext.parseRequest`) and its clients (`NetworkClient.parseResponse`, librdkafka, franz-go) take what they
-/// know and pass over the rest of the frame.
-pub fn whole<'a, T: Struct<'a>>(version: i16, mut body: Reader<'a>) -> Result<(T, usize)> {
-    let read = T::read(version, &mut body)?;
-    Ok((read, body.left().len()))
 }
 
 fn tell_of_both<'a, E: Tells>(

@@ -4,10 +4,10 @@
 //! ids, v6).
 
 use super::event::{Tell, Transaction};
+use super::exchange::{Exchange, Tells};
 use super::list::{List, OfTopic, Struct};
 use super::offset_commit::{Commit, Committer, Outcome};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
 /// See the module.
 pub struct TxnOffsetCommit;

@@ -10,8 +10,8 @@ use crate::counters::Lost;
 use crate::protocol::event::Event;
 use crate::protocol::fetch::{Fetched, Request, Response};
 use crate::protocol::reader::Result;
-use crate::protocol::sink::{Head, Operation, Partition, Sink};
 use crate::record::{Batch, Batches, Next};
+use crate::sink::{Head, Operation, Partition, Sink};
 
 pub fn tell<S: Sink>(
     exchange: &Read<'_>,

@@ -11,11 +11,12 @@ use crate::connection::inflation::Inflation;
 use crate::connection::session::Sessions;
 use crate::counters::{Lost, Malformed};
 use crate::protocol::api::{Api, key};
+use crate::protocol::exchange::whole;
 use crate::protocol::header;
 use crate::protocol::list::Struct;
 use crate::protocol::reader::{ParseError, Reader, Result};
-use crate::protocol::sink::{Head, Sink};
-use crate::protocol::table::{Entry, Records, Surplus, Telling, whole};
+use crate::protocol::table::{Entry, Records, Surplus, Telling};
+use crate::sink::{Head, Sink};
 
 /// What is logged in text seldom shrinks to less than this part of itself: an exchange of many large batches may have more
 /// than [`crate::Limits::exchange_bytes`], if it is as large on the wire.

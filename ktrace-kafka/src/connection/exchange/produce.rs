@@ -5,12 +5,12 @@ use crate::connection::Scratch;
 use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
 use crate::counters::Malformed;
 use crate::protocol::answers::Answers;
+use crate::protocol::exchange::whole;
 use crate::protocol::list::List;
 use crate::protocol::produce::{Appended, Produced, Request, Response};
 use crate::protocol::reader::{Reader, Result};
-use crate::protocol::sink::{Head, Operation, Partition, Sink};
-use crate::protocol::table::whole;
 use crate::record::{Batches, Next, Record};
+use crate::sink::{Head, Operation, Partition, Sink};
 
 /// "The server disconnected before a response was received."
 const NETWORK_EXCEPTION: i16 = 13;

@@ -6,8 +6,9 @@ use crate::connection::record_set::{Place, read_fetched};
 use crate::protocol::event::Event;
 use crate::protocol::reader::Result;
 use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, tell_acknowledged};
-use crate::protocol::sink::{Head, Operation, Partition, Sink, Topic};
+use crate::protocol::topic::Topic;
 use crate::record::{Batches, Next};
+use crate::sink::{Head, Operation, Partition, Sink};
 
 pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;

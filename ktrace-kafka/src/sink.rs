@@ -1,14 +1,8 @@
 //! What a connection tells: the vocabulary between the wire and whoever listens.
 
-use super::event::Event;
+use crate::protocol::event::Event;
+use crate::protocol::topic::Topic;
 use crate::record::{Batch, Record};
-
-/// A topic as the wire names it: by name, or (Produce 13, Fetch 13 and later, KIP-516) by id alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Topic<'a> {
-    Name(&'a str),
-    Id(u128),
-}
 
 /// One exchange: a request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
