@@ -90,7 +90,7 @@ fn read_message(message: &Message<'_>) {
     let Ok(plain) = plain else { return };
     for inner in [Inner::read(&plain), Inner::read(&plain).and_then(|inner| inner.in_log(message))] {
         let Ok(inner) = inner else { continue };
-        let batch = message.batch(Some(&inner));
+        let batch = message.batch(Some(inner.extent()));
         let mut count = 0;
         for (message, place) in inner.messages().zip(0..) {
             check(&message.record(&batch, place));

@@ -11,7 +11,8 @@
 
 use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
 
-use super::{CodecError, Output};
+use super::error::CodecError;
+use super::output::Output;
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// How far a byte of a block may go.

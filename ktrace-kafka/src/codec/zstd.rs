@@ -8,7 +8,8 @@ use std::sync::Arc;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as TOO_SMALL;
 use zstd::zstd_safe::{DCtx, ErrorCode, get_frame_content_size};
 
-use super::{CodecError, Output, STEP_BYTES};
+use super::error::CodecError;
+use super::output::{Output, STEP_BYTES};
 use crate::room::{Room, Taken};
 
 /// What a size in a frame's header is believed, as a multiple of the frame: no more than encoders make of text.

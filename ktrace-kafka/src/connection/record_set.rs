@@ -134,7 +134,7 @@ pub fn read_message(
         counters.refuse(Malformed::Record);
         return place.lose();
     };
-    let mut batch = message.batch(inner.as_ref());
+    let mut batch = message.batch(inner.as_ref().map(Inner::extent));
     if let Offsets::Given(Some(appended)) = offsets {
         batch.base_offset = place.offset(Some(appended));
         stamp(&mut batch, appended);

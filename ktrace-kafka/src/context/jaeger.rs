@@ -1,6 +1,8 @@
 //! Jaeger: `uber-trace-id` (<https://www.jaegertracing.io/docs/1.76/client-libraries/#propagation-format>).
 
-use super::{Read, Values, hex, padded_span_id, padded_trace_id, text};
+use super::hex;
+use super::read::{Read, Values};
+use super::text::{padded_span_id, padded_trace_id, text};
 
 /// `<trace id>:<span id>:<parent>:<flags>` in hex, leading zeros left out or not. The colons may be percent-encoded, as
 /// Jaeger's text maps for HTTP do. The parent is deprecated and not looked at.

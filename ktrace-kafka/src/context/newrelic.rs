@@ -1,6 +1,8 @@
 //! New Relic: JSON in base64 (<https://github.com/newrelic/newrelic-java-agent>, `DistributedTracePayloadImpl`).
 
-use super::{MAX_VALUE_BYTES, Read, Values, base64, span_id, text, trace_id};
+use super::base64;
+use super::read::{MAX_VALUE_BYTES, Read, Values};
+use super::text::{sampled, span_id, text, trace_id};
 
 /// `{"v":[0,1],"d":{"tr":"<trace id>","id":"<span id>","sa":<sampled>,…}}`. The span is missing where the sender
 /// records none.
@@ -17,7 +19,7 @@ fn parse<'a>(json: &[u8]) -> Option<Read<'a>> {
     members(json, |name, value| match name {
         b"tr" => trace = Some(value),
         b"id" => span = Some(value),
-        b"sa" => flags = super::sampled(value),
+        b"sa" => flags = sampled(value),
         _ => {}
     })?;
     let trace_id = trace_id(trace?)?;

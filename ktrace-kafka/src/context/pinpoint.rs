@@ -1,6 +1,9 @@
 //! Pinpoint (<https://github.com/pinpoint-apm/pinpoint>, `Header`, `TransactionIdUtils`).
 
-use super::{Read, SpanId, Values, decimal, hashed, text};
+use super::decimal;
+use super::id::SpanId;
+use super::read::{Read, Values, hashed};
+use super::text::text;
 
 /// The format's name: the trace id is always a hash.
 const HASHED: &str = "pinpoint-hash";

@@ -1,7 +1,10 @@
 //! Apache SkyWalking: `sw8`
 //! (<https://skywalking.apache.org/docs/main/next/en/api/x-process-propagation-headers-v3/>).
 
-use super::{Read, TraceId, Values, base64, decimal, hashed, hex, sampled, text};
+use super::id::TraceId;
+use super::read::{Read, Values, hashed};
+use super::text::{sampled, text};
+use super::{base64, decimal, hex};
 
 /// The format's name where the trace id is a hash.
 const HASHED: &str = "sw8-hash";

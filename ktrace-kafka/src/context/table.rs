@@ -1,7 +1,10 @@
 //! The table of formats: what a new one is added to.
 
-use super::{ReadFn, b3, binary, cloud, datadog, instana, jaeger, newrelic, ottrace, pair, pinpoint};
-use super::{sentry, skywalking, w3c, xray};
+use super::read::ReadFn;
+use super::{
+    b3, binary, cloud, datadog, instana, jaeger, newrelic, ottrace, pair, pinpoint, sentry, skywalking, w3c,
+    xray,
+};
 
 /// One format: a line of the table.
 pub struct Format {

@@ -1,6 +1,8 @@
 //! Every format by its examples, every reader under hostile values, and the order of preference.
 
+use super::read::{MAX_VALUE_BYTES, SLOTS};
 use super::*;
+use xxhash_rust::xxh3::xxh3_128;
 
 const T: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const S: &str = "00f067aa0ba902b7";

@@ -1,6 +1,9 @@
 //! W3C Trace Context: `traceparent` and `tracestate` (<https://www.w3.org/TR/trace-context/>).
 
-use super::{Read, SpanId, TraceId, Values, hex, text};
+use super::hex;
+use super::id::{SpanId, TraceId};
+use super::read::{Read, Values};
+use super::text::text;
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`.
 const LEN: usize = 55;

@@ -4,9 +4,13 @@
 //! and KIP-32 (relative offsets and timestamps, magic 1).
 
 mod batch;
+mod inner;
 mod message;
+mod set;
 mod walk;
 
-pub use batch::{Batch, Batches, Next};
-pub use message::{Inner, Message};
-pub use walk::{Headers, Record, walk};
+pub use batch::Batch;
+pub use inner::Inner;
+pub use message::{Extent, Message};
+pub use set::{Batches, Next};
+pub use walk::{Headers, Record, Walked, walk};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::batch::Batch;
 use crate::context::{Extractor, Found, Slots};
 use crate::protocol::reader::{Reader, Result};
-use crate::record::Batch;
 
 /// One record.
 #[derive(Clone, Copy)]
