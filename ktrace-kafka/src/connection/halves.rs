@@ -8,9 +8,11 @@
 use ktrace_tls::Sender;
 use ktrace_tls::session::{Plain, Session};
 
+use super::exchanges::{Exchanges, Speaks};
 use super::requests::Requests;
 use super::responses::Responses;
-use super::{Exchanges, Scratch, Speaks, Unread};
+use super::scratch::Scratch;
+use super::unread::Unread;
 use crate::counters::Lost;
 use crate::sink::Sink;
 use crate::stream::Piece;

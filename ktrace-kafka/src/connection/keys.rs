@@ -1,45 +1,16 @@
 //! A connection inside TLS, to whoever has its keys: what it lacks, what it is given, and why it is not read.
 
-use std::fmt;
-
 use ktrace_tls::Sender;
-use ktrace_tls::cipher::Suite;
 use ktrace_tls::sample::FoundKey;
 use ktrace_tls::secret::Secrets;
 use ktrace_tls::session::{Closed, Plain, Session};
 
-use super::{Connection, Scratch, Speaks};
+use super::Connection;
+use super::exchanges::Speaks;
+use super::scratch::Scratch;
+use super::unread::Unread;
 use crate::counters::Lost;
 use crate::sink::Sink;
-
-/// Why a connection inside TLS is not read, and what protects its records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unread {
-    pub why: Closed,
-    pub suite: Option<Suite>,
-}
-
-impl Unread {
-    pub(super) fn reason(self) -> Lost {
-        match self.why {
-            Closed::NoKey => Lost::TlsNoKey,
-            Closed::Denied => Lost::TlsDenied,
-            Closed::Ended => Lost::TlsEnded,
-            Closed::Full => Lost::TlsWaitingFull,
-        }
-    }
-}
-
-/// The reason by its name, and the cipher where it matters: `tls_no_key chacha20`.
-impl fmt::Display for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason().name())?;
-        match self.suite {
-            Some(suite) if self.why == Closed::NoKey => write!(f, " {}", suite.name()),
-            _ => Ok(()),
-        }
-    }
-}
 
 impl Connection {
     /// From here on what is inside TLS is read, should it turn out to be TLS.

@@ -12,39 +12,39 @@
 //! tokens, which have no header, are taken out of both directions before.
 
 mod exchange;
+mod exchanges;
+mod found;
 mod halves;
 mod inflation;
 mod keys;
+mod limits;
 mod pending;
 mod preface;
 mod record_set;
 mod requests;
 mod responses;
 mod sasl;
+mod scratch;
 mod session;
 mod tls;
+mod unread;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use crate::codec::Decompressor;
-use crate::context::Extractor;
-use crate::counters::{Counters, Lost, NotKafka};
+use crate::counters::{Lost, NotKafka};
 use crate::protocol::api::key;
-use crate::protocol::table::Surplus;
-use crate::room::{Boundless, Room};
 use crate::sink::Sink;
 use crate::stream::frame::Framer;
-use crate::stream::{Piece, Run, Stream};
+use crate::stream::{Run, Stream};
 use ktrace_tls::Sender;
 use ktrace_tls::session::{Closed as TlsClosed, Session};
 
+pub use exchanges::Speaks;
+pub use limits::Limits;
+pub use scratch::Scratch;
+pub use unread::Unread;
+
+use exchanges::Exchanges;
 use halves::Halves;
-use inflation::{Inflating, Inflation};
-pub use keys::Unread;
 use pending::Pending;
-use preface::Preface;
-use sasl::Tokens;
 use session::Sessions;
 
 /// Which way bytes go.
@@ -73,110 +73,8 @@ pub struct Push<'a> {
     pub time_ns: u64,
 }
 
-/// Bounds of what a connection may hold or cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Of one frame; a larger size is taken for a wrong one. Kafka's default for requests is 100 MiB
-    /// (`socket.request.max.bytes`).
-    pub frame_bytes: usize,
-    /// Of segments that wait for one before them.
-    pub held_bytes: usize,
-    /// Requests that wait for a response. Clients have five or so on their way at once; a response may have to be looked for
-    /// among all.
-    pub pending: usize,
-    /// Their bytes.
-    pub pending_bytes: usize,
-    /// Of one batch, decompressed.
-    pub decompressed_bytes: usize,
-    /// Of all batches of one exchange, decompressed; the batch that crosses it is the last that is read. An exchange that is
-    /// large on the wire may have more.
-    pub exchange_bytes: usize,
-    /// Of each buffer that is used again and again.
-    pub kept_bytes: usize,
-    /// How far a beginning is searched for before the connection is taken for something else than Kafka, where nothing was lost.
-    pub search_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            frame_bytes: 100 << 20,
-            held_bytes: 8 << 20,
-            pending: 1 << 10,
-            pending_bytes: 64 << 20,
-            decompressed_bytes: 128 << 20,
-            exchange_bytes: 256 << 20,
-            kept_bytes: 8 << 20,
-            search_bytes: 64 << 20,
-        }
-    }
-}
-
-/// What the connections of one worker share: bounds, buffers, and counters.
-pub struct Scratch {
-    pub limits: Limits,
-    /// The user has said that Kafka is spoken on these ports: TLS behind a proxy is Kafka's.
-    pub ports_are_given: bool,
-    pub counters: Counters,
-    pub(crate) extractor: Extractor,
-    pub(crate) decompressor: Decompressor,
-    /// A buffer for the next frame that comes in pieces.
-    pub(crate) spare: Vec<u8>,
-    /// Bytes that the exchange at hand may still decompress.
-    pub(crate) budget: usize,
-    /// And those that it may in vain.
-    pub(crate) inflating: Inflating,
-    /// The correlation ids of the connection at hand, while a search asks for many.
-    pub(crate) ids: Vec<i32>,
-}
-
-impl Scratch {
-    #[must_use]
-    pub fn new(limits: Limits, extractor: Extractor) -> Self {
-        Self::within(limits, extractor, Arc::new(Boundless))
-    }
-
-    /// The same, where what is large is asked for in `room`.
-    #[must_use]
-    pub fn within(limits: Limits, extractor: Extractor, room: Arc<dyn Room>) -> Self {
-        let Limits { decompressed_bytes, kept_bytes, .. } = limits;
-        Self {
-            limits,
-            ports_are_given: true,
-            counters: Counters::default(),
-            extractor,
-            decompressor: Decompressor::within(decompressed_bytes, kept_bytes, room),
-            spare: Vec::new(),
-            budget: 0,
-            inflating: Inflating::default(),
-            ids: Vec::new(),
-        }
-    }
-
-    /// Overwrites what the buffers hold of messages that were read. To be called now and then, also while nothing comes.
-    pub fn wipe(&mut self) {
-        self.decompressor.wipe();
-        let mut spare = std::mem::take(&mut self.spare);
-        spare.resize(spare.capacity(), 0);
-        spare.fill(0);
-        // The last use of the bytes, or the compiler might leave the zeros out.
-        std::hint::black_box(&mut spare);
-    }
-}
-
-/// What a connection was found to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaks {
-    /// Not enough seen yet.
-    Unknown,
-    Kafka,
-    /// TLS of which nothing is read: it is not wanted, or there is no key.
-    Tls,
-    /// Something else.
-    Other,
-}
-
 /// See the module.
+#[derive(Default)]
 pub struct Connection {
     requests: (Stream, Option<Framer>),
     responses: (Stream, Option<Framer>),
@@ -197,101 +95,6 @@ pub struct Connection {
 struct Closed {
     client: bool,
     broker: bool,
-}
-
-/// What both directions share.
-struct Exchanges {
-    pending: VecDeque<Pending>,
-    pending_bytes: usize,
-    /// The last client id; nearly always that of the next request too.
-    client_id: Option<Arc<str>>,
-    /// The client id of the last request that its response has confirmed.
-    confirmed_client_id: Option<Arc<str>>,
-    sessions: Sessions,
-    /// What its batches were inflated in vain.
-    inflation: Inflation,
-    speaks: Speaks,
-    /// Why it is none of Kafka's, where it is something else.
-    not_kafka: Option<NotKafka>,
-    /// What is said to a proxy, and answered.
-    preface: Preface,
-    /// Bytes of the client's were missed.
-    has_gap: bool,
-    /// Bytes that searches have passed over and that are not counted yet.
-    skipped: u64,
-    /// Of a connection whose beginning was not seen.
-    tls: tls::Records,
-    /// What is read lies inside TLS.
-    is_inside: bool,
-    tokens: Tokens,
-    /// Something of the client's was seen, or missed.
-    has_asked: bool,
-    /// Requests may have been missed, and no later one has been answered yet.
-    missed_requests: bool,
-    /// How often.
-    misses: u32,
-    /// Responses may have been missed since the last one that was matched.
-    missed_responses: bool,
-    /// Requests were found by a search, and no response has confirmed them yet.
-    unconfirmed: bool,
-    /// Whole frames, one behind the other, since such a search.
-    in_a_row: u32,
-    /// A request without a response that such a search has found: it waits for what follows it.
-    unproven: Option<Box<Pending>>,
-    /// Bodies of this connection end before their frames do: those of its client, and of its broker.
-    surplus: HasSurplus,
-}
-
-/// Who ends bodies with bytes that their schemas do not have.
-#[derive(Clone, Copy, Debug, Default)]
-struct HasSurplus {
-    client: bool,
-    broker: bool,
-}
-
-/// So many frames in a row are none by chance.
-const PROOF: u32 = 2;
-
-/// Of the requests that wait, so many heads stay when memory is given back, so that their responses are not taken for those
-/// of others.
-const KEPT_HEADS: usize = 16;
-
-impl Default for Connection {
-    fn default() -> Self {
-        Self {
-            requests: (Stream::default(), None),
-            responses: (Stream::default(), None),
-            exchanges: Exchanges {
-                pending: VecDeque::new(),
-                pending_bytes: 0,
-                client_id: None,
-                confirmed_client_id: None,
-                sessions: Sessions::default(),
-                inflation: Inflation::default(),
-                speaks: Speaks::Unknown,
-                not_kafka: None,
-                preface: Preface::default(),
-                has_gap: false,
-                skipped: 0,
-                tls: tls::Records::default(),
-                is_inside: false,
-                tokens: Tokens::default(),
-                has_asked: false,
-                missed_requests: false,
-                misses: 0,
-                missed_responses: false,
-                unconfirmed: false,
-                in_a_row: 0,
-                unproven: None,
-                surplus: HasSurplus::default(),
-            },
-            closed: Closed::default(),
-            reads_tls: false,
-            inside: None,
-            unread: None,
-            is_settled: false,
-        }
-    }
 }
 
 impl Connection {
@@ -557,121 +360,5 @@ impl Connection {
         exchanges.unproven = None;
         exchanges.sessions = Sessions::default();
         (exchanges.client_id, exchanges.confirmed_client_id) = (None, None);
-    }
-}
-
-/// The bytes of a gap, counted.
-fn count_gap(piece: Piece<'_>, counters: &mut Counters) -> Option<u64> {
-    let Piece::Gap { bytes } = piece else { return None };
-    counters.lose(Lost::Gap);
-    counters.gap_bytes = counters.gap_bytes.saturating_add(bytes);
-    Some(bytes)
-}
-
-impl Exchanges {
-    /// The connection is none of Kafka's, if it is not known yet what it is.
-    fn speak_other(&mut self, reason: NotKafka) {
-        if self.speaks == Speaks::Unknown {
-            self.speaks = Speaks::Other;
-            self.not_kafka = Some(reason);
-        }
-    }
-
-    /// Whether a connection whose beginning was not seen turns out to be TLS.
-    fn is_tls_amid(&mut self, piece: Piece<'_>) -> bool {
-        if let Piece::Data { bytes, .. } = piece
-            && self.speaks == Speaks::Unknown
-            && !self.is_inside
-            && self.tls.see(bytes)
-        {
-            self.speaks = Speaks::Tls;
-        }
-        self.speaks == Speaks::Tls
-    }
-
-    fn held_bytes(&self) -> usize {
-        let id = |id: &Option<Arc<str>>| id.as_ref().map_or(0, |id| id.len());
-        let unproven = self.unproven.as_ref().map_or(0, |unproven| unproven.held_bytes());
-        self.pending
-            .capacity()
-            .saturating_mul(size_of::<Pending>())
-            .saturating_add(self.pending_bytes)
-            .saturating_add(unproven)
-            .saturating_add(id(&self.client_id))
-            .saturating_add(id(&self.confirmed_client_id))
-            .saturating_add(self.sessions.held_bytes())
-    }
-
-    fn shed(&mut self, counters: &mut Counters) {
-        if self.pending.len() > KEPT_HEADS {
-            self.pending = VecDeque::new();
-            self.miss_requests();
-        }
-        for pending in &mut self.pending {
-            pending.broken |= !pending.body.is_empty();
-            pending.body = Box::default();
-            (pending.client_id, pending.owns_id) = (None, false);
-        }
-        self.pending.shrink_to_fit();
-        self.pending_bytes = 0;
-        self.client_id = None;
-        self.drop_unproven(counters);
-        self.sessions = Sessions::default();
-    }
-
-    /// A search has passed over bytes. Those before a connection was known to be Kafka are not lost: it was there before.
-    fn skip(&mut self, bytes: u64) {
-        if self.speaks == Speaks::Kafka {
-            self.skipped = self.skipped.saturating_add(bytes);
-        }
-    }
-
-    /// Counts what searches have passed over.
-    fn count_skipped(&mut self, counters: &mut Counters) {
-        let skipped = std::mem::take(&mut self.skipped);
-        counters.skipped_bytes = counters.skipped_bytes.saturating_add(skipped);
-    }
-
-    /// Requests may have been missed.
-    fn miss_requests(&mut self) {
-        self.missed_requests = true;
-        self.misses = self.misses.wrapping_add(1);
-    }
-
-    /// What a search has found without a response was nothing, or nobody can tell.
-    fn drop_unproven(&mut self, counters: &mut Counters) {
-        if self.unproven.take().is_some() {
-            counters.lose(Lost::Unconfirmed);
-        }
-    }
-
-    /// What stood behind the bodies of an exchange.
-    fn note_surplus(&mut self, surplus: Surplus) {
-        self.surplus.client |= surplus.request > 0;
-        self.surplus.broker |= surplus.response > 0;
-    }
-
-    /// Waits no longer for the responses of the oldest requests, as that of a later one is there.
-    fn give_up(&mut self, count: usize, counters: &mut Counters) {
-        for passed_over in self.pending.drain(..count.min(self.pending.len())) {
-            self.pending_bytes = self.pending_bytes.saturating_sub(passed_over.held_bytes());
-            // What it asked for is not applied, so where the consumer stands is not known.
-            if passed_over.api_key == key::FETCH {
-                self.sessions = Sessions::default();
-            }
-            if !passed_over.broken {
-                counters.lose(Lost::Unanswered);
-            }
-        }
-    }
-
-    /// The client id, shared, and whether it is another than that of the request before.
-    fn client(&mut self, id: Option<&str>) -> (Option<Arc<str>>, bool) {
-        let Some(id) = id else { return (None, false) };
-        let is_new = self.client_id.as_deref() != Some(id);
-        if is_new {
-            self.client_id = Some(id.into());
-        }
-        (self.client_id.clone(), is_new)
     }
 }

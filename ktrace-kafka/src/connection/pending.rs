@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::exchange::{Found, confirms};
+use super::found::{Found, confirms};
 use crate::sink::{Head, ResponseHead};
 
 /// A request that waits for its response.

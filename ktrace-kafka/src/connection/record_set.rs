@@ -1,8 +1,8 @@
 //! What stands in the record sets of an exchange: batches, and the messages of before them, decompressed and counted.
 
+use super::inflation::Inflating;
+use super::scratch::Scratch;
 use crate::codec::{Codec, CodecError, Decompressor, Shape, Watch};
-use crate::connection::Scratch;
-use crate::connection::inflation::Inflating;
 use crate::counters::{Counters, Lost, Malformed};
 use crate::protocol::produce::Appended;
 use crate::record::{Batch, Inner, Message, Next, Record, walk};

@@ -1,9 +1,13 @@
 //! The frames of the requests: each waits for its response, or is told at once where it has none.
 
-use super::exchange::{self, Found, is_read};
+use super::exchange::{self, is_read};
+use super::exchanges::{Exchanges, PROOF, Speaks, count_gap};
+use super::found::{Found, is_first_request, request_is_plausible};
 use super::pending::Pending;
 use super::sasl::{self, Sent};
-use super::{Exchanges, PROOF, Scratch, Sessions, Speaks, count_gap, tls};
+use super::scratch::Scratch;
+use super::session::Sessions;
+use super::tls;
 use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::header::{self, Begins, PLAUSIBLE_BYTES, RequestHeader};
@@ -121,7 +125,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let Some((size, frame)) = bytes.split_first_chunk() else { return false };
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
-            && exchange::request_is_plausible(
+            && request_is_plausible(
                 &Found { bytes: frame, len, first, may_have_surplus: self.exchanges.surplus.client },
                 self.exchanges.confirmed_client_id.as_deref().map(str::as_bytes),
                 cost,
@@ -178,7 +182,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
             && !self.exchanges.unconfirmed
             && !broken
             && RequestHeader::is_odd(bytes)
-            && !exchange::is_first_request(bytes)
+            && !is_first_request(bytes)
         {
             self.exchanges.speak_other(NotKafka::ClientId);
             return Verdict::Stop;
@@ -187,7 +191,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         // What a search found is believed when all of it is there.
         if self.exchanges.unconfirmed && !broken {
             let found = Found::whole(bytes, self.exchanges.surplus.client);
-            if !exchange::request_is_plausible(&found, None, &mut 0) {
+            if !request_is_plausible(&found, None, &mut 0) {
                 return self.refuse();
             }
             self.prove();
@@ -301,7 +305,8 @@ impl<S: Sink> Requests<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Connection, Limits};
+    use crate::connection::Connection;
+    use crate::connection::limits::Limits;
     use crate::context::Extractor;
 
     struct Nobody;

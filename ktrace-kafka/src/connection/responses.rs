@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::exchange::{self, Found};
+use super::exchange;
+use super::exchanges::{Exchanges, Speaks, count_gap};
+use super::found::Found;
 use super::sasl;
-use super::{Exchanges, Scratch, Sessions, Speaks, count_gap};
+use super::scratch::Scratch;
+use super::session::Sessions;
 use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::header;

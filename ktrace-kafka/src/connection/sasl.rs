@@ -10,7 +10,7 @@
 //!
 //! From version 1 of SaslHandshake on tokens travel in SaslAuthenticate (KIP-152).
 
-use super::exchange::{self, Found};
+use super::found::{Found, request_is_plausible};
 use super::pending::Pending;
 use crate::protocol::api::{Api, key};
 use crate::protocol::header::{self, RequestHeader};
@@ -99,7 +99,7 @@ fn is_request(frame: &[u8], broken: bool) -> bool {
     let len = if broken { usize::MAX } else { frame.len() };
     Api::of(head.api_key).is_some_and(|api| api.check(head.version).is_ok())
         && head.client_id.is_none_or(|id| !id.contains(char::is_control))
-        && exchange::request_is_plausible(
+        && request_is_plausible(
             &Found { bytes: frame, len, first: true, may_have_surplus: false },
             None,
             &mut 0,

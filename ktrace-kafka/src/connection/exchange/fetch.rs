@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::Read;
-use crate::connection::Scratch;
+use super::read::Read;
 use crate::connection::record_set::{Place, read_fetched};
+use crate::connection::scratch::Scratch;
 use crate::connection::session::Sessions;
 use crate::counters::Lost;
 use crate::protocol::event::Event;

@@ -1,11 +1,10 @@
 //! Produce: what was sent, with the offsets that the broker gave.
 
-use super::Read;
-use crate::connection::Scratch;
+use super::read::Read;
 use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
+use crate::connection::scratch::Scratch;
 use crate::counters::Malformed;
 use crate::protocol::answers::Answers;
-use crate::protocol::exchange::whole;
 use crate::protocol::list::List;
 use crate::protocol::produce::{Appended, Produced, Request, Response};
 use crate::protocol::reader::{Reader, Result};
@@ -47,11 +46,6 @@ pub fn announce<S: Sink>(head: &Head<'_>, mut body: Reader<'_>, sink: &mut S) {
     let _ = Request::each_partition(head.version, &mut body, |topic, partition| {
         sink.sends(head, topic, partition);
     });
-}
-
-/// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in any data.
-pub fn is_empty(version: i16, body: Reader<'_>) -> bool {
-    whole::<Request<'_>>(version, body).is_ok_and(|(request, _)| request.topics.partitions().next().is_none())
 }
 
 fn tell_partition<S: Sink>(

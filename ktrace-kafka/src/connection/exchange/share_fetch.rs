@@ -1,8 +1,8 @@
 //! ShareFetch: what a member of a share group acquired, and what it acknowledged.
 
-use super::Read;
-use crate::connection::Scratch;
+use super::read::Read;
 use crate::connection::record_set::{Place, read_fetched};
+use crate::connection::scratch::Scratch;
 use crate::protocol::event::Event;
 use crate::protocol::reader::Result;
 use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, tell_acknowledged};
