@@ -20,8 +20,10 @@
     )
 )]
 
+mod aes_key;
 pub mod cbc;
 pub mod cipher;
+mod counts;
 pub mod hello;
 pub mod keylog;
 mod keys;
@@ -34,6 +36,7 @@ pub mod sample;
 pub mod secret;
 pub mod session;
 mod side;
+mod state;
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

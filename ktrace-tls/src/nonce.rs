@@ -16,7 +16,7 @@ use aes::{Aes128, Aes256, Block};
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
 
-use crate::sample::AesKey;
+use crate::aes_key::AesKey;
 
 /// What the counter of the block that hides the tag begins at.
 const FIRST: u32 = 1;

@@ -13,12 +13,12 @@ use ring::aead::{
 use zeroize::Zeroizing;
 
 use crate::Version;
+use crate::aes_key::AesKey;
 use crate::cbc::CbcKey;
 use crate::cipher::{Cipher, Suite};
 use crate::nonce::GcmKey;
 use crate::number::{Counted, Explicit, Missing};
 use crate::record::{ALERT, APPLICATION_DATA, Bytes, Header};
-use crate::sample::AesKey;
 use crate::secret::{self, Keys};
 
 /// Numbers that are tried for one record behind a gap where nothing says them.

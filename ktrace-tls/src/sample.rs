@@ -1,10 +1,11 @@
 //! Records that a search for keys is given, and the proof that a key opens one of them.
 
 use aes::Block;
-use zeroize::Zeroizing;
 
 use crate::nonce::{GcmKey, xor};
 use crate::{Sender, Version};
+
+pub use crate::aes_key::AesKey;
 
 const APPLICATION_DATA: u8 = 23;
 /// What a record holds: alert, handshake, application data.
@@ -28,12 +29,6 @@ pub struct Sample {
 pub struct Samples {
     pub client: Vec<Sample>,
     pub server: Vec<Sample>,
-}
-
-/// An AES key as a search has found it.
-pub enum AesKey {
-    Aes128(Zeroizing<[u8; 16]>),
-    Aes256(Zeroizing<[u8; 32]>),
 }
 
 /// A key that opens a record of a direction.
@@ -243,6 +238,8 @@ fn number(block: &Block) -> u128 {
 mod tests {
     use proptest::prelude::*;
     use ring::aead;
+
+    use zeroize::Zeroizing;
 
     use super::*;
 

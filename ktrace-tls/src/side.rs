@@ -1,11 +1,11 @@
 //! One direction of a session: what is known of it, and how its records are opened.
 
 use crate::Version;
+use crate::counts::{Closed, Counts};
 use crate::hello::{FINISHED, KEY_UPDATE, Messages};
 use crate::number::Missing;
 use crate::open::{MAX_TRIES, Opened, Opener};
 use crate::record::{ALERT, APPLICATION_DATA, Bytes, CHANGE_CIPHER_SPEC, Framer, HANDSHAKE, HEADER, Header};
-use crate::session::{Closed, Counts};
 
 /// A record that is opened, where it lies.
 #[derive(Clone, Copy)]
