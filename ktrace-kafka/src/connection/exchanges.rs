@@ -10,8 +10,7 @@ use super::sasl::Tokens;
 use super::session::Sessions;
 use super::tls;
 use crate::counters::{Counters, Lost, NotKafka};
-use crate::protocol::api::key;
-use crate::protocol::table::Surplus;
+use crate::protocol::api::{Surplus, key};
 use crate::stream::Piece;
 
 /// So many frames in a row are none by chance.

@@ -3,7 +3,6 @@
 use crate::protocol::api::{Api, key};
 use crate::protocol::exchange::whole;
 use crate::protocol::reader::{ParseError, Reader, Result};
-use crate::protocol::table::Entry;
 use crate::protocol::{header, produce};
 
 /// A frame whose beginning was found by a search, as far as it is there.
@@ -42,12 +41,12 @@ pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &
     if client_id.is_some_and(|known| head.client_id.map(str::as_bytes) != Some(known)) {
         return false;
     }
-    let Some(entry) = Entry::of(head.api_key) else {
+    let Some(bodies) = api.bodies() else {
         return whole && (found.first || client_id.is_some());
     };
     let start = Reader::new(body, api.is_flexible(head.version));
     let mut body = start;
-    let read = entry.check_request(api, head.version, &mut body);
+    let read = api.check(head.version).and_then(|()| bodies.check_request(head.version, &mut body));
     *cost = cost.saturating_add(start.left().len().saturating_sub(body.left().len()));
     !matches!(read, Err(ParseError::Unsupported(_)))
         && fits(read, &body, found, whole)
@@ -56,7 +55,8 @@ pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &
 
 /// Whether a whole frame is a request of an API that is read, with the body that it has.
 pub fn is_first_request(frame: &[u8]) -> bool {
-    let is_read = |(head, _): (header::RequestHeader<'_>, _)| Entry::of(head.api_key).is_some();
+    let is_read =
+        |(head, _): (header::RequestHeader<'_>, _)| Api::of(head.api_key).and_then(Api::bodies).is_some();
     header::RequestHeader::read(frame).is_ok_and(is_read)
         && request_is_plausible(&Found::whole(frame, false), None, &mut 0)
 }
@@ -66,15 +66,15 @@ pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize)
     let (frame, whole) = found.frame();
     let read_or_not = whole && found.first;
     let Some(api) = Api::of(api_key) else { return read_or_not };
-    let entry = Entry::of(api_key).filter(|_| api.check(version).is_ok());
+    let bodies = api.bodies().filter(|_| api.check(version).is_ok());
     let start = match header::response_body(frame, api, version) {
         Ok(body) => body,
-        Err(ParseError::Truncated(_)) => return !whole && entry.is_some(),
+        Err(ParseError::Truncated(_)) => return !whole && bodies.is_some(),
         Err(_) => return false,
     };
-    let Some(entry) = entry else { return read_or_not };
+    let Some(bodies) = bodies else { return read_or_not };
     let mut body = start;
-    let read = entry.check_response(api, version, &mut body);
+    let read = bodies.check_response(version, &mut body);
     *cost = cost.saturating_add(start.left().len().saturating_sub(body.left().len()));
     fits(read, &body, found, whole)
 }

@@ -227,7 +227,7 @@ fn step(at: At, bytes: &[u8]) -> Result<(At, &[u8]), NotKafka> {
             let at = if left == 0 { after(then) } else { At::Skip(left, then) };
             return Ok((at, bytes.get(here..).unwrap_or_default()));
         }
-        At::Byte(then) => tell(then, byte)?,
+        At::Byte(then) => after_byte(then, byte)?,
         At::Signature(signature, seen) => {
             let text = signature.text();
             let seen = usize::from(seen);
@@ -293,8 +293,8 @@ fn address(kind: u8) -> Result<At, NotKafka> {
     }
 }
 
-/// What a byte tells of what comes next.
-fn tell(then: Then, byte: u8) -> Result<At, NotKafka> {
+/// What comes next, by this byte.
+fn after_byte(then: Then, byte: u8) -> Result<At, NotKafka> {
     let length = u32::from(byte);
     Ok(match (then, byte) {
         (Then::End | Then::Domain4 | Then::Length2, _) => At::Start,

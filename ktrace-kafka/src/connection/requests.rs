@@ -224,7 +224,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
                 return verdict;
             }
             if self.is_proven(&pending) {
-                self.tell(&pending, body);
+                self.emit(&pending, body);
             } else if held > limits.pending_bytes {
                 self.scratch.counters.lose(Lost::TooManyPending);
             } else {
@@ -265,7 +265,7 @@ impl<S: Sink> Requests<'_, S> {
         if self.exchanges.in_a_row >= PROOF
             && let Some(proven) = self.exchanges.unproven.take()
         {
-            self.tell(&proven, &proven.body);
+            self.emit(&proven, &proven.body);
         }
     }
 
@@ -278,7 +278,7 @@ impl<S: Sink> Requests<'_, S> {
     }
 
     /// Tells a request that has no response.
-    fn tell(&mut self, request: &Pending, body: &[u8]) {
+    fn emit(&mut self, request: &Pending, body: &[u8]) {
         let Exchanges { sessions, inflation, .. } = &mut *self.exchanges;
         let state = (sessions, inflation);
         let surplus = exchange::read(&request.head(None), body, &[], state, self.scratch, self.sink);

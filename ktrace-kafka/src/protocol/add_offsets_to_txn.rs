@@ -2,8 +2,8 @@
 //!
 //! KIP-98, KIP-588 (v2), KIP-482 (flexible, v3), KIP-890 (v4).
 
-use super::event::{Event, Tell, Transaction};
-use super::exchange::{Exchange, Tells};
+use super::event::{Emit, Event, Transaction};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
@@ -44,15 +44,14 @@ impl<'a> Struct<'a> for Response {
 }
 
 impl Exchange for AddOffsetsToTxn {
-    const KEY: i16 = 25;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }
 
-impl Tells for AddOffsetsToTxn {
-    fn tell(request: &Request<'_>, response: &Response, tell: &mut Tell<'_>) {
+impl Emits for AddOffsetsToTxn {
+    fn emit(request: &Request<'_>, response: &Response, emit: &mut Emit<'_>) {
         let Request { transaction, group_id } = *request;
-        tell(&Event::TransactionGroup { transaction, group_id, error: response.error_code });
+        emit(&Event::TransactionGroup { transaction, group_id, error: response.error_code });
     }
 }

@@ -3,8 +3,8 @@
 //! KIP-98, KIP-482 (flexible, v3), KIP-890 (several transactions, asked by brokers, v4, v5).
 
 use super::answers::Answers;
-use super::event::{Event, Tell, Transaction};
-use super::exchange::{Exchange, Tells};
+use super::event::{Emit, Event, Transaction};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::offset_commit::Outcome;
 use super::reader::{Reader, Result};
@@ -101,14 +101,13 @@ impl<'a> Struct<'a> for Outcomes<'a> {
 }
 
 impl Exchange for AddPartitionsToTxn {
-    const KEY: i16 = 24;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for AddPartitionsToTxn {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for AddPartitionsToTxn {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         // The request's own transaction has no name in the answer: none is there beside it.
         let alone = response.alone.partitions().map(|(topic, of)| (("", topic, of.partition), of.error_code));
         let named = response.transactions.iter().flat_map(|outcomes| {
@@ -123,7 +122,7 @@ impl Tells for AddPartitionsToTxn {
                 let answer = answers.of((id, topic, partition));
                 let error = if response.error_code != 0 { Some(response.error_code) } else { answer };
                 let Some(error) = error.filter(|_| !added.verify_only) else { continue };
-                tell(&Event::TransactionPartition { transaction, topic, partition, error });
+                emit(&Event::TransactionPartition { transaction, topic, partition, error });
             }
         }
     }

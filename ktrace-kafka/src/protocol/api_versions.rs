@@ -2,8 +2,8 @@
 //!
 //! KIP-35, KIP-511 (client software, v3), KIP-584 (features, v3), KIP-1242 (cluster and node, v5).
 
-use super::event::{Event, Tell};
-use super::exchange::{Exchange, Tells};
+use super::event::{Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
@@ -67,15 +67,14 @@ impl<'a> Struct<'a> for Response {
 }
 
 impl Exchange for ApiVersions {
-    const KEY: i16 = 18;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }
 
-impl Tells for ApiVersions {
-    fn tell(request: &Request<'_>, _response: &Response, tell: &mut Tell<'_>) {
+impl Emits for ApiVersions {
+    fn emit(request: &Request<'_>, _response: &Response, emit: &mut Emit<'_>) {
         if !request.client_software_name.is_empty() {
-            tell(&Event::Software {
+            emit(&Event::Software {
                 name: request.client_software_name,
                 version: request.client_software_version,
             });

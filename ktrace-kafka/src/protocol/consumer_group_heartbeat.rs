@@ -3,8 +3,8 @@
 //! KIP-848; KIP-1082 (the member makes its id, v1), subscription by regular expression (v1).
 
 use super::assignment::{AssignedIds, read_ids, skip_ids};
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
-use super::exchange::{Exchange, Tells};
+use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
@@ -65,30 +65,29 @@ impl<'a> Struct<'a> for Response<'a> {
 }
 
 impl Exchange for ConsumerGroupHeartbeat {
-    const KEY: i16 = 68;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for ConsumerGroupHeartbeat {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
-        tell_member(GroupProtocol::Consumer, request, response, tell);
+impl Emits for ConsumerGroupHeartbeat {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
+        emit_member(GroupProtocol::Consumer, request, response, emit);
     }
 }
 
 /// Tells a member and its assignment.
-pub fn tell_member(
+pub fn emit_member(
     protocol: GroupProtocol,
     request: &Request<'_>,
     response: &Response<'_>,
-    tell: &mut Tell<'_>,
+    emit: &mut Emit<'_>,
 ) {
     let group_id = request.group_id;
     let member_id = response.member_id.unwrap_or(request.member_id);
     let granted = response.error_code == 0;
     let generation_or_epoch = if granted { response.member_epoch } else { request.member_epoch };
-    tell(&Event::Member(Member {
+    emit(&Event::Member(Member {
         protocol,
         group_id,
         member_id,
@@ -98,9 +97,9 @@ pub fn tell_member(
         error: response.error_code,
     }));
     if let Some(topics) = response.assignment.filter(|_| granted) {
-        tell(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch });
+        emit(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch });
         for (topic, partition) in topics.partitions() {
-            tell(&Event::Assigned { group_id, member_id, topic, partition });
+            emit(&Event::Assigned { group_id, member_id, topic, partition });
         }
     }
 }

@@ -94,6 +94,16 @@ fn outcome_of_error(purpose: Purpose, code: i16) -> Outcome {
     row(code).and_then(of).unwrap_or(Outcome::Failure)
 }
 
+/// After these a member has lost its place in its group, and joins anew: `ILLEGAL_GENERATION`, `UNKNOWN_MEMBER_ID`,
+/// `FENCED_INSTANCE_ID`, `FENCED_MEMBER_EPOCH`, `STALE_MEMBER_EPOCH`.
+const ENDS_MEMBERSHIP: [i16; 5] = [22, 25, 82, 110, 113];
+
+/// Whether a member that gets this error has lost its place in the group.
+#[must_use]
+pub fn ends_membership(code: i16) -> bool {
+    ENDS_MEMBERSHIP.contains(&code)
+}
+
 /// Code, name, and the outcomes in the order of [`Purpose`].
 type Row = (i16, &'static str, [Outcome; 5]);
 
@@ -270,6 +280,20 @@ mod tests {
             let theirs = format!("{theirs:?}").to_lowercase();
             assert!(theirs.starts_with(&ours) || ours.starts_with(&theirs), "{code}: {ours} / {theirs}");
         }
+    }
+
+    #[test]
+    fn errors_that_end_a_membership() {
+        let names = ENDS_MEMBERSHIP.map(|code| name(code).unwrap());
+        let expected = [
+            "ILLEGAL_GENERATION",
+            "UNKNOWN_MEMBER_ID",
+            "FENCED_INSTANCE_ID",
+            "FENCED_MEMBER_EPOCH",
+            "STALE_MEMBER_EPOCH",
+        ];
+        assert_eq!(names, expected);
+        assert!(!ends_membership(0) && !ends_membership(27));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::topic::Topic;
 
 /// Takes events as they are told.
-pub type Tell<'x> = dyn FnMut(&Event<'_>) + 'x;
+pub type Emit<'x> = dyn FnMut(&Event<'_>) + 'x;
 
 /// One thing that an exchange tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

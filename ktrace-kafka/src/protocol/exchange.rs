@@ -1,12 +1,11 @@
 //! What an API is made of: the structs of its request and of its response, and what the two say.
 
-use super::event::Tell;
+use super::event::Emit;
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
 /// An API: the structs of its request and of its response.
 pub trait Exchange {
-    const KEY: i16;
     /// From this version on the response begins with the throttle time: how long the client has to wait, by its quota (KIP-13,
     /// KIP-124, KIP-219).
     const THROTTLED_SINCE: i16 = i16::MAX;
@@ -14,16 +13,16 @@ pub trait Exchange {
     type Response<'a>: Struct<'a>;
 }
 
-/// An API that tells something by its request and its response together.
-pub trait Tells: Exchange {
-    /// Tells it.
-    fn tell<'a>(request: &Self::Request<'a>, response: &Self::Response<'a>, tell: &mut Tell<'_>);
+/// An API whose request and response together say something.
+pub trait Emits: Exchange {
+    /// Emits the events of an exchange.
+    fn emit<'a>(request: &Self::Request<'a>, response: &Self::Response<'a>, emit: &mut Emit<'_>);
 }
 
-/// An API whose response alone tells something, so that its requests need not be kept.
-pub trait TellsOfResponse: Exchange {
-    /// Tells it.
-    fn tell(response: &Self::Response<'_>, tell: &mut Tell<'_>);
+/// An API whose response alone says something, so that its requests need not be kept.
+pub trait EmitsOfResponse: Exchange {
+    /// Emits the events of a response.
+    fn emit(response: &Self::Response<'_>, emit: &mut Emit<'_>);
 }
 
 /// Reads a body and leaves the reader where its schema ends.

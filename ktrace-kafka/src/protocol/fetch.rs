@@ -172,7 +172,6 @@ impl<'a> Struct<'a> for AbortedTransaction {
 }
 
 impl Exchange for Fetch {
-    const KEY: i16 = 1;
     const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;

@@ -4,8 +4,8 @@
 //! (flexible, v6), KIP-734 (v7), KIP-405 (v8), KIP-1005 (v9), KIP-1075 (timeout, v10), KIP-1023 (v11).
 
 use super::answers::Answers;
-use super::event::{Event, Tell};
-use super::exchange::{Exchange, Tells};
+use super::event::{Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::reader::{Reader, Result};
 
@@ -98,14 +98,13 @@ impl<'a> Struct<'a> for Listed {
 }
 
 impl Exchange for ListOffsets {
-    const KEY: i16 = 2;
     const THROTTLED_SINCE: i16 = 2;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for ListOffsets {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for ListOffsets {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         // Another replica is no client.
         if request.replica_id >= 0 {
             return;
@@ -117,7 +116,7 @@ impl Tells for ListOffsets {
             let Some(Listed { offset, error_code: error, .. }) = answers.of((topic, partition)) else {
                 continue;
             };
-            tell(&Event::LogOffset { topic, partition, timestamp, offset, error });
+            emit(&Event::LogOffset { topic, partition, timestamp, offset, error });
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Kafka's request-response protocol: one file an API, all named in [`Api`]'s table, those that are read found through
-//! that of [`table`].
+//! Kafka's request-response protocol: one file an API that is read, and one table of all APIs.
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
@@ -34,7 +33,7 @@ pub mod share_fetch;
 pub mod share_group_heartbeat;
 pub mod streams_group_heartbeat;
 pub mod sync_group;
-pub mod table;
+mod table;
 pub mod topic;
 pub mod txn_offset_commit;
 

@@ -124,7 +124,6 @@ impl<'a> Struct<'a> for Appended {
 }
 
 impl Exchange for Produce {
-    const KEY: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

@@ -4,7 +4,7 @@
 //! KIP-932, KIP-1206 (acquire mode, v2), KIP-1222 (renew, v2); version 0 was that of an early access in Kafka 4.0.
 
 use super::answers::Answers;
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
 use super::exchange::Exchange;
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
@@ -169,14 +169,13 @@ pub fn skip_node_endpoints(body: &mut Reader<'_>) -> Result<()> {
 }
 
 impl Exchange for ShareFetch {
-    const KEY: i16 = 78;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
 /// Tells what the request acknowledges.
-pub fn tell_acknowledged(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+pub fn emit_acknowledged(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
     let outcomes = response.topics.partitions();
     let mut answers =
         Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.acknowledge_error_code)));
@@ -185,7 +184,7 @@ pub fn tell_acknowledged(request: &Request<'_>, response: &Response<'_>, tell: &
         // A partition that has neither records nor an error may be left out of the response.
         let error = answers.of((topic, partition)).unwrap_or(0);
         let error = if response.error_code != 0 { response.error_code } else { error };
-        acknowledger.tell(topic, partition, &acknowledgements, error, tell);
+        acknowledger.emit(topic, partition, &acknowledgements, error, emit);
     }
 }
 
@@ -198,16 +197,16 @@ pub struct Acknowledger<'a> {
 
 impl<'a> Acknowledger<'a> {
     /// Tells what is acknowledged of one partition.
-    pub fn tell(
+    pub fn emit(
         &self,
         topic: Topic<'a>,
         partition: i32,
         acknowledgements: &List<'a, Acknowledgement<'a>>,
         error: i16,
-        tell: &mut Tell<'_>,
+        emit: &mut Emit<'_>,
     ) {
         for Acknowledgement { first_offset, last_offset, types } in acknowledgements.iter() {
-            tell(&Event::Acknowledged {
+            emit(&Event::Acknowledged {
                 group_id: self.group_id.unwrap_or_default(),
                 member_id: self.member_id.unwrap_or_default(),
                 topic,

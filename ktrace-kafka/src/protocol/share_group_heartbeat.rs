@@ -2,9 +2,9 @@
 //!
 //! KIP-932; version 0 was that of an early access in Kafka 4.0 and has the same layout.
 
-use super::consumer_group_heartbeat::{Request, Response, tell_member};
-use super::event::{GroupProtocol, Tell};
-use super::exchange::{Exchange, Tells};
+use super::consumer_group_heartbeat::{Request, Response, emit_member};
+use super::event::{Emit, GroupProtocol};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
@@ -31,14 +31,13 @@ impl<'a> Struct<'a> for ShareRequest<'a> {
 }
 
 impl Exchange for ShareGroupHeartbeat {
-    const KEY: i16 = 76;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = ShareRequest<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for ShareGroupHeartbeat {
-    fn tell(ShareRequest(request): &ShareRequest<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
-        tell_member(GroupProtocol::Share, request, response, tell);
+impl Emits for ShareGroupHeartbeat {
+    fn emit(ShareRequest(request): &ShareRequest<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
+        emit_member(GroupProtocol::Share, request, response, emit);
     }
 }

@@ -3,8 +3,8 @@
 //! KIP-1071, KIP-1331 (topology descriptions, v1). Version 1 of the response has the recovery lag wider and at another
 //! place, and a flag more.
 
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
-use super::exchange::{Exchange, Tells};
+use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
 
@@ -169,19 +169,18 @@ impl<'a> Struct<'a> for Tasks<'a> {
 }
 
 impl Exchange for StreamsGroupHeartbeat {
-    const KEY: i16 = 88;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for StreamsGroupHeartbeat {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for StreamsGroupHeartbeat {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let group_id = request.group_id;
         let member_id = if response.member_id.is_empty() { request.member_id } else { response.member_id };
         let granted = response.error_code == 0;
         let generation_or_epoch = if granted { response.member_epoch } else { request.member_epoch };
-        tell(&Event::Member(Member {
+        emit(&Event::Member(Member {
             protocol: GroupProtocol::Streams,
             group_id,
             member_id,
@@ -191,10 +190,10 @@ impl Tells for StreamsGroupHeartbeat {
             error: response.error_code,
         }));
         let Some(tasks) = response.active_tasks.filter(|_| granted) else { return };
-        tell(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch });
+        emit(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch });
         for Tasks { subtopology_id, partitions } in tasks.iter() {
             for partition in partitions.iter() {
-                tell(&Event::AssignedTask { group_id, member_id, subtopology_id, partition });
+                emit(&Event::AssignedTask { group_id, member_id, subtopology_id, partition });
             }
         }
     }

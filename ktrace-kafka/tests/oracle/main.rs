@@ -14,7 +14,6 @@ mod transactions;
 
 use kafka_protocol::messages::ApiKey;
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::protocol::table::Entry;
 use ktrace_kafka::protocol::{Api, Reader};
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Connection, Direction, Event, Head, Limits, Partition, Push, Scratch, Sink};
@@ -90,14 +89,16 @@ fn refused(scratch: &Scratch) -> u64 {
 fn check_bodies(case: &Case, what: &str) {
     let [_, _, _, _, k0, k1, v0, v1, ..] = case.request[..] else { panic!("{what}") };
     let (key, version) = (i16::from_be_bytes([k0, k1]), i16::from_be_bytes([v0, v1]));
-    let (api, entry) = (Api::of(key).unwrap(), Entry::of(key).unwrap());
+    let api = Api::of(key).unwrap();
+    api.check(version).unwrap();
+    let readers = api.bodies().unwrap();
     let request = |bytes| {
         let mut body = Reader::new(bytes, api.is_flexible(version));
-        entry.check_request(api, version, &mut body).map(|()| body.left().len())
+        readers.check_request(version, &mut body).map(|()| body.left().len())
     };
     let response = |bytes| {
         let mut body = Reader::new(bytes, api.is_flexible(version));
-        entry.check_response(api, version, &mut body).map(|()| body.left().len())
+        readers.check_response(version, &mut body).map(|()| body.left().len())
     };
     let bodies = (&case.request[case.bodies_at.0..], &case.response[case.bodies_at.1..]);
     assert_eq!((request(bodies.0), response(bodies.1)), (Ok(0), Ok(0)), "{what}");

@@ -13,7 +13,7 @@ use crate::protocol::reader::Result;
 use crate::record::{Batch, Batches, Next};
 use crate::sink::{Head, Operation, Partition, Sink};
 
-pub fn tell<S: Sink>(
+pub fn emit<S: Sink>(
     exchange: &Read<'_>,
     sessions: &mut Sessions,
     scratch: &mut Scratch,
@@ -50,7 +50,7 @@ pub fn tell<S: Sink>(
             error: fetched.error,
         };
         let from = fetch_offset.unwrap_or(i64::MIN);
-        tell_partition(head, &partition, &fetched, from, scratch, sink);
+        emit_partition(head, &partition, &fetched, from, scratch, sink);
     }
     sessions.begin(&request, response.session_id);
     Ok(())
@@ -58,7 +58,7 @@ pub fn tell<S: Sink>(
 
 // Apart from its caller, so that the walk over the records has the registers for itself: 3 instructions a record.
 #[inline(never)]
-fn tell_partition<S: Sink>(
+fn emit_partition<S: Sink>(
     head: &Head<'_>,
     partition: &Partition<'_>,
     fetched: &Fetched<'_>,

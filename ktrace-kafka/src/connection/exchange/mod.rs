@@ -11,9 +11,8 @@ use super::inflation::Inflation;
 use super::scratch::Scratch;
 use super::session::Sessions;
 use crate::counters::{Lost, Malformed};
-use crate::protocol::api::{Api, key};
+use crate::protocol::api::{Api, Bodies, Records, Surplus, Yields, key};
 use crate::protocol::reader::{ParseError, Reader, Result};
-use crate::protocol::table::{Entry, Records, Surplus, Telling};
 use crate::sink::{Head, Sink};
 
 use read::Read;
@@ -33,7 +32,7 @@ pub fn announce<S: Sink>(head: &Head<'_>, request: &[u8], sink: &mut S) {
 
 /// Whether a request's body is wanted when its response comes.
 pub fn is_read(api_key: i16) -> bool {
-    Entry::of(api_key).is_some_and(Entry::keeps_requests)
+    Api::of(api_key).and_then(Api::bodies).is_some_and(Bodies::keep_requests)
 }
 
 /// Reads an exchange. `response` is the response's frame, empty for a Produce with acks=0. Returns what stood behind its
@@ -57,7 +56,7 @@ pub fn read<S: Sink>(
     };
     let request = Reader::new(request, api.is_flexible(head.version));
     let exchange = Read { head, api, request, response, surplus: Cell::default() };
-    match tell(&exchange, sessions, scratch, sink) {
+    match emit(&exchange, sessions, scratch, sink) {
         Ok(()) => {}
         Err(ParseError::Unsupported(_)) => scratch.counters.lose(Lost::UnsupportedVersion),
         Err(ParseError::Truncated(_) | ParseError::Malformed(_)) => scratch.counters.refuse(Malformed::Body),
@@ -74,7 +73,7 @@ pub fn read<S: Sink>(
 }
 
 /// Nothing is told of an exchange whose request or response cannot be read to its end.
-fn tell<S: Sink>(
+fn emit<S: Sink>(
     exchange: &Read<'_>,
     sessions: &mut Sessions,
     scratch: &mut Scratch,
@@ -82,25 +81,25 @@ fn tell<S: Sink>(
 ) -> Result<()> {
     let Read { head, api, request, .. } = *exchange;
     api.check(head.version)?;
-    let Some(entry) = Entry::of(head.api_key) else { return Ok(()) };
+    let Some(bodies) = api.bodies() else { return Ok(()) };
     if head.response.is_some()
-        && let Some(ms) = entry.throttle_ms(head.version, exchange.response_body()?)
+        && let Some(ms) = bodies.throttle_ms(head.version, exchange.response_body()?)
     {
         sink.throttled(head, ms);
     }
-    match entry.telling() {
-        Telling::Records(Records::Produced) => produce::tell(exchange, scratch, sink),
-        Telling::Records(Records::Fetched) => fetch::tell(exchange, sessions, scratch, sink),
-        Telling::Records(Records::ShareFetched) => share_fetch::tell(exchange, scratch, sink),
-        Telling::OfBoth(tell) => {
+    match bodies.yields() {
+        Yields::Records(Records::Produced) => produce::emit(exchange, scratch, sink),
+        Yields::Records(Records::Fetched) => fetch::emit(exchange, sessions, scratch, sink),
+        Yields::Records(Records::ShareFetched) => share_fetch::emit(exchange, scratch, sink),
+        Yields::Events(emit) => {
             let response = exchange.response_body()?;
-            let surplus = tell(head.version, request, response, &mut |event| sink.event(head, event))?;
+            let surplus = emit(head.version, request, response, &mut |event| sink.event(head, event))?;
             exchange.surplus.set(surplus);
             Ok(())
         }
-        Telling::OfResponse(tell) => {
+        Yields::EventsOfResponse(emit) => {
             let response = exchange.response_body()?;
-            let surplus = tell(head.version, response, &mut |event| sink.event(head, event))?;
+            let surplus = emit(head.version, response, &mut |event| sink.event(head, event))?;
             exchange.surplus.set(surplus);
             Ok(())
         }

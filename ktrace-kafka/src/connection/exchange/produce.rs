@@ -14,7 +14,7 @@ use crate::sink::{Head, Operation, Partition, Sink};
 /// "The server disconnected before a response was received."
 const NETWORK_EXCEPTION: i16 = 13;
 
-pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
+pub fn emit<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
     let request: Request<'_> = exchange.request()?;
     let mut topics = List::empty();
@@ -35,7 +35,7 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
             operation: Operation::Produce { acks: request.acks, transactional_id: request.transactional_id },
             error: appended.map_or(unanswered, |appended| appended.error),
         };
-        tell_partition(head, &partition, &produced, appended, scratch, sink);
+        emit_partition(head, &partition, &produced, appended, scratch, sink);
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ pub fn announce<S: Sink>(head: &Head<'_>, mut body: Reader<'_>, sink: &mut S) {
     });
 }
 
-fn tell_partition<S: Sink>(
+fn emit_partition<S: Sink>(
     head: &Head<'_>,
     partition: &Partition<'_>,
     produced: &Produced<'_>,

@@ -2,12 +2,11 @@
 
 use std::cell::Cell;
 
-use crate::protocol::api::Api;
+use crate::protocol::api::{Api, Surplus};
 use crate::protocol::exchange::whole;
 use crate::protocol::header;
 use crate::protocol::list::Struct;
 use crate::protocol::reader::{Reader, Result};
-use crate::protocol::table::Surplus;
 use crate::sink::Head;
 
 /// An exchange whose response is there, or that has none: the head, and the bodies.

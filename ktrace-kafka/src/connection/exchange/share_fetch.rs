@@ -5,16 +5,16 @@ use crate::connection::record_set::{Place, read_fetched};
 use crate::connection::scratch::Scratch;
 use crate::protocol::event::Event;
 use crate::protocol::reader::Result;
-use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, tell_acknowledged};
+use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, emit_acknowledged};
 use crate::protocol::topic::Topic;
 use crate::record::{Batches, Next};
 use crate::sink::{Head, Operation, Partition, Sink};
 
-pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
+pub fn emit<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
     let request: Request<'_> = exchange.request()?;
     let response: Response<'_> = exchange.response()?;
-    tell_acknowledged(&request, &response, &mut |event| sink.event(head, event));
+    emit_acknowledged(&request, &response, &mut |event| sink.event(head, event));
     let group_id = request.group_id;
     let refuses = |topic, partition, error| Event::Refused { topic, partition, offset: -1, group_id, error };
     if response.error_code != 0 {
@@ -24,12 +24,12 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
         if fetched.error_code != 0 {
             sink.event(head, &refuses(Some(topic), Some(fetched.partition), fetched.error_code));
         }
-        tell_partition(head, &request, topic, &fetched, scratch, sink);
+        emit_partition(head, &request, topic, &fetched, scratch, sink);
     }
     Ok(())
 }
 
-fn tell_partition<S: Sink>(
+fn emit_partition<S: Sink>(
     head: &Head<'_>,
     request: &Request<'_>,
     topic: Topic<'_>,

@@ -166,16 +166,7 @@ pub struct Heard<'a> {
 
 /// The member has lost its place in the group: it joins anew.
 fn is_out(code: i16) -> bool {
-    matches!(
-        error::name(code),
-        Some(
-            "ILLEGAL_GENERATION"
-                | "UNKNOWN_MEMBER_ID"
-                | "FENCED_INSTANCE_ID"
-                | "FENCED_MEMBER_EPOCH"
-                | "STALE_MEMBER_EPOCH"
-        )
-    )
+    error::ends_membership(code)
 }
 
 impl Groups {
