@@ -17,12 +17,8 @@ pub struct Request<'a> {
 }
 
 impl<'a> Struct<'a> for Request<'a> {
-    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        let transaction = Transaction {
-            transactional_id: body.string("transactional id")?,
-            producer_id: body.i64("producer id")?,
-            producer_epoch: body.i16("producer epoch")?,
-        };
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let transaction = Transaction::read(version, body)?;
         let group_id = body.string("group id")?;
         body.skip_tagged_fields()?;
         Ok(Self { transaction, group_id })

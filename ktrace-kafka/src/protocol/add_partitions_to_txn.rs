@@ -42,11 +42,7 @@ impl<'a> Struct<'a> for Request<'a> {
 
 impl<'a> Added<'a> {
     fn read_fields(version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        let transaction = Transaction {
-            transactional_id: body.string("transactional id")?,
-            producer_id: body.i64("producer id")?,
-            producer_epoch: body.i16("producer epoch")?,
-        };
+        let transaction = Transaction::read(version, body)?;
         let verify_only = if version >= 4 { body.bool("verify only")? } else { false };
         let topics = List::read(version, body, "topics")?;
         Ok(Self { transaction, verify_only, topics })

@@ -8,6 +8,7 @@ use super::event::{Emit, Event};
 use super::exchange::{Emits, Exchange};
 use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::reader::{Reader, Result};
+use super::topic::TopicPartition;
 
 /// See the module.
 pub struct ListOffsets;
@@ -110,10 +111,15 @@ impl Emits for ListOffsets {
             return;
         }
         let mut answers = Answers::new(
-            response.topics.partitions().map(|(topic, listed)| ((topic, listed.partition), listed)),
+            response
+                .topics
+                .partitions()
+                .map(|(topic, listed)| (TopicPartition { topic, partition: listed.partition }, listed)),
         );
         for (topic, Asked { partition, timestamp }) in request.topics.partitions() {
-            let Some(Listed { offset, error_code: error, .. }) = answers.of((topic, partition)) else {
+            let Some(Listed { offset, error_code: error, .. }) =
+                answers.of(TopicPartition { topic, partition })
+            else {
                 continue;
             };
             emit(&Event::LogOffset { topic, partition, timestamp, offset, error });

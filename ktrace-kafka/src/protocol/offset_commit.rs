@@ -8,7 +8,7 @@ use super::event::{Committed, Emit, Event, Transaction};
 use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::topic::Topic;
+use super::topic::{Topic, TopicPartition};
 
 /// See the module.
 pub struct OffsetCommit;
@@ -132,9 +132,11 @@ impl<'a> Committer<'a> {
         emit: &mut Emit<'_>,
     ) {
         let Self { group_id, generation_or_epoch, member_id, transaction } = *self;
-        let mut answers = Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
+        let mut answers = Answers::new(
+            outcomes.map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of.error_code)),
+        );
         for (topic, Commit { partition, offset, leader_epoch }) in commits {
-            let Some(error) = answers.of((topic, partition)) else { continue };
+            let Some(error) = answers.of(TopicPartition { topic, partition }) else { continue };
             emit(&Event::Committed(Committed {
                 group_id,
                 member_id,

@@ -2,12 +2,12 @@
 //!
 //! KIP-932, KIP-1222 (renew, v2); version 0 was that of an early access in Kafka 4.0.
 
-use super::answers::Answers;
 use super::event::Emit;
 use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::share_fetch::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
+use super::share::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
+use super::topic::TopicPartition;
 
 /// See the module.
 pub struct ShareAcknowledge;
@@ -93,13 +93,14 @@ impl Exchange for ShareAcknowledge {
 
 impl Emits for ShareAcknowledge {
     fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
-        let outcomes = response.topics.partitions();
-        let mut answers = Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
         let acknowledger = Acknowledger { group_id: request.group_id, member_id: request.member_id };
-        for (topic, Asked { partition, acknowledgements }) in request.topics.partitions() {
-            let error = answers.of((topic, partition)).unwrap_or(0);
-            let error = if response.error_code != 0 { response.error_code } else { error };
-            acknowledger.emit(topic, partition, &acknowledgements, error, emit);
-        }
+        let asked = request.topics.partitions();
+        let outcomes = response.topics.partitions();
+        acknowledger.emit(
+            asked.map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of.acknowledgements)),
+            outcomes.map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of.error_code)),
+            response.error_code,
+            emit,
+        );
     }
 }

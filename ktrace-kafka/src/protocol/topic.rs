@@ -1,8 +1,15 @@
-//! A topic, by its name or by its id.
+//! A topic, by its name or by its id, and a partition of one.
 
 /// A topic as the wire names it: by name, or (Produce 13, Fetch 13 and later, KIP-516) by id alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic<'a> {
     Name(&'a str),
     Id(u128),
+}
+
+/// A partition of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicPartition<'a> {
+    pub topic: Topic<'a>,
+    pub partition: i32,
 }

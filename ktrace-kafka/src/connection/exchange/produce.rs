@@ -8,6 +8,7 @@ use crate::protocol::answers::Answers;
 use crate::protocol::list::List;
 use crate::protocol::produce::{Appended, Produced, Request, Response};
 use crate::protocol::reader::{Reader, Result};
+use crate::protocol::topic::TopicPartition;
 use crate::record::{Batches, Next, Record};
 use crate::sink::{Head, Operation, Partition, Sink};
 
@@ -25,9 +26,11 @@ pub fn emit<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
         }
         topics = response.topics;
     }
-    let mut answers = Answers::new(topics.partitions().map(|(topic, of)| ((topic, of.partition), of)));
+    let mut answers = Answers::new(
+        topics.partitions().map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of)),
+    );
     for (topic, produced) in request.topics.partitions() {
-        let appended = answers.of((topic, produced.partition));
+        let appended = answers.of(TopicPartition { topic, partition: produced.partition });
         let unanswered = if head.response.is_none() && request.acks != 0 { NETWORK_EXCEPTION } else { 0 };
         let partition = Partition {
             topic,
