@@ -174,12 +174,12 @@ impl Opener {
         let (numbers, plain, missed) = match self.numbers {
             Numbers::Counted(counted) => {
                 let (counted, plain, missed) =
-                    self.counted(counted, header, body, missing, max_tries, out)?;
+                    self.counted(counted, Sealed { header, body }, missing, max_tries, out)?;
                 (Numbers::Counted(counted), plain, missed)
             }
             Numbers::Explicit(explicit) => {
                 let (explicit, plain, missed) =
-                    self.explicit(explicit, header, body, missing, max_tries, out)?;
+                    self.explicit(explicit, Sealed { header, body }, missing, max_tries, out)?;
                 (Numbers::Explicit(explicit), plain, missed)
             }
         };
@@ -218,34 +218,34 @@ impl Opener {
     fn counted(
         &mut self,
         counted: Counted,
-        header: Header,
-        body: &[u8],
+        record: Sealed<'_>,
         missing: Missing,
         max_tries: u64,
         out: &mut Bytes,
     ) -> Option<(Counted, Range<usize>, Option<u64>)> {
         let version = self.version;
         if let Some(next) = missing.exact().and_then(|missed| counted.after(missed))
-            && let Some(plain) = self.key.open(version, header, body, next.nonce(), next.number(), out)
+            && let Some(plain) = self.key.open(version, record, next.nonce(), next.number(), out)
         {
             return Some((next, plain, missing.exact()));
         }
         if version == Version::Tls13 && self.proves() {
-            let nonce = self.out_of_tag(header, body)?;
+            let nonce = self.out_of_tag(record.header, record.body)?;
             // What was taken for known may not be: then the number is learnt anew, if the nonce may be the
             // next one.
             let (next, missed) =
                 counted.seen(nonce, missing).or_else(|| counted.forgotten().seen(nonce, missing))?;
-            let plain = self.key.open(version, header, body, nonce, next.number(), out)?;
+            let plain = self.key.open(version, record, nonce, next.number(), out)?;
             return Some((next, plain, missed));
         }
         if missing.exact().is_some() {
             return None;
         }
-        let tries = tries(body, max_tries).min(missing.max.saturating_sub(missing.min).saturating_add(1));
+        let tries =
+            tries(record.body, max_tries).min(missing.max.saturating_sub(missing.min).saturating_add(1));
         (missing.min..missing.min.saturating_add(tries)).find_map(|missed| {
             let next = counted.after(missed)?;
-            let plain = self.key.open(version, header, body, next.nonce(), next.number(), out)?;
+            let plain = self.key.open(version, record, next.nonce(), next.number(), out)?;
             Some((next, plain, Some(missed)))
         })
     }
@@ -253,24 +253,30 @@ impl Opener {
     fn explicit(
         &self,
         explicit: Explicit,
-        header: Header,
-        body: &[u8],
+        record: Sealed<'_>,
         missing: Missing,
         max_tries: u64,
         out: &mut Bytes,
     ) -> Option<(Explicit, Range<usize>, Option<u64>)> {
-        let sent = u64::from_be_bytes(*body.first_chunk()?);
+        let sent = u64::from_be_bytes(*record.body.first_chunk()?);
         let likely = explicit.likely(sent, missing);
         let others = missing.exact().is_none().then(|| {
-            let tries = tries(body, max_tries).min(missing.max.saturating_sub(missing.min));
+            let tries = tries(record.body, max_tries).min(missing.max.saturating_sub(missing.min));
             missing.min..=missing.min.saturating_add(tries)
         });
         likely.into_iter().flatten().chain(others.into_iter().flatten()).find_map(|missed| {
             let next = explicit.after(missed, sent);
-            let plain = self.key.open(self.version, header, body, next.nonce(), Some(next.number()), out)?;
+            let plain = self.key.open(self.version, record, next.nonce(), Some(next.number()), out)?;
             Some((next, plain, Some(missed)))
         })
     }
+}
+
+/// A record that is to be opened.
+#[derive(Clone, Copy)]
+struct Sealed<'a> {
+    header: Header,
+    body: &'a [u8],
 }
 
 fn tries(body: &[u8], max: u64) -> u64 {
@@ -308,12 +314,12 @@ impl Key {
     fn open(
         &self,
         version: Version,
-        header: Header,
-        body: &[u8],
+        record: Sealed<'_>,
         nonce: [u8; 12],
         number: Option<u64>,
         out: &mut Bytes,
     ) -> Option<Range<usize>> {
+        let Sealed { header, body } = record;
         out.0.clear();
         out.0.extend_from_slice(body);
         let (aead, start) = match self {

@@ -1,10 +1,9 @@
 //! What both directions of a connection share: the requests that wait for a response, and what is known of the connection.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::inflation::Inflation;
-use super::pending::Pending;
+use super::exchange::Carried;
+use super::pending::{Pending, Queue};
 use super::preface::Preface;
 use super::sasl::Tokens;
 use super::session::Sessions;
@@ -15,10 +14,6 @@ use crate::stream::Piece;
 
 /// So many frames in a row are none by chance.
 pub const PROOF: u32 = 2;
-
-/// Of the requests that wait, so many heads stay when memory is given back, so that their responses are not taken for those
-/// of others.
-const KEPT_HEADS: usize = 16;
 
 /// What a connection was found to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,45 +31,66 @@ pub enum Speaks {
 /// What both directions share.
 #[derive(Default)]
 pub struct Exchanges {
-    pub pending: VecDeque<Pending>,
-    pub pending_bytes: usize,
-    /// The last client id; nearly always that of the next request too.
-    pub client_id: Option<Arc<str>>,
-    /// The client id of the last request that its response has confirmed.
-    pub confirmed_client_id: Option<Arc<str>>,
-    pub sessions: Sessions,
-    /// What its batches were inflated in vain.
-    pub inflation: Inflation,
+    pub pending: Queue,
+    pub clients: Clients,
+    pub carried: Carried,
     pub speaks: Speaks,
-    /// Why it is none of Kafka's, where it is something else.
-    pub not_kafka: Option<NotKafka>,
-    /// What is said to a proxy, and answered.
-    pub preface: Preface,
-    /// Bytes of the client's were missed.
-    pub has_gap: bool,
-    /// Bytes that searches have passed over and that are not counted yet.
-    pub skipped: u64,
-    /// Of a connection whose beginning was not seen.
-    pub tls: tls::Records,
+    pub opening: Opening,
     /// What is read lies inside TLS.
     pub is_inside: bool,
     pub tokens: Tokens,
+    pub missed: Missed,
+    pub search: Search,
+    /// Bodies of this connection end before their frames do: those of its client, and of its broker.
+    pub surplus: HasSurplus,
+}
+
+/// The client ids of a connection, shared by its requests.
+#[derive(Default)]
+pub struct Clients {
+    /// The last one; nearly always that of the next request too.
+    pub last: Option<Arc<str>>,
+    /// That of the last request that its response has confirmed.
+    pub confirmed: Option<Arc<str>>,
+}
+
+/// What the beginning of a connection has shown.
+#[derive(Default)]
+pub struct Opening {
+    /// What is said to a proxy, and answered.
+    pub preface: Preface,
+    /// Records of TLS, where the beginning was not seen.
+    pub tls: tls::Records,
     /// Something of the client's was seen, or missed.
     pub has_asked: bool,
-    /// Requests may have been missed, and no later one has been answered yet.
-    pub missed_requests: bool,
-    /// How often.
-    pub misses: u32,
-    /// Responses may have been missed since the last one that was matched.
-    pub missed_responses: bool,
-    /// Requests were found by a search, and no response has confirmed them yet.
+    /// Bytes of the client's were missed.
+    pub has_gap: bool,
+    /// Why it is none of Kafka's, where it is something else.
+    pub not_kafka: Option<NotKafka>,
+}
+
+/// Which messages may have been missed.
+#[derive(Default)]
+pub struct Missed {
+    /// Requests, and no later one has been answered yet.
+    pub requests: bool,
+    /// How often requests may have been missed.
+    pub times: u32,
+    /// Responses, since the last one that was matched.
+    pub responses: bool,
+}
+
+/// What searches for the next request have found.
+#[derive(Default)]
+pub struct Search {
+    /// Requests were found, and no response has confirmed them yet.
     pub unconfirmed: bool,
     /// Whole frames, one behind the other, since such a search.
     pub in_a_row: u32,
     /// A request without a response that such a search has found: it waits for what follows it.
     pub unproven: Option<Box<Pending>>,
-    /// Bodies of this connection end before their frames do: those of its client, and of its broker.
-    pub surplus: HasSurplus,
+    /// Bytes that searches have passed over and that are not counted yet.
+    pub skipped: u64,
 }
 
 /// Who ends bodies with bytes that their schemas do not have.
@@ -89,7 +105,7 @@ impl Exchanges {
     pub fn speak_other(&mut self, reason: NotKafka) {
         if self.speaks == Speaks::Unknown {
             self.speaks = Speaks::Other;
-            self.not_kafka = Some(reason);
+            self.opening.not_kafka = Some(reason);
         }
     }
 
@@ -98,7 +114,7 @@ impl Exchanges {
         if let Piece::Data { bytes, .. } = piece
             && self.speaks == Speaks::Unknown
             && !self.is_inside
-            && self.tls.see(bytes)
+            && self.opening.tls.see(bytes)
         {
             self.speaks = Speaks::Tls;
         }
@@ -106,57 +122,45 @@ impl Exchanges {
     }
 
     pub fn held_bytes(&self) -> usize {
-        let id = |id: &Option<Arc<str>>| id.as_ref().map_or(0, |id| id.len());
-        let unproven = self.unproven.as_ref().map_or(0, |unproven| unproven.held_bytes());
+        let unproven = self.search.unproven.as_ref().map_or(0, |unproven| unproven.held_bytes());
         self.pending
-            .capacity()
-            .saturating_mul(size_of::<Pending>())
-            .saturating_add(self.pending_bytes)
+            .held_bytes()
             .saturating_add(unproven)
-            .saturating_add(id(&self.client_id))
-            .saturating_add(id(&self.confirmed_client_id))
-            .saturating_add(self.sessions.held_bytes())
+            .saturating_add(self.clients.held_bytes())
+            .saturating_add(self.carried.sessions.held_bytes())
     }
 
     pub fn shed(&mut self, counters: &mut Counters) {
-        if self.pending.len() > KEPT_HEADS {
-            self.pending = VecDeque::new();
+        if self.pending.shed() {
             self.miss_requests();
         }
-        for pending in &mut self.pending {
-            pending.broken |= !pending.body.is_empty();
-            pending.body = Box::default();
-            (pending.client_id, pending.owns_id) = (None, false);
-        }
-        self.pending.shrink_to_fit();
-        self.pending_bytes = 0;
-        self.client_id = None;
+        self.clients.last = None;
         self.drop_unproven(counters);
-        self.sessions = Sessions::default();
+        self.carried.sessions = Sessions::default();
     }
 
     /// A search has passed over bytes. Those before a connection was known to be Kafka are not lost: it was there before.
     pub fn skip(&mut self, bytes: u64) {
         if self.speaks == Speaks::Kafka {
-            self.skipped = self.skipped.saturating_add(bytes);
+            self.search.skipped = self.search.skipped.saturating_add(bytes);
         }
     }
 
     /// Counts what searches have passed over.
     pub fn count_skipped(&mut self, counters: &mut Counters) {
-        let skipped = std::mem::take(&mut self.skipped);
+        let skipped = std::mem::take(&mut self.search.skipped);
         counters.skipped_bytes = counters.skipped_bytes.saturating_add(skipped);
     }
 
     /// Requests may have been missed.
     pub fn miss_requests(&mut self) {
-        self.missed_requests = true;
-        self.misses = self.misses.wrapping_add(1);
+        self.missed.requests = true;
+        self.missed.times = self.missed.times.wrapping_add(1);
     }
 
     /// What a search has found without a response was nothing, or nobody can tell.
     pub fn drop_unproven(&mut self, counters: &mut Counters) {
-        if self.unproven.take().is_some() {
+        if self.search.unproven.take().is_some() {
             counters.lose(Lost::Unconfirmed);
         }
     }
@@ -169,26 +173,32 @@ impl Exchanges {
 
     /// Waits no longer for the responses of the oldest requests, as that of a later one is there.
     pub fn give_up(&mut self, count: usize, counters: &mut Counters) {
-        for passed_over in self.pending.drain(..count.min(self.pending.len())) {
-            self.pending_bytes = self.pending_bytes.saturating_sub(passed_over.held_bytes());
+        for passed_over in self.pending.drain(count) {
             // What it asked for is not applied, so where the consumer stands is not known.
             if passed_over.api_key == key::FETCH {
-                self.sessions = Sessions::default();
+                self.carried.sessions = Sessions::default();
             }
             if !passed_over.broken {
                 counters.lose(Lost::Unanswered);
             }
         }
     }
+}
 
+impl Clients {
     /// The client id, shared, and whether it is another than that of the request before.
-    pub fn client(&mut self, id: Option<&str>) -> (Option<Arc<str>>, bool) {
+    pub fn share(&mut self, id: Option<&str>) -> (Option<Arc<str>>, bool) {
         let Some(id) = id else { return (None, false) };
-        let is_new = self.client_id.as_deref() != Some(id);
+        let is_new = self.last.as_deref() != Some(id);
         if is_new {
-            self.client_id = Some(id.into());
+            self.last = Some(id.into());
         }
-        (self.client_id.clone(), is_new)
+        (self.last.clone(), is_new)
+    }
+
+    fn held_bytes(&self) -> usize {
+        let id = |id: &Option<Arc<str>>| id.as_ref().map_or(0, |id| id.len());
+        id(&self.last).saturating_add(id(&self.confirmed))
     }
 }
 

@@ -61,7 +61,7 @@ impl<S: Sink> Halves<'_, S> {
     fn begin(&mut self, from: Sender, piece: Piece<'_>) {
         self.exchanges.speaks = Speaks::Unknown;
         self.exchanges.is_inside = true;
-        self.exchanges.preface.close();
+        self.exchanges.opening.preface.close();
         let framer = match from {
             Sender::Client => &mut *self.requests,
             Sender::Server => &mut *self.responses,
@@ -99,7 +99,7 @@ impl<S: Sink> Halves<'_, S> {
         if requests {
             self.exchanges.miss_requests();
         }
-        self.exchanges.missed_responses |= responses;
+        self.exchanges.missed.responses |= responses;
         let counts = session.take_counts();
         let counters = &mut self.scratch.counters;
         counters.lose_many(Lost::TlsRecord, counts.failed);

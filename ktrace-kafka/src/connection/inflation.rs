@@ -51,12 +51,24 @@ pub struct Inflating {
     connection: Charged,
     all: Charged,
     now_ns: u64,
+    /// Bytes that the exchange may still inflate, in vain or not.
+    budget: usize,
 }
 
 impl Inflating {
-    /// An exchange of this connection is read, at this time.
-    pub fn begin(&mut self, of: Inflation, now_ns: u64) {
-        (self.connection, self.now_ns) = (of.0, now_ns);
+    /// An exchange of this connection is read, at this time, which may inflate `budget` bytes.
+    pub fn begin(&mut self, of: Inflation, now_ns: u64, budget: usize) {
+        (self.connection, self.now_ns, self.budget) = (of.0, now_ns, budget);
+    }
+
+    /// Whether the exchange has inflated all that it may.
+    pub fn is_spent(&self) -> bool {
+        self.budget == 0
+    }
+
+    /// So many bytes were inflated, or may have been before that failed.
+    pub fn spend(&mut self, bytes: usize) {
+        self.budget = self.budget.saturating_sub(bytes);
     }
 
     /// What is charged to the connection now.
@@ -66,7 +78,7 @@ impl Inflating {
 
     /// What may be inflated in vain now.
     pub fn allowance(&mut self) -> usize {
-        let Self { connection, all, now_ns } = self;
+        let Self { connection, all, now_ns, .. } = self;
         connection.left(OF_CONNECTION, *now_ns).min(all.left(OF_ALL, *now_ns))
     }
 
@@ -86,17 +98,17 @@ mod tests {
     #[test]
     fn what_is_in_vain_is_charged_and_wears_off() {
         let (mut inflating, second) = (Inflating::default(), 1_000_000_000);
-        inflating.begin(Inflation::default(), 5 * second);
+        inflating.begin(Inflation::default(), 5 * second, 0);
         assert_eq!(inflating.allowance(), 256 << 20);
         inflating.charge(8 << 20, 2);
         assert_eq!(inflating.allowance(), 256 << 20, "four mebibytes for each record");
         inflating.charge(300 << 20, 0);
         assert_eq!(inflating.allowance(), 0);
         let one = inflating.end();
-        inflating.begin(Inflation::default(), 5 * second);
+        inflating.begin(Inflation::default(), 5 * second, 0);
         assert_eq!(inflating.allowance(), 256 << 20, "another connection");
         for (now, left) in [(5, 0), (7, 0), (8, 4 << 20), (100, 256 << 20), (6, 0)] {
-            inflating.begin(one, now * second);
+            inflating.begin(one, now * second, 0);
             assert_eq!(inflating.allowance(), left, "after {now} s");
         }
     }
@@ -105,12 +117,12 @@ mod tests {
     fn many_connections_share_a_bound() {
         let mut inflating = Inflating::default();
         for _ in 0..5 {
-            inflating.begin(Inflation::default(), 1);
+            inflating.begin(Inflation::default(), 1, 0);
             inflating.charge(250 << 20, 0);
         }
-        inflating.begin(Inflation::default(), 1);
+        inflating.begin(Inflation::default(), 1, 0);
         assert_eq!(inflating.allowance(), 0);
-        inflating.begin(Inflation::default(), 10_000_000_001);
+        inflating.begin(Inflation::default(), 10_000_000_001, 0);
         assert_eq!(inflating.allowance(), 256 << 20);
     }
 }

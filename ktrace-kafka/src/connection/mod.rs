@@ -42,9 +42,9 @@ pub use limits::Limits;
 pub use scratch::Scratch;
 pub use unread::Unread;
 
-use exchanges::Exchanges;
+use exchanges::{Clients, Exchanges};
 use halves::Halves;
-use pending::Pending;
+use pending::{Pending, Queue};
 use session::Sessions;
 
 /// Which way bytes go.
@@ -107,7 +107,7 @@ impl Connection {
     /// Why the connection is [`Speaks::Other`].
     #[must_use]
     pub fn not_kafka(&self) -> Option<NotKafka> {
-        self.exchanges.not_kafka
+        self.exchanges.opening.not_kafka
     }
 
     /// Bytes that the connection holds beyond its own size.
@@ -199,8 +199,8 @@ impl Connection {
             && ack.is_some()
             && len > 0
             && halves.exchanges.speaks == Speaks::Unknown
-            && !halves.exchanges.has_asked
-            && !halves.exchanges.preface.is_answered()
+            && !halves.exchanges.opening.has_asked
+            && !halves.exchanges.opening.preface.is_answered()
             && halves.requests.as_ref().is_some_and(|framer| !framer.is_searching())
         {
             halves.exchanges.speak_other(NotKafka::ServerSpeaksFirst);
@@ -263,8 +263,8 @@ impl Connection {
             self.give_up_tls(TlsClosed::Ended, scratch, sink);
         }
         self.exchanges.drop_unproven(&mut scratch.counters);
-        let Exchanges { speaks, preface, has_asked, .. } = &self.exchanges;
-        if *speaks == Speaks::Unknown && preface.was_begun() && !has_asked {
+        let Exchanges { speaks, opening, .. } = &self.exchanges;
+        if *speaks == Speaks::Unknown && opening.preface.was_begun() && !opening.has_asked {
             self.exchanges.speak_other(NotKafka::NothingBehindProxy);
             self.settle(scratch);
         }
@@ -284,20 +284,17 @@ impl Connection {
     pub fn end(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         let holds = self.requests.0.held_since().or(self.responses.0.held_since()).is_some()
             || self.inside.as_ref().is_some_and(|session| session.held().is_some());
-        let Exchanges { pending, pending_bytes, sessions, inflation, missed_responses, .. } =
-            &mut self.exchanges;
-        if holds || *missed_responses {
+        let Exchanges { pending, carried, missed, .. } = &mut self.exchanges;
+        if holds || missed.responses {
             return;
         }
         let is_told =
             |pending: &Pending| pending.api_key == key::PRODUCE && !pending.broken && !pending.perhaps_silent;
         for one in std::mem::take(pending) {
             if is_told(&one) {
-                *pending_bytes = pending_bytes.saturating_sub(one.held_bytes());
-                let state = (&mut *sessions, &mut *inflation);
-                let _ = exchange::read(&one.head(None), &one.body, &[], state, scratch, sink);
+                let _ = exchange::read(&one.head(None), &one.body, &[], carried, scratch, sink);
             } else {
-                pending.push_back(one);
+                pending.push(one);
             }
         }
     }
@@ -337,7 +334,7 @@ impl Connection {
     /// What was lost may have been a request, and the rest of it is as long as a request may be.
     fn give_up_search(&mut self, limits: Limits) {
         let request_bytes = u64::try_from(limits.frame_bytes).unwrap_or(u64::MAX);
-        let rest = if self.exchanges.has_gap { request_bytes } else { 0 };
+        let rest = if self.exchanges.opening.has_gap { request_bytes } else { 0 };
         if let Some(framer) = &self.requests.1
             && self.exchanges.speaks == Speaks::Unknown
             && framer.searched() > limits.search_bytes.saturating_add(rest)
@@ -355,10 +352,9 @@ impl Connection {
         }
         self.inside = None;
         let exchanges = &mut self.exchanges;
-        exchanges.pending = VecDeque::new();
-        exchanges.pending_bytes = 0;
-        exchanges.unproven = None;
-        exchanges.sessions = Sessions::default();
-        (exchanges.client_id, exchanges.confirmed_client_id) = (None, None);
+        exchanges.pending = Queue::default();
+        exchanges.search.unproven = None;
+        exchanges.carried.sessions = Sessions::default();
+        exchanges.clients = Clients::default();
     }
 }

@@ -86,10 +86,10 @@ pub fn read_fetched(
 
 /// Gives the records of a batch; whether all of them could be read.
 pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut(&Record<'_>)) -> bool {
-    let Scratch { counters, decompressor, extractor, budget, inflating, .. } = scratch;
+    let Scratch { counters, decompressor, extractor, inflating, .. } = scratch;
     let codec = batch.codec();
     let compressed = Compressed { codec, bytes: batch.records, shape: Shape::Records(batch.count) };
-    let Some(records) = decompressed(&compressed, decompressor, (budget, inflating), counters) else {
+    let Some(records) = decompressed(&compressed, decompressor, inflating, counters) else {
         return false;
     };
     let walked = walk(batch, records, extractor, |record| {
@@ -116,10 +116,10 @@ pub fn read_message(
     scratch: &mut Scratch,
     mut each: impl FnMut(&Batch<'_>, &Record<'_>),
 ) {
-    let Scratch { counters, decompressor, budget, inflating, .. } = scratch;
+    let Scratch { counters, decompressor, inflating, .. } = scratch;
     let codec = message.codec();
     let compressed = Compressed { codec, bytes: message.value.unwrap_or_default(), shape: Shape::Messages };
-    let Some(set) = decompressed(&compressed, decompressor, (budget, inflating), counters) else {
+    let Some(set) = decompressed(&compressed, decompressor, inflating, counters) else {
         return place.lose();
     };
     let inner = (codec != Some(Codec::None)).then(|| match offsets {
@@ -170,7 +170,7 @@ struct Compressed<'a> {
 fn decompressed<'a>(
     compressed: &Compressed<'a>,
     decompressor: &'a mut Decompressor,
-    (budget, inflating): (&mut usize, &mut Inflating),
+    inflating: &mut Inflating,
     counters: &mut Counters,
 ) -> Option<&'a [u8]> {
     let Compressed { codec, bytes, shape } = *compressed;
@@ -179,7 +179,7 @@ fn decompressed<'a>(
         return None;
     };
     counters.batches = counters.batches.saturating_add(1);
-    if codec != Codec::None && *budget == 0 {
+    if codec != Codec::None && inflating.is_spent() {
         counters.refuse(Malformed::DecompressionBomb);
         return None;
     }
@@ -189,7 +189,7 @@ fn decompressed<'a>(
     let watch = Watch::new(shape, inflating.allowance());
     let failed = decompressor.decompress_watched(codec, bytes, watch).err();
     // What fails in the end has cost as much.
-    *budget = budget.saturating_sub(decompressor.written());
+    inflating.spend(decompressor.written());
     let Some(failed) = failed else { return decompressor.output() };
     // The records before what is none are given, as of a batch that is not compressed.
     let would_be_bomb = decompressor.extrapolated(bytes.len()) > decompressor.limit() / BOMBS_PART;

@@ -28,13 +28,13 @@ impl<S: Sink> Requests<'_, S> {
             Some(piece) => piece,
             None => return,
         };
-        self.exchanges.has_asked = true;
+        self.exchanges.opening.has_asked = true;
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
-            self.exchanges.has_gap = true;
+            self.exchanges.opening.has_gap = true;
             self.sink.missed(bytes);
             self.exchanges.miss_requests();
             // It may have taken a Fetch that moved the consumer elsewhere.
-            self.exchanges.sessions = Sessions::default();
+            self.exchanges.carried.sessions = Sessions::default();
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
@@ -60,13 +60,13 @@ impl<S: Sink> Requests<'_, S> {
     fn judge(&mut self, framer: &Framer, bytes: &[u8]) {
         if self.exchanges.speaks != Speaks::Unknown
             || framer.is_searching()
-            || self.exchanges.unconfirmed
+            || self.exchanges.search.unconfirmed
             || self.exchanges.tokens.are_expected()
         {
             return;
         }
         if tls::is_handshake(bytes) && !self.exchanges.is_inside {
-            if self.exchanges.preface.was_begun() && !self.scratch.ports_are_given {
+            if self.exchanges.opening.preface.was_begun() && !self.scratch.ports_are_given {
                 self.exchanges.speak_other(NotKafka::TlsBehindProxy);
             } else {
                 self.exchanges.speaks = Speaks::Tls;
@@ -82,7 +82,7 @@ impl<S: Sink> Requests<'_, S> {
 
     /// What of a piece is not said to a proxy; `None` if nothing is.
     fn behind_preface<'a>(&mut self, framer: Option<&Framer>, piece: Piece<'a>) -> Option<Piece<'a>> {
-        let preface = &mut self.exchanges.preface;
+        let preface = &mut self.exchanges.opening.preface;
         if !preface.is_open() {
             return Some(piece);
         }
@@ -105,7 +105,7 @@ impl<S: Sink> Requests<'_, S> {
         match preface.client(bytes) {
             Ok([]) => {
                 // Silence is the server's part again.
-                self.exchanges.has_asked = false;
+                self.exchanges.opening.has_asked = false;
                 None
             }
             Ok(behind) => {
@@ -127,19 +127,19 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let found = RequestHeader::is_plausible(bytes)
             && request_is_plausible(
                 &Found { bytes: frame, len, first, may_have_surplus: self.exchanges.surplus.client },
-                self.exchanges.confirmed_client_id.as_deref().map(str::as_bytes),
+                self.exchanges.clients.confirmed.as_deref().map(str::as_bytes),
                 cost,
             );
         if found {
-            self.exchanges.unconfirmed = true;
-            self.exchanges.in_a_row = 0;
+            self.exchanges.search.unconfirmed = true;
+            self.exchanges.search.in_a_row = 0;
             self.exchanges.drop_unproven(&mut self.scratch.counters);
         }
         found
     }
 
     fn in_vain(&self) -> bool {
-        self.exchanges.unconfirmed
+        self.exchanges.search.unconfirmed
     }
 
     fn skipped(&mut self, bytes: u64) {
@@ -179,7 +179,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
             Err(_) => return self.refuse(),
         };
         if self.exchanges.speaks == Speaks::Unknown
-            && !self.exchanges.unconfirmed
+            && !self.exchanges.search.unconfirmed
             && !broken
             && RequestHeader::is_odd(bytes)
             && !is_first_request(bytes)
@@ -189,7 +189,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         }
         let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
-        if self.exchanges.unconfirmed && !broken {
+        if self.exchanges.search.unconfirmed && !broken {
             let found = Found::whole(bytes, self.exchanges.surplus.client);
             if !request_is_plausible(&found, None, &mut 0) {
                 return self.refuse();
@@ -202,7 +202,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
             self.scratch.counters.frames = self.scratch.counters.frames.saturating_add(1);
         }
         let acks = (header.api_key == key::PRODUCE).then(|| header::produce_acks(header.version, body));
-        let (client_id, owns_id) = self.exchanges.client(header.client_id);
+        let (client_id, owns_id) = self.exchanges.clients.share(header.client_id);
         let mut pending = Pending {
             api_key: header.api_key,
             version: header.version,
@@ -213,12 +213,12 @@ impl<S: Sink> Reader for Requests<'_, S> {
             end_ns,
             body: Box::default(),
             broken,
-            perhaps_silent: acks == Some(None) || self.exchanges.unconfirmed,
-            misses: self.exchanges.misses,
+            perhaps_silent: acks == Some(None) || self.exchanges.search.unconfirmed,
+            misses: self.exchanges.missed.times,
             owns_id,
         };
         let limits = self.scratch.limits;
-        let held = self.exchanges.pending_bytes.saturating_add(body.len());
+        let held = self.exchanges.pending.bytes().saturating_add(body.len());
         if acks == Some(Some(0)) {
             if broken {
                 return verdict;
@@ -229,7 +229,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
                 self.scratch.counters.lose(Lost::TooManyPending);
             } else {
                 pending.body = body.into();
-                self.exchanges.unproven = Some(Box::new(pending));
+                self.exchanges.search.unproven = Some(Box::new(pending));
             }
             return verdict;
         }
@@ -246,14 +246,13 @@ impl<S: Sink> Reader for Requests<'_, S> {
                 pending.body = body.into();
             }
         }
-        self.exchanges.pending_bytes = self.exchanges.pending_bytes.saturating_add(pending.held_bytes());
         if !pending.broken && !pending.perhaps_silent {
             exchange::announce(&pending.head(None), body, self.sink);
         }
         if sasl::announces_tokens(&header) {
             self.exchanges.tokens.expect();
         }
-        self.exchanges.pending.push_back(pending);
+        self.exchanges.pending.push(pending);
         verdict
     }
 }
@@ -261,9 +260,9 @@ impl<S: Sink> Reader for Requests<'_, S> {
 impl<S: Sink> Requests<'_, S> {
     /// A frame that a search has found, or one behind it, is whole, and what it should be. The second proves the first.
     fn prove(&mut self) {
-        self.exchanges.in_a_row = self.exchanges.in_a_row.saturating_add(1);
-        if self.exchanges.in_a_row >= PROOF
-            && let Some(proven) = self.exchanges.unproven.take()
+        self.exchanges.search.in_a_row = self.exchanges.search.in_a_row.saturating_add(1);
+        if self.exchanges.search.in_a_row >= PROOF
+            && let Some(proven) = self.exchanges.search.unproven.take()
         {
             self.emit(&proven, &proven.body);
         }
@@ -272,21 +271,20 @@ impl<S: Sink> Requests<'_, S> {
     /// Whether a request without a response can be told: it was not found by a search, or is of the client that this
     /// connection is known to be of, or is not the first in a row.
     fn is_proven(&self, request: &Pending) -> bool {
-        let Exchanges { unconfirmed, in_a_row, confirmed_client_id, .. } = &*self.exchanges;
-        let is_known = confirmed_client_id.is_some() && *confirmed_client_id == request.client_id;
-        !unconfirmed || is_known || *in_a_row >= PROOF
+        let Exchanges { search, clients, .. } = &*self.exchanges;
+        let is_known = clients.confirmed.is_some() && clients.confirmed == request.client_id;
+        !search.unconfirmed || is_known || search.in_a_row >= PROOF
     }
 
     /// Tells a request that has no response.
     fn emit(&mut self, request: &Pending, body: &[u8]) {
-        let Exchanges { sessions, inflation, .. } = &mut *self.exchanges;
-        let state = (sessions, inflation);
-        let surplus = exchange::read(&request.head(None), body, &[], state, self.scratch, self.sink);
+        let carried = &mut self.exchanges.carried;
+        let surplus = exchange::read(&request.head(None), body, &[], carried, self.scratch, self.sink);
         self.exchanges.note_surplus(surplus);
     }
 
     fn refuse(&mut self) -> Verdict {
-        if self.exchanges.unconfirmed {
+        if self.exchanges.search.unconfirmed {
             // What a search has found was none.
             self.exchanges.drop_unproven(&mut self.scratch.counters);
             self.exchanges.miss_requests();

@@ -1,7 +1,5 @@
 //! The frames of the responses: each is held against the request that it answers.
 
-use std::collections::VecDeque;
-
 use super::exchange;
 use super::exchanges::{Exchanges, Speaks, count_gap};
 use super::found::Found;
@@ -69,11 +67,11 @@ impl<'x, S: Sink> Responses<'x, S> {
         };
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
             self.sink.missed(bytes);
-            self.exchanges.missed_responses = true;
+            self.exchanges.missed.responses = true;
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
-            self.exchanges.missed_responses = true;
+            self.exchanges.missed.responses = true;
             if self.exchanges.is_tls_amid(piece) {
                 return;
             }
@@ -86,17 +84,17 @@ impl<S: Sink> Responses<'_, S> {
     /// What of a piece is no proxy's answer; `None` if nothing is.
     fn behind_preface<'a>(&mut self, piece: Piece<'a>) -> Option<Piece<'a>> {
         let exchanges = &mut *self.exchanges;
-        if !exchanges.preface.is_answered() {
+        if !exchanges.opening.preface.is_answered() {
             return Some(piece);
         }
         let Piece::Data { seq, bytes, time_ns } = piece else {
-            exchanges.preface.close();
+            exchanges.opening.preface.close();
             return Some(piece);
         };
-        match exchanges.preface.proxy(bytes) {
+        match exchanges.opening.preface.proxy(bytes) {
             Ok([]) => None,
             // Who is behind the proxy speaks first.
-            Ok(_) if exchanges.preface.has_just_ended() => {
+            Ok(_) if exchanges.opening.preface.has_just_ended() => {
                 exchanges.speak_other(NotKafka::ServerSpeaksFirst);
                 None
             }
@@ -175,7 +173,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
 
     fn bad_size(&mut self) -> Verdict {
         self.scratch.counters.refuse(Malformed::Frame);
-        self.exchanges.missed_responses = true;
+        self.exchanges.missed.responses = true;
         Verdict::Lost
     }
 
@@ -196,7 +194,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
             if broken {
                 // Whose response it was is known by what the next one is.
                 counters.lose(Lost::FrameBroken);
-                exchanges.missed_responses = true;
+                exchanges.missed.responses = true;
                 return Verdict::Next;
             }
             counters.refuse(Malformed::Frame);
@@ -204,7 +202,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
         };
         let place = if !is_pending {
             None
-        } else if exchanges.missed_responses && !broken {
+        } else if exchanges.missed.responses && !broken {
             // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
             // and then nobody can tell which request it is.
             let first = |may_have_surplus| {
@@ -230,38 +228,33 @@ impl<S: Sink> Reader for Responses<'_, S> {
             exchanges.pending.iter().position(|pending| pending.correlation_id == id)
         };
         let Some(place) = place else {
-            if exchanges.missed_requests || exchanges.pending.is_empty() {
+            if exchanges.missed.requests || exchanges.pending.is_empty() {
                 counters.lose(Lost::ResponseWithoutRequest);
                 return Verdict::Next;
             }
             counters.refuse(Malformed::ResponseOrder);
-            exchanges.missed_responses = true;
+            exchanges.missed.responses = true;
             return Verdict::Lost;
         };
-        let passed_over_is_fine = exchanges.missed_responses
+        let passed_over_is_fine = exchanges.missed.responses
             || exchanges.pending.iter().take(place).all(|pending| pending.perhaps_silent);
         if place > 0 && !passed_over_is_fine {
             counters.refuse(Malformed::ResponseOrder);
-            exchanges.missed_responses = true;
+            exchanges.missed.responses = true;
             return Verdict::Lost;
         }
         self.asked = Asked::Times(0);
         exchanges.give_up(place, counters);
-        let Some(pending) = exchanges.pending.pop_front() else { return Verdict::Lost };
-        // Room for a few stays, as the next request needs it soon.
-        if exchanges.pending.is_empty() && exchanges.pending.capacity() > 4 {
-            exchanges.pending = VecDeque::new();
-        }
-        exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.held_bytes());
-        exchanges.missed_responses = false;
+        let Some(pending) = exchanges.pending.pop() else { return Verdict::Lost };
+        exchanges.missed.responses = false;
         // One of before says nothing of those that came later.
-        if pending.misses == exchanges.misses {
-            exchanges.missed_requests = false;
-            exchanges.unconfirmed = false;
+        if pending.misses == exchanges.missed.times {
+            exchanges.missed.requests = false;
+            exchanges.search.unconfirmed = false;
         }
         // An API that is not known does not tell its client.
-        if pending.client_id.is_some() && exchanges.confirmed_client_id != pending.client_id {
-            exchanges.confirmed_client_id.clone_from(&pending.client_id);
+        if pending.client_id.is_some() && exchanges.clients.confirmed != pending.client_id {
+            exchanges.clients.confirmed.clone_from(&pending.client_id);
         }
         exchanges.speaks = Speaks::Kafka;
         exchanges.count_skipped(counters);
@@ -275,7 +268,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if broken || pending.broken {
             // What a broken Fetch asked for, or got, is not known: neither is where the consumer stands.
             if pending.api_key == key::FETCH {
-                exchanges.sessions = Sessions::default();
+                exchanges.carried.sessions = Sessions::default();
             }
             // Where bytes were missing that was told; here the request was not kept.
             if !broken && matches!(pending.api_key, key::FETCH | key::SHARE_FETCH) {
@@ -284,8 +277,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
             return verdict;
         }
         let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
-        let state = (&mut exchanges.sessions, &mut exchanges.inflation);
-        let surplus = exchange::read(&head, &pending.body, bytes, state, self.scratch, self.sink);
+        let carried = &mut exchanges.carried;
+        let surplus = exchange::read(&head, &pending.body, bytes, carried, self.scratch, self.sink);
         exchanges.note_surplus(surplus);
         verdict
     }
@@ -365,7 +358,7 @@ mod tests {
         // One that is pending is found all the same, and the next search begins anew.
         let bytes = [2_u32.to_be_bytes(), [0; 4]].concat();
         let frame = Frame { bytes: &bytes, broken: true, seq: 0, start_ns: 0, end_ns: 0 };
-        half.exchanges.missed_responses = true;
+        half.exchanges.missed.responses = true;
         assert_eq!(half.frame(frame), Verdict::Next);
         assert_eq!((half.asked, half.is_pending(2), half.is_pending(3)), (Asked::Times(0), false, true));
     }

@@ -19,9 +19,7 @@ pub struct Scratch {
     pub(crate) decompressor: Decompressor,
     /// A buffer for the next frame that comes in pieces.
     pub(crate) spare: Vec<u8>,
-    /// Bytes that the exchange at hand may still decompress.
-    pub(crate) budget: usize,
-    /// And those that it may in vain.
+    /// What the current exchange may still decompress.
     pub(crate) inflating: Inflating,
     /// The correlation ids of the connection at hand, while a search asks for many.
     pub(crate) ids: Vec<i32>,
@@ -44,7 +42,6 @@ impl Scratch {
             extractor,
             decompressor: Decompressor::within(decompressed_bytes, kept_bytes, room),
             spare: Vec::new(),
-            budget: 0,
             inflating: Inflating::default(),
             ids: Vec::new(),
         }

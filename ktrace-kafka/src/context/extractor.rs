@@ -203,7 +203,8 @@ impl Extractor {
             if repeated & entry.mask != 0
                 && let Some(displaced) = displaced
             {
-                keep_displaced(entry, &found, (displaced, repeated), &mut context, others);
+                let displaced = Displaced { values: displaced, keys: repeated & entry.mask };
+                keep_displaced(entry, &found, displaced, &mut context, others);
             }
         }
         Found { context, others, malformed }
@@ -240,19 +241,26 @@ fn keep<'a>(
     true
 }
 
+/// Values that another one under the same key has displaced.
+struct Displaced<'s, 'a> {
+    values: &'s [&'a [u8]; SLOTS],
+    /// The slots of the keys that have one, a bit each.
+    keys: u64,
+}
+
 /// The same with what a format makes of the values that others of their keys have displaced, with those of its keys that come once.
 #[cold]
 #[inline(never)]
 fn keep_displaced<'a>(
     entry: &Entry,
     found: &Values<'_, 'a>,
-    (displaced, repeated): (&[&'a [u8]; SLOTS], u64),
+    displaced: Displaced<'_, 'a>,
     context: &mut Option<TraceContext<'a>>,
     others: &mut Vec<TraceContext<'a>>,
 ) {
     let mut slots = *found.slots;
-    for (place, (slot, value)) in (0_u32..).zip(slots.iter_mut().zip(displaced)) {
-        if (repeated & entry.mask).wrapping_shr(place) & 1 == 1 {
+    for (place, (slot, value)) in (0_u32..).zip(slots.iter_mut().zip(displaced.values)) {
+        if displaced.keys.wrapping_shr(place) & 1 == 1 {
             *slot = value;
         }
     }

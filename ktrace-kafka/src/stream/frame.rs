@@ -83,6 +83,17 @@ enum State {
     Stopped,
 }
 
+/// What is left of a piece.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    /// Sequence number of its first byte.
+    seq: u32,
+    bytes: &'a [u8],
+    time_ns: u64,
+    /// Nothing of the piece was taken yet.
+    first: bool,
+}
+
 /// Cuts a stream into frames.
 pub struct Framer {
     state: State,
@@ -180,15 +191,14 @@ impl Framer {
     pub fn push(&mut self, piece: Piece<'_>, max_bytes: usize, reader: &mut impl Reader) {
         match piece {
             Piece::Gap { bytes } => self.gap(bytes, reader),
-            Piece::Data { mut seq, mut bytes, time_ns } => {
-                let mut first = true;
+            Piece::Data { seq, bytes, time_ns } => {
+                let mut left = Left { seq, bytes, time_ns, first: true };
                 self.allowance = bytes.len().saturating_mul(MAX_COST_PER_BYTE).max(MIN_COST);
-                while !bytes.is_empty() && self.state != State::Stopped {
-                    let before = bytes.len();
-                    bytes = self.data(seq, bytes, time_ns, max_bytes, first, reader);
-                    first = false;
-                    let used = before.saturating_sub(bytes.len());
-                    seq = seq.wrapping_add(u32::try_from(used).unwrap_or(u32::MAX));
+                while !left.bytes.is_empty() && self.state != State::Stopped {
+                    let rest = self.data(left, max_bytes, reader);
+                    let used = left.bytes.len().saturating_sub(rest.len());
+                    left.seq = left.seq.wrapping_add(u32::try_from(used).unwrap_or(u32::MAX));
+                    (left.bytes, left.first) = (rest, false);
                 }
             }
         }
@@ -296,21 +306,13 @@ impl Framer {
         }
     }
 
-    /// Takes some of `bytes`; gives the rest.
-    fn data<'a>(
-        &mut self,
-        seq: u32,
-        bytes: &'a [u8],
-        time_ns: u64,
-        max_bytes: usize,
-        first: bool,
-        reader: &mut impl Reader,
-    ) -> &'a [u8] {
+    /// Takes some of the bytes; gives the rest.
+    fn data<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl Reader) -> &'a [u8] {
         // A frame that a search has found is given up for a better one: a segment that begins with a head.
         if self.tentative
-            && first
+            && left.first
             && matches!(self.state, State::Inside { .. })
-            && reader.plausible(bytes, false, &mut 0)
+            && reader.plausible(left.bytes, false, &mut 0)
         {
             self.pass_over(self.buffer.len(), reader);
             // What it was is not known: a secret too.
@@ -319,81 +321,84 @@ impl Framer {
         }
         match self.state {
             State::Stopped => &[],
-            State::Searching => {
-                let (mut cost, mut skipped) = (0, bytes.len());
-                for at in 0..bytes.len() {
-                    if cost > self.allowance {
-                        break;
-                    }
-                    let rest = bytes.get(at..).unwrap_or_default();
-                    if reader.plausible(rest, first && at == 0, &mut cost) {
-                        skipped = at;
-                        break;
-                    }
-                }
-                self.allowance = self.allowance.saturating_sub(cost);
-                self.pass_over(skipped, reader);
-                if skipped < bytes.len() {
-                    self.state = State::Between;
-                    self.tentative = true;
-                }
-                bytes.get(skipped..).unwrap_or_default()
-            }
-            State::Between => {
-                if self.buffer.is_empty() {
-                    (self.seq, self.start_ns) = (seq, time_ns);
-                    // The whole frame in one piece is read where it lies.
-                    if let Some((size, rest)) = bytes.split_first_chunk()
-                        && let Ok(size) = usize::try_from(i32::from_be_bytes(*size))
-                        && size <= max_bytes
-                        && let Some((frame, rest)) = rest.split_at_checked(size)
-                    {
-                        let (seq, start_ns) = (self.seq, time_ns);
-                        let verdict = reader.frame(Frame {
-                            bytes: frame,
-                            broken: false,
-                            seq,
-                            start_ns,
-                            end_ns: time_ns,
-                        });
-                        self.obey(verdict, size.saturating_add(4), reader);
-                        return rest;
-                    }
-                }
-                let wanted = 4_usize.saturating_sub(self.buffer.len()).min(bytes.len());
-                let (head, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
-                self.buffer.extend_from_slice(head);
-                if let Some(size) = self.buffer.first_chunk() {
-                    match usize::try_from(i32::from_be_bytes(*size)) {
-                        Ok(left) if left <= max_bytes => {
-                            self.begin(left, reader);
-                            if left == 0 {
-                                self.end(time_ns, reader);
-                            }
-                        }
-                        Ok(_) | Err(_) => {
-                            let verdict = reader.bad_size();
-                            let verdict = if verdict == Verdict::Next { Verdict::Lost } else { verdict };
-                            self.obey(verdict, 4, reader);
-                        }
-                    }
-                }
-                rest
-            }
-            State::Inside { left, broken } => {
-                let (part, rest) = bytes.split_at_checked(left).unwrap_or((bytes, &[]));
+            State::Searching => self.look_for_head(left, reader),
+            State::Between => self.between(left, max_bytes, reader),
+            State::Inside { left: missing, broken } => {
+                let (part, rest) = left.bytes.split_at_checked(missing).unwrap_or((left.bytes, &[]));
                 // What lies behind a hole is not where the frame's beginning would have it.
                 let kept = if broken { &[] } else { part };
-                self.reserve(kept.len(), left);
+                self.reserve(kept.len(), missing);
                 self.buffer.extend_from_slice(kept);
-                let left = left.saturating_sub(part.len());
-                self.state = State::Inside { left, broken };
-                if left == 0 {
-                    self.end(time_ns, reader);
+                let missing = missing.saturating_sub(part.len());
+                self.state = State::Inside { left: missing, broken };
+                if missing == 0 {
+                    self.end(left.time_ns, reader);
                 }
                 rest
             }
         }
+    }
+
+    /// Passes over what cannot be a frame's head; gives the rest, which begins with one.
+    fn look_for_head<'a>(&mut self, left: Left<'a>, reader: &mut impl Reader) -> &'a [u8] {
+        let bytes = left.bytes;
+        let (mut cost, mut skipped) = (0, bytes.len());
+        for at in 0..bytes.len() {
+            if cost > self.allowance {
+                break;
+            }
+            let rest = bytes.get(at..).unwrap_or_default();
+            if reader.plausible(rest, left.first && at == 0, &mut cost) {
+                skipped = at;
+                break;
+            }
+        }
+        self.allowance = self.allowance.saturating_sub(cost);
+        self.pass_over(skipped, reader);
+        if skipped < bytes.len() {
+            self.state = State::Between;
+            self.tentative = true;
+        }
+        bytes.get(skipped..).unwrap_or_default()
+    }
+
+    /// Takes a size prefix, or what is there of it, and the frame where all of it is there.
+    #[inline]
+    fn between<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl Reader) -> &'a [u8] {
+        let Left { seq, bytes, time_ns, .. } = left;
+        if self.buffer.is_empty() {
+            (self.seq, self.start_ns) = (seq, time_ns);
+            // The whole frame in one piece is read where it lies.
+            if let Some((size, rest)) = bytes.split_first_chunk()
+                && let Ok(size) = usize::try_from(i32::from_be_bytes(*size))
+                && size <= max_bytes
+                && let Some((frame, rest)) = rest.split_at_checked(size)
+            {
+                let frame = Frame { bytes: frame, broken: false, seq, start_ns: time_ns, end_ns: time_ns };
+                let verdict = reader.frame(frame);
+                self.obey(verdict, size.saturating_add(4), reader);
+                return rest;
+            }
+        }
+        let wanted = 4_usize.saturating_sub(self.buffer.len()).min(bytes.len());
+        let (head, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+        self.buffer.extend_from_slice(head);
+        if let Some(size) = self.buffer.first_chunk() {
+            match usize::try_from(i32::from_be_bytes(*size)) {
+                Ok(size) if size <= max_bytes => {
+                    self.begin(size, reader);
+                    if size == 0 {
+                        self.end(time_ns, reader);
+                    }
+                }
+                Ok(_) | Err(_) => {
+                    let verdict = reader.bad_size();
+                    let verdict = if verdict == Verdict::Next { Verdict::Lost } else { verdict };
+                    self.obey(verdict, 4, reader);
+                }
+            }
+        }
+        rest
     }
 
     fn end(&mut self, time_ns: u64, reader: &mut impl Reader) {

@@ -90,7 +90,7 @@ impl Stream {
     /// Takes a run; `give` gets what is in order now. Returns whether a hole was given up because more than `max_held`
     /// bytes were held.
     pub fn push(&mut self, run: Run<'_>, max_held: usize, mut give: impl FnMut(Piece<'_>)) -> bool {
-        let (mut seq, Run { bytes, len, fin, time_ns, .. }) = (run.seq, run);
+        let Run { mut seq, bytes, len, fin, time_ns, .. } = run;
         if run.syn {
             // The SYN takes a sequence number of its own.
             seq = seq.wrapping_add(1);
@@ -123,7 +123,7 @@ impl Stream {
             self.forget();
             self.next = Some(seq);
         }
-        self.give(seq, bytes, len, fin, time_ns, &mut give);
+        self.give(Run { seq, ..run }, &mut give);
         self.drain(&mut give);
         false
     }
@@ -215,24 +215,17 @@ impl Stream {
             let Some(held) = self.held.pop_front() else { return };
             self.held_bytes = self.held_bytes.saturating_sub(held.cost());
             let Held { seq, bytes, len, fin, time_ns } = held;
-            self.give(seq, &bytes, len, fin, time_ns, give);
+            self.give(Run { seq, bytes: &bytes, len, syn: false, fin, time_ns }, give);
         }
         if self.held.is_empty() && self.held.capacity() > 0 {
             self.forget();
         }
     }
 
-    /// Gives what of a run is new; the run begins at or before `next`.
-    fn give(
-        &mut self,
-        seq: u32,
-        bytes: &[u8],
-        len: u32,
-        fin: bool,
-        time_ns: u64,
-        give: &mut impl FnMut(Piece<'_>),
-    ) {
+    /// Gives what of a run is new. `seq` is that of its first byte, also where it has a SYN, and at or before `next`.
+    fn give(&mut self, run: Run<'_>, give: &mut impl FnMut(Piece<'_>)) {
         let Some(next) = self.next else { return };
+        let Run { seq, bytes, len, fin, time_ns, .. } = run;
         let old = next.wrapping_sub(seq);
         let end = seq.wrapping_add(len);
         if let Some(fresh) = len.checked_sub(old).filter(|&fresh| fresh > 0) {

@@ -35,19 +35,28 @@ pub fn is_read(api_key: i16) -> bool {
     Api::of(api_key).and_then(Api::bodies).is_some_and(Bodies::keep_requests)
 }
 
+/// What the exchanges of a connection leave for those behind them.
+#[derive(Default)]
+pub struct Carried {
+    /// Where consumers stand.
+    pub sessions: Sessions,
+    /// What batches were inflated in vain.
+    pub inflation: Inflation,
+}
+
 /// Reads an exchange. `response` is the response's frame, empty for a Produce with acks=0. Returns what stood behind its
 /// bodies.
 pub fn read<S: Sink>(
     head: &Head<'_>,
     request: &[u8],
     response: &[u8],
-    (sessions, inflation): (&mut Sessions, &mut Inflation),
+    carried: &mut Carried,
     scratch: &mut Scratch,
     sink: &mut S,
 ) -> Surplus {
     let wire = request.len().saturating_add(response.len());
-    scratch.budget = scratch.limits.exchange_bytes.max(wire.saturating_mul(USUAL_GROWTH));
-    scratch.inflating.begin(*inflation, head.end_ns());
+    let budget = scratch.limits.exchange_bytes.max(wire.saturating_mul(USUAL_GROWTH));
+    scratch.inflating.begin(carried.inflation, head.end_ns(), budget);
     scratch.counters.exchanges = scratch.counters.exchanges.saturating_add(1);
     sink.exchange(head);
     let Some(api) = Api::of(head.api_key) else {
@@ -56,12 +65,12 @@ pub fn read<S: Sink>(
     };
     let request = Reader::new(request, api.is_flexible(head.version));
     let exchange = Read { head, api, request, response, surplus: Cell::default() };
-    match emit(&exchange, sessions, scratch, sink) {
+    match emit(&exchange, &mut carried.sessions, scratch, sink) {
         Ok(()) => {}
         Err(ParseError::Unsupported(_)) => scratch.counters.lose(Lost::UnsupportedVersion),
         Err(ParseError::Truncated(_) | ParseError::Malformed(_)) => scratch.counters.refuse(Malformed::Body),
     }
-    *inflation = scratch.inflating.end();
+    carried.inflation = scratch.inflating.end();
     scratch.decompressor.trim();
     let surplus = exchange.surplus.get();
     let bytes = surplus.request.saturating_add(surplus.response);
