@@ -77,7 +77,7 @@ pub(crate) fn take_found(state: &mut State, found: FoundKey) -> bool {
             Entry::Record(_) => (),
         }
     }
-    if version == Version::Tls13 && state.side_of(sender).fresh && nothing_lost {
+    if version == Version::Tls13 && state.side_of(sender).handshake.fresh && nothing_lost {
         opener.begins(first.nonce);
     } else {
         opener.goes_on(first.nonce, first.number);
@@ -92,7 +92,7 @@ fn take_late(state: &mut State, sender: Sender, opener: Option<Opener>) -> bool 
     let side = state.side_of(sender);
     let given_up = matches!(side.key, Key::GivenUp(_));
     // Else it may be the key of before an update, and the next one is looked for.
-    let was_shed = side.was_shed && matches!(side.key, Key::Lacking);
+    let was_shed = side.trials.was_shed && matches!(side.key, Key::Lacking);
     let Some(mut opener) = opener.filter(|_| given_up || was_shed) else { return false };
     let mut out = Bytes::default();
     let first = state
@@ -176,7 +176,7 @@ fn try_first(state: &State, secret: &[u8], sender: Sender, again: bool) -> Optio
     if hello.version == Some(Version::Tls12) {
         return None;
     }
-    let skip = if again { state.side_of(sender).tried_first } else { 0 };
+    let skip = if again { state.side_of(sender).trials.tried_first } else { 0 };
     // Those before it are of the handshake.
     let held = || state.queue.records(sender).take(usize::from(MAX_HANDSHAKE_RECORDS)).skip(skip);
     // Else the keys are not derived.
@@ -203,7 +203,7 @@ pub(crate) fn take_secrets(state: &mut State, secrets: &Secrets) -> bool {
         // Secrets are looked up by the client's random, so where that is known they are this connection's.
         let hello = &state.hello;
         let whole = hello.client_random.is_some() && hello.suite.is_some() && hello.version.is_some();
-        let sure = whole && !state.side_of(sender).distrust;
+        let sure = whole && !state.side_of(sender).trials.distrust;
         let open = match sure {
             true => adopt(state, secrets, sender),
             false => try_held(state, secrets, sender, &mut allowance),
@@ -223,7 +223,7 @@ fn adopt(state: &State, secrets: &Secrets, sender: Sender) -> Option<(Open, Miss
     let hello = &state.hello;
     let side = state.side_of(sender);
     let suite = hello.suite?;
-    let next = state.queue.records(sender).next().map_or(side.passed, |held| held.number);
+    let next = state.queue.records(sender).next().map_or(side.handshake.passed, |held| held.number);
     match hello.version? {
         Version::Tls12 => {
             let missing = if next.is_some() { Missing::NONE } else { UNKNOWN };
@@ -236,7 +236,7 @@ fn adopt(state: &State, secrets: &Secrets, sender: Sender) -> Option<(Open, Miss
             // Some records of the handshake have passed before, and they do not count.
             let handshake_records = u64::from(MAX_HANDSHAKE_RECORDS);
             let (number, missing) = match next {
-                Some(0) if side.fresh => (0, Missing::NONE),
+                Some(0) if side.handshake.fresh => (0, Missing::NONE),
                 Some(next) => {
                     (next.saturating_sub(handshake_records), Missing { min: 0, max: handshake_records })
                 }
@@ -262,10 +262,10 @@ fn try_held(
     allowance: &mut u64,
 ) -> Option<(Open, Missing)> {
     let print = fingerprint(state, secrets, sender);
-    let tried = state.side_of(sender).tried;
+    let tried = state.side_of(sender).trials.tried;
     let skip = if tried.0 == print { tried.1 } else { 0 };
     let held = state.queue.records(sender).take(MAX_TRIED).count();
-    state.side(sender).tried = (print, held.max(skip));
+    state.side(sender).trials.tried = (print, held.max(skip));
     if held <= skip {
         return None;
     }
@@ -332,7 +332,7 @@ fn try_opener(
     let mut held: Vec<(usize, &Held)> =
         state.queue.records(sender).take(MAX_TRIED).enumerate().skip(skip).collect();
     held.sort_by_key(|(_, held)| held.body.as_slice().len());
-    let reached = state.side_of(sender).reached;
+    let reached = state.side_of(sender).trials.reached;
     let (place, mut first) =
         held.into_iter().find(|(_, held)| try_record(&mut opener, held, reached, allowance, &mut out))?;
     let mut number = opener.number()?;

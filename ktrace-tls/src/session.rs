@@ -81,16 +81,16 @@ impl Session {
         let mut piece = Piece { seq, bytes, time_ns };
         let mut out = Bytes::default();
         let side = self.state.side(from);
-        if !side.started && !bytes.is_empty() {
-            side.started = true;
-            if begins_with_hello(bytes) && side.passed.is_none() {
+        if !side.flow.started && !bytes.is_empty() {
+            side.flow.started = true;
+            if begins_with_hello(bytes) && side.handshake.passed.is_none() {
                 *side = Side::new(true);
-                side.started = true;
+                side.flow.started = true;
             }
         }
         loop {
             let side = self.state.side(from);
-            if side.ended {
+            if side.flow.ended {
                 return;
             }
             let proves = side.proves();
@@ -107,23 +107,23 @@ impl Session {
     pub fn gap(&mut self, from: Sender, bytes: u64, give: &mut impl FnMut(Sender, Plain<'_>)) {
         let time_ns = self.state.queue.since().unwrap_or(0);
         let side = self.state.side(from);
-        if side.ended {
+        if side.flow.ended {
             return;
         }
-        side.started = true;
-        let clear = !side.protected && side.passed == Some(0);
+        side.flow.started = true;
+        let clear = !side.handshake.protected && side.handshake.passed == Some(0);
         let taken = side.framer.gap(bytes);
-        side.fresh = false;
+        side.handshake.fresh = false;
         if clear {
-            side.blind = true;
-            side.messages.forget();
+            side.handshake.blind = true;
+            side.handshake.messages.forget();
         }
         if taken.records == Some(0) {
             return;
         }
         if clear && taken.records.is_some() {
             // A record of the handshake: it has no number, and is no plaintext.
-            side.passed = None;
+            side.handshake.passed = None;
             self.counts.failed = self.counts.failed.saturating_add(1);
             self.counts.lost_bytes = self.counts.lost_bytes.saturating_add(taken.bytes);
             return;
@@ -198,7 +198,7 @@ impl Session {
     pub fn end_trial(&mut self) {
         for sender in [Sender::Client, Sender::Server] {
             let held = self.state.queue.records(sender).take(usize::from(MAX_HANDSHAKE_RECORDS)).count();
-            self.state.side(sender).tried_first = held;
+            self.state.side(sender).trials.tried_first = held;
         }
     }
 
@@ -241,16 +241,16 @@ impl Session {
                 // Counted when it was lost.
                 Entry::Lost { bytes, records } => (bytes, records),
             };
-            if !self.state.side_of(from).goes_on {
+            if !self.state.side_of(from).flow.goes_on {
                 self.counts.not_given_bytes = self.counts.not_given_bytes.saturating_add(bytes);
             }
             let side = self.state.side(from);
-            side.doubtful = true;
+            side.flow.doubtful = true;
             side.lose(bytes, records);
             // The key that comes may not be asked for what is gone.
-            (side.samples, side.fresh) = (0, false);
-            side.was_shed = matches!(side.key, Key::Lacking);
-            side.tried_first = 0;
+            (side.samples, side.handshake.fresh) = (0, false);
+            side.trials.was_shed = matches!(side.key, Key::Lacking);
+            side.trials.tried_first = 0;
         }
         self.samples_number = self.samples_number.wrapping_add(u32::from(waited));
         waited
@@ -292,7 +292,7 @@ impl Session {
     /// Whether something of the client's direction, and of the server's, was lost or began to wait for another
     /// key since the last call. A gap is given with the next plaintext only, and that may be long in coming.
     pub fn take_doubts(&mut self) -> [bool; 2] {
-        [&mut self.state.client, &mut self.state.server].map(|side| std::mem::take(&mut side.doubtful))
+        [&mut self.state.client, &mut self.state.server].map(|side| std::mem::take(&mut side.flow.doubtful))
     }
 
     fn record(
@@ -310,15 +310,15 @@ impl Session {
                 let tls13 = self.state.hello.version == Some(Version::Tls13);
                 let side = self.state.side(from);
                 if !tls13 {
-                    side.protected = true;
-                    side.passed = Some(0);
-                    side.fresh = true;
+                    side.handshake.protected = true;
+                    side.handshake.passed = Some(0);
+                    side.handshake.fresh = true;
                     // What is missing before it was in the clear.
                     side.forget_lost();
                 }
             }
             // close_notify, or what is fatal.
-            Class::Alert => self.state.side(from).ended = matches!(body, [2, _] | [_, 0]),
+            Class::Alert => self.state.side(from).flow.ended = matches!(body, [2, _] | [_, 0]),
             Class::Protected => self.protected(from, record, out, give),
             Class::Ignored => (),
         }
@@ -330,18 +330,23 @@ impl Session {
         match header.kind() {
             APPLICATION_DATA => Class::Protected,
             // Behind a HelloRetryRequest that was not seen yet.
-            HANDSHAKE if side.protected && version.is_none() && side.passed == Some(0) && is_hello(body) => {
+            HANDSHAKE
+                if side.handshake.protected
+                    && version.is_none()
+                    && side.handshake.passed == Some(0)
+                    && is_hello(body) =>
+            {
                 Class::Handshake
             }
             CHANGE_CIPHER_SPEC if body.len() == 1 => {
-                if side.passed.is_none() && side.protected {
+                if side.handshake.passed.is_none() && side.handshake.protected {
                     Class::Ignored
                 } else {
                     Class::ChangeCipherSpec
                 }
             }
-            _ if side.protected && version != Some(Version::Tls13) => Class::Protected,
-            HANDSHAKE if !side.blind => Class::Handshake,
+            _ if side.handshake.protected && version != Some(Version::Tls13) => Class::Protected,
+            HANDSHAKE if !side.handshake.blind => Class::Handshake,
             ALERT if body.len() == 2 => Class::Alert,
             _ => Class::Ignored,
         }
@@ -353,7 +358,7 @@ impl Session {
             Sender::Server => (&mut self.state.server, &mut self.state.hello),
         };
         let mut settled = false;
-        side.messages.push(body, |kind, body| match (kind, from) {
+        side.handshake.messages.push(body, |kind, body| match (kind, from) {
             (CLIENT_HELLO, Sender::Client) => drop(hello.client(body)),
             (SERVER_HELLO, Sender::Server) => settled |= hello.server(body) == Some(true),
             _ => (),
@@ -375,8 +380,8 @@ impl Session {
         let sample = self.is_sample(from, kind);
         let version = self.state.hello.version;
         let side = self.state.side(from);
-        let number = side.passed;
-        side.passed = match version {
+        let number = side.handshake.passed;
+        side.handshake.passed = match version {
             // A new handshake has ended.
             Some(Version::Tls12) if kind == CHANGE_CIPHER_SPEC => Some(0),
             _ => number.map(|number| number.saturating_add(1)),
@@ -409,7 +414,9 @@ impl Session {
     fn is_sample(&self, from: Sender, kind: u8) -> bool {
         let side = self.state.side_of(from);
         match self.state.hello.version {
-            Some(Version::Tls13) => side.passed.is_none() || self.state.client.passed != Some(0),
+            Some(Version::Tls13) => {
+                side.handshake.passed.is_none() || self.state.client.handshake.passed != Some(0)
+            }
             Some(Version::Tls12) => matches!(kind, APPLICATION_DATA | HANDSHAKE),
             None => kind == APPLICATION_DATA,
         }
@@ -424,8 +431,8 @@ impl Session {
         give: &mut impl FnMut(Sender, Plain<'_>),
     ) {
         let side = self.state.side(from);
-        side.passed = records.and_then(|records| side.passed?.checked_add(records));
-        side.doubtful = true;
+        side.handshake.passed = records.and_then(|records| side.handshake.passed?.checked_add(records));
+        side.flow.doubtful = true;
         self.counts.lost_bytes = self.counts.lost_bytes.saturating_add(bytes);
         self.counts.failed = self.counts.failed.saturating_add(records.unwrap_or(0));
         if self.state.queue.is_empty() {
