@@ -9,6 +9,7 @@
 //! Pure: bytes and times in, bytes out. Nothing here reads memory, files or sockets, and nothing panics whatever the bytes are.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 #![cfg_attr(
     not(test),
     deny(

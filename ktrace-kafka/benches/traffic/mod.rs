@@ -12,7 +12,7 @@ use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::record::{Batches, Next};
+use ktrace_kafka::internal::{Batches, Next};
 use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch, Sink};
 
 /// The version that is spoken: the last with topic names.

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::protocol::api::Api;
-use ktrace_kafka::{Connection, Counters, Direction, Limits, Push, Scratch};
+use ktrace_kafka::counters::Counters;
+use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch};
 
 use super::input::Input;
 use super::watch::Watch;

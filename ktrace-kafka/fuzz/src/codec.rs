@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use ktrace_kafka::codec::{Codec, CodecError, Decompressor};
+use ktrace_kafka::internal::{CodecError, Decompressor};
+use ktrace_kafka::record::Codec;
 
 use super::input::Input;
 

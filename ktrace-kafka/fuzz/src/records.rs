@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use ktrace_kafka::codec::{Codec, Decompressor};
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::record::{Batch, Batches, Inner, Message, Next, walk};
+use ktrace_kafka::internal::{Batches, Decompressor, Inner, Message, Next, walk};
+use ktrace_kafka::record::{Batch, Codec};
 
 use super::context::key;
 use super::input::Input;

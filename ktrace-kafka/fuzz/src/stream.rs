@@ -5,9 +5,10 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::{Connection, Counters, Direction, Limits, Push, Scratch};
+use ktrace_kafka::counters::Counters;
+use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch};
 
 use super::input::Input;
 use super::watch::{Told, Watch};

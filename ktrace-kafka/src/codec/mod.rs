@@ -19,6 +19,7 @@ pub use watch::{Fault, Shape, USEFUL_BYTES, Watch};
 
 /// How a batch's records are compressed (the lowest three bits of its attributes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Codec {
     None,
     Gzip,

@@ -5,7 +5,11 @@ use super::scratch::Scratch;
 use crate::codec::{Codec, CodecError, Decompressor, Shape, Watch};
 use crate::counters::{Counters, Lost, Malformed};
 use crate::protocol::produce::Appended;
-use crate::record::{Batch, Inner, Message, Next, Record, walk};
+use crate::record::inner::Inner;
+use crate::record::message::Message;
+use crate::record::set::Next;
+use crate::record::walk::walk;
+use crate::record::{Batch, Record};
 
 /// A place in a record set: how many records stood before it.
 #[derive(Clone, Copy, Debug)]

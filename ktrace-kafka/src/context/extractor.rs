@@ -17,6 +17,7 @@ pub enum Wanted {
 
 /// Why a list of formats was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WantedError {
     #[error("no trace context format is called `{0}`")]
     Unknown(String),

@@ -36,7 +36,8 @@ impl Api {
         self.is_flexible(version) && self.key != key::API_VERSIONS
     }
 
-    /// How its bodies are read, `None` if they are not.
+    /// How its bodies are read, `None` if they are not. No part of the API.
+    #[doc(hidden)]
     #[must_use]
     pub fn bodies(&self) -> Option<&Bodies> {
         self.bodies.as_ref()

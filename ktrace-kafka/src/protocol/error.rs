@@ -265,9 +265,6 @@ static ERRORS: &[Row] = &[
 mod tests {
     use super::*;
 
-    const PURPOSES: [Purpose; 5] =
-        [Purpose::Produce, Purpose::Fetch, Purpose::Commit, Purpose::Acknowledge, Purpose::Other];
-
     #[test]
     fn names_agree_with_the_oracle() {
         for code in -1..=119_i16 {
@@ -352,30 +349,5 @@ mod tests {
         let for_a_time = [3, 5, 7, 8, 9, 13, 14, 15, 16, 22, 25, 41, 56, 89, 100, 103, 110, 113, 129];
         assert_eq!(hidden(Purpose::Other, &[R]), for_a_time);
         assert_eq!(hidden(Purpose::Commit, &[S, O, R]), [0, 3, 7, 14, 15, 16, 51, 100, 113]);
-    }
-
-    /// The table for readers is this one: it has a row for each error that does not fail for all.
-    #[test]
-    fn the_documentation_has_the_same_table() {
-        let docs = include_str!("../../../docs/semantics.md");
-        let word = |outcome| match outcome {
-            S => "success",
-            O => "ordinary",
-            R => "retry",
-            F => "failure",
-        };
-        for (code, name, outcomes) in ERRORS.iter().filter(|(code, _, of)| *code != 0 && *of != FAILS) {
-            let words = PURPOSES.map(|purpose| word(outcome(purpose, *code)));
-            assert_eq!(words, outcomes.map(word));
-            let row = format!("| {code} | `{name}` | {} |", words.join(" | "));
-            assert!(docs.contains(&row), "missing: {row}");
-        }
-        let rows = docs.lines().filter(|line| line.ends_with(" |") && line.contains("` | "));
-        let of_errors = rows.filter(|line| {
-            let code = line.trim_start_matches("| ").split(' ').next();
-            code.is_some_and(|code| code.parse::<i16>().is_ok())
-        });
-        let fail = ERRORS.iter().filter(|(code, _, of)| *code != 0 && *of != FAILS).count();
-        assert_eq!(of_errors.count(), fail);
     }
 }

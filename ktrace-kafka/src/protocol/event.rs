@@ -11,6 +11,7 @@ pub type Emit<'x> = dyn FnMut(&Event<'_>) + 'x;
 
 /// One thing that an exchange tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// The client named its software (ApiVersions).
     Software { name: &'a str, version: &'a str },
@@ -126,6 +127,7 @@ pub enum Event<'a> {
 
 /// What a coordinator coordinates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CoordinatorKind {
     Group,
     Transaction,
@@ -134,6 +136,7 @@ pub enum CoordinatorKind {
 
 /// Which protocol a group rebalances by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GroupProtocol {
     /// JoinGroup and SyncGroup.
     Classic,

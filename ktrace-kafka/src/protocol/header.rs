@@ -61,7 +61,7 @@ impl<'a> RequestHeader<'a> {
     /// The same for the first bytes of a connection, where a boundary is: versions to come and odd client ids are let
     /// through, as other protocols are told apart by less. Fewer bytes are judged as far as they go.
     #[must_use]
-    pub fn may_begin(bytes: &[u8]) -> Begins {
+    pub(crate) fn may_begin(bytes: &[u8]) -> Begins {
         let no = |reason| Begins::No(reason);
         let Some((start, rest)) = bytes.split_first_chunk::<8>() else { return Begins::Perhaps };
         let Some((size, _)) = Self::head(start, VERSIONS_TO_COME) else { return no(NotKafka::NoRequest) };
@@ -87,7 +87,7 @@ impl<'a> RequestHeader<'a> {
 
     /// Whether the client id of a whole frame, without its size prefix, is one that only its body can make believable.
     #[must_use]
-    pub fn is_odd(frame: &[u8]) -> bool {
+    pub(crate) fn is_odd(frame: &[u8]) -> bool {
         let mut reader = Reader::new(frame.get(8..).unwrap_or_default(), false);
         let id = reader.nullable_string_bytes("client id");
         id.is_ok_and(|id| id.is_some_and(|id| id.len() > MAX_CLIENT_ID_BYTES || id.contains(&0)))

@@ -5,6 +5,7 @@
 
 /// Why bytes could not be read as what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseError {
     /// The bytes end inside this field.
     #[error("{0} is cut off")]

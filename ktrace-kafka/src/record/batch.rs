@@ -6,7 +6,7 @@ use crate::protocol::reader::{Reader, Result};
 /// One batch: its head, and its records as they are on the wire.
 ///
 /// Messages of before batches (magic 0 and 1) have none. What a [`crate::Sink`] then gets stands for one message of the
-/// set, with the messages inside if it is a wrapper ([`Message::batch`](super::Message::batch)): no producer (id, epoch and base sequence −1),
+/// set, with the messages inside if it is a wrapper (`Message::batch`): no producer (id, epoch and base sequence −1),
 /// neither transactional nor control, both timestamps the message's own (−1 in magic 0, which has none), the codec and,
 /// in magic 1, the timestamp type in its attributes, the wire's value in its records. Offsets may have holes, so there
 /// the base offset with a delta does not make a record's offset.

@@ -4,13 +4,11 @@
 //! and KIP-32 (relative offsets and timestamps, magic 1).
 
 mod batch;
-mod inner;
-mod message;
-mod set;
-mod walk;
+pub(crate) mod inner;
+pub(crate) mod message;
+pub(crate) mod set;
+pub(crate) mod walk;
 
+pub use crate::codec::Codec;
 pub use batch::Batch;
-pub use inner::Inner;
-pub use message::{Extent, Message};
-pub use set::{Batches, Next};
-pub use walk::{Headers, Record, Walked, walk};
+pub use walk::{Headers, Record};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::{Connection, Limits};
+use ktrace_kafka::{Connection, Limits};
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Began, Head, Operation, Partition, Push, Scratch, Sink};

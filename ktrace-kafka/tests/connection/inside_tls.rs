@@ -6,7 +6,7 @@ mod wire;
 
 use kafka_protocol::records::Compression;
 use ktrace_kafka::Direction;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::Lost;
 use ktrace_tls::Sender;
 use ktrace_tls::cipher::Suite;

@@ -19,7 +19,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::Compression;
 use ktrace_kafka::Direction;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, Malformed};
 use uuid::Uuid;
 

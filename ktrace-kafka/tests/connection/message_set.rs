@@ -4,7 +4,8 @@ use kafka_protocol::records::Compression;
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::counters::{Lost, Malformed};
 use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{Counters, Head, Limits, Partition, Scratch, Sink};
+use ktrace_kafka::counters::Counters;
+use ktrace_kafka::{Head, Limits, Partition, Scratch, Sink};
 
 use crate::conversation::*;
 

@@ -3,7 +3,7 @@
 use kafka_protocol::messages::*;
 use kafka_protocol::records::Compression;
 use ktrace_kafka::Limits;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, Malformed};
 
 use crate::conversation::*;

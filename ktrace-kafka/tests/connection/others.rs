@@ -3,7 +3,7 @@
 use crate::conversation::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, NotKafka};
 
 /// What a connection was found to be when each segment but the last was there, and in the end; nothing was told.

@@ -2,7 +2,7 @@
 
 use crate::conversation::*;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, NotKafka};
 
 /// A message and its answer, behind all that.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 
 use crate::conversation::*;
 

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use ktrace_kafka::context::Extractor;
+use ktrace_kafka::counters::Counters;
 use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{
-    Connection, Counters, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic,
-};
+use ktrace_kafka::{Connection, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
 
 use crate::truth::{Message, Truth};
 

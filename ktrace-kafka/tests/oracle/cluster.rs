@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
-use ktrace_kafka::protocol::event::CoordinatorKind;
+use ktrace_kafka::CoordinatorKind;
 use ktrace_kafka::{Event, Topic};
 
 use crate::random::{Random, message};

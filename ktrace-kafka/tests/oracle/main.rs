@@ -14,7 +14,8 @@ mod transactions;
 
 use kafka_protocol::messages::ApiKey;
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::protocol::{Api, Reader};
+use ktrace_kafka::internal::Reader;
+use ktrace_kafka::protocol::api::Api;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Connection, Direction, Event, Head, Limits, Partition, Push, Scratch, Sink};
 use random::Random;

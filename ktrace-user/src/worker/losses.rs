@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ktrace_kafka::Counters;
+use ktrace_kafka::counters::Counters;
 use ktrace_kafka::context::TraceId;
 use ktrace_kafka::counters::{Lost, Malformed};
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::api::{Api, key};
 use ktrace_kafka::protocol::error::{self, Outcome, Purpose};
-use ktrace_kafka::protocol::event::CoordinatorKind;
+use ktrace_kafka::CoordinatorKind;
 use ktrace_kafka::{Event, Head};
 
 use super::at::{MAX_ID_BYTES, named};

@@ -113,7 +113,7 @@ impl Told {
     }
 
     /// Tells all workers' losses what is new of this one's.
-    pub fn tell_losses(&mut self, counters: &kafka::Counters) {
+    pub fn tell_losses(&mut self, counters: &kafka::counters::Counters) {
         self.own_losses.ask(&self.shared);
         let early = self.waiting.take_early();
         self.own_losses.shown_early = self.own_losses.shown_early.saturating_add(early);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ktrace_kafka::stream::{Piece, Run, Stream};
+use ktrace_kafka::internal::{Piece, Run, Stream};
 use ktrace_user::capture::{Counters, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
 
 /// More than the agent's: what overflows is no matter of this test, and an emulated machine reads slowly what it sends fast.

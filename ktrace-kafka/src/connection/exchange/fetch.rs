@@ -10,7 +10,8 @@ use crate::counters::Lost;
 use crate::protocol::event::Event;
 use crate::protocol::fetch::{Fetched, Request, Response};
 use crate::protocol::reader::Result;
-use crate::record::{Batch, Batches, Next};
+use crate::record::Batch;
+use crate::record::set::{Batches, Next};
 use crate::sink::{Head, Operation, Partition, Sink};
 
 pub fn emit<S: Sink>(

@@ -9,7 +9,8 @@ use crate::protocol::list::List;
 use crate::protocol::produce::{Appended, Produced, Request, Response};
 use crate::protocol::reader::{Reader, Result};
 use crate::protocol::topic::TopicPartition;
-use crate::record::{Batches, Next, Record};
+use crate::record::Record;
+use crate::record::set::{Batches, Next};
 use crate::sink::{Head, Operation, Partition, Sink};
 
 /// "The server disconnected before a response was received."

@@ -7,7 +7,7 @@ use crate::protocol::event::Event;
 use crate::protocol::reader::Result;
 use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, emit_acknowledged};
 use crate::protocol::topic::Topic;
-use crate::record::{Batches, Next};
+use crate::record::set::{Batches, Next};
 use crate::sink::{Head, Operation, Partition, Sink};
 
 pub fn emit<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
