@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Grants memory to all who share a bound.
 pub trait Room: Send + Sync {
-    /// Takes so many bytes, if there is room for them.
+    /// Takes `bytes`, if there is room for them.
     fn take(&self, bytes: usize) -> bool;
     /// Gives back what was taken.
     fn give_back(&self, bytes: usize);
@@ -40,7 +40,7 @@ impl Taken {
         self.bytes
     }
 
-    /// Takes so many bytes more, if there is room for them.
+    /// Takes `more` bytes, if there is room for them.
     pub fn take(&mut self, more: usize) -> bool {
         let granted = self.room.take(more);
         if granted {
@@ -49,14 +49,14 @@ impl Taken {
         granted
     }
 
-    /// Gives back so many bytes.
+    /// Gives back `bytes`.
     pub fn give_back(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.room.give_back(bytes);
     }
 
-    /// Holds so many bytes from now on, or as many as before if there is no room for them.
+    /// Holds `bytes` from now on, or as many as before if there is no room for them.
     pub fn hold(&mut self, bytes: usize) -> bool {
         match bytes.checked_sub(self.bytes) {
             Some(more) => more == 0 || self.take(more),

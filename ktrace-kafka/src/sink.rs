@@ -1,4 +1,4 @@
-//! What a connection tells: the vocabulary between the wire and whoever listens.
+//! What a connection reports, and to whom.
 
 use crate::protocol::event::Event;
 use crate::protocol::topic::Topic;
@@ -11,15 +11,15 @@ pub struct Head<'a> {
     pub version: i16,
     pub correlation_id: i32,
     pub client_id: Option<&'a str>,
-    /// When the request's first byte passed the socket; all times are in nanoseconds, of the clock that
-    /// [`crate::Connection::push`] was given.
+    /// When the request's first byte passed the socket; all times are in nanoseconds, of the clock
+    /// that [`crate::Connection::push`] was given.
     pub request_start_ns: u64,
     /// When its last byte did.
     pub request_end_ns: u64,
     /// TCP sequence number of the request's first byte.
     pub request_seq: u32,
-    /// The response's first and last byte, and the sequence number of its first; `None` where there is none (acks=0, or the
-    /// connection ended before it).
+    /// The response's first and last byte, and the sequence number of its first; `None` where there
+    /// is none (acks=0, or the connection ended before it).
     pub response: Option<ResponseHead>,
 }
 
@@ -47,7 +47,8 @@ pub struct Began {
     pub ns: u64,
     /// From where on.
     pub offset: i64,
-    /// The high watermark that its answer told: what lies before was there already, or came while the request was held.
+    /// The high watermark of its answer: what lies before was there already, or came while the
+    /// request was held.
     pub log_end: i64,
     /// The log has nothing before that offset.
     pub is_log_start: bool,
@@ -64,7 +65,8 @@ pub enum Operation<'a> {
     Fetch {
         /// Where the consumer asked to go on; −1 if unknown.
         fetch_offset: i64,
-        /// The partition's high watermark: the offset after the last message that every replica has; −1 if unknown.
+        /// The partition's high watermark: the offset after the last message that every replica
+        /// has; −1 if unknown.
         high_watermark: i64,
         /// Whether the consumer reads only committed messages.
         read_committed: bool,
@@ -96,19 +98,22 @@ pub struct Partition<'a> {
 pub trait Sink {
     /// A request got its response (or needs none).
     fn exchange(&mut self, _head: &Head<'_>) {}
-    /// A Produce request is whole: it sends messages to this partition, and waits for its response. Told before its exchange is, if that
-    /// ever comes; not told of what only a search has found.
+    /// A Produce request is whole: it sends messages to this partition, and waits for its response.
+    /// Called before its exchange is, if that ever comes, and not for a request that only a search
+    /// has found.
     fn sends(&mut self, _head: &Head<'_>, _topic: Topic<'_>, _partition: i32) {}
-    /// The broker asks the client to wait so long by its quota, as the exchange at hand says.
+    /// The broker asks the client to wait this long by its quota (in the current exchange).
     fn throttled(&mut self, _head: &Head<'_>, _throttle_ms: u32) {}
-    /// Bytes of the connection are missing, before what is told next: messages may be among them.
+    /// Bytes of the connection are missing before what is reported next: messages may be among
+    /// them.
     fn missed(&mut self, _bytes: u64) {}
     /// Something that its request and response say, beside records.
     fn event(&mut self, _head: &Head<'_>, _event: &Event<'_>) {}
     /// One message of a Produce request, or of a Fetch or ShareFetch response.
     ///
-    /// Not called for control records, for what lies below the fetch offset, for aborted messages that a
-    /// read-committed consumer never sees, or for what a member of a share group has not acquired.
+    /// Not called for control records, for what lies below the fetch offset, for aborted messages
+    /// that a read-committed consumer never sees, or for what a member of a share group has not
+    /// acquired.
     fn record(
         &mut self,
         _head: &Head<'_>,

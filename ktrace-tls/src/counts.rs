@@ -22,7 +22,8 @@ pub struct Counts {
     pub failed: u64,
     /// Bytes of ciphertext of these, and of what was held and given up.
     pub lost_bytes: u64,
-    /// Of these, what was held, or came, without a key and of which no gap is given, as nothing was read before.
+    /// Of these, what was held, or came, without a key and of which no gap is given, as nothing was
+    /// read before.
     pub not_given_bytes: u64,
     /// No key came for one direction, while the other one is read.
     pub given_up: Option<Closed>,

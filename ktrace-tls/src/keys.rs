@@ -13,7 +13,7 @@ use crate::side::{Key, MAX_HANDSHAKE_RECORDS, Open};
 use crate::state::State;
 use crate::{Sender, Version};
 
-/// No connection has sent so many records.
+/// No connection has sent this many records.
 const MAX_NUMBER: u64 = 1 << 48;
 
 /// Any number.
@@ -28,17 +28,18 @@ const MAX_UPDATES: usize = 8;
 /// Held records that secrets of unknown connections are tried with.
 const MAX_TRIED: usize = 8;
 
-/// Bytes of records that one call may read to try secrets of which it is not known whether they are right: some
-/// 10 ms.
+/// Bytes of records that one call may read to try secrets of which it is not known whether they are
+/// right: some 10 ms.
 const TRIED_BYTES: u64 = 16 << 20;
 
-/// Of these, a try takes so many at least.
+/// Of these, a try takes at least this many.
 const MIN_COST: u64 = 64;
 
 /// Suites of TLS 1.3, where the handshake was not seen.
 const SUITES: [Suite; 3] = [Suite(0x1302), Suite(0x1301), Suite(0x1303)];
 
-/// Takes a key that a search has found. Returns whether it opens the record that it is said to open.
+/// Takes a key that a search has found. Returns whether it opens the record that it is said to
+/// open.
 pub(crate) fn take_found(state: &mut State, found: FoundKey) -> bool {
     let FoundKey { sender, seq, version, key, nonce, number } = found;
     if matches!(state.side_of(sender).key, Key::Open(_)) {
@@ -86,8 +87,8 @@ pub(crate) fn take_found(state: &mut State, found: FoundKey) -> bool {
     true
 }
 
-/// A key that was proved by a record which is gone: the direction was given up, or what it held was shed. What is
-/// held since, or what comes next, shows whether it is right.
+/// A key that was proved by a record which is gone: the direction was given up, or what it held was
+/// shed. What is held since, or what comes next, shows whether it is right.
 fn take_late(state: &mut State, sender: Sender, opener: Option<Opener>) -> bool {
     let side = state.side_of(sender);
     let given_up = matches!(side.key, Key::GivenUp(_));
@@ -170,7 +171,8 @@ pub(crate) fn try_secrets(state: &mut State, secrets: &Secrets, again: bool) -> 
     taken
 }
 
-/// The keys of a secret that was derived in this connection's handshake, if it is this one's: it opens one of its first records.
+/// The keys of a secret that was derived in this connection's handshake, if it is this one's: it
+/// opens one of its first records.
 fn try_first(state: &State, secret: &[u8], sender: Sender, again: bool) -> Option<Open> {
     let hello = &state.hello;
     if hello.version == Some(Version::Tls12) {
@@ -200,7 +202,8 @@ pub(crate) fn take_secrets(state: &mut State, secrets: &Secrets) -> bool {
         if matches!(state.side_of(sender).key, Key::Open(_)) {
             continue;
         }
-        // Secrets are looked up by the client's random, so where that is known they are this connection's.
+        // Secrets are looked up by the client's random, so where that is known they are this
+        // connection's.
         let hello = &state.hello;
         let whole = hello.client_random.is_some() && hello.suite.is_some() && hello.version.is_some();
         let sure = whole && !state.side_of(sender).trials.distrust;
@@ -253,8 +256,8 @@ fn adopt(state: &State, secrets: &Secrets, sender: Sender) -> Option<(Open, Miss
     }
 }
 
-/// The keys of secrets that may be another connection's, or older: they have to open a record that is held. What
-/// was tried before is not tried again.
+/// The keys of secrets that may be another connection's, or older: they have to open a record that
+/// is held. What was tried before is not tried again.
 fn try_held(
     state: &mut State,
     secrets: &Secrets,
@@ -319,8 +322,8 @@ fn fingerprint(state: &State, secrets: &Secrets, sender: Sender) -> u64 {
     ))
 }
 
-/// A key of which no number is known. Short records are tried first, as they cost least; then those before them.
-/// The first `skip` records were tried before.
+/// A key of which no number is known. Short records are tried first, as they cost least; then those
+/// before them. The first `skip` records were tried before.
 fn try_opener(
     state: &State,
     sender: Sender,
@@ -349,8 +352,8 @@ fn try_opener(
     Some(Open { start: Some(first.seq), waiting: false, ..Open::new(opener) })
 }
 
-/// Tries a record with the numbers that it may have: around those that passed before it or behind the last that
-/// was opened, and from zero on, as behind a KeyUpdate.
+/// Tries a record with the numbers that it may have: around those that passed before it or behind
+/// the last that was opened, and from zero on, as behind a KeyUpdate.
 fn try_record(
     opener: &mut Opener,
     held: &Held,
@@ -365,8 +368,8 @@ fn try_record(
     let likely = likely.or(reached.map(|number| (number, MAX_TRIES)));
     let from_zero = likely.is_none_or(|(number, _)| number > 0).then_some((0, MAX_TRIES));
     for (number, most) in likely.into_iter().chain(from_zero) {
-        // The tag of TLS 1.3 with AES-GCM gives the number, and costs about as much as two tries. Else half of
-        // what is left is left to the others.
+        // The tag of TLS 1.3 with AES-GCM gives the number, and costs about as much as two tries.
+        // Else half of what is left is left to the others.
         let by_tag = opener.proves() && opener.version() == Version::Tls13;
         let tries = if by_tag { 2 } else { most.min((*allowance / 2).checked_div(len).unwrap_or(0)) };
         let Some(left) = allowance.checked_sub(tries.saturating_mul(len)).filter(|_| tries > 0) else {

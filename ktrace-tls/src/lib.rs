@@ -1,4 +1,5 @@
-//! TLS as it passed a socket: ciphertext of both directions in, plaintext out, with keys that others have found.
+//! TLS as it passed a socket: ciphertext of both directions in, plaintext out, with keys that
+//! others have found.
 //!
 //! ```text
 //!  ciphertext ─▶ record ─▶ waiting for a key ─▶ open ─▶ plaintext, in pieces with positions
@@ -6,7 +7,8 @@
 //!               secrets of a key log, or an AES key from memory with the proof that a record gives
 //! ```
 //!
-//! Pure: bytes and times in, bytes out. Nothing here reads memory, files or sockets, and nothing panics whatever the bytes are.
+//! Pure: bytes and times in, bytes out. Nothing here reads memory, files or sockets, and nothing
+//! panics whatever the bytes are.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,8 +1,9 @@
 //! The key of one direction, and the numbers of its records: opens one record after the other.
 //!
-//! A record's nonce is `iv XOR number` (TLS 1.3, and ChaCha20 of TLS 1.2), or `salt ‖ explicit nonce` with
-//! the number in the additional data (AES-GCM of TLS 1.2). Where the iv is not known, as with a key from
-//! memory, a record's own tag gives its nonce, and the next ones follow from it.
+//! A record's nonce is `iv XOR number` (TLS 1.3, and ChaCha20 of TLS 1.2), or
+//! `salt ‖ explicit nonce` with the number in the additional data (AES-GCM of TLS 1.2). Where the
+//! iv is not known, as with a key from memory, a record's own tag gives its nonce, and the next
+//! ones follow from it.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -161,8 +162,8 @@ impl Opener {
         }
     }
 
-    /// Opens a record into `out`, whose content is of no use where it fails. What is learnt of numbers is
-    /// kept.
+    /// Opens a record into `out`, whose content is of no use where it fails. What is learnt of
+    /// numbers is kept.
     pub(crate) fn open(
         &mut self,
         header: Header,
@@ -200,7 +201,8 @@ impl Opener {
         Some(opened)
     }
 
-    /// Whether the record is one of this key, that may come when so much is missing. Nothing is learnt.
+    /// Whether the record is one of this key, that may come when so much is missing. Nothing is
+    /// learnt.
     pub(crate) fn fits(&mut self, header: Header, body: &[u8], missing: Missing, out: &mut Bytes) -> bool {
         let numbers = self.numbers;
         let fits = self.open(header, body, missing, 1, out).is_some();
@@ -231,8 +233,8 @@ impl Opener {
         }
         if version == Version::Tls13 && self.proves() {
             let nonce = self.out_of_tag(record.header, record.body)?;
-            // What was taken for known may not be: then the number is learnt anew, if the nonce may be the
-            // next one.
+            // What was taken for known may not be: then the number is learnt anew, if the nonce may
+            // be the next one.
             let (next, missed) =
                 counted.seen(nonce, missing).or_else(|| counted.forgotten().seen(nonce, missing))?;
             let plain = self.key.open(version, record, nonce, next.number(), out)?;
@@ -310,7 +312,8 @@ impl Key {
         Some(Self::Gcm { aead, aes, tags: None })
     }
 
-    /// Opens a record with a nonce and, in TLS 1.2, a number. Returns where its plaintext lies in `out`.
+    /// Opens a record with a nonce and, in TLS 1.2, a number. Returns where its plaintext lies in
+    /// `out`.
     fn open(
         &self,
         version: Version,
@@ -369,8 +372,8 @@ fn expand(algorithm: &'static Algorithm, key: &[u8]) -> Option<Box<LessSafeKey>>
 
 impl Drop for Aead {
     fn drop(&mut self) {
-        // ring does not overwrite keys, and a key schedule is found in memory by its form: that of another
-        // key takes its place.
+        // ring does not overwrite keys, and a key schedule is found in memory by its form: that of
+        // another key takes its place.
         if let Some(blank) = BLANK.get(..self.1.key_len()).and_then(|key| UnboundKey::new(self.1, key).ok()) {
             *self.0 = LessSafeKey::new(blank);
             black_box(&self.0);

@@ -61,8 +61,8 @@ const BATCH: u32 = 64;
 const LONGEST: usize = (1 << 14) + 2048;
 
 impl AesKey {
-    /// Whether this key opens the record. TLS 1.3 and TLS 1.2 with a known number cost one GHASH and one
-    /// block; TLS 1.2 of which the number is not known tries numbers up to `tries`.
+    /// Whether this key opens the record. TLS 1.3 and TLS 1.2 with a known number cost one GHASH
+    /// and one block; TLS 1.2 of which the number is not known tries numbers up to `tries`.
     #[must_use]
     pub fn opens(&self, sample: &Sample, tries: u64) -> Option<Proof> {
         GcmKey::new(self).opens(sample, tries)
@@ -72,9 +72,9 @@ impl AesKey {
 impl GcmKey {
     /// As [`AesKey::opens`], with a key that was expanded before.
     ///
-    /// TLS 1.3 proves 38 bits: the counter behind the nonce, and that the plaintext ends in a content type.
-    /// Nonces of more records of the same direction prove the rest ([`Proof::continues`]). TLS 1.2 proves 96
-    /// bits.
+    /// TLS 1.3 proves 38 bits: the counter behind the nonce, and that the plaintext ends in a
+    /// content type. Nonces of more records of the same direction prove the rest
+    /// ([`Proof::continues`]). TLS 1.2 proves 96 bits.
     #[must_use]
     pub fn opens(&self, sample: &Sample, tries: u64) -> Option<Proof> {
         self.opens_tls13(sample).or_else(|| self.opens_tls12(&Explicit::of(sample)?, tries))
@@ -106,8 +106,9 @@ impl GcmKey {
         }
     }
 
-    /// Tries numbers from 0 on. The number is a part of the hash's first block, and the hash is linear: so
-    /// each of its bits adds the same, whatever the others are, and a number costs an addition and a block.
+    /// Tries numbers from 0 on. The number is a part of the hash's first block, and the hash is
+    /// linear: so each of its bits adds the same, whatever the others are, and a number costs an
+    /// addition and a block.
     fn count(&self, record: &Explicit<'_>, tries: u64) -> Option<Proof> {
         if tries == 0 {
             return None;
@@ -142,9 +143,10 @@ impl GcmKey {
         None
     }
 
-    /// As [`GcmKey::opens`] for a record of TLS 1.2 of any number, where the memory beside the key is at
-    /// hand: OpenSSL and rustls keep the secret part of the nonce there. With a nonce the hash's first block
-    /// can be solved for, which holds the number, and of which eight bytes are known.
+    /// As [`GcmKey::opens`] for a record of TLS 1.2 of any number, where the memory beside the key
+    /// is available: OpenSSL and rustls keep the secret part of the nonce there. With a nonce the
+    /// hash's first block can be solved for, which holds the number, and of which eight bytes are
+    /// known.
     #[must_use]
     pub fn opens_beside(&self, sample: &Sample, beside: &[u8]) -> Option<Proof> {
         let record = Explicit::of(sample)?;
@@ -216,9 +218,9 @@ impl<'a> Explicit<'a> {
 }
 
 impl Proof {
-    /// Whether another record of the same direction and key has a nonce that goes with this one. In TLS 1.3 a
-    /// nonce is a constant XOR the record's number (RFC 8446, 5.3): those of records that follow each other
-    /// differ in their last bytes alone. That proves 64 bits.
+    /// Whether another record of the same direction and key has a nonce that goes with this one. In
+    /// TLS 1.3 a nonce is a constant XOR the record's number (RFC 8446, 5.3): those of records that
+    /// follow each other differ in their last bytes alone. That proves 64 bits.
     #[must_use]
     pub fn continues(&self, other: &Self) -> bool {
         let start = |proof: &Self| proof.nonce.first_chunk::<8>().copied();

@@ -1,5 +1,5 @@
-//! One connection's TLS: records of both directions wait for keys, and are opened in the order in which they
-//! passed.
+//! One connection's TLS: records of both directions wait for keys, and are opened in the order in
+//! which they passed.
 
 use crate::hello::{CLIENT_HELLO, Hello, SERVER_HELLO};
 use crate::queue::{Entry, Held, Queue};
@@ -18,19 +18,19 @@ pub use crate::counts::{Closed, Counts};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain<'a> {
     Data {
-        /// Position: the TCP sequence number of the record's header, and how far within the record's
-        /// plaintext the bytes begin. Both ends of a connection agree on it, and no two bytes share one, as a
-        /// record is longer than its plaintext.
+        /// Position: the TCP sequence number of the record's header, and how far within the
+        /// record's plaintext the bytes begin. Both ends of a connection agree on it, and no two
+        /// bytes share one, as a record is longer than its plaintext.
         seq: u32,
         bytes: &'a [u8],
         /// When the last byte of the record passed the socket.
         time_ns: u64,
     },
-    /// Plaintext that will not come. `exact`: it is just so many bytes; else at most so many.
+    /// Plaintext that will not come. `exact`: it is exactly `bytes`; else at most.
     Gap { bytes: u64, exact: bool },
 }
 
-/// See the module.
+/// The TLS of one connection: takes ciphertext of both directions and keys, gives plaintext.
 ///
 /// ```text
 ///              handshake in the clear ─▶ hello
@@ -68,8 +68,8 @@ impl Session {
         }
     }
 
-    /// Ciphertext, in order. What it completes is given: also of the other direction, where that has waited
-    /// for this one.
+    /// Ciphertext, in order. What it completes is given: also of the other direction, where that
+    /// has waited for this one.
     pub fn data(
         &mut self,
         from: Sender,
@@ -137,8 +137,8 @@ impl Session {
         &self.state.hello
     }
 
-    /// Directions that hold protected records which no key opens: what a search is asked for. Empty where
-    /// nothing is wanted.
+    /// Directions that hold protected records which no key opens: what a search is asked for. Empty
+    /// where nothing is wanted.
     #[must_use]
     pub fn lacks(&self) -> &[Sender] {
         match (self.state.client.lacks(), self.state.server.lacks()) {
@@ -149,7 +149,8 @@ impl Session {
         }
     }
 
-    /// Records of the directions that lack a key: at most 8 of each, 16 KiB of each together, or one.
+    /// Records of the directions that lack a key: at most 8 of each, 16 KiB of each together, or
+    /// one.
     #[must_use]
     pub fn samples(&self) -> Samples {
         let version = self.state.hello.version;
@@ -167,20 +168,21 @@ impl Session {
         self.samples_number
     }
 
-    /// Secrets of this connection. What was held for want of them is opened. Returns whether they opened
-    /// anything, or may.
+    /// Secrets of this connection. What was held for want of them is opened. Returns whether they
+    /// opened anything, or may.
     ///
-    /// Where the handshake was not seen, they may be those of another connection: they are taken if they open
-    /// a record that is held.
+    /// Where the handshake was not seen, they may be those of another connection: they are taken if
+    /// they open a record that is held.
     pub fn take_secrets(&mut self, secrets: &Secrets, give: &mut impl FnMut(Sender, Plain<'_>)) -> bool {
         let taken = keys::take_secrets(&mut self.state, secrets);
         self.drain(give);
         taken
     }
 
-    /// Secrets of which is known only that a connection of the same process has derived them: they are taken if
-    /// they open one of the first records that are held. What was held for want of them is opened. `again`: they
-    /// were tried before the last [`Session::end_trial`], and records that were held then are not tried again.
+    /// Secrets of which is known only that a connection of the same process has derived them: they
+    /// are taken if they open one of the first records that are held. What was held for want of
+    /// them is opened. `again`: they were tried before the last [`Session::end_trial`], and records
+    /// that were held then are not tried again.
     pub fn try_secrets(
         &mut self,
         secrets: &Secrets,
@@ -209,8 +211,8 @@ impl Session {
         taken
     }
 
-    /// No key will come for the directions that lack one: what they hold is lost. A direction that has a key
-    /// goes on.
+    /// No key will come for the directions that lack one: what they hold is lost. A direction that
+    /// has a key goes on.
     pub fn give_up(&mut self, why: Closed, give: &mut impl FnMut(Sender, Plain<'_>)) {
         let is_open = |side: &Side| matches!(side.key, Key::Open(_));
         let one_is_open = is_open(&self.state.client) || is_open(&self.state.server);
@@ -229,7 +231,8 @@ impl Session {
         self.drain(give);
     }
 
-    /// Held records are lost, but keys are still wanted for those that follow. Returns whether any were held.
+    /// Held records are lost, but keys are still wanted for those that follow. Returns whether any
+    /// were held.
     pub fn shed(&mut self) -> bool {
         let waited = !self.state.queue.is_empty();
         while let Some((from, entry, _)) = self.state.queue.pop() {
@@ -289,8 +292,9 @@ impl Session {
         std::mem::take(&mut self.counts)
     }
 
-    /// Whether something of the client's direction, and of the server's, was lost or began to wait for another
-    /// key since the last call. A gap is given with the next plaintext only, and that may be long in coming.
+    /// Whether something of the client's direction, and of the server's, was lost or began to wait
+    /// for another key since the last call. A gap is given with the next plaintext only, and that
+    /// may be long in coming.
     pub fn take_doubts(&mut self) -> [bool; 2] {
         [&mut self.state.client, &mut self.state.server].map(|side| std::mem::take(&mut side.flow.doubtful))
     }
@@ -409,8 +413,8 @@ impl Session {
     }
 
     /// Whether a key that a search may find opens the record, as far as one can say. In TLS 1.3 the
-    /// handshake's own records have keys that are gone soon: the first of the client, and those of the server
-    /// that come before it.
+    /// handshake's own records have keys that are gone soon: the first of the client, and those of
+    /// the server that come before it.
     fn is_sample(&self, from: Sender, kind: u8) -> bool {
         let side = self.state.side_of(from);
         match self.state.hello.version {

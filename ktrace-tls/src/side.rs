@@ -24,8 +24,8 @@ impl Place<'_> {
 /// Records in a row that a key may fail to open before it is taken for a key of before.
 const MAX_STRIKES: u8 = 3;
 
-/// Records of a handshake that may come before those of the traffic key: five messages of a server, a
-/// certificate of which may take several.
+/// Records of a handshake that may come before those of the traffic key: five messages of a server,
+/// a certificate of which may take several.
 pub(crate) const MAX_HANDSHAKE_RECORDS: u8 = 32;
 
 /// Plaintext of a record.
@@ -57,8 +57,8 @@ pub(crate) struct Handshake {
     pub(crate) protected: bool,
     /// A part of its clear handshake was missed.
     pub(crate) blind: bool,
-    /// Protected records that have passed since its beginning (TLS 1.2: since its ChangeCipherSpec); `None`
-    /// where that is not known.
+    /// Protected records that have passed since its beginning (TLS 1.2: since its
+    /// ChangeCipherSpec); `None` where that is not known.
     pub(crate) passed: Option<u64>,
     /// The first record under the key that comes next has number 0: none of them was missed.
     pub(crate) fresh: bool,
@@ -67,16 +67,18 @@ pub(crate) struct Handshake {
 /// What keys were tried, and what that has shown.
 #[derive(Default)]
 pub(crate) struct Trials {
-    /// Of secrets that were tried, which opened nothing: a number that changes with them, and with how many of the
-    /// records that are held.
+    /// Of secrets that were tried, which opened nothing: a number that changes with them, and with
+    /// how many of the records that are held.
     pub(crate) tried: (u64, usize),
-    /// So many of the first records that are held were tried with all secrets that probes had seen.
+    /// How many of the first records that are held were tried with all secrets that probes had
+    /// seen.
     pub(crate) tried_first: usize,
     /// The number of the last record that was opened before the key was taken for a key of before.
     pub(crate) reached: Option<u64>,
     /// A key was wrong: the next one has to open something first.
     pub(crate) distrust: bool,
-    /// What was held for want of the current key is gone, and a search may still find the key by it.
+    /// What was held for want of the current key is gone, and a search may still find the key by
+    /// it.
     pub(crate) was_shed: bool,
 }
 
@@ -87,7 +89,8 @@ pub(crate) struct Flow {
     pub(crate) started: bool,
     /// It is over.
     pub(crate) ended: bool,
-    /// Its plaintext goes on from its beginning, or from what was given: a gap says that some is missing.
+    /// Its plaintext goes on from its beginning, or from what was given: a gap says that some is
+    /// missing.
     pub(crate) goes_on: bool,
     /// Application data was opened.
     pub(crate) read: bool,
@@ -190,7 +193,7 @@ impl Side {
         self.framer.held_bytes().saturating_add(self.handshake.messages.held_bytes()).saturating_add(key)
     }
 
-    /// Records are lost: just so many, or as many as their bytes may be.
+    /// Records are lost: exactly `records`, or as many as their bytes may be.
     pub(crate) fn lose(&mut self, bytes: u64, records: Option<u64>) {
         let lost = &mut self.lost;
         lost.bytes = lost.bytes.saturating_add(bytes);
@@ -239,8 +242,8 @@ impl Side {
         self.handshake.messages.forget();
     }
 
-    /// Whether a candidate behind a gap is a record, by its tag. `waiting`: bytes of this direction that wait
-    /// before it.
+    /// Whether a candidate behind a gap is a record, by its tag. `waiting`: bytes of this direction
+    /// that wait before it.
     pub(crate) fn fits(&mut self, place: Place<'_>, waiting: u64, out: &mut Bytes) -> bool {
         let Key::Open(open) = &mut self.key else { return false };
         let missing = self.lost.records.and(waiting, None);
@@ -366,7 +369,8 @@ impl Side {
             Key::Open(open) => open.opener.overhead(),
             _ => None,
         };
-        // Tickets come before all data, so what is lost behind data is data, or an alert at the end.
+        // Tickets come before all data, so what is lost behind data is data, or an alert at the
+        // end.
         let plain = missed.zip(overhead).and_then(|(missed, overhead)| {
             let plain = bytes.checked_sub(missed.checked_mul(overhead)?)?;
             let whole = end.is_some_and(|end| u64::from(place.seq.wrapping_sub(end)) == bytes);
@@ -404,8 +408,8 @@ impl Side {
         } else if finished && !self.flow.read {
             match open.then.take() {
                 Some(next) => self.take_key(Open { waiting: false, ..Open::new(next) }),
-                // Found in memory, it was one of the handshake; a client that authenticates later has read
-                // nothing yet.
+                // Found in memory, it was one of the handshake; a client that authenticates later
+                // has read nothing yet.
                 None if !open.opener.has_secret() => self.lack(true),
                 None => (),
             }
@@ -417,8 +421,8 @@ impl Side {
 const KEY_BYTES: usize = 2 << 10;
 
 impl Open {
-    /// The record may be of the key that comes next: behind the handshake, or behind a KeyUpdate that was
-    /// lost.
+    /// The record may be of the key that comes next: behind the handshake, or behind a KeyUpdate
+    /// that was lost.
     fn open_with_next(&mut self, place: Place<'_>, missing: Missing, out: &mut Bytes) -> Option<Opened> {
         let traffic = self.then.take();
         let of_handshake = traffic.is_some();

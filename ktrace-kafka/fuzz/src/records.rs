@@ -1,4 +1,5 @@
-//! A record set: bytes as they come, or a batch that is built from them and then damaged in some places.
+//! A record set: bytes as they come, or a batch that is built from them and then damaged in some
+//! places.
 
 use std::cell::RefCell;
 
@@ -18,7 +19,7 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Decompressor> = RefCell::new(Decompressor::new(64 << 10));
 }
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     if input.u8() & BUILT == 0 {
@@ -71,7 +72,7 @@ fn read_batch(batch: &Batch<'_>, extractor: &Extractor) -> u64 {
                 .map(|(key, value)| key.len() + value.unwrap_or(&[]).len())
                 .sum::<usize>();
         });
-        assert!(bytes <= records.len(), "no byte is told twice");
+        assert!(bytes <= records.len(), "no byte is reported twice");
         assert!(walked.records <= records.len() as u64);
         walked.records
     })

@@ -1,5 +1,6 @@
-//! Compression codecs of record batches: one file each. Output is capped, so a bomb is refused; it is looked at while it
-//! comes, so that most bombs are known by their first bytes; and its memory is asked for before it is taken.
+//! Compression codecs of record batches: one file each. Output is capped, so a bomb is refused; it
+//! is looked at while it comes, so that most bombs are known by their first bytes; and its memory
+//! is asked for before it is taken.
 
 mod error;
 mod gzip;
@@ -56,7 +57,8 @@ impl Decompressor {
         Self::within(limit, limit, Arc::new(Boundless))
     }
 
-    /// The same, with memory from `room`, of which no more than `kept` bytes are kept for the next batch.
+    /// The same, with memory from `room`, of which no more than `kept` bytes are kept for the next
+    /// batch.
     #[must_use]
     pub fn within(limit: usize, kept: usize, room: Arc<dyn Room>) -> Self {
         let zstd = zstd::Context::new(Arc::clone(&room));
@@ -68,7 +70,8 @@ impl Decompressor {
         self.decompress_watched(codec, input, Watch::new(Shape::Any, usize::MAX))
     }
 
-    /// The records of a batch, decompressed where they have to be, as long as `watch` finds them to be some.
+    /// The records of a batch, decompressed where they have to be, as long as `watch` finds them to
+    /// be some.
     pub fn decompress_watched<'a>(
         &'a mut self,
         codec: Codec,
@@ -93,8 +96,8 @@ impl Decompressor {
         self.output.bytes.get(..self.output.len)
     }
 
-    /// Overwrites what was decompressed so far; buffers stay. For when it is no longer read, and not after each batch: that
-    /// would cost as much as a tenth of decompressing it.
+    /// Overwrites what was decompressed so far; buffers stay. For when it is no longer read, and
+    /// not after each batch: that would cost as much as a tenth of decompressing it.
     pub fn wipe(&mut self) {
         self.output.wipe();
         self.zstd.wipe();
@@ -106,7 +109,8 @@ impl Decompressor {
         self.output.len
     }
 
-    /// How much the last call, which was stopped, would have written of an input of so many bytes had it gone on as it began.
+    /// How much the last call would have written of `input` bytes, had it not been stopped and gone
+    /// on as it began.
     pub(crate) fn extrapolated(&self, input: usize) -> usize {
         self.output.len.saturating_mul(input).checked_div(self.output.read).unwrap_or(0)
     }
@@ -205,7 +209,8 @@ mod tests {
         }
     }
 
-    /// Where nothing more may be inflated in vain, a codec that does not stream stops as early as the others do.
+    /// Where nothing more may be inflated in vain, a codec that does not stream stops as early as
+    /// the others do.
     #[test]
     fn without_allowance_little_is_inflated() {
         fn varint(mut zigzag: u32) -> Vec<u8> {

@@ -9,7 +9,8 @@ use crate::room::{Room, Taken};
 /// The output grows by at least this much at a time.
 pub const STEP_BYTES: usize = 64 << 10;
 
-/// What a codec writes: a buffer that is used again and again, and so is zeroed only where it grows.
+/// What a codec writes: a buffer that is used again and again, and so is zeroed only where it
+/// grows.
 pub struct Output {
     /// Those behind `len` are of batches before.
     pub bytes: Vec<u8>,
@@ -46,7 +47,8 @@ impl Output {
         }
     }
 
-    /// Overwrites what was written, all of it: decoders write beyond what they say, as copies in whole words are faster.
+    /// Overwrites what was written, all of it: decoders write beyond what they say, as copies in
+    /// whole words are faster.
     pub fn wipe(&mut self) {
         if std::mem::take(&mut self.used) {
             self.len = 0;
@@ -73,7 +75,8 @@ impl Output {
         self.look_at(self.len)
     }
 
-    /// Looks at the first bytes of the buffer, where a decoder does not say how many it has written.
+    /// Looks at the first bytes of the buffer, where a decoder does not say how many it has
+    /// written.
     pub fn look_at(&mut self, len: usize) -> Result<(), CodecError> {
         if len < self.watch.next() {
             return Ok(());
@@ -96,8 +99,8 @@ impl Output {
         self.bytes.get_mut(self.len..end).ok_or(CodecError::TooLarge)
     }
 
-    /// All the room that there is until the next look, for who does not know how much it takes: at least a byte, up to one
-    /// beyond the limit, which tells that the output is over it.
+    /// All the room that there is until the next look, for who does not know how much it takes: at
+    /// least a byte, up to one beyond the limit, which shows that the output is over it.
     pub fn rest(&mut self) -> Result<&mut [u8], CodecError> {
         if self.len > self.limit {
             return Err(CodecError::TooLarge);
@@ -111,7 +114,7 @@ impl Output {
         self.bytes.get_mut(self.len..end).filter(|rest| !rest.is_empty()).ok_or(CodecError::TooLarge)
     }
 
-    /// So much of the room was written, or all of it, where an error does not tell.
+    /// Notes that this much of the room was written. After an error without a length: all of it.
     pub fn wrote(&mut self, len: usize) {
         self.len = self.len.saturating_add(len);
     }
@@ -137,7 +140,8 @@ impl Output {
         Ok(self.bytes.get_mut(..len).unwrap_or_default())
     }
 
-    /// Takes a decoder's output to its end, but no further than the limit. `read` says how much of the input it has read.
+    /// Takes a decoder's output to its end, but no further than the limit. `read` says how much of
+    /// the input it has read.
     pub fn read_from<D: std::io::Read>(
         &mut self,
         mut decoder: D,

@@ -1,4 +1,5 @@
-//! Snappy: a raw block (librdkafka, franz-go), or raw blocks framed as snappy-java frames them (Java, sarama, …).
+//! Snappy: a raw block (librdkafka, franz-go), or raw blocks framed as snappy-java frames them
+//! (Java, sarama, …).
 
 use super::error::CodecError;
 use super::output::Output;

@@ -1,4 +1,5 @@
-//! What both directions of a connection share: the requests that wait for a response, and what is known of the connection.
+//! What both directions of a connection share: the requests that wait for a response, and what is
+//! known of the connection.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::counters::{Counters, Lost, NotKafka};
 use crate::protocol::api::{Surplus, key};
 use crate::stream::Piece;
 
-/// So many frames in a row are none by chance.
+/// This many frames in a row are none by chance.
 pub const PROOF: u32 = 2;
 
 /// What a connection was found to be.
@@ -41,7 +42,8 @@ pub struct Exchanges {
     pub tokens: Tokens,
     pub missed: Missed,
     pub search: Search,
-    /// Bodies of this connection end before their frames do: those of its client, and of its broker.
+    /// Bodies of this connection end before their frames do: those of its client, and of its
+    /// broker.
     pub surplus: HasSurplus,
 }
 
@@ -139,7 +141,8 @@ impl Exchanges {
         self.carried.sessions = Sessions::default();
     }
 
-    /// A search has passed over bytes. Those before a connection was known to be Kafka are not lost: it was there before.
+    /// A search has passed over bytes. Those before a connection was known to be Kafka are not
+    /// lost: it was there before.
     pub fn skip(&mut self, bytes: u64) {
         if self.speaks == Speaks::Kafka {
             self.search.skipped = self.search.skipped.saturating_add(bytes);
@@ -158,7 +161,7 @@ impl Exchanges {
         self.missed.times = self.missed.times.wrapping_add(1);
     }
 
-    /// What a search has found without a response was nothing, or nobody can tell.
+    /// What a search has found without a response was nothing, or cannot be proved.
     pub fn drop_unproven(&mut self, counters: &mut Counters) {
         if self.search.unproven.take().is_some() {
             counters.lose(Lost::Unconfirmed);

@@ -11,11 +11,11 @@ pub struct Found<'a> {
     pub bytes: &'a [u8],
     /// Of the whole frame.
     pub len: usize,
-    /// Its beginning is one, or most probably so: a segment begins there. Of an API or a version that is not read, this is
-    /// asked for, and that all of it is there.
+    /// Its beginning is one, or most probably so: a segment begins there. Of an API or a version
+    /// that is not read, this is asked for, and that all of it is there.
     pub first: bool,
-    /// The frame may go on behind its body, as those of this connection do, or as its end is known. Else that counts
-    /// against it.
+    /// The frame may go on behind its body, as those of this connection do, or as its end is known.
+    /// Else that counts against it.
     pub may_have_surplus: bool,
 }
 
@@ -31,8 +31,8 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Whether a request is what its API asks, as far as it is there, and comes from the client that the connection is known
-/// to be of. What was read to tell is added to `cost`.
+/// Whether a request is what its API asks, as far as it is there, and comes from the client that
+/// the connection is known to be of. The bytes that were read to decide are added to `cost`.
 pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &mut usize) -> bool {
     let (frame, whole) = found.frame();
     // A header that is cut is believed only of a client that is not known yet.
@@ -61,7 +61,8 @@ pub fn is_first_request(frame: &[u8]) -> bool {
         && request_is_plausible(&Found::whole(frame, false), None, &mut 0)
 }
 
-/// Whether a response is what this API answers, as far as it is there. What was read to tell is added to `cost`.
+/// Whether a response is what this API answers, as far as it is there. The bytes that were read to
+/// decide are added to `cost`.
 pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize) -> bool {
     let (frame, whole) = found.frame();
     let read_or_not = whole && found.first;
@@ -79,7 +80,8 @@ pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize)
     fits(read, &body, found, whole)
 }
 
-/// A body that reads to its end is the frame's end too, unless it may have a surplus; one that is cut may go on.
+/// A body that reads to its end is the frame's end too, unless it may have a surplus; one that is
+/// cut may go on.
 fn fits(read: Result<()>, behind: &Reader<'_>, found: &Found<'_>, whole: bool) -> bool {
     match read {
         Ok(()) => found.may_have_surplus || (whole && behind.left().is_empty()),
@@ -88,7 +90,8 @@ fn fits(read: Result<()>, behind: &Reader<'_>, found: &Found<'_>, whole: bool) -
     }
 }
 
-/// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in any data.
+/// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in
+/// any data.
 fn produces_nothing(version: i16, body: Reader<'_>) -> bool {
     whole::<produce::Request<'_>>(version, body)
         .is_ok_and(|(request, _)| request.topics.partitions().next().is_none())

@@ -1,12 +1,14 @@
 //! What decompression may cost in vain.
 //!
-//! A batch is worth what it takes to inflate it where records come out. What else comes out, of batches that fail or hold
-//! little for their size, is charged to the connection and to all that its worker reads; it wears off as time passes. While
-//! too much is charged, a batch is inflated only as far as its records go.
+//! A batch is worth what it takes to inflate it where records come out. What else comes out, of
+//! batches that fail or hold little for their size, is charged to the connection and to all that
+//! its worker reads; it wears off as time passes. While too much is charged, a batch is inflated
+//! only as far as its records go.
 
 use crate::codec::USEFUL_BYTES;
 
-/// Of a connection: the largest batch, twice; and what wears off in a second, which takes a hundredth of a core or two.
+/// Of a connection: the largest batch, twice; and what wears off in a second, which takes a
+/// hundredth of a core or two.
 const OF_CONNECTION: Bounds = Bounds { bytes: 256 << 20, bytes_per_second: 16 << 20 };
 /// Of all connections of a worker, as there may be any number.
 const OF_ALL: Bounds = Bounds { bytes: 1 << 30, bytes_per_second: 64 << 20 };
@@ -45,7 +47,7 @@ impl Charged {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inflation(Charged);
 
-/// The exchange at hand: what is charged to its connection, and to all.
+/// The current exchange: what is charged to its connection, and to all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inflating {
     connection: Charged,
@@ -66,7 +68,7 @@ impl Inflating {
         self.budget == 0
     }
 
-    /// So many bytes were inflated, or may have been before that failed.
+    /// Notes bytes that were inflated, or may have been before that failed.
     pub fn spend(&mut self, bytes: usize) {
         self.budget = self.budget.saturating_sub(bytes);
     }
@@ -82,7 +84,7 @@ impl Inflating {
         connection.left(OF_CONNECTION, *now_ns).min(all.left(OF_ALL, *now_ns))
     }
 
-    /// So many bytes were inflated, and so many records were in them.
+    /// Notes bytes that were inflated, and the records in them.
     pub fn charge(&mut self, bytes: usize, records: usize) {
         let in_vain = bytes.saturating_sub(records.saturating_mul(USEFUL_BYTES));
         let in_vain = u64::try_from(in_vain).unwrap_or(u64::MAX);

@@ -1,4 +1,5 @@
-//! A connection inside TLS, to whoever has its keys: what it lacks, what it is given, and why it is not read.
+//! A connection inside TLS, to whoever has its keys: what it lacks, what it is given, and why it is
+//! not read.
 
 use ktrace_tls::Sender;
 use ktrace_tls::sample::FoundKey;
@@ -18,7 +19,8 @@ impl Connection {
         self.reads_tls = true;
     }
 
-    /// What is known of a connection that is TLS and is read: which keys it lacks, and which records are held for want of them.
+    /// What is known of a connection that is TLS and is read: which keys it lacks, and which
+    /// records are held for want of them.
     #[must_use]
     #[inline]
     pub fn tls(&self) -> Option<&Session> {
@@ -31,7 +33,8 @@ impl Connection {
         self.unread
     }
 
-    /// Does something to the session of the connection's TLS, such as giving it secrets, and reads what it opens. `None` where it has none.
+    /// Does something to the session of the connection's TLS, such as giving it secrets, and reads
+    /// what it opens. `None` where it has none.
     pub fn open_tls<R>(
         &mut self,
         act: impl FnOnce(&mut Session, &mut dyn FnMut(Sender, Plain<'_>)) -> R,
@@ -55,7 +58,8 @@ impl Connection {
         self.open_tls(|session, mut give| session.take_key(key, &mut give), scratch, sink).unwrap_or(false)
     }
 
-    /// Gives up the records that are held for want of keys. Keys are still wanted for those that follow.
+    /// Gives up the records that are held for want of keys. Keys are still wanted for those that
+    /// follow.
     pub fn shed_tls(&mut self, scratch: &mut Scratch) {
         if let Some(session) = &mut self.inside {
             // A handshake's own records are no loss.

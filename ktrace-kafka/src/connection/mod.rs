@@ -1,4 +1,5 @@
-//! One connection of a client to a broker: its two streams, and which response answers which request.
+//! One connection of a client to a broker: its two streams, and which response answers which
+//! request.
 //!
 //! ```text
 //!  requests   stream ─▶ framer ─▶ pending (FIFO) ─┐
@@ -6,10 +7,11 @@
 //!  responses  stream ─▶ framer ───────────────────┘
 //! ```
 //!
-//! A broker answers the requests of a connection in their order, so the oldest pending request is the one answered; the
-//! correlation id confirms it. A Produce with acks=0 has no response and is told at once. After a gap requests may be
-//! missing from the queue, or responses: then the correlation id alone decides, and what lies before is given up. Raw SASL
-//! tokens, which have no header, are taken out of both directions before.
+//! A broker answers the requests of a connection in their order, so the oldest pending request is
+//! the one answered; the correlation id confirms it. A Produce with acks=0 has no response and is
+//! reported at once. After a gap requests may be missing from the queue, or responses: then the
+//! correlation id alone decides, and what lies before is given up. Raw SASL tokens, which have no
+//! header, are taken out of both directions before.
 
 mod exchange;
 mod exchanges;
@@ -73,7 +75,32 @@ pub struct Push<'a> {
     pub time_ns: u64,
 }
 
-/// See the module.
+/// One TCP connection between a client and a broker.
+///
+/// It takes the segments of both directions as they passed the socket, and reports to a [`Sink`]
+/// what they complete. It has no clock: times are those that come with the segments, and calls that
+/// depend on time take one.
+///
+/// - [`push`](Self::push) takes a segment. Segments may come in any order and more than once; those
+///   of the two directions are best given in the order in which they passed, as what one side
+///   acknowledges closes gaps of the other.
+/// - [`give_up_holes`](Self::give_up_holes) is for the caller's timer: bytes that are still missing
+///   become a gap. Use it where [`has_hole_since`](Self::has_hole_since) says that something has
+///   been held for too long.
+/// - [`reset`](Self::reset), [`end`](Self::end) and [`finish`](Self::finish) are for the
+///   connection's end, in this order: an RST was seen; no more segments will come, so requests
+///   without a response failed; what is held is read as far as it goes. After `finish` the
+///   connection holds nothing.
+/// - [`held_bytes`](Self::held_bytes), [`wants`](Self::wants) and [`shed`](Self::shed) are for a
+///   bound on all connections together. [`Limits`] bound each one.
+/// - [`read_tls`](Self::read_tls) and what follows it are for connections inside TLS whose keys the
+///   caller finds.
+///
+/// A connection that is found to be something else ([`Speaks::Tls`], [`Speaks::Other`]) is counted
+/// once, releases all that it holds and ignores what follows.
+///
+/// The connections of a thread share a [`Scratch`]. A `Connection` that is idle holds a few hundred
+/// bytes.
 #[derive(Default)]
 pub struct Connection {
     requests: (Stream, Option<Framer>),
@@ -126,8 +153,8 @@ impl Connection {
             .saturating_add(inside)
     }
 
-    /// Gives back what it holds, as far as it is much: early segments, the frames at hand, the requests that wait, and
-    /// where consumers stand.
+    /// Gives back what it holds, as far as it is much: early segments, the current frames, pending
+    /// requests, and where consumers stand.
     pub fn shed(&mut self, scratch: &mut Scratch) {
         scratch.counters.lose(Lost::MemoryLimit);
         for (stream, framer) in [&mut self.requests, &mut self.responses] {
@@ -140,8 +167,8 @@ impl Connection {
         self.exchanges.shed(&mut scratch.counters);
     }
 
-    /// Bytes that taking so many of this direction will allocate beside what is held, where that is much: a frame that grows is
-    /// copied, and a request is kept once it is whole.
+    /// Bytes that taking `len` of this direction will allocate beside what is held, where that is
+    /// much: a frame that grows is copied, and a request is kept once it is whole.
     #[must_use]
     pub fn wants(&self, direction: Direction, len: usize) -> usize {
         let (stream, framer) = match direction {
@@ -152,13 +179,13 @@ impl Connection {
         framer.wants(len.saturating_add(stream.held_bytes()), direction == Direction::ToBroker)
     }
 
-    /// Whether a part of the frames at hand is not kept.
+    /// Whether a part of the current frames is not kept.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         [&self.requests.1, &self.responses.1].into_iter().flatten().any(Framer::is_broken)
     }
 
-    /// Takes a segment, and tells `sink` what it completes.
+    /// Takes a segment and reports to `sink` what it completes.
     pub fn push(&mut self, scratch: &mut Scratch, segment: Push<'_>, sink: &mut impl Sink) {
         if self.is_given_up() {
             return;
@@ -248,12 +275,14 @@ impl Connection {
         self.release();
     }
 
-    /// Nothing more will come: what is held is read as far as it goes, and what waits for a response is counted.
+    /// Nothing more will come: what is held is read as far as it goes, and pending requests are
+    /// counted.
     pub fn finish(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
-        // What an end that has closed never acknowledged never came to it, and is not read here either.
+        // What an end that has closed never acknowledged never came to it, and is not read here
+        // either.
         let Self { requests, responses, closed, .. } = self;
-        for (nobody_reads, stream) in [(closed.broker, &mut requests.0), (closed.client, &mut responses.0)] {
-            if nobody_reads {
+        for (is_closed, stream) in [(closed.broker, &mut requests.0), (closed.client, &mut responses.0)] {
+            if is_closed {
                 let unread = &mut scratch.counters.unread_bytes;
                 *unread = unread.saturating_add(stream.abandon());
             }
@@ -279,8 +308,9 @@ impl Connection {
         self.release();
     }
 
-    /// The connection has ended before all of its requests were answered, and they never will be: what was produced by them is told
-    /// with the error `NETWORK_EXCEPTION`. Where an answer may have been missed, nothing is.
+    /// The connection has ended before all of its requests were answered, and they never will be:
+    /// what was produced by them is reported with the error `NETWORK_EXCEPTION`. Where an answer
+    /// may have been missed, nothing is.
     pub fn end(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
         let holds = self.requests.0.held_since().or(self.responses.0.held_since()).is_some()
             || self.inside.as_ref().is_some_and(|session| session.held().is_some());
@@ -288,10 +318,10 @@ impl Connection {
         if holds || missed.responses {
             return;
         }
-        let is_told =
+        let is_reported =
             |pending: &Pending| pending.api_key == key::PRODUCE && !pending.broken && !pending.perhaps_silent;
         for one in std::mem::take(pending) {
-            if is_told(&one) {
+            if is_reported(&one) {
                 let _ = exchange::read(&one.head(None), &one.body, &[], carried, scratch, sink);
             } else {
                 pending.push(one);
@@ -307,7 +337,8 @@ impl Connection {
             .any(|stream| stream.held_since().is_some_and(|since| since < time_ns))
     }
 
-    /// Who sends in this direction has reset the connection, and acknowledged what it had: it reads nothing more.
+    /// Who sends in this direction has reset the connection, and acknowledged what it had: it reads
+    /// nothing more.
     pub fn reset(&mut self, direction: Direction) {
         match direction {
             Direction::ToBroker => self.closed.client = true,

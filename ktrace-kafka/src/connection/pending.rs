@@ -19,8 +19,8 @@ pub struct Pending {
     pub body: Box<[u8]>,
     /// A gap took a part, or it was too much to keep: its response is passed over.
     pub broken: bool,
-    /// It may be one that has no response: a Produce whose acks were not seen, or what a search has found and nothing has
-    /// confirmed.
+    /// It may be one that has no response: a Produce whose acks were not seen, or what a search has
+    /// found and nothing has confirmed.
     pub perhaps_silent: bool,
     /// How often requests may have been missed before it.
     pub misses: u32,
@@ -35,7 +35,8 @@ impl Pending {
         self.body.len().saturating_add(id)
     }
 
-    /// Whether a response may be the one to this request. What was read to tell is added to `cost`.
+    /// Whether a response may be the one to this request. The bytes that were read to decide are
+    /// added to `cost`.
     pub fn is_answered_by(&self, correlation_id: i32, response: &Found<'_>, cost: &mut usize) -> bool {
         self.correlation_id == correlation_id && confirms(self.api_key, self.version, response, cost)
     }
@@ -54,8 +55,8 @@ impl Pending {
     }
 }
 
-/// Of the requests that wait, so many heads stay when memory is given back, so that their responses are not taken for those
-/// of others.
+/// Heads of pending requests that stay when memory is given back, so that their responses are not
+/// taken for those of others.
 const KEPT_HEADS: usize = 16;
 
 /// The requests of a connection that wait for their response, the oldest first.
@@ -119,8 +120,8 @@ impl Queue {
         self.requests.drain(..count)
     }
 
-    /// Gives back what the requests hold; their responses are passed over. Returns whether there were so many that none
-    /// is left.
+    /// Gives back what the requests hold; their responses are passed over. Returns whether there
+    /// were too many, so that none is left.
     pub fn shed(&mut self) -> bool {
         let all = self.requests.len() > KEPT_HEADS;
         if all {

@@ -1,4 +1,5 @@
-//! What stands in the record sets of an exchange: batches, and the messages of before them, decompressed and counted.
+//! What stands in the record sets of an exchange: batches, and the messages of before them,
+//! decompressed and counted.
 
 use super::inflation::Inflating;
 use super::scratch::Scratch;
@@ -45,12 +46,12 @@ impl Place {
 pub enum Offsets {
     /// The log's, which stand in the set.
     Log,
-    /// Those that the broker gave, by the order in the set, whatever the producer wrote (`LogValidator.java`). −1 where
-    /// the broker gave none, or the order is not known.
+    /// Those that the broker gave, by the order in the set, whatever the producer wrote
+    /// (`LogValidator.java`). −1 where the broker gave none, or the order is not known.
     Given(Option<Appended>),
 }
 
-/// The broker's time of append takes the place of the producer's times, where it tells one.
+/// The broker's time of append takes the place of the producer's times, where it gives one.
 pub fn stamp(batch: &mut Batch<'_>, appended: Appended) {
     if appended.log_append_time_ms >= 0 {
         batch.attributes |= 0x08;
@@ -112,7 +113,8 @@ pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut
     walked.whole
 }
 
-/// Gives a message, or those inside if it is a wrapper, each with the batch that stands for it; all or nothing.
+/// Gives a message, or those inside if it is a wrapper, each with the batch that stands for it; all
+/// or nothing.
 pub fn read_message(
     message: &Message<'_>,
     offsets: Offsets,
@@ -158,8 +160,8 @@ pub fn read_message(
     }
 }
 
-/// What would have had so large a part of the most that a batch may have, had it gone on as it began, was a bomb: a decoder has
-/// read some blocks more than it has written.
+/// What would have had so large a part of the most that a batch may have, had it gone on as it
+/// began, was a bomb: a decoder has read some blocks more than it has written.
 const BOMBS_PART: usize = 8;
 
 /// Records as they are on the wire.
@@ -169,8 +171,9 @@ struct Compressed<'a> {
     shape: Shape,
 }
 
-/// What a codec makes of records, which are counted as a batch or as refused. What comes out may be cut short where it cannot
-/// be records to its end; what fails is charged here, what does not by who reads it.
+/// What a codec makes of records, which are counted as a batch or as refused. What comes out may be
+/// cut short where it cannot be records to its end; what fails is charged here, what does not by
+/// who reads it.
 fn decompressed<'a>(
     compressed: &Compressed<'a>,
     decompressor: &'a mut Decompressor,

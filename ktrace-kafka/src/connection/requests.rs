@@ -1,4 +1,5 @@
-//! The frames of the requests: each waits for its response, or is told at once where it has none.
+//! The frames of the requests: each waits for its response, or is reported at once where it has
+//! none.
 
 use super::exchange::{self, is_read};
 use super::exchanges::{Exchanges, PROOF, Speaks, count_gap};
@@ -56,7 +57,8 @@ impl<S: Sink> Requests<'_, S> {
         self.judge(framer, framer.held());
     }
 
-    /// A connection seen from its beginning begins with a request, or with a token, or it is not Kafka.
+    /// A connection seen from its beginning begins with a request, or with a token, or it is not
+    /// Kafka.
     fn judge(&mut self, framer: &Framer, bytes: &[u8]) {
         if self.exchanges.speaks != Speaks::Unknown
             || framer.is_searching()
@@ -94,7 +96,8 @@ impl<S: Sink> Requests<'_, S> {
             preface.close();
             return Some(piece);
         }
-        // A request of 64 MiB or more begins with the same byte as a word to a SOCKS proxy, but no such word reads as a request.
+        // A request of 64 MiB or more begins with the same byte as a word to a SOCKS proxy, but no
+        // such word reads as a request.
         if preface.is_at_start()
             && bytes.len() >= PLAUSIBLE_BYTES
             && RequestHeader::may_begin(bytes) == Begins::Perhaps
@@ -171,7 +174,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let (header, body) = match RequestHeader::read(bytes) {
             Ok(read) => read,
             Err(_) if broken => {
-                // Its header is gone: nobody knows what its response is to be.
+                // Its header is gone, so what its response will be is unknown.
                 self.scratch.counters.lose(Lost::FrameBroken);
                 self.exchanges.miss_requests();
                 return Verdict::Forget;
@@ -258,7 +261,8 @@ impl<S: Sink> Reader for Requests<'_, S> {
 }
 
 impl<S: Sink> Requests<'_, S> {
-    /// A frame that a search has found, or one behind it, is whole, and what it should be. The second proves the first.
+    /// A frame that a search has found, or one behind it, is whole, and what it should be. The
+    /// second proves the first.
     fn prove(&mut self) {
         self.exchanges.search.in_a_row = self.exchanges.search.in_a_row.saturating_add(1);
         if self.exchanges.search.in_a_row >= PROOF
@@ -268,15 +272,15 @@ impl<S: Sink> Requests<'_, S> {
         }
     }
 
-    /// Whether a request without a response can be told: it was not found by a search, or is of the client that this
-    /// connection is known to be of, or is not the first in a row.
+    /// Whether a request without a response can be reported: it was not found by a search, or is of
+    /// the client that this connection is known to be of, or is not the first in a row.
     fn is_proven(&self, request: &Pending) -> bool {
         let Exchanges { search, clients, .. } = &*self.exchanges;
         let is_known = clients.confirmed.is_some() && clients.confirmed == request.client_id;
         !search.unconfirmed || is_known || search.in_a_row >= PROOF
     }
 
-    /// Tells a request that has no response.
+    /// Reports a request that has no response.
     fn emit(&mut self, request: &Pending, body: &[u8]) {
         let carried = &mut self.exchanges.carried;
         let surplus = exchange::read(&request.head(None), body, &[], carried, self.scratch, self.sink);
@@ -307,18 +311,19 @@ mod tests {
     use crate::connection::limits::Limits;
     use crate::context::Extractor;
 
-    struct Nobody;
+    struct Ignore;
 
-    impl Sink for Nobody {}
+    impl Sink for Ignore {}
 
-    /// Heads every twelve bytes, each of a body that only its end tells to be none: what they cost is what was read.
+    /// Heads every twelve bytes, each of a body that only its end shows to be none: their cost is
+    /// what was read.
     #[test]
     fn what_a_look_reads_is_what_it_costs() {
         let mut scratch = Scratch::new(Limits::default(), Extractor::default());
         let mut connection = Connection::default();
         let piece = [0, 0, 0x70, 1, 0, 3, 0, 0x0a, 3, 0x0e, 0, 0x70].repeat((64 << 10) / 12);
         let mut half =
-            Requests { exchanges: &mut connection.exchanges, scratch: &mut scratch, sink: &mut Nobody };
+            Requests { exchanges: &mut connection.exchanges, scratch: &mut scratch, sink: &mut Ignore };
         let mut cost = 0;
         for at in 0..piece.len() {
             half.plausible(&piece[at..], false, &mut cost);

@@ -13,7 +13,8 @@ use crate::sink::{ResponseHead, Sink};
 use crate::stream::Piece;
 use crate::stream::frame::{Frame, Framer, Reader, Verdict};
 
-/// Requests of the same correlation id that a response is held against: ids come again only in odd clients.
+/// Requests of the same correlation id that a response is held against: ids come again only in odd
+/// clients.
 const MAX_CANDIDATES: usize = 4;
 
 /// Reads the frames of the responses.
@@ -111,9 +112,9 @@ impl<S: Sink> Responses<'_, S> {
 }
 
 impl<S: Sink> Reader for Responses<'_, S> {
-    /// A response names neither its API nor its version: it is found by the correlation id of a pending request, and by
-    /// being what that request's API answers. Small numbers abound in any data, so one that is not whole yet is believed
-    /// only where a segment begins with it.
+    /// A response names neither its API nor its version: it is found by the correlation id of a
+    /// pending request, and by being what that request's API answers. Small numbers abound in any
+    /// data, so one that is not whole yet is believed only where a segment begins with it.
     fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool {
         let Some((&[s0, s1, s2, s3, c0, c1, c2, c3], _)) = bytes.split_first_chunk::<8>() else {
             return false;
@@ -143,7 +144,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, &found, cost)) {
             return false;
         }
-        // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
+        // Behind it nothing follows yet, or another response that is waited for, or it goes on
+        // beyond these bytes.
         match frame.get(size..) {
             None | Some([]) => true,
             Some([_, _, _, _, c0, c1, c2, c3, ..]) => {
@@ -203,8 +205,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
         let place = if !is_pending {
             None
         } else if exchanges.missed.responses && !broken {
-            // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
-            // and then nobody can tell which request it is.
+            // Where the order is not sure, the response has to be what the request's API answers.
+            // Ids may come again, and then the request is unknown.
             let first = |may_have_surplus| {
                 let found = Found::whole(bytes, may_have_surplus);
                 let mut tries = 0_usize;
@@ -252,7 +254,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
             exchanges.missed.requests = false;
             exchanges.search.unconfirmed = false;
         }
-        // An API that is not known does not tell its client.
+        // The client of an unknown API is unknown.
         if pending.client_id.is_some() && exchanges.clients.confirmed != pending.client_id {
             exchanges.clients.confirmed.clone_from(&pending.client_id);
         }
@@ -266,11 +268,12 @@ impl<S: Sink> Reader for Responses<'_, S> {
             counters.lose(Lost::FrameBroken);
         }
         if broken || pending.broken {
-            // What a broken Fetch asked for, or got, is not known: neither is where the consumer stands.
+            // What a broken Fetch asked for, or got, is not known: neither is where the consumer
+            // stands.
             if pending.api_key == key::FETCH {
                 exchanges.carried.sessions = Sessions::default();
             }
-            // Where bytes were missing that was told; here the request was not kept.
+            // Missing bytes were reported; here the request was not kept.
             if !broken && matches!(pending.api_key, key::FETCH | key::SHARE_FETCH) {
                 self.sink.missed(0);
             }
@@ -290,9 +293,9 @@ mod tests {
     use crate::connection::{Connection, Direction, Limits, Push};
     use crate::context::Extractor;
 
-    struct Nobody;
+    struct Ignore;
 
-    impl Sink for Nobody {}
+    impl Sink for Ignore {}
 
     /// A connection on which as many requests wait as can, from this id on.
     fn waiting(scratch: &mut Scratch, first: i32) -> Connection {
@@ -307,14 +310,14 @@ mod tests {
             len: 0,
             time_ns: 0,
         };
-        connection.push(scratch, syn, &mut Nobody);
+        connection.push(scratch, syn, &mut Ignore);
         let mut seq = 1;
         for id in first..first.saturating_add(i32::try_from(Limits::default().pending).unwrap()) {
             let mut bytes = vec![0, 0, 0, 10, 0, 3, 0, 0];
             bytes.extend(id.to_be_bytes());
             bytes.extend([0xff, 0xff]);
             let len = bytes.len() as u32;
-            connection.push(scratch, Push { seq, syn: false, bytes: &bytes, len, ..syn }, &mut Nobody);
+            connection.push(scratch, Push { seq, syn: false, bytes: &bytes, len, ..syn }, &mut Ignore);
             seq += len;
         }
         assert_eq!(connection.exchanges.pending.len(), Limits::default().pending);
@@ -328,14 +331,15 @@ mod tests {
         let bytes = [0, 0, 4, 0].repeat(16 << 10);
         for (first, some_are_pending) in [(1_000_000, false), (1, true)] {
             let mut connection = waiting(&mut scratch, first);
-            let mut nobody = Nobody;
-            let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+            let mut ignore = Ignore;
+            let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut ignore);
             let mut costs = (0..bytes.len()).map(|at| {
                 let mut cost = 0;
                 assert!(!half.plausible(&bytes[at..], false, &mut cost));
                 cost
             });
-            // What is not pending costs nothing; what is, as much as it is looked for, which the framer bounds.
+            // What is not pending costs nothing; what is, as much as it is looked for, which the
+            // framer bounds.
             assert_eq!(costs.by_ref().max() >= Some(Limits::default().pending), some_are_pending);
             drop(costs);
             assert_eq!(half.asked, Asked::Sorted);
@@ -347,8 +351,8 @@ mod tests {
         let mut scratch = Scratch::new(Limits::default(), Extractor::default());
         let mut connection = waiting(&mut scratch, 1);
         connection.exchanges.miss_requests();
-        let mut nobody = Nobody;
-        let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+        let mut ignore = Ignore;
+        let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut ignore);
         for id in 5000..9000_u32 {
             let bytes = [id.to_be_bytes(), [0; 4]].concat();
             let frame = Frame { bytes: &bytes, broken: false, seq: 0, start_ns: 0, end_ns: 0 };

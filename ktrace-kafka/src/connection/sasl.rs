@@ -55,9 +55,9 @@ impl Tokens {
         self.expected
     }
 
-    /// The client sends a frame. The first that can be a request ends the authentication: tokens are a mechanism's own
-    /// text or begin with a byte of their own, and would have to name an API, a version, a printable client id and a body
-    /// of this API.
+    /// The client sends a frame. The first that can be a request ends the authentication: tokens
+    /// are a mechanism's own text or begin with a byte of their own, and would have to name an API,
+    /// a version, a printable client id and a body of this API.
     pub fn take(&mut self, frame: &[u8], broken: bool) -> Sent {
         if !self.expected {
             return Sent::Request;
@@ -75,8 +75,8 @@ impl Tokens {
         Sent::Token
     }
 
-    /// Whether a frame of the broker is a token: tokens are answered in their order, before the requests behind them,
-    /// the first of which is `oldest`.
+    /// Whether a frame of the broker is a token: tokens are answered in their order, before the
+    /// requests behind them, the first of which is `oldest`.
     pub fn answer(&mut self, frame: &[u8], oldest: Option<&Pending>, may_have_surplus: bool) -> bool {
         if self.unanswered == 0 {
             return false;
@@ -117,8 +117,8 @@ pub fn is_refused(pending: &Pending, response: &[u8]) -> bool {
     pending.api_key == key::SASL_HANDSHAKE && !matches!(response.get(4..6), Some([0, 0]))
 }
 
-/// Whether a connection begins with a GSSAPI token, as those of 0.9 clients do: an ASN.1 application tag whose length is
-/// that of the frame.
+/// Whether a connection begins with a GSSAPI token, as those of 0.9 clients do: an ASN.1
+/// application tag whose length is that of the frame.
 pub fn begins_with_gssapi(bytes: &[u8]) -> bool {
     let Some((size, token)) = bytes.split_first_chunk() else { return false };
     let len = match token {

@@ -21,7 +21,7 @@ pub struct Scratch {
     pub(crate) spare: Vec<u8>,
     /// What the current exchange may still decompress.
     pub(crate) inflating: Inflating,
-    /// The correlation ids of the connection at hand, while a search asks for many.
+    /// The correlation ids of the current connection, while a search asks for many.
     pub(crate) ids: Vec<i32>,
 }
 
@@ -47,7 +47,8 @@ impl Scratch {
         }
     }
 
-    /// Overwrites what the buffers hold of messages that were read. To be called now and then, also while nothing comes.
+    /// Overwrites what the buffers hold of messages that were read. To be called now and then, also
+    /// while nothing comes.
     pub fn wipe(&mut self) {
         self.decompressor.wipe();
         let mut spare = std::mem::take(&mut self.spare);

@@ -1,8 +1,9 @@
-//! TLS, told by its records: nothing inside is read.
+//! TLS, recognised by its records: nothing inside is read.
 //!
-//! A connection seen from its beginning begins with a handshake record. One that is older has only application data, whose
-//! records may begin anywhere in a segment; most segments of a sender begin with one. No Kafka frame of less than 352 MiB
-//! begins with the same bytes, so a mere piece of a value has to look so, twice.
+//! A connection seen from its beginning begins with a handshake record. One that is older has only
+//! application data, whose records may begin anywhere in a segment; most segments of a sender begin
+//! with one. No Kafka frame of less than 352 MiB begins with the same bytes, so a mere piece of a
+//! value has to look so, twice.
 
 /// Record types of TLS: change of cipher, alert, handshake, application data.
 const TYPES: std::ops::RangeInclusive<u8> = 20..=23;

@@ -1,4 +1,5 @@
-//! The binary encoding of OpenCensus, which Elastic's agents write too: `00`, then fields, each an id and its bytes.
+//! The binary encoding of OpenCensus, which Elastic's agents write too: `00`, then fields, each an
+//! id and its bytes.
 //!
 //! ```text
 //!  00 │ 00 trace id (16) │ 01 span id (8) │ 02 flags (1)

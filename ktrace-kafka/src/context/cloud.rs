@@ -1,4 +1,5 @@
-//! Google Cloud: `x-cloud-trace-context` (<https://cloud.google.com/trace/docs/trace-context#legacy-http-header>).
+//! Google Cloud: `x-cloud-trace-context`
+//! (<https://cloud.google.com/trace/docs/trace-context#legacy-http-header>).
 
 use super::decimal;
 use super::id::SpanId;

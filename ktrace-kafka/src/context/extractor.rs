@@ -41,8 +41,8 @@ struct Key {
     slot: u8,
 }
 
-/// Where a key's bucket is: from its length and its first and last byte, the same for both cases of letters. Most headers
-/// that are not looked for end in an empty one.
+/// Where a key's bucket is: from its length and its first and last byte, the same for both cases of
+/// letters. Most headers that are not looked for end in an empty one.
 #[inline]
 fn bucket(key: &[u8]) -> u8 {
     let (Some(first), Some(last)) = (key.first(), key.last()) else { return 0 };
@@ -85,8 +85,8 @@ impl Default for Extractor {
 }
 
 impl Extractor {
-    /// Looks for these formats, the first preferred. A user's keys live as long as the program: they come from its
-    /// configuration.
+    /// Looks for these formats, the first preferred. A user's keys live as long as the program:
+    /// they come from its configuration.
     pub fn new(wanted: &[Wanted]) -> Result<Self, WantedError> {
         let mut formats = vec![];
         let mut keys = 0_usize;
@@ -212,7 +212,8 @@ impl Extractor {
     }
 }
 
-/// Puts what a format says where it belongs: first of all, or beside another trace. Whether it could be read.
+/// Puts what a format says where it belongs: first of all, or beside another trace. Whether it
+/// could be read.
 #[inline(always)]
 fn keep<'a>(
     name: &'static str,
@@ -249,7 +250,8 @@ struct Displaced<'s, 'a> {
     keys: u64,
 }
 
-/// The same with what a format makes of the values that others of their keys have displaced, with those of its keys that come once.
+/// The same with what a format makes of the values that others of their keys have displaced, with
+/// those of its keys that come once.
 #[cold]
 #[inline(never)]
 fn keep_displaced<'a>(

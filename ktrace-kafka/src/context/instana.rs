@@ -4,7 +4,8 @@
 use super::read::{Read, Values};
 use super::text::{padded_span_id, padded_trace_id, text};
 
-/// `X_INSTANA_T`, `X_INSTANA_S`, `X_INSTANA_L_S`: hex, padded or not; the level is `0` where tracing is suppressed.
+/// `X_INSTANA_T`, `X_INSTANA_S`, `X_INSTANA_L_S`: hex, padded or not; the level is `0` where
+/// tracing is suppressed.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     let (trace, span) = match (values.get(0), values.get(1)) {
         // The level alone suppresses tracing.

@@ -1,9 +1,10 @@
 //! Trace context in record headers: which keys, which formats, which comes first.
 //!
-//! A format is one line in `table.rs`: its name, its header keys, and the function that reads their values. A family
-//! of formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys match in any case of letters, but Kafka's
-//! are case-sensitive: a key as its tracer writes it wins over one in another case. Of a repeated key the last value counts,
-//! as in Java's `lastHeader`; a value that cannot be read counts as none, as W3C has it, so that one before it is used. The
+//! A format is one line in `table.rs`: its name, its header keys, and the function that reads their
+//! values. A family of formats has a file. Users add keys of their own with [`Wanted::Key`]. Keys
+//! match in any case of letters, but Kafka's are case-sensitive: a key as its tracer writes it wins
+//! over one in another case. Of a repeated key the last value counts, as in Java's `lastHeader`; a
+//! value that cannot be read counts as none, as W3C has it, so that one before it is used. The
 //! loser is kept where it names another trace: some clients go on with the first value.
 
 mod b3;

@@ -1,4 +1,5 @@
-//! Plain pairs of a trace id and a span id, and users' own keys: home-grown, without a specification.
+//! Plain pairs of a trace id and a span id, and users' own keys: home-grown, without a
+//! specification.
 
 use super::id::{SpanId, TraceId};
 use super::read::{Read, Values};

@@ -8,7 +8,8 @@ use super::text::text;
 /// The format's name: the trace id is always a hash.
 const HASHED: &str = "pinpoint-hash";
 
-/// `Pinpoint-TraceID` = `<agent id>^<its start, ms>^<sequence>`, and `Pinpoint-pSpanID`, a signed decimal.
+/// `Pinpoint-TraceID` = `<agent id>^<its start, ms>^<sequence>`, and `Pinpoint-pSpanID`, a signed
+/// decimal.
 ///
 /// `Pinpoint-SpanID` is not read: it is the id that the sender has chosen for the receiver's span.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {

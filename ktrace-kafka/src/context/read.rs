@@ -15,7 +15,7 @@ pub enum Read<'a> {
         flags: Option<u8>,
         state: Option<&'a str>,
     },
-    /// A trace id that is a hash, and the name that tells so.
+    /// A trace id that is a hash, and the format's name for that.
     Hashed {
         format: &'static str,
         trace_id: TraceId,
@@ -53,8 +53,8 @@ pub struct Values<'s, 'a> {
 }
 
 impl<'a> Values<'_, 'a> {
-    /// The value of the format's key `index`. One that is too long is given as an empty one, which no format knows: it
-    /// is malformed where it is needed, and missing where it is not.
+    /// The value of the format's key `index`. One that is too long is given as an empty one, which
+    /// no format knows: it is malformed where it is needed, and missing where it is not.
     #[inline]
     pub fn get(&self, index: u32) -> Option<&'a [u8]> {
         let slot = self.first.wrapping_add(index);
@@ -66,8 +66,8 @@ impl<'a> Values<'_, 'a> {
     }
 }
 
-/// A trace whose id is not of 16 bytes: XXH3-128 with seed 0 of the id's text, big endian, so that all agents name it
-/// alike.
+/// A trace whose id is not of 16 bytes: XXH3-128 with seed 0 of the id's text, big endian, so that
+/// all agents name it alike.
 pub fn hashed<'a>(
     format: &'static str,
     text: &[u8],

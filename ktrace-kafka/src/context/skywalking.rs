@@ -12,12 +12,13 @@ const HASHED: &str = "sw8-hash";
 /// The longest trace id that is read, in bytes; the Java agent's are of about 60.
 const MAX_TRACE_ID_BYTES: usize = 256;
 
-/// `<sampled>-<trace id>-<segment id>-<span id>-<service>-<instance>-<endpoint>-<address>`, base64 but for the sampling
-/// flag and the span id.
+/// `<sampled>-<trace id>-<segment id>-<span id>-<service>-<instance>-<endpoint>-<address>`, base64
+/// but for the sampling flag and the span id.
 ///
-/// A trace id of 32 hex digits or a UUID is taken as it is; another (`<uuid>.<thread>.<time and sequence>`) is hashed.
-/// No span is named: SkyWalking numbers spans within their segment, so a span id of 8 bytes would be one that no
-/// other tool gives that span, and whoever links to it would point at nothing.
+/// A trace id of 32 hex digits or a UUID is taken as it is; another
+/// (`<uuid>.<thread>.<time and sequence>`) is hashed. No span is named: SkyWalking numbers spans
+/// within their segment, so a span id of 8 bytes would be one that no other tool gives that span,
+/// and whoever links to it would point at nothing.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     parse(text(values.get(0).unwrap_or_default())).unwrap_or(Read::Malformed)
 }

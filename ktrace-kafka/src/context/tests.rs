@@ -269,7 +269,8 @@ fn the_first_in_order_wins_over_all_after_it() {
         if i > 0 && examples[i - 1].format == first.format {
             continue;
         }
-        // The keys of this format as in this example; every later format's too, whatever their order on the wire.
+        // The keys of this format as in this example; every later format's too, whatever their
+        // order on the wire.
         let mut headers = first.headers.clone();
         for later in examples[i..].iter().filter(|later| later.format != first.format) {
             headers.extend(later.headers.iter().cloned());
@@ -479,7 +480,7 @@ fn the_last_value_of_a_key_counts_and_a_malformed_format_is_passed_over() {
 
 /// Kafka's keys are case-sensitive, and some libraries let the application write any case.
 #[test]
-fn a_key_as_its_tracer_writes_it_wins_and_the_loser_is_told() {
+fn a_key_as_its_tracer_writes_it_wins_and_the_loser_is_reported() {
     let all = Extractor::default();
     let (one, other) = (format!("00-{T}-{S}-01"), format!("00-{}-{S}-01", "a".repeat(32)));
     for headers in [
@@ -588,7 +589,7 @@ fn other_traces_are_kept_in_the_order_of_preference() {
         ("traceparent", &parent[..]),
         ("b3", &b3),
         ("trace_id", "0123456789abcdef"),
-        // The same trace: whole, its low half, and one that nobody can compare.
+        // The same trace: whole, its low half, and one that cannot be compared.
         ("uber-trace-id", &jaeger),
         ("x-datadog-trace-id", LOW),
         ("Pinpoint-TraceID", "agent^1^2"),

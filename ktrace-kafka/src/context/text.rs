@@ -3,8 +3,8 @@
 use super::hex;
 use super::id::{SpanId, TraceId};
 
-/// A value as the text formats mean it: without blanks around it, and without the quotes that JSON header mappers add, or
-/// what AMQP puts before it.
+/// A value as the text formats mean it: without blanks around it, and without the quotes that JSON
+/// header mappers add, or what AMQP puts before it.
 #[inline]
 pub fn text(value: &[u8]) -> &[u8] {
     // Nearly all values are: a letter or a digit at either end.
@@ -17,8 +17,9 @@ pub fn text(value: &[u8]) -> &[u8] {
     unquoted(of_amqp(value).unwrap_or(value).trim_ascii())
 }
 
-/// A string, symbol or binary in AMQP 1.0's encoding: a type, and a length of one byte or of four. Azure Event Hubs hands what
-/// AMQP clients have sent as application properties over to Kafka's clients like that.
+/// A string, symbol or binary in AMQP 1.0's encoding: a type, and a length of one byte or of four.
+/// Azure Event Hubs hands what AMQP clients have sent as application properties over to Kafka's
+/// clients like that.
 pub fn of_amqp(value: &[u8]) -> Option<&[u8]> {
     let (len, text) = match value {
         [0xa0 | 0xa1 | 0xa3, len, text @ ..] => (usize::from(*len), text),

@@ -7,7 +7,7 @@ use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of AddOffsetsToTxn.
 pub struct AddOffsetsToTxn;
 
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::offset_commit::Outcome;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of AddPartitionsToTxn.
 pub struct AddPartitionsToTxn;
 
 #[derive(Clone, Copy, Debug)]

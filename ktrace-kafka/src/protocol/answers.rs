@@ -6,7 +6,8 @@ use std::hash::Hash;
 /// Things of one response that are looked up, should it be in another order than its request.
 const MAX_LOOKED_UP: usize = 64 << 10;
 
-/// The answers of a response. Brokers answer in the order of the request, so each is looked for at its place first.
+/// The answers of a response. Brokers answer in the order of the request, so each is looked for at
+/// its place first.
 pub struct Answers<I, K, T> {
     all: I,
     next: I,

@@ -30,7 +30,8 @@ impl Api {
         if version <= self.newest { Ok(()) } else { Err(ParseError::Unsupported(self.name)) }
     }
 
-    /// Whether the response's header has tagged fields; ApiVersions never has, so that any client can read it.
+    /// Whether the response's header has tagged fields; ApiVersions never has, so that any client
+    /// can read it.
     #[must_use]
     pub fn response_header_is_flexible(&self, version: i16) -> bool {
         self.is_flexible(version) && self.key != key::API_VERSIONS
@@ -96,8 +97,8 @@ impl Bodies {
         matches!(self.yields, Yields::Records(_) | Yields::Events(_))
     }
 
-    /// How long the client has to wait by its quota, in milliseconds, where a response that reads to its end says so in its
-    /// first field.
+    /// How long the client has to wait by its quota, in milliseconds, where a response that reads
+    /// to its end says so in its first field.
     #[must_use]
     pub fn throttle_ms(&self, version: i16, body: Reader<'_>) -> Option<u32> {
         if version < self.throttled_since {
@@ -108,8 +109,8 @@ impl Bodies {
         (self.response)(version, &mut { body }).ok().map(|()| ms)
     }
 
-    /// Reads a request's body of a version that is known, and leaves the reader where the schema ends, or where the body
-    /// ends to be one.
+    /// Reads a request's body of a version that is known, and leaves the reader where the schema
+    /// ends, or where the body ends to be one.
     pub fn check_request(&self, version: i16, body: &mut Reader<'_>) -> Result<()> {
         (self.request)(version, body)
     }

@@ -7,7 +7,7 @@ use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of ApiVersions.
 pub struct ApiVersions;
 
 /// UNSUPPORTED_VERSION.
@@ -44,9 +44,10 @@ pub struct Response {
 impl<'a> Struct<'a> for Response {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let error_code = body.i16("error code")?;
-        // A broker that does not know the version answers as in version 0, so that any client can read it; its array has
-        // fewer elements than would begin with another byte than 0. librdkafka's mock answers in the version that was asked
-        // for, which its clients do not mind: the error is enough for them to ask again in version 0.
+        // A broker that does not know the version answers as in version 0, so that any client can
+        // read it; its array has fewer elements than would begin with another byte than 0.
+        // librdkafka's mock answers in the version that was asked for, which its clients do not
+        // mind: the error is enough for them to ask again in version 0.
         let version =
             if error_code == UNSUPPORTED_VERSION && body.left().first().is_none_or(|first| *first == 0) {
                 *body = Reader::new(body.left(), false);

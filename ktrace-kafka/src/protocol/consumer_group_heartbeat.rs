@@ -1,4 +1,5 @@
-//! ConsumerGroupHeartbeat (key 68), versions 0–1: a member of a group of the consumer protocol, and its assignment.
+//! ConsumerGroupHeartbeat (key 68), versions 0–1: a member of a group of the consumer protocol, and
+//! its assignment.
 //!
 //! KIP-848; KIP-1082 (the member makes its id, v1), subscription by regular expression (v1).
 
@@ -9,7 +10,7 @@ use super::list::Struct;
 use super::member::{Answer, Assignee, Heartbeat};
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of ConsumerGroupHeartbeat.
 pub struct ConsumerGroupHeartbeat;
 
 #[derive(Clone, Copy, Debug)]

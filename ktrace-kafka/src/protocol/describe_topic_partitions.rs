@@ -8,7 +8,7 @@ use super::list::{List, Struct};
 use super::metadata::TopicNames;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of DescribeTopicPartitions.
 pub struct DescribeTopicPartitions;
 
 /// Nothing of it is wanted.

@@ -1,15 +1,16 @@
-//! What exchanges tell beside records: who is who, who is in which group, what was committed, what was aborted.
+//! What exchanges say besides records: who is who, who is in which group, what was committed, what
+//! was aborted.
 //!
-//! Names are those of Kafka's message schemas. An `error` is Kafka's code ([`super::error::name`]), 0 for none; where
-//! there is one, the rest is what was asked for and did not happen. Strings are as the wire has them, at most 32 KiB
-//! each: whoever keeps them bounds them.
+//! Names are those of Kafka's message schemas. An `error` is Kafka's code ([`super::error::name`]),
+//! 0 for none; where there is one, the rest is what was asked for and did not happen. Strings are
+//! as the wire has them, at most 32 KiB each: whoever keeps them bounds them.
 
 use super::topic::Topic;
 
-/// Takes events as they are told.
+/// Takes events, one after the other.
 pub type Emit<'x> = dyn FnMut(&Event<'_>) + 'x;
 
-/// One thing that an exchange tells.
+/// One thing that an exchange says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -17,7 +18,8 @@ pub enum Event<'a> {
     Software { name: &'a str, version: &'a str },
     /// The cluster's id (Metadata).
     Cluster { id: &'a str },
-    /// Where clients reach a broker of the cluster (Metadata). The host is a name or an address; the port may be any number.
+    /// Where clients reach a broker of the cluster (Metadata). The host is a name or an address;
+    /// the port may be any number.
     Broker { node_id: i32, host: &'a str, port: i32 },
     /// A topic's id and name (Metadata, DescribeTopicPartitions).
     Topic { id: u128, name: &'a str },
@@ -31,10 +33,11 @@ pub enum Event<'a> {
         port: i32,
         error: i16,
     },
-    /// A member of a group (JoinGroup, SyncGroup, Heartbeat, LeaveGroup, the heartbeats of the other protocols).
+    /// A member of a group (JoinGroup, SyncGroup, Heartbeat, LeaveGroup, the heartbeats of the
+    /// other protocols).
     Member(Member<'a>),
-    /// A member's assignment follows, one [`Event::Assigned`] or [`Event::AssignedTask`] a partition; it takes the place
-    /// of the former one, and may be empty.
+    /// A member's assignment follows, one [`Event::Assigned`] or [`Event::AssignedTask`] a
+    /// partition; it takes the place of the former one, and may be empty.
     AssignmentBegins { group_id: &'a str, member_id: &'a str, generation_or_epoch: i32 },
     /// A partition that a member is to read from now on.
     Assigned { group_id: &'a str, member_id: &'a str, topic: Topic<'a>, partition: i32 },
@@ -55,14 +58,16 @@ pub enum Event<'a> {
     LogOffset {
         topic: Topic<'a>,
         partition: i32,
-        /// Milliseconds since 1970, or what was asked for: −1 the latest, −2 the earliest, −3 that of the largest
-        /// timestamp, −4 the earliest local, −5 the latest tiered, −6 the earliest that is not tiered yet.
+        /// Milliseconds since 1970, or what was asked for: −1 the latest, −2 the earliest, −3 that
+        /// of the largest timestamp, −4 the earliest local, −5 the latest tiered, −6 the earliest
+        /// that is not tiered yet.
         timestamp: i64,
         /// −1 where there is none.
         offset: i64,
         error: i16,
     },
-    /// A producer got its id (InitProducerId), or another one at a transaction's end (EndTxn 5, KIP-890).
+    /// A producer got its id (InitProducerId), or another one at a transaction's end (EndTxn 5,
+    /// KIP-890).
     Producer { transactional_id: Option<&'a str>, producer_id: i64, producer_epoch: i16, error: i16 },
     /// A partition is written to in a transaction (AddPartitionsToTxn).
     TransactionPartition { transaction: Transaction<'a>, topic: Topic<'a>, partition: i32, error: i16 },
@@ -75,8 +80,8 @@ pub enum Event<'a> {
         committed: bool,
         error: i16,
     },
-    /// A producer's messages from `first_offset` on are aborted (a read-committed Fetch). Each response lists anew what
-    /// reaches into it.
+    /// A producer's messages from `first_offset` on are aborted (a read-committed Fetch). Each
+    /// response lists anew what reaches into it.
     Aborted {
         topic: Topic<'a>,
         partition: i32,
@@ -107,9 +112,9 @@ pub enum Event<'a> {
         types: &'a [u8],
         error: i16,
     },
-    /// The broker refuses what was asked: a Fetch or ShareFetch as a whole or a partition of it, a topic (Metadata,
-    /// DescribeTopicPartitions), a group's offsets (OffsetFetch), an authentication (SaslAuthenticate). Events above have an
-    /// `error` of their own.
+    /// The broker refuses what was asked: a Fetch or ShareFetch as a whole or a partition of it, a
+    /// topic (Metadata, DescribeTopicPartitions), a group's offsets (OffsetFetch), an
+    /// authentication (SaslAuthenticate). Events above have an `error` of their own.
     Refused {
         /// Of a partition, or of a topic as a whole; `None` where all that was asked is refused.
         topic: Option<Topic<'a>>,
@@ -121,7 +126,7 @@ pub enum Event<'a> {
         /// Never 0.
         error: i16,
     },
-    /// The mechanism of authentication (SaslHandshake). What authenticates is never told.
+    /// The mechanism of authentication (SaslHandshake). Credentials are never part of an event.
     Sasl { mechanism: &'a str, error: i16 },
 }
 
@@ -153,7 +158,7 @@ pub enum GroupProtocol {
 pub enum MemberState {
     /// It joins: JoinGroup, or a heartbeat with epoch 0.
     Joining,
-    /// It takes part: SyncGroup, or a heartbeat. Error 27 tells it that a rebalance goes on.
+    /// It takes part: SyncGroup, or a heartbeat. Error 27: a rebalance goes on.
     Stable,
     /// It leaves: LeaveGroup, or a heartbeat with epoch −1.
     Leaving,

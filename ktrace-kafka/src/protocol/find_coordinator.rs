@@ -1,14 +1,14 @@
 //! FindCoordinator (key 10), versions 0–6: the broker that coordinates a group or a transaction.
 //!
-//! KIP-98 (transactions, v1), KIP-482 (flexible, v3), KIP-699 (several at once, v4), KIP-890 (v5), KIP-932 (share
-//! groups, v6).
+//! KIP-98 (transactions, v1), KIP-482 (flexible, v3), KIP-699 (several at once, v4), KIP-890 (v5),
+//! KIP-932 (share groups, v6).
 
 use super::event::{CoordinatorKind, Emit, Event};
 use super::exchange::{Emits, Exchange};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of FindCoordinator.
 pub struct FindCoordinator;
 
 #[derive(Clone, Copy, Debug)]

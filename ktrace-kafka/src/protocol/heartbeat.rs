@@ -7,7 +7,7 @@ use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of Heartbeat.
 pub struct Heartbeat;
 
 #[derive(Clone, Copy, Debug)]

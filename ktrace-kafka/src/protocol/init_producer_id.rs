@@ -1,14 +1,14 @@
 //! InitProducerId (key 22), versions 0–6: a producer gets its id.
 //!
-//! KIP-98, KIP-482 (flexible, v2), KIP-360 (the id that it had, v3), KIP-588 (v4), KIP-890 (v5), KIP-939 (two-phase
-//! commit, v6).
+//! KIP-98, KIP-482 (flexible, v2), KIP-360 (the id that it had, v3), KIP-588 (v4), KIP-890 (v5),
+//! KIP-939 (two-phase commit, v6).
 
 use super::event::{Emit, Event};
 use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of InitProducerId.
 pub struct InitProducerId;
 
 #[derive(Clone, Copy, Debug)]

@@ -1,14 +1,15 @@
 //! JoinGroup (key 11), versions 0–9: a member of a classic group comes.
 //!
-//! KIP-62 (rebalance timeout, v1), KIP-124 (throttle time, v2), KIP-394 (member id required, v4), KIP-345 (static
-//! members, v5), KIP-482 (flexible, v6), KIP-559 (protocol type, v7), KIP-800 (reason, v8), KIP-814 (skip assignment, v9).
+//! KIP-62 (rebalance timeout, v1), KIP-124 (throttle time, v2), KIP-394 (member id required, v4),
+//! KIP-345 (static members, v5), KIP-482 (flexible, v6), KIP-559 (protocol type, v7), KIP-800
+//! (reason, v8), KIP-814 (skip assignment, v9).
 
 use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
 use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of JoinGroup.
 pub struct JoinGroup;
 
 #[derive(Clone, Copy, Debug)]

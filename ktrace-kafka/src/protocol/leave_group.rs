@@ -1,6 +1,7 @@
 //! LeaveGroup (key 13), versions 0–5: members of a classic group go, or are sent away by an admin.
 //!
-//! KIP-124 (throttle time, v1), KIP-345 (several members, v3), KIP-482 (flexible, v4), KIP-800 (reason, v5).
+//! KIP-124 (throttle time, v1), KIP-345 (several members, v3), KIP-482 (flexible, v4), KIP-800
+//! (reason, v5).
 
 use super::answers::Answers;
 use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
@@ -8,7 +9,7 @@ use super::exchange::{Emits, Exchange};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of LeaveGroup.
 pub struct LeaveGroup;
 
 #[derive(Clone, Copy, Debug)]

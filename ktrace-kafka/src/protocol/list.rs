@@ -1,7 +1,7 @@
 //! Structs and arrays of structs, read where they lie.
 //!
-//! A [`List`] is read once to its end when the struct around it is, so that nothing in it can fail later, and again as
-//! often as it is looked through. Nothing is allocated for it.
+//! A [`List`] is read once to its end when the struct around it is, so that nothing in it can fail
+//! later, and again as often as it is looked through. Nothing is allocated for it.
 
 use std::marker::PhantomData;
 
@@ -81,7 +81,8 @@ impl<'a, T: Struct<'a>> List<'a, T> {
     }
 }
 
-/// What is said of a topic's partitions. The topic is named by its id from version `IDS_SINCE` on (KIP-516).
+/// What is said of a topic's partitions. The topic is named by its id from version `IDS_SINCE` on
+/// (KIP-516).
 #[derive(Clone, Copy, Debug)]
 pub struct OfTopic<'a, P, const IDS_SINCE: i16> {
     pub topic: Topic<'a>,

@@ -1,7 +1,8 @@
 //! ListOffsets (key 2), versions 0–11: offsets of the log by time.
 //!
-//! KIP-79 (one offset, v1), KIP-98 (isolation, v2), KIP-124 (throttle time, v2), KIP-320 (leader epoch, v4), KIP-482
-//! (flexible, v6), KIP-734 (v7), KIP-405 (v8), KIP-1005 (v9), KIP-1075 (timeout, v10), KIP-1023 (v11).
+//! KIP-79 (one offset, v1), KIP-98 (isolation, v2), KIP-124 (throttle time, v2), KIP-320 (leader
+//! epoch, v4), KIP-482 (flexible, v6), KIP-734 (v7), KIP-405 (v8), KIP-1005 (v9), KIP-1075
+//! (timeout, v10), KIP-1023 (v11).
 
 use super::answers::Answers;
 use super::event::{Emit, Event};
@@ -10,7 +11,7 @@ use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::reader::{Reader, Result};
 use super::topic::TopicPartition;
 
-/// See the module.
+/// The [`Exchange`] of ListOffsets.
 pub struct ListOffsets;
 
 #[derive(Clone, Copy, Debug)]

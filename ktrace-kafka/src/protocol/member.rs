@@ -1,4 +1,5 @@
-//! The heartbeat of a member in the protocols whose groups are assigned by it: KIP-848, KIP-932, KIP-1071.
+//! The heartbeat of a member in the protocols whose groups are assigned by it: KIP-848, KIP-932,
+//! KIP-1071.
 
 use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
 
@@ -31,7 +32,8 @@ pub struct Assignee<'a> {
 }
 
 impl<'a> Heartbeat<'a> {
-    /// Emits the member. Gives who may be assigned something, `None` where the response has an error.
+    /// Emits the member. Gives who may be assigned something, `None` where the response has an
+    /// error.
     pub fn emit(
         &self,
         protocol: GroupProtocol,

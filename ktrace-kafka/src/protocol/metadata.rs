@@ -1,7 +1,7 @@
 //! Metadata (key 3), versions 0–13: names and ids of topics, the cluster's id, its brokers.
 //!
-//! KIP-4 (all or no topics, v1), KIP-78 (cluster id, v2), KIP-320 (v7), KIP-430 (v8), KIP-482 (flexible, v9), KIP-516
-//! (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
+//! KIP-4 (all or no topics, v1), KIP-78 (cluster id, v2), KIP-320 (v7), KIP-430 (v8), KIP-482
+//! (flexible, v9), KIP-516 (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
 
 use super::event::{Emit, Event};
 use super::exchange::{EmitsOfResponse, Exchange};
@@ -9,7 +9,7 @@ use super::list::{List, Struct};
 use super::reader::{Reader, Result};
 use super::topic::Topic;
 
-/// See the module.
+/// The [`Exchange`] of Metadata.
 pub struct Metadata;
 
 /// Nothing of it is wanted.

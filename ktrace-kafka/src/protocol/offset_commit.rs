@@ -1,7 +1,8 @@
 //! OffsetCommit (key 8), versions 0–10: how far a group has read.
 //!
-//! KIP-124 (throttle time, v3), KIP-211 (no retention time, v5), KIP-320 (leader epoch, v6), KIP-345 (static members,
-//! v7), KIP-482 (flexible, v8), KIP-848 (member epochs, v9), KIP-516 (topic ids, v10). Version 1 alone has a timestamp.
+//! KIP-124 (throttle time, v3), KIP-211 (no retention time, v5), KIP-320 (leader epoch, v6),
+//! KIP-345 (static members, v7), KIP-482 (flexible, v8), KIP-848 (member epochs, v9), KIP-516
+//! (topic ids, v10). Version 1 alone has a timestamp.
 
 use super::answers::Answers;
 use super::event::{Committed, Emit, Event, Transaction};
@@ -10,7 +11,7 @@ use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
 use super::topic::{Topic, TopicPartition};
 
-/// See the module.
+/// The [`Exchange`] of OffsetCommit.
 pub struct OffsetCommit;
 
 /// From this version on topics are named by their ids.
@@ -124,7 +125,7 @@ pub struct Committer<'a> {
 }
 
 impl<'a> Committer<'a> {
-    /// Tells each commit that the response says something of.
+    /// Emits each commit that the response answers.
     pub fn emit(
         &self,
         commits: impl Iterator<Item = (Topic<'a>, Commit)>,

@@ -1,14 +1,15 @@
 //! OffsetFetch (key 9), versions 0–10: where a group stands.
 //!
-//! KIP-88 (all topics, v2), KIP-124 (throttle time, v3), KIP-320 (leader epoch, v5), KIP-482 (flexible, v6), KIP-447
-//! (require stable, v7), KIP-709 (several groups, v8), KIP-848 (member, v9), KIP-516 (topic ids, v10).
+//! KIP-88 (all topics, v2), KIP-124 (throttle time, v3), KIP-320 (leader epoch, v5), KIP-482
+//! (flexible, v6), KIP-447 (require stable, v7), KIP-709 (several groups, v8), KIP-848 (member,
+//! v9), KIP-516 (topic ids, v10).
 
 use super::event::{Emit, Event};
 use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of OffsetFetch.
 pub struct OffsetFetch;
 
 /// From this version on topics are named by their ids.

@@ -1,14 +1,16 @@
-//! SaslAuthenticate (key 36), versions 0–2: recognised, so that its frames confirm where a stream stands.
+//! SaslAuthenticate (key 36), versions 0–2: recognised, so that its frames confirm where a stream
+//! stands.
 //!
-//! KIP-152, KIP-368 (session lifetime, v1), KIP-482 (flexible, v2). It carries passwords: they are passed over where they
-//! lie, no request of it is kept, and all that is said of it is that the broker refuses.
+//! KIP-152, KIP-368 (session lifetime, v1), KIP-482 (flexible, v2). It carries passwords: they are
+//! passed over where they lie, no request of it is kept, and all that is said of it is that the
+//! broker refuses.
 
 use super::event::{Emit, Event};
 use super::exchange::{EmitsOfResponse, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of SaslAuthenticate.
 pub struct SaslAuthenticate;
 
 #[derive(Clone, Copy, Debug)]

@@ -1,14 +1,14 @@
 //! SaslHandshake (key 17), versions 0–1: which mechanism authenticates.
 //!
-//! KIP-43, KIP-152 (v1). Both have one layout; the version says what follows: tokens in SaslAuthenticate (v1), or raw
-//! ones in frames without any header (v0).
+//! KIP-43, KIP-152 (v1). Both have one layout; the version says what follows: tokens in
+//! SaslAuthenticate (v1), or raw ones in frames without any header (v0).
 
 use super::event::{Emit, Event};
 use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of SaslHandshake.
 pub struct SaslHandshake;
 
 #[derive(Clone, Copy, Debug)]

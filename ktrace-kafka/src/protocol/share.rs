@@ -1,4 +1,5 @@
-//! What ShareFetch and ShareAcknowledge have in common: acknowledgements, and where leaders are (KIP-932).
+//! What ShareFetch and ShareAcknowledge have in common: acknowledgements, and where leaders are
+//! (KIP-932).
 
 use super::answers::Answers;
 use super::event::{Emit, Event};
@@ -34,8 +35,8 @@ pub struct Acknowledger<'a> {
 }
 
 impl<'a> Acknowledger<'a> {
-    /// Emits what was acknowledged, with the error of each partition, or of all (0 for none). A partition that has
-    /// neither records nor an error may be left out of the response.
+    /// Emits what was acknowledged, with the error of each partition, or of all (0 for none). A
+    /// partition that has neither records nor an error may be left out of the response.
     pub fn emit(
         &self,
         acknowledged: impl Iterator<Item = (TopicPartition<'a>, List<'a, Acknowledgement<'a>>)>,

@@ -9,7 +9,7 @@ use super::reader::{Reader, Result};
 use super::share::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
 use super::topic::TopicPartition;
 
-/// See the module.
+/// The [`Exchange`] of ShareAcknowledge.
 pub struct ShareAcknowledge;
 
 #[derive(Clone, Copy, Debug)]

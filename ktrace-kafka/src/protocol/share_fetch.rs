@@ -1,7 +1,8 @@
-//! ShareFetch (key 78), versions 0–2: the records that a member of a share group acquires, and what it acknowledges on
-//! the way.
+//! ShareFetch (key 78), versions 0–2: the records that a member of a share group acquires, and what
+//! it acknowledges on the way.
 //!
-//! KIP-932, KIP-1206 (acquire mode, v2), KIP-1222 (renew, v2); version 0 was that of an early access in Kafka 4.0.
+//! KIP-932, KIP-1206 (acquire mode, v2), KIP-1222 (renew, v2); version 0 was that of an early
+//! access in Kafka 4.0.
 
 use super::event::Emit;
 use super::exchange::Exchange;
@@ -10,7 +11,7 @@ use super::reader::{Reader, Result};
 use super::share::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
 use super::topic::TopicPartition;
 
-/// See the module.
+/// The [`Exchange`] of ShareFetch.
 pub struct ShareFetch;
 
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use super::list::Struct;
 use super::member::Heartbeat;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of ShareGroupHeartbeat.
 pub struct ShareGroupHeartbeat;
 
 /// With fewer fields than in ConsumerGroupHeartbeat.

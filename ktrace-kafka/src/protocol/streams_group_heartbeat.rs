@@ -1,7 +1,8 @@
-//! StreamsGroupHeartbeat (key 88), versions 0–1: a member of a group of Kafka Streams, and its tasks.
+//! StreamsGroupHeartbeat (key 88), versions 0–1: a member of a group of Kafka Streams, and its
+//! tasks.
 //!
-//! KIP-1071, KIP-1331 (topology descriptions, v1). Version 1 of the response has the recovery lag wider and at another
-//! place, and a flag more.
+//! KIP-1071, KIP-1331 (topology descriptions, v1). Version 1 of the response has the recovery lag
+//! wider and at another place, and a flag more.
 
 use super::event::{Emit, Event, GroupProtocol};
 use super::exchange::{Emits, Exchange};
@@ -9,7 +10,7 @@ use super::list::{List, Struct};
 use super::member::{Answer, Assignee, Heartbeat};
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of StreamsGroupHeartbeat.
 pub struct StreamsGroupHeartbeat;
 
 #[derive(Clone, Copy, Debug)]

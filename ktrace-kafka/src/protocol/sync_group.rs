@@ -1,6 +1,7 @@
 //! SyncGroup (key 14), versions 0–5: a member of a classic group gets its assignment.
 //!
-//! KIP-124 (throttle time, v1), KIP-345 (static members, v3), KIP-482 (flexible, v4), KIP-559 (protocol type, v5).
+//! KIP-124 (throttle time, v1), KIP-345 (static members, v3), KIP-482 (flexible, v4), KIP-559
+//! (protocol type, v5).
 
 use super::assignment::Assignment;
 use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
@@ -8,7 +9,7 @@ use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of SyncGroup.
 pub struct SyncGroup;
 
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +88,8 @@ impl Emits for SyncGroup {
             state: MemberState::Stable,
             error: response.error_code,
         }));
-        // Before version 5 the protocol type is not there: if it reads as a consumer's to its end, it is one.
+        // Before version 5 the protocol type is not there: if it reads as a consumer's to its end,
+        // it is one.
         let protocol_type = response.protocol_type.or(request.protocol_type);
         if response.error_code != 0 || protocol_type.is_some_and(|of| of != "consumer") {
             return;

@@ -1,9 +1,11 @@
-//! The table of Kafka's APIs: key, name, newest version, first flexible version, and what is read of their bodies.
+//! The table of Kafka's APIs: key, name, newest version, first flexible version, and what is read
+//! of their bodies.
 //!
-//! An API that is read is a file of this folder: structs for its request and its response, and the events of both. It
-//! is named here once.
+//! An API that is read is a file of this folder: structs for its request and its response, and the
+//! events of both. It is named here once.
 //!
-//! Source: Kafka's message schemas (`clients/src/main/resources/common/message/*.json`) of 3.9 and of 4.4.
+//! Source: Kafka's message schemas (`clients/src/main/resources/common/message/*.json`) of 3.9 and
+//! of 4.4.
 
 use super::add_offsets_to_txn::AddOffsetsToTxn;
 use super::add_partitions_to_txn::AddPartitionsToTxn;

@@ -1,7 +1,7 @@
 //! TxnOffsetCommit (key 28), versions 0–6: how far a group has read, as a part of a transaction.
 //!
-//! KIP-98, KIP-320 (leader epoch, v2), KIP-447 (member, v3), KIP-482 (flexible, v3), KIP-890 (v4, v5), KIP-1319 (topic
-//! ids, v6).
+//! KIP-98, KIP-320 (leader epoch, v2), KIP-447 (member, v3), KIP-482 (flexible, v3), KIP-890 (v4,
+//! v5), KIP-1319 (topic ids, v6).
 
 use super::event::{Emit, Transaction};
 use super::exchange::{Emits, Exchange};
@@ -9,7 +9,7 @@ use super::list::{List, OfTopic, Struct};
 use super::offset_commit::{Commit, Committer, Outcome};
 use super::reader::{Reader, Result};
 
-/// See the module.
+/// The [`Exchange`] of TxnOffsetCommit.
 pub struct TxnOffsetCommit;
 
 /// From this version on topics are named by their ids.

@@ -5,11 +5,12 @@ use crate::protocol::reader::{Reader, Result};
 
 /// One batch: its head, and its records as they are on the wire.
 ///
-/// Messages of before batches (magic 0 and 1) have none. What a [`crate::Sink`] then gets stands for one message of the
-/// set, with the messages inside if it is a wrapper (`Message::batch`): no producer (id, epoch and base sequence −1),
-/// neither transactional nor control, both timestamps the message's own (−1 in magic 0, which has none), the codec and,
-/// in magic 1, the timestamp type in its attributes, the wire's value in its records. Offsets may have holes, so there
-/// the base offset with a delta does not make a record's offset.
+/// Messages of before batches (magic 0 and 1) have none. What a [`crate::Sink`] then gets stands
+/// for one message of the set, with the messages inside if it is a wrapper (`Message::batch`): no
+/// producer (id, epoch and base sequence −1), neither transactional nor control, both timestamps
+/// the message's own (−1 in magic 0, which has none), the codec and, in magic 1, the timestamp type
+/// in its attributes, the wire's value in its records. Offsets may have holes, so there the base
+/// offset with a delta does not make a record's offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch<'a> {
     /// 0 in Produce requests, the log's in Fetch responses.
@@ -54,10 +55,12 @@ impl Batch<'_> {
         self.attributes & 0x20 != 0
     }
 
-    /// Whether a control batch ends a transaction by committing it; `None` for batches that end none.
+    /// Whether a control batch ends a transaction by committing it; `None` for batches that end
+    /// none.
     #[must_use]
     pub fn marker(&self) -> Option<bool> {
-        // length, attributes, timestamp delta, offset delta, key length, then the key: version and type.
+        // length, attributes, timestamp delta, offset delta, key length, then the key: version and
+        // type.
         let mut reader = Reader::new(self.records, false);
         let kind = (|| -> Result<i16> {
             reader.varint("record")?;

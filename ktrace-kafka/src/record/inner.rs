@@ -34,8 +34,9 @@ impl<'a> Inner<'a> {
         Ok(Self { messages, base: 0, extent: Extent { first, last, count } })
     }
 
-    /// With the log's offsets: in magic 0 they are those inside; in magic 1 the wrapper has that of its last message,
-    /// but for a wrapper offset of 0, which some versions of librdkafka sent, whatever is inside.
+    /// With the log's offsets: in magic 0 they are those inside; in magic 1 the wrapper has that of
+    /// its last message, but for a wrapper offset of 0, which some versions of librdkafka sent,
+    /// whatever is inside.
     ///
     /// Refused: a last offset past its wrapper's.
     pub fn in_log(mut self, wrapper: &Message<'_>) -> Result<Self> {

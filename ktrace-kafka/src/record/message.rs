@@ -1,14 +1,16 @@
-//! The messages of a message set: the format of before batches (magic 0, and since Kafka 0.10 magic 1).
+//! The messages of a message set: the format of before batches (magic 0, and since Kafka 0.10 magic
+//! 1).
 //!
 //! ```text
 //!  0        8      12    16      17           18               26
 //!  │ offset │ size │ crc │ magic │ attributes │ timestamp (v1) │ key length │ key │ value length │ value
 //! ```
 //!
-//! `size` counts from the CRC on. A compressed message is a wrapper: its value is a message set, whose messages are
-//! not compressed. There are no headers, so no message says anything of a trace.
+//! `size` counts from the CRC on. A compressed message is a wrapper: its value is a message set,
+//! whose messages are not compressed. There are no headers, so no message says anything of a trace.
 //!
-//! Source: `LegacyRecord.java` and `AbstractLegacyRecordBatch.java` (`DeepRecordsIterator`) of Apache Kafka 3.9.
+//! Source: `LegacyRecord.java` and `AbstractLegacyRecordBatch.java` (`DeepRecordsIterator`) of
+//! Apache Kafka 3.9.
 
 use super::batch::Batch;
 use super::walk::{Headers, Record};
@@ -66,8 +68,8 @@ impl<'a> Message<'a> {
         Ok(Self { offset, magic, attributes: attributes & bits, timestamp_ms, key, value })
     }
 
-    /// How the set inside is compressed, [`Codec::None`] where the message is no wrapper; `None` for a codec that
-    /// message sets do not have.
+    /// How the set inside is compressed, [`Codec::None`] where the message is no wrapper; `None`
+    /// for a codec that message sets do not have.
     #[must_use]
     pub fn codec(&self) -> Option<Codec> {
         Codec::of(self.attributes).filter(|codec| *codec != Codec::Zstd)

@@ -1,5 +1,5 @@
-//! The batches of a record set, format v2 (magic 2); the messages that stand there in its place are told apart by their
-//! magic, which has one place in all formats.
+//! The batches of a record set, format v2 (magic 2); older messages in its place are recognised by
+//! their magic, which has one place in all formats.
 //!
 //! ```text
 //!  0           8        12            16    17   21           23              27
@@ -8,8 +8,8 @@
 //!  │base timestamp│max timestamp│producer id │producer epoch │ base sequence │ count … records
 //! ```
 //!
-//! `length` counts from the leader epoch on. The CRC is not checked: it is the broker's and the client's business, and
-//! would cost more than all the rest.
+//! `length` counts from the leader epoch on. The CRC is not checked: it is the broker's and the
+//! client's business, and would cost more than all the rest.
 
 use super::batch::Batch;
 use super::message::Message;

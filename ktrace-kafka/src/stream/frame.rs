@@ -7,16 +7,17 @@
 //!      └── gap over the end ──── Inside ────────────────┘
 //! ```
 //!
-//! A gap inside a frame breaks that frame alone: its end is known from its size. Only a gap over a frame's end makes
-//! the framer search for the next head, which whoever reads the frames has to find plausible.
+//! A gap inside a frame breaks that frame alone: its end is known from its size. Only a gap over a
+//! frame's end makes the framer search for the next head, which whoever reads the frames has to
+//! find plausible.
 
 use super::Piece;
 
 /// Bytes of a broken frame that are kept: enough for its header.
 const BROKEN_HEAD_BYTES: usize = 2048;
 
-/// What the looks of a search at one piece may cost, for each byte of it: where heads abound that are none, each with a body
-/// to read, the rest of the piece is passed over.
+/// What the looks of a search at one piece may cost, for each byte of it: where heads abound that
+/// are none, each with a body to read, the rest of the piece is passed over.
 const MAX_COST_PER_BYTE: usize = 16;
 
 /// And what they always may.
@@ -52,20 +53,24 @@ pub enum Verdict {
 
 /// Reads frames, and judges whether bytes may begin one.
 pub trait Reader {
-    /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a head: no.
+    /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a
+    /// head: no.
     ///
-    /// `first` says that a segment begins with them, as most frames begin one. What this costs is added to `cost`, in
-    /// bytes read.
+    /// `first` says that a segment begins with them, as most frames begin one. What this costs is
+    /// added to `cost`, in bytes read.
     fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool;
-    /// Whether what searches have found so far may have been nothing, so that the next one goes on with the last.
+    /// Whether what searches have found so far may have been nothing, so that the next one goes on
+    /// with the last.
     fn in_vain(&self) -> bool;
-    /// So many bytes were passed over, as no frame was found in them.
+    /// Notes bytes that were passed over, as no frame was found in them.
     fn skipped(&mut self, bytes: u64);
     /// A frame.
     fn frame(&mut self, frame: Frame<'_>) -> Verdict;
-    /// A size that no frame has, or that is over the bound: what follows is searched for the next head.
+    /// A size that no frame has, or that is over the bound: what follows is searched for the next
+    /// head.
     fn bad_size(&mut self) -> Verdict;
-    /// The buffer of a frame before, of whatever connection: memory that was used is faster than new memory.
+    /// The buffer of a frame before, of whatever connection: memory that was used is faster than
+    /// new memory.
     fn spare(&mut self) -> &mut Vec<u8>;
     /// A larger buffer is not kept for frames to come.
     fn spare_bytes(&self) -> usize;
@@ -97,7 +102,7 @@ struct Left<'a> {
 /// Cuts a stream into frames.
 pub struct Framer {
     state: State,
-    /// The frame at hand, with its size prefix, as far as it has come.
+    /// The current frame, with its size prefix, as far as it has come.
     buffer: Vec<u8>,
     seq: u32,
     start_ns: u64,
@@ -105,7 +110,7 @@ pub struct Framer {
     searched: u64,
     /// What a search may still cost in this piece.
     allowance: usize,
-    /// The frame at hand was found by a search: it may be none.
+    /// The current frame was found by a search: it may be none.
     tentative: bool,
 }
 
@@ -123,43 +128,45 @@ impl Framer {
         self.state == State::Searching
     }
 
-    /// Whether no frame is at hand.
+    /// Whether there is no current frame.
     #[must_use]
     pub fn is_between(&self) -> bool {
         self.state == State::Between && self.buffer.is_empty()
     }
 
-    /// Whether a part of the frame at hand is not kept.
+    /// Whether a part of the current frame is not kept.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         matches!(self.state, State::Inside { broken: true, .. })
     }
 
-    /// Bytes looked at in vain by the present search, and by those before it that have found nothing that was confirmed.
+    /// Bytes looked at in vain by the present search, and by those before it that have found
+    /// nothing that was confirmed.
     #[must_use]
     pub fn searched(&self) -> u64 {
         self.searched
     }
 
-    /// What is held of the frame at hand, with its size prefix.
+    /// What is held of the current frame, with its size prefix.
     #[must_use]
     pub fn held(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// A copy of what is held of the frame at hand, and the sequence number of its first byte.
+    /// A copy of what is held of the current frame, and the sequence number of its first byte.
     #[must_use]
     pub fn kept(&self) -> (u32, Vec<u8>) {
         (self.seq, self.buffer.clone())
     }
 
-    /// Bytes held for the frame at hand.
+    /// Bytes held for the current frame.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Bytes that taking `more` will allocate beside what is held, where that is much; `copied` says that a whole frame is.
+    /// Bytes that taking `more` will allocate beside what is held, where that is much; `copied`
+    /// says that a whole frame is.
     #[must_use]
     pub fn wants(&self, more: usize, copied: bool) -> usize {
         let State::Inside { left, broken: false } = self.state else { return 0 };
@@ -172,7 +179,7 @@ impl Framer {
         if wants > LARGE_BYTES { wants } else { 0 }
     }
 
-    /// Holds no more than the head of the frame at hand, which counts as broken.
+    /// Holds no more than the head of the current frame, which counts as broken.
     pub fn shed(&mut self) {
         if let State::Inside { left, .. } = self.state {
             self.state = State::Inside { left, broken: true };
@@ -230,7 +237,8 @@ impl Framer {
         }
     }
 
-    /// A frame of `left` more bytes begins: it takes the spare buffer, unless that is far too large for it.
+    /// A frame of `left` more bytes begins: it takes the spare buffer, unless that is far too large
+    /// for it.
     fn begin(&mut self, left: usize, reader: &mut impl Reader) {
         let spare = reader.spare();
         if spare.capacity() > self.buffer.capacity() && spare.capacity() <= left.saturating_mul(2) {
@@ -240,15 +248,16 @@ impl Framer {
         self.state = State::Inside { left, broken: false };
     }
 
-    /// Makes room for `more` bytes of a frame that still has `left`: twice what is there, so that a frame in many pieces
-    /// is copied seldom, but never more than the frame is going to need, nor much for a size that is only claimed.
+    /// Makes room for `more` bytes of a frame that still has `left`: twice what is there, so that a
+    /// frame in many pieces is copied seldom, but never more than the frame is going to need, nor
+    /// much for a size that is only claimed.
     fn reserve(&mut self, more: usize, left: usize) {
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < more {
             self.buffer.reserve_exact(self.buffer.len().min(left).max(more));
         }
     }
 
-    /// Does what the reader says to a frame, of which so many bytes were there.
+    /// Does what the reader says to a frame of which `bytes` were there.
     fn obey(&mut self, verdict: Verdict, bytes: usize, reader: &mut impl Reader) {
         let tentative = std::mem::take(&mut self.tentative);
         match verdict {
@@ -271,8 +280,9 @@ impl Framer {
         }
     }
 
-    /// Overwrites what the buffer holds and gives it back. What was read where it lay never came into it; what an earlier,
-    /// smaller buffer held when this one grew out of it is the allocator's.
+    /// Overwrites what the buffer holds and gives it back. What was read where it lay never came
+    /// into it; what an earlier, smaller buffer held when this one grew out of it is the
+    /// allocator's.
     fn wipe(&mut self) {
         self.buffer.fill(0);
         // The last use of the bytes, or the compiler might leave the zeros out.
@@ -293,7 +303,7 @@ impl Framer {
                 }
             }
             State::Inside { .. } => {
-                // The frame at hand is broken too, and told before the search.
+                // The current frame is broken too, and reported before the search.
                 self.buffer.truncate(BROKEN_HEAD_BYTES);
                 self.state = State::Inside { left: 0, broken: true };
                 self.end(self.start_ns, reader);
@@ -308,7 +318,8 @@ impl Framer {
 
     /// Takes some of the bytes; gives the rest.
     fn data<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl Reader) -> &'a [u8] {
-        // A frame that a search has found is given up for a better one: a segment that begins with a head.
+        // A frame that a search has found is given up for a better one: a segment that begins with
+        // a head.
         if self.tentative
             && left.first
             && matches!(self.state, State::Inside { .. })
@@ -431,7 +442,7 @@ mod tests {
     }
 
     impl Reader for Seen {
-        /// Every `?` may be a head, and whether it is can only be told by all that is there.
+        /// Every `?` may be a head, and whether it is one shows only by all that is there.
         fn plausible(&mut self, bytes: &[u8], _first: bool, cost: &mut usize) -> bool {
             if bytes[0] == b'?' {
                 *cost += bytes.len();

@@ -5,9 +5,10 @@
 //!  ──given────┤   hole   ├──────────────┤  hole  ├───────┤
 //! ```
 //!
-//! Invariants: everything before `next` has been given, as data or as a gap; `held` is sorted, without overlap at its
-//! front, and begins after `next`. A hole is filled by a retransmission, or becomes a gap: when the other side
-//! acknowledges what lies behind it (it has the bytes, we never will), or when too much is held.
+//! Invariants: everything before `next` has been given, as data or as a gap; `held` is sorted,
+//! without overlap at its front, and begins after `next`. A hole is filled by a retransmission, or
+//! becomes a gap: when the other side acknowledges what lies behind it (it has the bytes, we never
+//! will), or when too much is held.
 
 pub mod frame;
 
@@ -23,7 +24,7 @@ pub enum Piece<'a> {
         /// When they passed the socket.
         time_ns: u64,
     },
-    /// Bytes that nobody will ever give.
+    /// A gap: these bytes are lost for good.
     Gap { bytes: u64 },
 }
 
@@ -46,8 +47,8 @@ struct Held {
     time_ns: u64,
 }
 
-/// Each run that is held costs at least so much, so that a few thousand are held at most, as each that comes early is put
-/// in its place among them.
+/// Each run that is held costs at least so much, so that a few thousand are held at most, as each
+/// that comes early is put in its place among them.
 const MIN_COST: usize = 1 << 10;
 
 impl Held {
@@ -57,10 +58,12 @@ impl Held {
     }
 }
 
-/// No TCP window is larger: what lies further back is not a retransmission but another life of the connection.
+/// No TCP window is larger: what lies further back is not a retransmission but another life of the
+/// connection.
 const MAX_WINDOW: i32 = 1 << 30;
 
-/// See the module.
+/// Puts the bytes of one direction in order. Holds what came early, within the bound that
+/// [`Stream::push`] is given.
 #[derive(Default)]
 pub struct Stream {
     /// Sequence number of the next byte to be given; `None` before the first.
@@ -87,8 +90,8 @@ impl Stream {
         self.held_bytes
     }
 
-    /// Takes a run; `give` gets what is in order now. Returns whether a hole was given up because more than `max_held`
-    /// bytes were held.
+    /// Takes a run; `give` gets what is in order now. Returns whether a hole was given up because
+    /// more than `max_held` bytes were held.
     pub fn push(&mut self, run: Run<'_>, max_held: usize, mut give: impl FnMut(Piece<'_>)) -> bool {
         let Run { mut seq, bytes, len, fin, time_ns, .. } = run;
         if run.syn {
@@ -128,8 +131,9 @@ impl Stream {
         false
     }
 
-    /// The other side has everything before `ack`: holes before it will never be filled. Where the stream may have ended, a
-    /// single number with nothing behind it is taken for that of a FIN which was not seen, until something comes behind it.
+    /// The other side has everything before `ack`: holes before it will never be filled. Where the
+    /// stream may have ended, a single number with nothing behind it is taken for that of a FIN
+    /// which was not seen, until something comes behind it.
     pub fn acknowledged(&mut self, ack: u32, may_have_ended: bool, mut give: impl FnMut(Piece<'_>)) {
         if may_have_ended && self.held.is_empty() && self.next.is_some_and(|next| distance(ack, next) == 1) {
             return;
@@ -163,7 +167,8 @@ impl Stream {
         }
     }
 
-    /// Nobody reads what is held, nor what is missing before it. Returns how many bytes that is.
+    /// The receiver reads neither what is held nor what is missing before it. Returns how many
+    /// bytes that is.
     pub fn abandon(&mut self) -> u64 {
         let end = |held: &Held| self.next.map_or(0, |next| distance(held.seq.wrapping_add(held.len), next));
         let bytes = self.held.iter().map(end).max().unwrap_or(0);
@@ -222,7 +227,8 @@ impl Stream {
         }
     }
 
-    /// Gives what of a run is new. `seq` is that of its first byte, also where it has a SYN, and at or before `next`.
+    /// Gives what of a run is new. `seq` is that of its first byte, also where it has a SYN, and at
+    /// or before `next`.
     fn give(&mut self, run: Run<'_>, give: &mut impl FnMut(Piece<'_>)) {
         let Some(next) = self.next else { return };
         let Run { seq, bytes, len, fin, time_ns, .. } = run;
@@ -308,7 +314,8 @@ mod tests {
         assert_eq!(text(&got), "ab");
     }
 
-    /// As it passes at a server's end in the place of the handshake's last ACK, where there is no socket yet.
+    /// As it passes at a server's end in the place of the handshake's last ACK, where there is no
+    /// socket yet.
     #[test]
     fn a_fin_that_was_not_seen_is_no_gap() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
@@ -412,7 +419,8 @@ mod tests {
     }
 
     proptest! {
-        /// Cut anyhow, sent again, in any order within a window: the same bytes come out, each once.
+        /// Cut anyhow, sent again, in any order within a window: the same bytes come out, each
+        /// once.
         #[test]
         fn any_order_gives_the_bytes_once(
             start in any::<u32>(),

@@ -10,7 +10,8 @@ const NONE: [bool; 2] = [false; 2];
 const CLIENT: [bool; 2] = [true, false];
 const SERVER: [bool; 2] = [false, true];
 
-/// A session that is open by secrets, or by keys from memory, and its talk with nothing left to read.
+/// A session that is open by secrets, or by keys from memory, and its talk with nothing left to
+/// read.
 fn open(secrets: bool) -> (Session, Talk, Heard) {
     let mut talk = Talk::tls13(AES_256);
     talk.exchanges(&mut Random::new(4), 4);

@@ -57,7 +57,8 @@ pub fn emit<S: Sink>(
     Ok(())
 }
 
-// Apart from its caller, so that the walk over the records has the registers for itself: 3 instructions a record.
+// Apart from its caller, so that the walk over the records has the registers for itself: 3
+// instructions a record.
 #[inline(never)]
 fn emit_partition<S: Sink>(
     head: &Head<'_>,
@@ -114,7 +115,7 @@ fn emit_partition<S: Sink>(
 struct Aborted {
     /// (first offset, producer id), the last first.
     coming: Vec<(i64, i64)>,
-    /// The first offset of a producer's transaction at hand.
+    /// The first offset of a producer's current transaction.
     producers: HashMap<i64, i64>,
     /// Else there are too many, and none of them is kept.
     are_known: bool,

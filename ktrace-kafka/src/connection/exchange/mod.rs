@@ -1,4 +1,4 @@
-//! What an exchange holds, told to a [`Sink`].
+//! Reports what an exchange holds to a [`Sink`].
 
 mod fetch;
 mod produce;
@@ -17,11 +17,12 @@ use crate::sink::{Head, Sink};
 
 use read::Read;
 
-/// What is logged in text seldom shrinks to less than this part of itself: an exchange of many large batches may have more
-/// than [`crate::Limits::exchange_bytes`], if it is as large on the wire.
+/// What is logged in text seldom shrinks to less than this part of itself: an exchange of many
+/// large batches may have more than [`crate::Limits::exchange_bytes`], if it is as large on the
+/// wire.
 const USUAL_GROWTH: usize = 64;
 
-/// Tells to which partitions a request sends messages whose response is still to come.
+/// Reports the partitions that a request sends messages to, before its response comes.
 pub fn announce<S: Sink>(head: &Head<'_>, request: &[u8], sink: &mut S) {
     if let Some(api) =
         Api::of(head.api_key).filter(|api| api.key == key::PRODUCE && api.check(head.version).is_ok())
@@ -44,8 +45,8 @@ pub struct Carried {
     pub inflation: Inflation,
 }
 
-/// Reads an exchange. `response` is the response's frame, empty for a Produce with acks=0. Returns what stood behind its
-/// bodies.
+/// Reads an exchange. `response` is the response's frame, empty for a Produce with acks=0. Returns
+/// what stood behind its bodies.
 pub fn read<S: Sink>(
     head: &Head<'_>,
     request: &[u8],
@@ -81,7 +82,7 @@ pub fn read<S: Sink>(
     surplus
 }
 
-/// Nothing is told of an exchange whose request or response cannot be read to its end.
+/// Nothing is reported of an exchange whose request or response cannot be read to its end.
 fn emit<S: Sink>(
     exchange: &Read<'_>,
     sessions: &mut Sessions,

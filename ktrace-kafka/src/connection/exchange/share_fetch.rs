@@ -67,7 +67,8 @@ impl Ranges {
         Self(ranges)
     }
 
-    /// How often the message of this offset was delivered, this time included; `None` if it is not delivered.
+    /// How often the message of this offset was delivered, this time included; `None` if it is not
+    /// delivered.
     fn delivery_count(&self, offset: i64) -> Option<i16> {
         let behind = self.0.partition_point(|range| range.first_offset <= offset);
         let range = self.0.get(behind.checked_sub(1)?)?;
