@@ -23,7 +23,7 @@ impl Room for Boundless {
 }
 
 /// What one user of a [`Room`] has taken of it, given back when this is dropped.
-pub struct Taken {
+pub(crate) struct Taken {
     room: Arc<dyn Room>,
     bytes: usize,
 }

@@ -7,9 +7,13 @@ use crate::record::{Batch, Record};
 /// One exchange: a request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
+    /// The API's number ([`crate::protocol::api::Api::of`]).
     pub api_key: i16,
+    /// The API's version.
     pub version: i16,
+    /// The number that the client gave the request.
     pub correlation_id: i32,
+    /// The name that the client gives itself; `None` if it has none, or none of text.
     pub client_id: Option<&'a str>,
     /// When the request's first byte passed the socket; all times are in nanoseconds, of the clock
     /// that [`crate::Connection::push`] was given.
@@ -34,7 +38,9 @@ impl Head<'_> {
 /// When a response passed the socket, and where in its stream it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
+    /// When the first byte passed.
     pub start_ns: u64,
+    /// When the last byte passed.
     pub end_ns: u64,
     /// TCP sequence number of the first byte.
     pub seq: u32,
@@ -57,11 +63,14 @@ pub struct Began {
 /// What an exchange does with records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
+    /// Messages are produced.
     Produce {
         /// −1 (all), 0 or 1.
         acks: i16,
+        /// Of a transactional producer.
         transactional_id: Option<&'a str>,
     },
+    /// Messages are fetched.
     Fetch {
         /// Where the consumer asked to go on; −1 if unknown.
         fetch_offset: i64,
@@ -75,7 +84,9 @@ pub enum Operation<'a> {
     },
     /// A member of a share group has acquired the message (KIP-932).
     ShareFetch {
+        /// The share group's id, where the request names it.
         group_id: Option<&'a str>,
+        /// The member's id, where the request names it.
         member_id: Option<&'a str>,
         /// How often the message was delivered, this time included.
         delivery_count: i16,
@@ -85,8 +96,11 @@ pub enum Operation<'a> {
 /// One partition of a Produce, Fetch or ShareFetch exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition<'a> {
+    /// Its topic.
     pub topic: Topic<'a>,
+    /// Its number in the topic.
     pub index: i32,
+    /// What is done with its records.
     pub operation: Operation<'a>,
     /// Kafka's error code, 0 for none.
     pub error: i16,

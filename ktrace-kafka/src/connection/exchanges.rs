@@ -22,6 +22,7 @@ pub enum Speaks {
     /// Not enough seen yet.
     #[default]
     Unknown,
+    /// Kafka: a response has answered a request.
     Kafka,
     /// TLS of which nothing is read: it is not wanted, or there is no key.
     Tls,

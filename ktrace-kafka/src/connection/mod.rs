@@ -61,13 +61,17 @@ pub enum Direction {
 /// A TCP segment, or several in one, as it passed the socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Push<'a> {
+    /// Which way it goes.
     pub direction: Direction,
     /// Sequence number of the first byte, or of the SYN.
     pub seq: u32,
     /// What its sender has received of the other direction.
     pub ack: Option<u32>,
+    /// It has the SYN flag.
     pub syn: bool,
+    /// It has the FIN flag.
     pub fin: bool,
+    /// Its payload, as far as it was captured.
     pub bytes: &'a [u8],
     /// Bytes that passed the socket, at least as many as `bytes`.
     pub len: u32,

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_responses_look_through_the_pending_requests_a_few_times_only() {
+    fn unknown_responses_seldom_look_through_pending_requests() {
         let mut scratch = Scratch::new(Limits::default(), Extractor::default());
         let mut connection = waiting(&mut scratch, 1);
         connection.exchanges.miss_requests();

@@ -11,9 +11,11 @@ use crate::room::{Boundless, Room};
 
 /// What the connections of one worker share: bounds, buffers, and counters.
 pub struct Scratch {
+    /// Bounds of each connection.
     pub limits: Limits,
     /// The user has said that Kafka is spoken on these ports: TLS behind a proxy is Kafka's.
     pub ports_are_given: bool,
+    /// What was read, and what was not.
     pub counters: Counters,
     pub(crate) extractor: Extractor,
     pub(crate) decompressor: Decompressor,
@@ -26,6 +28,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// With memory as it needs it.
     #[must_use]
     pub fn new(limits: Limits, extractor: Extractor) -> Self {
         Self::within(limits, extractor, Arc::new(Boundless))

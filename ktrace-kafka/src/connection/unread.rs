@@ -10,7 +10,9 @@ use crate::counters::Lost;
 /// Why a connection inside TLS is not read, and what protects its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
+    /// Why not.
     pub why: Closed,
+    /// The cipher suite, where it is known.
     pub suite: Option<Suite>,
 }
 

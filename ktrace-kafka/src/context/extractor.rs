@@ -20,10 +20,13 @@ pub enum Wanted {
 #[non_exhaustive]
 pub enum WantedError {
     #[error("no trace context format is called `{0}`")]
+    /// No format has this name.
     Unknown(String),
     #[error("more than 64 header keys are looked for")]
+    /// All formats together have too many keys.
     TooMany,
     #[error("`key:` needs the name of a header")]
+    /// A user's key is empty.
     EmptyKey,
 }
 

@@ -8,6 +8,7 @@ pub struct TraceContext<'a> {
     /// The format's name in the table, or `key:NAME`; with `-hash` at its end where the format's
     /// trace id is not of 16 bytes and `trace_id` is the XXH3-128 of its text.
     pub format: &'static str,
+    /// The trace.
     pub trace_id: TraceId,
     /// The span that sent the message; `None` where only the trace is named.
     pub span_id: Option<SpanId>,
@@ -35,11 +36,13 @@ pub struct Found<'a> {
 pub struct Formats(pub(super) u64);
 
 impl Formats {
+    /// Whether there is none.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
+    /// How many there are.
     #[must_use]
     pub fn len(self) -> u32 {
         self.0.count_ones()

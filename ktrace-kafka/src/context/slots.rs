@@ -19,6 +19,7 @@ pub struct Slots<'a> {
 }
 
 impl Slots<'_> {
+    /// Without any value.
     #[must_use]
     pub fn new() -> Self {
         Self {

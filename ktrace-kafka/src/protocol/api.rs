@@ -146,7 +146,9 @@ pub enum Records {
 /// Bytes behind the bodies of an exchange that their schemas do not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Surplus {
+    /// Behind the request.
     pub request: usize,
+    /// Behind the response.
     pub response: usize,
 }
 
@@ -173,16 +175,28 @@ fn emit_of_response<E: EmitsOfResponse>(
 
 /// Keys of the APIs that have a part in how a connection is read.
 pub mod key {
+    /// Produce.
     pub const PRODUCE: i16 = 0;
+    /// Fetch.
     pub const FETCH: i16 = 1;
+    /// Metadata.
     pub const METADATA: i16 = 3;
+    /// OffsetCommit.
     pub const OFFSET_COMMIT: i16 = 8;
+    /// SaslHandshake.
     pub const SASL_HANDSHAKE: i16 = 17;
+    /// ApiVersions.
     pub const API_VERSIONS: i16 = 18;
+    /// InitProducerId.
     pub const INIT_PRODUCER_ID: i16 = 22;
+    /// TxnOffsetCommit.
     pub const TXN_OFFSET_COMMIT: i16 = 28;
+    /// SaslAuthenticate.
     pub const SASL_AUTHENTICATE: i16 = 36;
+    /// DescribeTopicPartitions.
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
+    /// ShareFetch.
     pub const SHARE_FETCH: i16 = 78;
+    /// ShareAcknowledge.
     pub const SHARE_ACKNOWLEDGE: i16 = 79;
 }

@@ -56,6 +56,7 @@ pub enum Outcome {
 /// What a request is for: the same error may be harmless for one and not for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
+    /// Produce.
     Produce,
     /// Fetch, ShareFetch.
     Fetch,
@@ -333,7 +334,7 @@ mod tests {
     /// Where Java's client goes by the class of the exception, so does the table, but for what its
     /// handlers and the other clients name.
     #[test]
-    fn retriable_exceptions_are_retried_but_for_those_that_are_named() {
+    fn retriable_exceptions_are_retried_but_for_named_ones() {
         for (code, name, _) in ERRORS {
             let is_retriable = RETRIABLE.contains(code);
             let is_sent_again = outcome(Purpose::Produce, *code) == R;

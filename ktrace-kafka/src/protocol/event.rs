@@ -13,6 +13,7 @@ pub type Emit<'x> = dyn FnMut(&Event<'_>) + 'x;
 /// One thing that an exchange says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields are named as in Kafka's message schemas")]
 pub enum Event<'a> {
     /// The client named its software (ApiVersions).
     Software { name: &'a str, version: &'a str },
@@ -31,6 +32,7 @@ pub enum Event<'a> {
         node_id: i32,
         host: &'a str,
         port: i32,
+        /// Kafka's error code, 0 for none.
         error: i16,
     },
     /// A member of a group (JoinGroup, SyncGroup, Heartbeat, LeaveGroup, the heartbeats of the
@@ -47,16 +49,22 @@ pub enum Event<'a> {
     Committed(Committed<'a>),
     /// Where a group stands (OffsetFetch).
     Position {
+        /// The group's id.
         group_id: &'a str,
+        /// The topic.
         topic: Topic<'a>,
+        /// The partition's number.
         partition: i32,
         /// −1 where nothing is committed.
         offset: i64,
+        /// Kafka's error code, 0 for none.
         error: i16,
     },
     /// An offset of the log (ListOffsets).
     LogOffset {
+        /// The topic.
         topic: Topic<'a>,
+        /// The partition's number.
         partition: i32,
         /// Milliseconds since 1970, or what was asked for: −1 the latest, −2 the earliest, −3 that
         /// of the largest timestamp, −4 the earliest local, −5 the latest tiered, −6 the earliest
@@ -64,6 +72,7 @@ pub enum Event<'a> {
         timestamp: i64,
         /// −1 where there is none.
         offset: i64,
+        /// Kafka's error code, 0 for none.
         error: i16,
     },
     /// A producer got its id (InitProducerId), or another one at a transaction's end (EndTxn 5,
@@ -78,13 +87,17 @@ pub enum Event<'a> {
         transaction: Transaction<'a>,
         /// Aborted else.
         committed: bool,
+        /// Kafka's error code, 0 for none.
         error: i16,
     },
     /// A producer's messages from `first_offset` on are aborted (a read-committed Fetch). Each
     /// response lists anew what reaches into it.
     Aborted {
+        /// The topic.
         topic: Topic<'a>,
+        /// The partition's number.
         partition: i32,
+        /// The id that the broker gave the producer.
         producer_id: i64,
         first_offset: i64,
         /// Where the abort marker stands; `None` if it lies behind this response.
@@ -92,9 +105,13 @@ pub enum Event<'a> {
     },
     /// A transaction's marker in the log (Fetch).
     Marker {
+        /// The topic.
         topic: Topic<'a>,
+        /// The partition's number.
         partition: i32,
+        /// The id that the broker gave the producer.
         producer_id: i64,
+        /// The producer's epoch: an older one is fenced.
         producer_epoch: i16,
         offset: i64,
         /// Aborts else.
@@ -102,14 +119,18 @@ pub enum Event<'a> {
     },
     /// Messages of a share group were acknowledged (ShareFetch, ShareAcknowledge).
     Acknowledged {
+        /// The group's id.
         group_id: &'a str,
         member_id: &'a str,
+        /// The topic.
         topic: Topic<'a>,
+        /// The partition's number.
         partition: i32,
         first_offset: i64,
         last_offset: i64,
         /// 0 gap, 1 accept, 2 release, 3 reject, 4 renew: one for each offset, or one for all.
         types: &'a [u8],
+        /// Kafka's error code, 0 for none.
         error: i16,
     },
     /// The broker refuses what was asked: a Fetch or ShareFetch as a whole or a partition of it, a
@@ -118,6 +139,7 @@ pub enum Event<'a> {
     Refused {
         /// Of a partition, or of a topic as a whole; `None` where all that was asked is refused.
         topic: Option<Topic<'a>>,
+        /// The partition's number.
         partition: Option<i32>,
         /// From where on a Fetch asked for the partition; −1 if unknown.
         offset: i64,
@@ -134,8 +156,11 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CoordinatorKind {
+    /// A consumer group.
     Group,
+    /// A transactional producer.
     Transaction,
+    /// A share group (KIP-932).
     Share,
 }
 
@@ -182,7 +207,9 @@ impl MemberState {
 /// A member of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
+    /// Which protocol its group rebalances by.
     pub protocol: GroupProtocol,
+    /// The group's id.
     pub group_id: &'a str,
     /// As the response gives it where the request has none; empty if unknown.
     pub member_id: &'a str,
@@ -190,19 +217,24 @@ pub struct Member<'a> {
     pub instance_id: Option<&'a str>,
     /// The generation (classic) or the member's epoch, as the response has it where it has one.
     pub generation_or_epoch: i32,
+    /// What it does.
     pub state: MemberState,
+    /// Kafka's error code, 0 for none.
     pub error: i16,
 }
 
 /// A commit of one partition's offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed<'a> {
+    /// The group's id.
     pub group_id: &'a str,
     /// Empty where the committer is no member (an admin's tool).
     pub member_id: &'a str,
     /// −1 where the committer is no member.
     pub generation_or_epoch: i32,
+    /// The topic.
     pub topic: Topic<'a>,
+    /// The partition's number.
     pub partition: i32,
     /// Of the next message to be read.
     pub offset: i64,
@@ -210,13 +242,17 @@ pub struct Committed<'a> {
     pub leader_epoch: i32,
     /// The transaction that the commit is a part of: it counts when that is committed.
     pub transaction: Option<Transaction<'a>>,
+    /// Kafka's error code, 0 for none.
     pub error: i16,
 }
 
 /// A transaction: its producer, at one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transaction<'a> {
+    /// The id that its producer was configured with.
     pub transactional_id: &'a str,
+    /// The id that the broker gave the producer.
     pub producer_id: i64,
+    /// The producer's epoch: an older one is fenced.
     pub producer_epoch: i16,
 }

@@ -14,9 +14,13 @@ const MAX_CLIENT_ID_BYTES: usize = 1024;
 /// A request's header, and where its body begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHeader<'a> {
+    /// The API's number.
     pub api_key: i16,
+    /// The API's version.
     pub version: i16,
+    /// The number that the client gave the request.
     pub correlation_id: i32,
+    /// The name that the client gives itself; `None` if it has none, or none of text.
     pub client_id: Option<&'a str>,
 }
 

@@ -15,7 +15,9 @@ use crate::protocol::reader::{Reader, Result};
 pub struct Batch<'a> {
     /// 0 in Produce requests, the log's in Fetch responses.
     pub base_offset: i64,
+    /// Codec, timestamp type, transactional and control bits, as on the wire.
     pub attributes: i16,
+    /// The offset of the last record, counted from the first.
     pub last_offset_delta: i32,
     /// Milliseconds since 1970.
     pub base_timestamp_ms: i64,
@@ -23,7 +25,9 @@ pub struct Batch<'a> {
     pub max_timestamp_ms: i64,
     /// −1 where the producer is not idempotent.
     pub producer_id: i64,
+    /// The producer's epoch, −1 without one.
     pub producer_epoch: i16,
+    /// The first record's sequence number of the producer, −1 without one.
     pub base_sequence: i32,
     /// As the wire says; compaction and damage may make it wrong.
     pub count: i32,
@@ -44,6 +48,7 @@ impl Batch<'_> {
         self.attributes & 0x08 != 0
     }
 
+    /// Its records are part of a transaction.
     #[must_use]
     pub fn is_transactional(&self) -> bool {
         self.attributes & 0x10 != 0

@@ -18,9 +18,11 @@ pub struct Record<'a> {
     /// Milliseconds since 1970: the producer's, or the time of append where the topic says so. −1
     /// for none (magic 0).
     pub timestamp_ms: i64,
+    /// The record's key, `None` for null.
     pub key: Option<&'a [u8]>,
     /// `None` for a tombstone. It is passed over here: who looks into it keeps nothing of it.
     pub value: Option<&'a [u8]>,
+    /// The record's headers.
     pub headers: Headers<'a>,
     /// What the headers say of the record's trace.
     pub context: Found<'a>,

@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_hole_is_not_taken_for_the_frames_beginning() {
+    fn bytes_behind_a_hole_are_not_a_frames_beginning() {
         let (mut framer, mut seen) = (Framer::new(true), Seen::default());
         let bytes = wire(&["<one that is longer>", "<two>"]);
         feed(&mut framer, &mut seen, &bytes[..6], 0);

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_becomes_a_gap_when_what_lies_behind_it_is_acknowledged() {
+    fn a_hole_becomes_a_gap_when_bytes_behind_it_are_acknowledged() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(run(10, b"abc"), 1 << 20, |piece| got.take(piece));
         stream.push(run(16, b"ghi"), 1 << 20, |piece| got.take(piece));

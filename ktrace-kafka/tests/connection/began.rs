@@ -78,7 +78,7 @@ fn it_goes_on_and_where_it_goes_back_it_begins_anew() {
 }
 
 #[test]
-fn a_session_that_leaves_a_partition_out_or_is_made_anew_goes_on() {
+fn a_session_without_a_partition_or_made_anew_goes_on() {
     let of_session = |mut bytes: Vec<u8>, id: i32, epoch: i32| {
         // size, header with the client id `me`, 17 bytes, the session id, the session epoch.
         bytes[33..37].copy_from_slice(&id.to_be_bytes());

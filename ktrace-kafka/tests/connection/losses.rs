@@ -71,7 +71,7 @@ fn a_hole_costs_its_own_exchange_alone() {
 
 /// Of the first and the third the requests are there, of the second it is not known what it was.
 #[test]
-fn a_request_that_was_missed_is_remembered_until_a_later_one_is_answered() {
+fn a_missed_request_counts_until_a_later_one_is_answered() {
     let [hello, helloed] = hello();
     let said = [
         hello,
@@ -164,7 +164,7 @@ fn an_unknown_api_does_not_make_the_client_forgotten() {
 
 /// The broker went away: the client will never know, and sends again elsewhere.
 #[test]
-fn what_a_connection_leaves_unanswered_is_reported_with_an_error() {
+fn unanswered_requests_are_reported_with_an_error() {
     let [hello, helloed] = hello();
     let said = [
         hello,

@@ -290,7 +290,7 @@ fn the_append_time_of_the_broker_counts_on_both_sides() {
 }
 
 #[test]
-fn a_consumer_drops_what_lies_below_its_offset_and_the_cut_batch_at_the_end() {
+fn a_consumer_drops_what_lies_below_its_offset_and_cut_batches() {
     let cut = batch(&three(10), Compression::None);
     for keep in [5, 14, 40, cut.len() - 1] {
         let set = [&batch(&three(7), Compression::None)[..], &cut[..keep]].concat();

@@ -149,7 +149,7 @@ fn inner_offsets_may_have_holes() {
 }
 
 #[test]
-fn what_lies_below_the_fetch_offset_is_dropped_inside_a_wrapper_too() {
+fn below_the_fetch_offset_a_wrappers_messages_are_dropped() {
     for magic in 0..=1 {
         for wrap in WRAPS {
             for (from, left) in [(7, &[7, 8, 9][..]), (8, &[8, 9]), (9, &[9]), (10, &[])] {

@@ -81,7 +81,7 @@ fn finds_that_were_none_end_the_search_in_the_end() {
 
 /// A request may be longer than what is searched of something that is perhaps none.
 #[test]
-fn a_search_behind_a_loss_goes_on_for_as_long_as_a_request_may_be() {
+fn a_search_behind_a_loss_goes_on_for_a_requests_length() {
     // The hole is given up soon.
     let limits =
         Limits { search_bytes: 1000, frame_bytes: 100_000, held_bytes: 8 << 10, ..Limits::default() };

@@ -153,7 +153,7 @@ fn random_bytes_are_not_kafka() {
 
 /// Whether it waits for a response is not known before its header is.
 #[test]
-fn a_produce_of_a_version_to_come_is_not_taken_for_one_without_acknowledgement() {
+fn a_produce_of_a_version_to_come_may_have_a_response() {
     let future = |acks: u8| {
         // No tagged fields, no transactional id.
         framed(&[b"\0\0\0\x0e\0\0\0\x01\0\x02me\0\0\0", &[acks][..], b"\0\0\0\0\x01\0"].concat())

@@ -162,7 +162,7 @@ fn a_connection_that_begins_with_a_token() {
 }
 
 #[test]
-fn a_token_is_kept_apart_from_other_protocols_and_tokens_have_an_end() {
+fn tokens_differ_from_other_protocols_and_have_an_end() {
     let mut observed = Observed::default();
     // ASN.1, but of another length.
     for part in segments(&[client(framed(&[0x60, 0x82, 1, 1, 6, 9, 9, 9, 9, 9, 9, 9]))], 5, |len| len) {

@@ -68,7 +68,7 @@ fn a_tag_that_fails_is_a_doubt() {
 }
 
 #[test]
-fn a_key_update_is_a_doubt_where_the_next_key_has_to_be_searched_for() {
+fn a_key_update_is_a_doubt_until_the_next_key_is_found() {
     for (secrets, doubts) in [(true, NONE), (false, CLIENT)] {
         let (mut session, mut talk, mut heard) = open(secrets);
         talk.key_update(Sender::Client);
