@@ -7,12 +7,17 @@ pub struct Suite(pub u16);
 /// How records are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cipher {
+    /// AES-128-GCM.
     Aes128Gcm,
+    /// AES-256-GCM.
     Aes256Gcm,
+    /// ChaCha20-Poly1305.
     ChaCha20Poly1305,
     /// TLS 1.2, with the MAC before or behind the encryption (RFC 7366).
     Cbc {
+        /// The length of the AES key: 16 or 32.
         key_bytes: usize,
+        /// The hash of the MAC.
         mac: Hash,
     },
 }
@@ -20,8 +25,11 @@ pub enum Cipher {
 /// Hash functions of MACs, of HKDF and of the PRF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
+    /// SHA-1.
     Sha1,
+    /// SHA-256.
     Sha256,
+    /// SHA-384.
     Sha384,
 }
 

@@ -9,9 +9,13 @@ use crate::cipher::Suite;
 /// What is known of a connection's handshake; empty for one that is older than the capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
+    /// The ClientHello's random.
     pub client_random: Option<[u8; 32]>,
+    /// The ServerHello's random.
     pub server_random: Option<[u8; 32]>,
+    /// The version that was agreed on.
     pub version: Option<Version>,
+    /// The cipher suite that was agreed on.
     pub suite: Option<Suite>,
     /// Both sides have agreed to encrypt first (RFC 7366).
     pub encrypt_then_mac: bool,

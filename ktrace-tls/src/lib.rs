@@ -24,10 +24,10 @@
 )]
 
 mod aes_key;
-pub mod cbc;
+mod cbc;
 pub mod cipher;
 mod counts;
-pub mod hello;
+mod hello;
 pub mod keylog;
 mod keys;
 pub mod nonce;
@@ -53,6 +53,8 @@ pub enum Sender {
 /// The versions that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
+    /// TLS 1.2.
     Tls12,
+    /// TLS 1.3.
     Tls13,
 }

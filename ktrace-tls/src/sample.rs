@@ -16,7 +16,9 @@ const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 21..=23;
 pub struct Sample {
     /// TCP sequence number of its header's first byte: names the record within its direction.
     pub seq: u32,
+    /// The record's header.
     pub header: [u8; 5],
+    /// What follows the header: ciphertext and tag.
     pub body: Box<[u8]>,
     /// `None` where the handshake was not seen: both are tried.
     pub version: Option<Version>,
@@ -27,17 +29,23 @@ pub struct Sample {
 /// Some records of each direction, the first ones first.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
+    /// Of the client's direction.
     pub client: Vec<Sample>,
+    /// Of the server's direction.
     pub server: Vec<Sample>,
 }
 
 /// A key that opens a record of a direction.
 pub struct FoundKey {
+    /// Whose records it opens.
     pub sender: Sender,
     /// Of the record that it opens: [`Sample::seq`].
     pub seq: u32,
+    /// The version of the record.
     pub version: Version,
+    /// The key.
     pub key: AesKey,
+    /// The record's nonce.
     pub nonce: [u8; 12],
     /// TLS 1.2: the record's number.
     pub number: Option<u64>,
@@ -46,7 +54,9 @@ pub struct FoundKey {
 /// What a key has to do with a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
+    /// The version of the record.
     pub version: Version,
+    /// The record's nonce.
     pub nonce: [u8; 12],
     /// TLS 1.2: the record's number.
     pub number: Option<u64>,

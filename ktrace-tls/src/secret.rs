@@ -35,7 +35,9 @@ impl Secrets {
 /// What one direction's records are opened with.
 #[derive(Clone)]
 pub struct Keys {
+    /// What they are for.
     pub cipher: Cipher,
+    /// The key of the cipher.
     pub key: Zeroizing<Vec<u8>>,
     /// A record's nonce is this, its last eight bytes XORed with the record's number (TLS 1.3, and
     /// `ChaCha20` of TLS 1.2) or with the explicit nonce that the record begins with (AES-GCM of

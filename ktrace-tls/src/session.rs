@@ -1,7 +1,7 @@
 //! One connection's TLS: records of both directions wait for keys, and are opened in the order in
 //! which they passed.
 
-use crate::hello::{CLIENT_HELLO, Hello, SERVER_HELLO};
+use crate::hello::{CLIENT_HELLO, SERVER_HELLO};
 use crate::queue::{Entry, Held, Queue};
 use crate::record::{
     ALERT, APPLICATION_DATA, Bytes, CHANGE_CIPHER_SPEC, Framer, HANDSHAKE, Header, Piece, Record, Step,
@@ -13,21 +13,29 @@ use crate::state::State;
 use crate::{Sender, Version, keys};
 
 pub use crate::counts::{Closed, Counts};
+pub use crate::hello::Hello;
 
 /// Plaintext of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain<'a> {
+    /// Plaintext, in order.
     Data {
         /// Position: the TCP sequence number of the record's header, and how far within the
         /// record's plaintext the bytes begin. Both ends of a connection agree on it, and no two
         /// bytes share one, as a record is longer than its plaintext.
         seq: u32,
+        /// The plaintext.
         bytes: &'a [u8],
         /// When the last byte of the record passed the socket.
         time_ns: u64,
     },
-    /// Plaintext that will not come. `exact`: it is exactly `bytes`; else at most.
-    Gap { bytes: u64, exact: bool },
+    /// Plaintext that will not come.
+    Gap {
+        /// How many bytes: exactly, or at most.
+        bytes: u64,
+        /// Whether it is exactly `bytes`.
+        exact: bool,
+    },
 }
 
 /// The TLS of one connection: takes ciphertext of both directions and keys, gives plaintext.

@@ -1,0 +1,54 @@
+//! The public API of the crates that others use is the one in `tests/public-api/`, so a change of it is meant and is
+//! seen in review. `UPDATE_PUBLIC_API=1` writes the files anew.
+//!
+//! The list comes from rustdoc's JSON. That is unstable, so the pinned toolchain has to be allowed to, and what it writes
+//! is what the version of the `public-api` crate in `Cargo.lock` reads.
+
+use std::path::Path;
+use std::process::Command;
+
+fn check(package: &str) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.parent().expect("the workspace");
+    // A folder of its own: the variable below would have the dependencies of other builds built anew.
+    let target = root.join("target/public-api");
+    let status = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args(["rustdoc", "--quiet", "--lib", "--package", package, "--target-dir"])
+        .arg(&target)
+        .args(["--", "-Zunstable-options", "--output-format=json", "--cap-lints=allow"])
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "rustdoc of {package}");
+
+    let json = target.join("doc").join(package.replace('-', "_")).with_extension("json");
+    let api = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build()
+        .expect("the JSON is read");
+    let now = api.to_string();
+
+    let file = here.join("tests/public-api").join(package).with_extension("txt");
+    if std::env::var_os("UPDATE_PUBLIC_API").is_some_and(|update| update == "1") {
+        std::fs::write(&file, &now).expect("the list is written");
+    }
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    let only = |mine: &str, other: &str| -> Vec<String> {
+        mine.lines().filter(|line| !other.lines().any(|known| known == *line)).map(str::to_owned).collect()
+    };
+    let (added, removed) = (only(&now, &before), only(&before, &now));
+    assert!(
+        added.is_empty() && removed.is_empty(),
+        "the public API of {package} has changed. If that is meant, run this test with UPDATE_PUBLIC_API=1.\n\
+         added: {added:#?}\nremoved: {removed:#?}"
+    );
+}
+
+#[test]
+fn the_public_api_is_the_one_in_the_list() {
+    check("ktrace-kafka");
+    check("ktrace-tls");
+}
