@@ -6,7 +6,8 @@ use super::error::CodecError;
 use super::watch::{Shape, Watch};
 use crate::room::{Room, Taken};
 
-/// The output grows by at least this much at a time.
+/// The output grows by at least this much at a time: four times the batch that producers make by
+/// default (`batch.size`, 16 KiB), so that most batches take one step.
 pub const STEP_BYTES: usize = 64 << 10;
 
 /// What a codec writes: a buffer that is used again and again, and so is zeroed only where it

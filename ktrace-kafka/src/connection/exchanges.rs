@@ -13,7 +13,8 @@ use crate::counters::{Counters, Lost, NotKafka};
 use crate::protocol::api::{Surplus, key};
 use crate::stream::Piece;
 
-/// This many frames in a row are none by chance.
+/// This many frames in a row are none by chance: random bytes would have to be a head of a known API
+/// twice, the second where the first says that its frame ends.
 pub const PROOF: u32 = 2;
 
 /// What a connection was found to be.

@@ -56,7 +56,8 @@ impl Pending {
 }
 
 /// Heads of pending requests that stay when memory is given back, so that their responses are not
-/// taken for those of others.
+/// taken for those of others: three times what producers have in flight by default
+/// (`max.in.flight.requests.per.connection`, 5).
 const KEPT_HEADS: usize = 16;
 
 /// The requests of a connection that wait for their response, the oldest first.

@@ -33,7 +33,8 @@ enum Asked {
     Sorted,
 }
 
-/// From this time on they are in order.
+/// From this time on they are in order: once is the usual case, and sorting costs as much as looking
+/// through them some times.
 const SORT_AT: u32 = 2;
 
 impl<'x, S: Sink> Responses<'x, S> {

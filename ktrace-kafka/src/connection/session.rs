@@ -14,10 +14,12 @@ use crate::protocol::fetch::{Asked, Fetched, Request};
 use crate::protocol::topic::Topic;
 use crate::sink::Began;
 
-/// Partitions remembered for one session; the offsets of more are taken as they come.
+/// Partitions remembered for one session; the offsets of more are taken as they come. More than a
+/// broker is advised to lead, and 3 MiB at most.
 const MAX_PARTITIONS: usize = 64 << 10;
 
-/// Sessions remembered for one connection; of more, the oldest is forgotten.
+/// Sessions remembered for one connection; of more, the oldest is evicted. A client has one a
+/// connection; only a proxy that shares its connections has several.
 const MAX_SESSIONS: usize = 16;
 
 /// What a request without a session has for its id, and one that wants a new session.

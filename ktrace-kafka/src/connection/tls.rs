@@ -11,7 +11,8 @@ const TYPES: std::ops::RangeInclusive<u8> = 20..=23;
 /// The longest record: 2¹⁴ bytes of plaintext, and what encryption may add (RFC 5246, 6.2.3).
 const MAX_RECORD_BYTES: usize = (1 << 14) + 2048;
 
-/// Segments that have to begin with records, in a connection whose beginning was not seen.
+/// Segments that have to begin with records, in a connection whose beginning was not seen: one may
+/// be a piece of a value by chance.
 const ENOUGH: u8 = 2;
 
 /// Whether a connection's first bytes are those of a TLS handshake: type 22, version 3.x.

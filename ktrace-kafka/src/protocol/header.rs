@@ -8,7 +8,8 @@ use crate::counters::NotKafka;
 /// bound of responses.
 pub const MAX_FRAME_BYTES: u32 = 100 * 1024 * 1024;
 
-/// The longest client id that is kept: Kafka's own limit is that of an int16 length.
+/// The longest client id that is kept: Kafka's own limit is that of an int16 length, but a
+/// connection holds one for as long as it lives.
 const MAX_CLIENT_ID_BYTES: usize = 1024;
 
 /// A request's header, and where its body begins.

@@ -58,7 +58,7 @@ impl Held {
     }
 }
 
-/// No TCP window is larger: what lies further back is not a retransmission but another life of the
+/// No TCP window is larger (RFC 7323, 2.3): what lies further back is not a retransmission but another life of the
 /// connection.
 const MAX_WINDOW: i32 = 1 << 30;
 

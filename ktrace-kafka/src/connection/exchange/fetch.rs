@@ -121,7 +121,8 @@ struct Aborted {
     are_known: bool,
 }
 
-/// Aborted transactions of one partition's answer that are kept.
+/// Aborted transactions of one partition's answer that are kept: 1 MiB of them. A broker lists those
+/// that reach into the answer, one a producer at a time.
 const MAX_ABORTED: usize = 64 << 10;
 
 /// An aborted transaction, as far as it is known.
