@@ -184,7 +184,7 @@ impl Counters {
 
     /// Trace contexts of these formats were refused.
     #[cold]
-    pub fn refuse_contexts(&mut self, formats: impl Iterator<Item = &'static str>) {
+    pub(crate) fn refuse_contexts(&mut self, formats: impl Iterator<Item = &'static str>) {
         for format in formats {
             self.refuse(Malformed::Context);
             let count = self.malformed_contexts.entry(format).or_default();

@@ -34,12 +34,6 @@ impl Taken {
         Self { room, bytes: 0 }
     }
 
-    /// What is taken now.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.bytes
-    }
-
     /// Takes `more` bytes, if there is room for them.
     pub fn take(&mut self, more: usize) -> bool {
         let granted = self.room.take(more);

@@ -1,22 +1,34 @@
-//! The public API of the crates that others use is the one in `tests/public-api/`, so a change of it is meant and is
-//! seen in review. `UPDATE_PUBLIC_API=1` writes the files anew.
+//! The public API of the crates that others use is the one in `tests/public-api/`, so a change of
+//! it is meant and is seen in review. `UPDATE_PUBLIC_API=1` writes the files anew.
 //!
-//! The list comes from rustdoc's JSON. That is unstable, so the pinned toolchain has to be allowed to, and what it writes
-//! is what the version of the `public-api` crate in `Cargo.lock` reads.
+//! The list comes from rustdoc's JSON. That is unstable, so the pinned toolchain has to be allowed
+//! to, and what it writes is what the version of the `public-api` crate in `Cargo.lock` reads.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Rustdoc, allowed to use what is unstable. The variable is set for it alone: for cargo it would
+/// have the dependencies built anew.
+fn rustdoc() -> PathBuf {
+    let rustdoc = Path::new(env!("CARGO")).with_file_name("rustdoc");
+    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rustdoc");
+    std::fs::write(&script, format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec '{}' \"$@\"\n", rustdoc.display()))
+        .expect("the script is written");
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("the script may be run");
+    script
+}
 
 fn check(package: &str) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = here.parent().expect("the workspace");
-    // A folder of its own: the variable below would have the dependencies of other builds built anew.
-    let target = root.join("target/public-api");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder of all builds");
     let status = Command::new(env!("CARGO"))
         .current_dir(root)
-        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTDOC", rustdoc())
         .args(["rustdoc", "--quiet", "--lib", "--package", package, "--target-dir"])
-        .arg(&target)
+        .arg(target)
         .args(["--", "-Zunstable-options", "--output-format=json", "--cap-lints=allow"])
         .status()
         .expect("cargo runs");

@@ -132,6 +132,7 @@ impl KeyLog {
         self.secrets.len()
     }
 
+    /// Whether no connection is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.secrets.is_empty()
@@ -143,6 +144,7 @@ impl KeyLog {
         self.secrets.len().saturating_mul(CONNECTION_BYTES).saturating_add(self.secret_bytes)
     }
 
+    /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts

@@ -16,7 +16,7 @@ use crate::room::{Boundless, Room};
 
 pub use error::CodecError;
 use output::Output;
-pub use watch::{Fault, Shape, USEFUL_BYTES, Watch};
+pub use watch::{Shape, USEFUL_BYTES, Watch};
 
 /// How a batch's records are compressed (the lowest three bits of its attributes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Decompressor {
         self.output.watch.records()
     }
 
-    /// Gives back what is too large to be kept. What the last call wrote may be gone.
+    /// Releases a buffer that is too large to be kept. What the last call wrote may be gone.
     pub(crate) fn trim(&mut self) {
         self.output.trim();
     }

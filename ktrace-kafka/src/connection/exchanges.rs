@@ -10,7 +10,8 @@ use super::sasl::Tokens;
 use super::session::Sessions;
 use super::tls;
 use crate::counters::{Counters, Lost, NotKafka};
-use crate::protocol::api::{Surplus, key};
+use crate::protocol::api::key;
+use crate::protocol::bodies::Surplus;
 use crate::stream::Piece;
 
 /// This many frames in a row are none by chance: random bytes would have to be a head of a known API
@@ -69,7 +70,7 @@ pub struct Opening {
     pub has_asked: bool,
     /// Bytes of the client's were missed.
     pub has_gap: bool,
-    /// Why it is none of Kafka's, where it is something else.
+    /// Why it is not Kafka, where it is something else.
     pub not_kafka: Option<NotKafka>,
 }
 
@@ -105,7 +106,7 @@ pub struct HasSurplus {
 }
 
 impl Exchanges {
-    /// The connection is none of Kafka's, if it is not known yet what it is.
+    /// Notes that the connection is something else than Kafka, unless it is known already.
     pub fn speak_other(&mut self, reason: NotKafka) {
         if self.speaks == Speaks::Unknown {
             self.speaks = Speaks::Other;
@@ -157,26 +158,26 @@ impl Exchanges {
         counters.skipped_bytes = counters.skipped_bytes.saturating_add(skipped);
     }
 
-    /// Requests may have been missed.
+    /// Notes that requests may have been missed.
     pub fn miss_requests(&mut self) {
         self.missed.requests = true;
         self.missed.times = self.missed.times.wrapping_add(1);
     }
 
-    /// What a search has found without a response was nothing, or cannot be proved.
+    /// Drops what a search has found without a response: it was nothing, or cannot be proved.
     pub fn drop_unproven(&mut self, counters: &mut Counters) {
         if self.search.unproven.take().is_some() {
             counters.lose(Lost::Unconfirmed);
         }
     }
 
-    /// What stood behind the bodies of an exchange.
+    /// Notes what stood behind the bodies of an exchange.
     pub fn note_surplus(&mut self, surplus: Surplus) {
         self.surplus.client |= surplus.request > 0;
         self.surplus.broker |= surplus.response > 0;
     }
 
-    /// Waits no longer for the responses of the oldest requests, as that of a later one is there.
+    /// Drops the oldest requests, as the response of a later one is there.
     pub fn give_up(&mut self, count: usize, counters: &mut Counters) {
         for passed_over in self.pending.drain(count) {
             // What it asked for is not applied, so where the consumer stands is not known.

@@ -117,7 +117,7 @@ pub struct Connection {
     inside: Option<Box<Session>>,
     /// Why the session is over.
     unread: Option<Unread>,
-    /// It was found to be none of Kafka's, counted, and holds nothing.
+    /// It was found to be something else than Kafka and counted, and holds nothing.
     is_settled: bool,
 }
 
@@ -157,7 +157,7 @@ impl Connection {
             .saturating_add(inside)
     }
 
-    /// Gives back what it holds, as far as it is much: early segments, the current frames, pending
+    /// Releases most of the memory that it holds: early segments, the current frames, pending
     /// requests, and where consumers stand.
     pub fn shed(&mut self, scratch: &mut Scratch) {
         scratch.counters.lose(Lost::MemoryLimit);
@@ -261,7 +261,7 @@ impl Connection {
         (stream, Halves { requests, responses, inside, reads_tls, exchanges, scratch, sink })
     }
 
-    /// Gives up a connection that was just found to be none of Kafka's.
+    /// Counts and releases a connection that was just found to be something else than Kafka.
     fn settle(&mut self, scratch: &mut Scratch) {
         if let Some(why) = self.inside.as_ref().and_then(|session| session.closed()) {
             self.exchanges.speaks = Speaks::Tls;
@@ -282,8 +282,7 @@ impl Connection {
     /// Nothing more will come: what is held is read as far as it goes, and pending requests are
     /// counted.
     pub fn finish(&mut self, scratch: &mut Scratch, sink: &mut impl Sink) {
-        // What an end that has closed never acknowledged never came to it, and is not read here
-        // either.
+        // A closed end never received bytes that it did not acknowledge: they are skipped.
         let Self { requests, responses, closed, .. } = self;
         for (is_closed, stream) in [(closed.broker, &mut requests.0), (closed.client, &mut responses.0)] {
             if is_closed {

@@ -160,8 +160,8 @@ pub fn read_message(
     }
 }
 
-/// What would have had so large a part of the most that a batch may have, had it gone on as it
-/// began, was a bomb: a decoder has read some blocks more than it has written.
+/// A batch that would have come to a fraction of the limit, had it gone on as it began, counts as a
+/// bomb. A fraction, as a decoder has read some blocks more than it has written.
 const BOMBS_PART: usize = 8;
 
 /// Records as they are on the wire.

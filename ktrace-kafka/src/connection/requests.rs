@@ -82,7 +82,7 @@ impl<S: Sink> Requests<'_, S> {
         }
     }
 
-    /// What of a piece is not said to a proxy; `None` if nothing is.
+    /// The part of a piece that is behind the words for a proxy; `None` if all of it is for one.
     fn behind_preface<'a>(&mut self, framer: Option<&Framer>, piece: Piece<'a>) -> Option<Piece<'a>> {
         let preface = &mut self.exchanges.opening.preface;
         if !preface.is_open() {

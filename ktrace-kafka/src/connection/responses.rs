@@ -83,7 +83,7 @@ impl<'x, S: Sink> Responses<'x, S> {
 }
 
 impl<S: Sink> Responses<'_, S> {
-    /// What of a piece is no proxy's answer; `None` if nothing is.
+    /// The part of a piece that is behind a proxy's answer; `None` if all of it is that.
     fn behind_preface<'a>(&mut self, piece: Piece<'a>) -> Option<Piece<'a>> {
         let exchanges = &mut *self.exchanges;
         if !exchanges.opening.preface.is_answered() {

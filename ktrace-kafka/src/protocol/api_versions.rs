@@ -36,10 +36,9 @@ impl<'a> Struct<'a> for Request<'a> {
     }
 }
 
+/// Nothing of it is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Response {
-    pub error_code: i16,
-}
+pub struct Response;
 
 impl<'a> Struct<'a> for Response {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
@@ -63,7 +62,7 @@ impl<'a> Struct<'a> for Response {
             body.i32("throttle time")?;
         }
         body.skip_tagged_fields()?;
-        Ok(Self { error_code })
+        Ok(Self)
     }
 }
 

@@ -68,12 +68,6 @@ impl<'a, T: Struct<'a>> List<'a, T> {
         self.count
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// The elements, in order.
     pub fn iter(&self) -> impl Iterator<Item = T> + Clone + use<'a, T> {
         let (mut elements, version) = (self.elements, self.version);

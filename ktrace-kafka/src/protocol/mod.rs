@@ -6,6 +6,7 @@ pub(crate) mod answers;
 pub mod api;
 pub(crate) mod api_versions;
 pub(crate) mod assignment;
+pub(crate) mod bodies;
 pub(crate) mod consumer_group_heartbeat;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod end_txn;

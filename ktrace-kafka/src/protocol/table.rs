@@ -9,8 +9,9 @@
 
 use super::add_offsets_to_txn::AddOffsetsToTxn;
 use super::add_partitions_to_txn::AddPartitionsToTxn;
-use super::api::{Api, Records};
+use super::api::Api;
 use super::api_versions::ApiVersions;
+use super::bodies::Records;
 use super::consumer_group_heartbeat::ConsumerGroupHeartbeat;
 use super::describe_topic_partitions::DescribeTopicPartitions;
 use super::end_txn::EndTxn;

@@ -45,6 +45,7 @@ pub struct Message<'a> {
     pub attributes: i16,
     /// Milliseconds since 1970; −1 in magic 0.
     pub timestamp_ms: i64,
+    /// `None` for null.
     pub key: Option<&'a [u8]>,
     /// Of a wrapper, the set inside: compressed.
     pub value: Option<&'a [u8]>,

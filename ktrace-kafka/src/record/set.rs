@@ -25,6 +25,7 @@ const HEAD_AFTER_LENGTH: usize = 49;
 /// What stands next in a record set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<'a> {
+    /// A batch of magic 2.
     Batch(Batch<'a>),
     /// A message of magic 0 or 1.
     Message(Message<'a>),
@@ -43,6 +44,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
+    /// Of a record set as it is on the wire.
     #[must_use]
     pub fn new(records: &'a [u8]) -> Self {
         Self { left: records }

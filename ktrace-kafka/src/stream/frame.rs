@@ -16,14 +16,14 @@ use super::Piece;
 /// Bytes of a broken frame that are kept: enough for its header.
 const BROKEN_HEAD_BYTES: usize = 2048;
 
-/// What the looks of a search at one piece may cost, for each byte of it: where heads abound that
-/// are none, each with a body to read, the rest of the piece is passed over.
+/// Budget of a search: bytes that may be parsed for each byte that is scanned. Where false heads
+/// abound, each with a body to parse, the rest of the piece is skipped.
 const MAX_COST_PER_BYTE: usize = 16;
 
-/// And what they always may.
+/// The budget of a short piece.
 const MIN_COST: usize = 4 << 10;
 
-/// What a frame that grows takes is asked for before where it is more than this.
+/// A growing frame that takes more than this asks for the memory first.
 const LARGE_BYTES: usize = 256 << 10;
 
 /// A frame, or what is left of one. Bytes are without the size prefix.
@@ -38,7 +38,7 @@ pub struct Frame<'a> {
     pub end_ns: u64,
 }
 
-/// What a reader of frames says to each.
+/// What a reader of frames decides about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Go on with the frame that follows.
@@ -59,8 +59,8 @@ pub trait Reader {
     /// `first` says that a segment begins with them, as most frames begin one. What this costs is
     /// added to `cost`, in bytes read.
     fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool;
-    /// Whether what searches have found so far may have been nothing, so that the next one goes on
-    /// with the last.
+    /// Whether what searches have found so far is unconfirmed, so that the next search continues the
+    /// count of the last.
     fn in_vain(&self) -> bool;
     /// Notes bytes that were passed over, as no frame was found in them.
     fn skipped(&mut self, bytes: u64);
@@ -69,10 +69,10 @@ pub trait Reader {
     /// A size that no frame has, or that is over the bound: what follows is searched for the next
     /// head.
     fn bad_size(&mut self) -> Verdict;
-    /// The buffer of a frame before, of whatever connection: memory that was used is faster than
-    /// new memory.
+    /// A buffer that an earlier frame of any connection has left: used memory is faster than new
+    /// memory.
     fn spare(&mut self) -> &mut Vec<u8>;
-    /// A larger buffer is not kept for frames to come.
+    /// The largest buffer that is kept for frames to come.
     fn spare_bytes(&self) -> usize;
 }
 
@@ -226,7 +226,7 @@ impl Framer {
         reader.skipped(bytes);
     }
 
-    /// Most connections are idle, so nothing is kept for the next frame but one buffer for all.
+    /// Gives the buffer back. Most connections are idle, so only one spare buffer is kept for all.
     fn clear(&mut self, reader: &mut impl Reader) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let most = reader.spare_bytes();
@@ -257,7 +257,7 @@ impl Framer {
         }
     }
 
-    /// Does what the reader says to a frame of which `bytes` were there.
+    /// Applies the reader's verdict on a frame of which `bytes` were there.
     fn obey(&mut self, verdict: Verdict, bytes: usize, reader: &mut impl Reader) {
         let tentative = std::mem::take(&mut self.tentative);
         match verdict {

@@ -17,25 +17,36 @@ use std::collections::VecDeque;
 /// What a stream gives, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
+    /// Bytes, in order.
     Data {
         /// Sequence number of the first byte.
         seq: u32,
+        /// At least one.
         bytes: &'a [u8],
         /// When they passed the socket.
         time_ns: u64,
     },
     /// A gap: these bytes are lost for good.
-    Gap { bytes: u64 },
+    Gap {
+        /// How many; 0 where that is not known.
+        bytes: u64,
+    },
 }
 
 /// A run of bytes with its place. `len` may be more than the bytes that could be copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
+    /// Sequence number of the first byte, or of the SYN.
     pub seq: u32,
+    /// The bytes, as far as they could be copied.
     pub bytes: &'a [u8],
+    /// How many bytes there were.
     pub len: u32,
+    /// It begins with a SYN.
     pub syn: bool,
+    /// It ends with a FIN.
     pub fin: bool,
+    /// When it passed the socket.
     pub time_ns: u64,
 }
 
@@ -47,12 +58,12 @@ struct Held {
     time_ns: u64,
 }
 
-/// Each run that is held costs at least so much, so that a few thousand are held at most, as each
-/// that comes early is put in its place among them.
+/// The least that a held run counts as, so that at most a few thousand are held: an early run is
+/// inserted among them.
 const MIN_COST: usize = 1 << 10;
 
 impl Held {
-    /// Bytes that it is taken to take, however short it is.
+    /// Bytes that it counts as.
     fn cost(&self) -> usize {
         self.bytes.len().saturating_add(size_of::<Self>()).max(MIN_COST)
     }
@@ -176,7 +187,7 @@ impl Stream {
         u64::try_from(bytes).unwrap_or(0)
     }
 
-    /// Gives up what is held: the hole before it becomes longer.
+    /// Drops what is held: the hole before it becomes longer.
     pub fn forget(&mut self) {
         self.held = VecDeque::new();
         self.held_bytes = 0;

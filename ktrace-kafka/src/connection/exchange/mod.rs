@@ -11,7 +11,8 @@ use super::inflation::Inflation;
 use super::scratch::Scratch;
 use super::session::Sessions;
 use crate::counters::{Lost, Malformed};
-use crate::protocol::api::{Api, Bodies, Records, Surplus, Yields, key};
+use crate::protocol::api::{Api, key};
+use crate::protocol::bodies::{Bodies, Records, Surplus, Yields};
 use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::sink::{Head, Sink};
 

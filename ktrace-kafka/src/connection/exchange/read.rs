@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::protocol::api::{Api, Surplus};
+use crate::protocol::api::Api;
+use crate::protocol::bodies::Surplus;
 use crate::protocol::exchange::whole;
 use crate::protocol::header;
 use crate::protocol::list::Struct;
