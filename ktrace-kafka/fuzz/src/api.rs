@@ -1,12 +1,14 @@
-//! One exchange of any API: three bytes pick the API, its version, and what of the connection's beginning was seen; the
-//! rest are the bodies of the request and the response. Both are framed as they should be, so that every API's reader
-//! gets the bytes; an API that is new in the table is fuzzed with no change here.
+//! One exchange of any API: three bytes pick the API, its version, and what of the connection's
+//! beginning was seen; the rest are the bodies of the request and the response. Both are framed as
+//! they should be, so that every API's reader gets the bytes; an API that is new in the table is
+//! fuzzed with no change here.
 
 use std::cell::RefCell;
 
 use ktrace_kafka::context::Extractor;
+use ktrace_kafka::counters::Counters;
 use ktrace_kafka::protocol::api::Api;
-use ktrace_kafka::{Connection, Counters, Direction, Limits, Push, Scratch};
+use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch};
 
 use super::input::Input;
 use super::watch::Watch;
@@ -44,7 +46,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32).to_be_bytes()[..], body].concat()
 }
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     thread_local! {
         static APIS: i16 = apis();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ktrace_common::ends;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 
 use super::attachment::attach_for_a_moment;
 use super::bpf_call::{self, Standing};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use serde_json::json;
 
 use super::look::{Heard, look};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::{Connection, Direction as Way, Limits, Push, Scratch, Sink};
 

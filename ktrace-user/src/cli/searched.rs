@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use serde_json::json;
 
 use crate::capture::probe::KafkaSocket;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ktrace_kafka::Counters;
+use ktrace_kafka::counters::Counters;
 
 use super::reason::{Group, Where};
 use super::table::{Reason, TABLE};

@@ -1,7 +1,7 @@
 //! What a worker loses: its ledger, and how much of it the ledger of all workers has.
 
-use ktrace_kafka::Counters;
 use ktrace_kafka::context::TraceId;
+use ktrace_kafka::counters::Counters;
 
 use super::shared::{Shared, StoreEntry};
 use super::throttle::{Limit, Within};

@@ -37,7 +37,7 @@ use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 use ktrace_kafka as kafka;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
 use ktrace_kafka::counters::Lost;
 use ktrace_kafka::room::Room;

@@ -220,7 +220,7 @@ impl World {
     }
 
     /// Adds what is new of this worker's losses to that of all.
-    pub fn publish_losses(&mut self, counters: &kafka::Counters, early: u64) {
+    pub fn publish_losses(&mut self, counters: &kafka::counters::Counters, early: u64) {
         self.losses.take_evicted(&self.shared);
         self.losses.lose_n(Reason::ShownEarly, early);
         self.losses.publish(&self.shared.losses, counters);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ktrace_kafka::stream::{Piece, Run, Stream};
+use ktrace_kafka::internal::{Piece, Run, Stream};
 use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet};
 use ktrace_user::seen::{Direction, Ends, Event, Segment};
 

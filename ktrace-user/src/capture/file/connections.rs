@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ktrace_kafka::protocol::header::RequestHeader;
+use ktrace_kafka::protocol::RequestHeader;
 
 use super::copies::{Copies, Marks, Twin};
 use super::order::Order;

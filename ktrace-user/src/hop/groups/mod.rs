@@ -180,16 +180,7 @@ pub struct Heard<'a> {
 
 /// Whether an error means that the member has left the group and has to join again.
 fn is_out(code: i16) -> bool {
-    matches!(
-        error::name(code),
-        Some(
-            "ILLEGAL_GENERATION"
-                | "UNKNOWN_MEMBER_ID"
-                | "FENCED_INSTANCE_ID"
-                | "FENCED_MEMBER_EPOCH"
-                | "STALE_MEMBER_EPOCH"
-        )
-    )
+    error::ends_membership(code)
 }
 
 impl Groups {

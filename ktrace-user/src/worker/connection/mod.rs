@@ -9,7 +9,7 @@ pub(super) mod state;
 pub(super) mod transactions;
 
 use ktrace_kafka as kafka;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::Lost;
 
 use self::state::State;

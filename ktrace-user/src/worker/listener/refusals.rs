@@ -1,9 +1,9 @@
 //! What brokers refuse that brings no message is shown as a hop of its own, once in a while, and always counted.
 
 use ktrace_kafka as kafka;
+use ktrace_kafka::CoordinatorKind;
 use ktrace_kafka::protocol::api::{Api, key};
 use ktrace_kafka::protocol::error::{self, Outcome, Purpose};
-use ktrace_kafka::protocol::event::CoordinatorKind;
 use ktrace_kafka::{Event, Head};
 
 use super::Listener;

@@ -274,7 +274,8 @@ mod tests {
         let shared = std::sync::Arc::clone(&world.shared);
         world.topics.learn(&shared.topics, 7, "payments");
         assert_eq!(waiting.released(When::News(5), &mut world), [(2, true), (3, true)]);
-        let unnamed = world.losses.counts(&ktrace_kafka::Counters::default()).get(Reason::TopicUnnamed);
+        let unnamed =
+            world.losses.counts(&ktrace_kafka::counters::Counters::default()).get(Reason::TopicUnnamed);
         assert_eq!((unnamed, waiting.0.len(), waiting.0.topics.len()), (0, 0, 0));
     }
 

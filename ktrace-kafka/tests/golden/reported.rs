@@ -1,18 +1,18 @@
-//! What a [`Connection`] tells of a golden: as messages to hold against the truth, and as text to hold against itself.
+//! What a [`Connection`] reports of a golden capture: as messages to hold against the truth, and as text to
+//! hold against itself.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use ktrace_kafka::context::Extractor;
+use ktrace_kafka::counters::Counters;
 use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{
-    Connection, Counters, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic,
-};
+use ktrace_kafka::{Connection, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic};
 
 use crate::truth::{Message, Truth};
 
-/// Tells `sink` of all connections of a golden; each is a list of pushes. Returns what was counted.
-pub fn tell<'a, S: Sink>(
+/// Reports all connections of a golden capture to `sink`; each is a list of pushes. Returns what was counted.
+pub fn report<'a, S: Sink>(
     connections: impl IntoIterator<Item = impl IntoIterator<Item = Push<'a>>>,
     sink: &mut S,
 ) -> Counters {
@@ -33,7 +33,7 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// With the names of topics, which are not told with records.
+    /// With the names of topics, which are not reported with records.
     pub fn new(topics: &HashMap<u128, String>) -> Self {
         Self { truth: Truth { topics: topics.clone(), ..Truth::default() } }
     }
