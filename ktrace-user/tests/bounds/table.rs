@@ -86,14 +86,14 @@ pub const TABLE: &[Row] = &[
     row(
         "one frame",
         "{}",
-        &[(Bytes, "ktrace-kafka/src/connection/mod.rs", "frame_bytes")],
+        &[(Bytes, "ktrace-kafka/src/connection/limits.rs", "frame_bytes")],
         "taken for a wrong size, and the next head is searched",
         &[Reason::Frame],
     ),
     row(
         "segments held for reordering, of a direction",
         "{}, {}",
-        &[(Bytes, "ktrace-kafka/src/connection/mod.rs", "held_bytes"), (Time, "worker/upkeep.rs", "HOLE_NS")],
+        &[(Bytes, "ktrace-kafka/src/connection/limits.rs", "held_bytes"), (Time, "worker/upkeep.rs", "HOLE_NS")],
         "the hole is given up",
         &[Reason::HeldTooMuch, Reason::Gap],
     ),
@@ -101,8 +101,8 @@ pub const TABLE: &[Row] = &[
         "requests that await their response, of a connection",
         "{} and {}",
         &[
-            (Count, "ktrace-kafka/src/connection/mod.rs", "pending"),
-            (Bytes, "ktrace-kafka/src/connection/mod.rs", "pending_bytes"),
+            (Count, "ktrace-kafka/src/connection/limits.rs", "pending"),
+            (Bytes, "ktrace-kafka/src/connection/limits.rs", "pending_bytes"),
         ],
         "",
         &[Reason::TooManyPending],
@@ -170,8 +170,8 @@ pub const TABLE: &[Row] = &[
         "one batch, decompressed; all batches of an exchange",
         "{}; {} or 64 times its bytes on the wire, failed batches included",
         &[
-            (Bytes, "ktrace-kafka/src/connection/mod.rs", "decompressed_bytes"),
-            (Bytes, "ktrace-kafka/src/connection/mod.rs", "exchange_bytes"),
+            (Bytes, "ktrace-kafka/src/connection/limits.rs", "decompressed_bytes"),
+            (Bytes, "ktrace-kafka/src/connection/limits.rs", "exchange_bytes"),
         ],
         "",
         &[Reason::DecompressionBomb],
