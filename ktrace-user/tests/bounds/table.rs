@@ -93,7 +93,10 @@ pub const TABLE: &[Row] = &[
     row(
         "segments held for reordering, of a direction",
         "{}, {}",
-        &[(Bytes, "ktrace-kafka/src/connection/limits.rs", "held_bytes"), (Time, "worker/upkeep.rs", "HOLE_NS")],
+        &[
+            (Bytes, "ktrace-kafka/src/connection/limits.rs", "held_bytes"),
+            (Time, "worker/upkeep.rs", "HOLE_NS"),
+        ],
         "the hole is given up",
         &[Reason::HeldTooMuch, Reason::Gap],
     ),
