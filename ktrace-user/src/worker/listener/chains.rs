@@ -66,6 +66,7 @@ impl Listener<'_> {
 
     /// A message was sent, and `hop` is there where it is shown: with one ring what made the process do so was read before, with
     /// several it may be read a little later.
+    #[inline(never)]
     pub(super) fn caused(&mut self, sought: Sought, hop: Option<Hop>) {
         if !self.world.shared.is_read_by_several() {
             let cause = sought.find();

@@ -31,8 +31,9 @@ pub(super) struct Listener<'x> {
 }
 
 impl Listener<'_> {
-    /// Hands a hop to the stages.
-    #[inline]
+    /// Hands a hop to the stages. A function of its own, into which theirs is inlined: a hop has hundreds of bytes,
+    /// which each further call copies.
+    #[inline(never)]
     fn pass(&mut self, hop: Hop) {
         self.stages.pass(self.id, hop, self.world);
     }

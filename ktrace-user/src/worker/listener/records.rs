@@ -219,7 +219,7 @@ impl Sink for Listener<'_> {
             self.read(head, record, || derived, Some(&hop));
         }
         if let Some(late) = self.state.cursor.as_mut().and_then(|at| at.late.as_mut()) {
-            late.hops.push(hop);
+            late.take(hop);
             return;
         }
         self.open(partition.operation, &hop);

@@ -98,6 +98,12 @@ impl LateRun {
         self.hops.len().saturating_add(self.ranges.len()).saturating_add(self.own.len())
     }
 
+    /// Takes a message. Not inlined: the rare case must not cost the usual one copies of the hop.
+    #[inline(never)]
+    pub fn take(&mut self, hop: Hop) {
+        self.hops.push(hop);
+    }
+
     /// What is there already, if it is enough to wait on its own; the rest goes on behind it.
     pub fn part(&mut self) -> Option<Self> {
         (self.size() >= MAX_PART).then(|| self.split())

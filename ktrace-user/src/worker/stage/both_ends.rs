@@ -52,10 +52,13 @@ impl BothEnds {
         self.searches.insert(connection, Search::begin());
     }
 
+    #[inline]
     pub fn other_end(&self, connection: ConnectionId) -> OtherEnd {
-        if self.searches.is_empty() {
-            return OtherEnd::Elsewhere;
-        }
+        // Always so where one side is captured.
+        if self.searches.is_empty() { OtherEnd::Elsewhere } else { self.look_up(connection) }
+    }
+
+    fn look_up(&self, connection: ConnectionId) -> OtherEnd {
         if let Some((of, end)) = self.last.get()
             && of == connection
         {
@@ -67,11 +70,13 @@ impl BothEnds {
     }
 
     /// Whether the other end shows this connection.
+    #[inline]
     pub fn has_found(&self, connection: ConnectionId) -> bool {
         self.other_end(connection) == OtherEnd::Found
     }
 
     /// Whether the other end shows this connection, or may be found to.
+    #[inline]
     pub fn may_find(&self, connection: ConnectionId) -> bool {
         self.other_end(connection) != OtherEnd::Elsewhere
     }

@@ -6,7 +6,7 @@ use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
 /// Counts hops, for the limit of spans a second, and emits them.
-pub(in crate::worker) struct Sink(Box<dyn FnMut(Hop) + Send>);
+pub(in crate::worker) struct Sink(pub(super) Box<dyn FnMut(Hop) + Send>);
 
 impl Sink {
     pub fn new(emit: Box<dyn FnMut(Hop) + Send>) -> Self {

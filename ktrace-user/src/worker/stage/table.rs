@@ -50,9 +50,11 @@ macro_rules! each {
 
 /// Hands a hop to the first of the named stages. It stays where it is in memory until one takes it.
 macro_rules! pass {
-    ($table:ident, $connection:ident, $hop:ident, $world:ident;) => {
-        $table.sink.push($connection, $hop, $world)
-    };
+    ($table:ident, $connection:ident, $hop:ident, $world:ident;) => {{
+        // as its `push` does, which would copy the hop once more
+        $world.shared.count_span();
+        ($table.sink.0)($hop);
+    }};
     ($table:ident, $connection:ident, $hop:ident, $world:ident; $stage:ident $($rest:ident)*) => {
         match $table.$stage.admit($connection, &mut $hop, $world) {
             Admit::Pass => pass!($table, $connection, $hop, $world; $($rest)*),
@@ -86,7 +88,7 @@ macro_rules! stages {
             }
 
             /// Takes a hop of a connection.
-            #[inline]
+            #[inline(always)]
             pub fn pass(&mut self, connection: ConnectionId, mut hop: Hop, world: &mut World) {
                 // Nearly all hops need not wait: for them the first group costs these questions alone, and no copy.
                 if !hop.waits() $(&& self.$waiting.is_clear(connection))* {
@@ -96,6 +98,7 @@ macro_rules! stages {
                 }
             }
 
+            #[inline(never)]
             fn pass_all(&mut self, connection: ConnectionId, mut hop: Hop, world: &mut World) {
                 pass!(self, connection, hop, world; $($waiting)* $($deciding)*);
             }
