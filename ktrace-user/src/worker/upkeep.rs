@@ -1,4 +1,5 @@
-//! What a worker does from time to time: it looks through all connections and all pending hops, and forgets connections that have ended.
+//! What a worker does from time to time: it looks through all connections and all pending hops, and
+//! forgets connections that have ended.
 
 use super::stage::When;
 use super::{SWEEP_NS, Worker};
@@ -9,10 +10,12 @@ use crate::seen::ConnectionId;
 /// A closed connection is kept for this long: what was on its way may still pass.
 pub(super) const LINGER_NS: u64 = 5_000_000_000;
 
-/// A client that has sent its FIN is taken for closed after this, if no event says so: kernels before 5.9 send none.
+/// A client that has sent its FIN is taken for closed after this, if no event says so: kernels
+/// before 5.9 send none.
 const HALF_CLOSED_NS: u64 = 60_000_000_000;
 
-/// Segments that came before one which is missing are given up after this, where no acknowledgement says that they are lost (acks=0).
+/// Segments that came before one which is missing are given up after this, where no acknowledgement
+/// says that they are lost (acks=0).
 pub(super) const HOLE_NS: u64 = 10_000_000_000;
 
 /// The process of a TLS connection may come to be known for so long before it is counted without.
