@@ -9,17 +9,18 @@ use std::process::ExitCode;
 
 use crate::allocator::Overwriting;
 
-/// What is made in one thread may be freed in another; musl's own allocator does that one at a time.
+/// A hop is allocated by a worker and freed by a sink. musl's own allocator takes one lock for all
+/// threads, so these would wait for each other; mimalloc frees across threads without a lock.
 #[global_allocator]
 static ALLOCATOR: Overwriting<mimalloc::MiMalloc> = Overwriting(mimalloc::MiMalloc);
 
-/// Where the agent's own log goes: not over a full screen.
+/// Where the agent's own log goes: to standard error, unless a full screen is shown.
 fn log() -> Box<dyn std::io::Write> {
     if ktrace_user::export::top::is_taken() { Box::new(std::io::sink()) } else { Box::new(std::io::stderr()) }
 }
 
 fn main() -> ExitCode {
-    // The agent's own log, on standard error; warnings alone, or what KTRACE_LOG says.
+    // The agent's own log: warnings, or what KTRACE_LOG says.
     let filter = match ktrace_user::cli::environment::log_filter() {
         Ok(filter) => filter,
         Err(failure) => return failure.report(),

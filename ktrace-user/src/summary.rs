@@ -1,4 +1,4 @@
-//! What a run has seen and lost, as told at its end: `--summary` and the last lines of `replay`.
+//! What a run has seen and lost, reported at its end: `--summary` and the last lines of `replay`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,11 +9,13 @@ use crate::export::printable;
 use crate::losses::{Lossy, Reason, keep_lossiest};
 use crate::worker::{Shared, Totals, Waits};
 
-/// One JSON object; every count is 0 where nothing was seen, and a reason is there only where it occurred.
+/// One JSON object; every count is 0 where nothing was seen, and a reason is there only where it
+/// occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub connections: u64,
-    /// Of them, those that were not read, because their other end is shown, here or by another agent.
+    /// Of them, those that were not read, because their other end is shown, here or by another
+    /// agent.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: u64,
     pub segments: u64,
@@ -30,17 +32,19 @@ pub struct Summary {
     /// Bytes that no program has read, as it had closed its end before they came.
     #[serde(skip_serializing_if = "is_zero")]
     pub unread_bytes: u64,
-    /// Bytes at the ends of requests and responses that their schemas do not have, which clients and brokers pass over too.
+    /// Bytes at the ends of requests and responses that their schemas do not have, which clients
+    /// and brokers pass over too.
     #[serde(skip_serializing_if = "is_zero")]
     pub surplus_bytes: u64,
-    /// Packets of capture files whose bytes are in the file already: on another interface, before and after a translation of
-    /// addresses, or sent again.
+    /// Packets of capture files whose bytes are in the file already: on another interface, before
+    /// and after a translation of addresses, or sent again.
     #[serde(skip_serializing_if = "is_zero")]
     pub duplicate_packets: u64,
     /// TLS connections that were not read, by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: BTreeMap<String, u64>,
-    /// Of them, those that were to be read, by service, and by reason and cipher: `tls_no_key chacha20`.
+    /// Of them, those that were to be read, by service, and by reason and cipher: `tls_no_key
+    /// chacha20`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls_unread: BTreeMap<String, BTreeMap<String, u64>>,
     /// TLS connections that were read, by service.
@@ -111,7 +115,8 @@ impl Summary {
         }
     }
 
-    /// Adds what all workers have counted together: spans, losses, refusals, and how long clients had to wait.
+    /// Adds what all workers have counted together: spans, losses, refusals, and how long clients
+    /// had to wait.
     pub fn add_shared(&mut self, shared: &Shared) {
         self.spans += shared.spans();
         self.add_lost(shared.losses());

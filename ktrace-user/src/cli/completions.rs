@@ -1,4 +1,4 @@
-//! `ktrace completions SHELL`.
+//! `ktrace completions SHELL`: the completion script of a shell, from the definition of the flags.
 
 use std::io::Write;
 use std::process::ExitCode;

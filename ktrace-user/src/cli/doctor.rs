@@ -18,7 +18,8 @@ use crate::export::{self, printable};
 use crate::privilege;
 use crate::worker::TlsOptions;
 
-/// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much more often.
+/// How long the doctor listens: group members send a heartbeat every 3 s, and what is busy much
+/// more often.
 const LOOK: Duration = Duration::from_millis(3500);
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ pub struct Args {
 /// How a verb that reports once prints.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Output {
-    /// For eyes
+    /// For people
     Text,
     /// One JSON object
     Json,
@@ -104,8 +105,8 @@ fn spoken(speaks: Option<Speaks>) -> &'static str {
     }
 }
 
-/// What the doctor would say of this host, as further lines of an error: of what there is no capture without; `otherwise` where
-/// it finds nothing wrong with that.
+/// What the doctor would say of this host, as further lines of an error: of what there is no
+/// capture without; `otherwise` where it finds nothing wrong with that.
 pub fn advice(ports: &PortSet, cgroup: Option<&Path>, otherwise: &str) -> String {
     let report = probe::run(ports, cgroup, &TlsOptions::default());
     let advice: Vec<_> = report
@@ -165,7 +166,9 @@ fn as_json(report: &Report) -> serde_json::Value {
     let items = report
         .items
         .iter()
-        .map(|item| json!({"name": item.name, "ok": item.ok, "needed": item.needed, "detail": item.detail, "advice": item.advice}));
+        .map(|Check { name, ok, needed, detail, advice }| {
+            json!({"name": name, "ok": ok, "needed": needed, "detail": detail, "advice": advice})
+        });
     let sockets = report.sockets.iter().map(|socket| {
         json!({
             "client": socket.ends.client,

@@ -1,5 +1,7 @@
-//! Variables of the environment that begin with `KTRACE_`: an option each, and `KTRACE_LOG`. A name that is none is an error, as an
-//! unknown key of the configuration file is: what was meant to be set is not.
+//! Environment variables that begin with `KTRACE_`: one for each option, and `KTRACE_LOG`.
+//!
+//! An unknown name is an error, like an unknown key of the configuration file: it is a misspelled
+//! option, and would otherwise be ignored.
 
 use std::ffi::OsString;
 
@@ -11,13 +13,13 @@ use super::Failure;
 use crate::export::is_of_a_service;
 
 const PREFIX: &str = "KTRACE_";
-/// What the agent's own log shows.
+/// The variable that sets what the agent's own log shows.
 pub const LOG: &str = "KTRACE_LOG";
-/// What is read by the end-to-end tests, which start agents in their own environment.
+/// Variables of the end-to-end tests, which start agents in their own environment.
 const OF_TESTS: [&str; 3] = ["KTRACE_BIN", "KTRACE_FULL", "KTRACE_KEEP"];
 const OF_TESTS_PREFIX: &str = "KTRACE_TEST_";
 
-/// A variable of ours that is empty counts as not set: manifests have empty defaults.
+/// Removes empty variables of ktrace: manifests have empty defaults, which mean "not set".
 pub fn forget_empty() {
     for (name, value) in std::env::vars_os() {
         if value.is_empty() && name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
@@ -28,7 +30,8 @@ pub fn forget_empty() {
 }
 
 /// # Errors
-/// [`Failure::Usage`] names the first variable that `command` does not know, and the known one that is most like it.
+/// [`Failure::Usage`] names the first variable that `command` does not know, and the most similar
+/// known one.
 pub fn check(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     command: &Command,
@@ -62,8 +65,9 @@ pub fn check(
     Err(Failure::Usage { what: format!("the environment variable {name} is none of ktrace's"), advice })
 }
 
-/// Kubernetes gives every container the addresses of services, of one that is named `ktrace` as `KTRACE_PORT=tcp://10.0.0.1:4317`.
-/// A number there is a wish that is spelled wrong.
+/// Whether Kubernetes set the variable. It gives every container the addresses of services: a
+/// service named `ktrace` appears as `KTRACE_PORT=tcp://10.0.0.1:4317`. A plain number in
+/// `KTRACE_PORT` is a misspelled `KTRACE_PORTS`.
 fn is_service(name: &str, value: &str) -> bool {
     is_of_a_service(name)
         && (!name.ends_with("_PORT")
@@ -72,7 +76,7 @@ fn is_service(name: &str, value: &str) -> bool {
             || value.contains("://"))
 }
 
-/// `KTRACE_PORT_4317_TCP_PORT` is a number in Kubernetes, too.
+/// `KTRACE_PORT_4317_TCP_PORT` is a plain number, and is set by Kubernetes all the same.
 fn is_of_protocol(name: &str) -> bool {
     ["_TCP_PORT", "_UDP_PORT", "_SCTP_PORT"].iter().any(|end| name.ends_with(end))
 }
@@ -81,10 +85,10 @@ fn lossy(text: OsString) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// What `KTRACE_LOG` asks for; warnings without it.
+/// The filter that `KTRACE_LOG` asks for; without it, warnings.
 ///
 /// # Errors
-/// [`Failure::Usage`] where it is no list of levels, with targets or without.
+/// [`Failure::Usage`] where the value is not a list of levels, with or without targets.
 pub fn log_filter() -> Result<EnvFilter, Failure> {
     match std::env::var_os(LOG).map(lossy).filter(|set| !set.trim().is_empty()) {
         Some(set) => parse_log(&set),
@@ -93,7 +97,8 @@ pub fn log_filter() -> Result<EnvFilter, Failure> {
 }
 
 fn parse_log(set: &str) -> Result<EnvFilter, Failure> {
-    // A bare word that is no level would be a target, of which everything is shown: most often none at all.
+    // tracing takes a bare word that is no level for a target, and shows everything of it. That is
+    // almost always a misspelled level.
     let stray = set.split(',').map(str::trim).find(|part| {
         let bare = !part.contains(['=', '[', ':']) && !part.is_empty();
         bare && part.parse::<LevelFilter>().is_err()

@@ -1,4 +1,4 @@
-//! How a verb fails: an exit code, one line that says what, a second that says what to do.
+//! How a verb fails: an exit code, one line that says what failed, and one that says what to do.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ pub enum Failure {
     Usage { what: String, advice: String },
     /// Exit code 3: this host cannot capture. The advice may have several lines.
     CannotCapture { what: String, advice: String },
-    /// What is to be said has been said.
+    /// The message was printed already.
     Quiet(ExitCode),
 }
 
@@ -25,7 +25,8 @@ impl Failure {
         Self::Failed { what: what.to_string(), advice: advice.to_string() }
     }
 
-    /// The end of a verb whose work is to print: a reader that is gone has seen what it wanted, any other error is one.
+    /// The end of a verb whose work is to print. A reader that is gone (`| head`) is no error: it
+    /// has seen what it wanted.
     ///
     /// # Errors
     /// [`Failure::Failed`] where it could not be written.
@@ -39,7 +40,7 @@ impl Failure {
         }
     }
 
-    /// Tells it on standard error.
+    /// Prints it on standard error, and returns the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
         let (code, what, advice) = match self {

@@ -9,9 +9,9 @@ use toml::{Table, Value};
 
 use super::Failure;
 use super::observe::FullScreen;
-use super::pipeline::{Live, Pipeline, Printed, Told};
+use super::pipeline::{Live, Pipeline, Printed, SummaryArgs};
 
-/// `command` with the file's values as defaults of every verb that has the option.
+/// `command`, with the file's values as the defaults of every verb that has the option.
 pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
@@ -61,10 +61,10 @@ pub fn with_defaults(command: Command, path: &Path) -> Result<Command, Failure> 
     Ok(command)
 }
 
-/// Every option that any of the pipeline's verbs has. One file may serve all three.
+/// Every option of `run`, `observe` and `replay`, so that one file may serve all three.
 fn all() -> Command {
     let all = Live::augment_args(Pipeline::augment_args(Command::new("")));
-    FullScreen::augment_args(Told::augment_args(Printed::augment_args(all)))
+    FullScreen::augment_args(SummaryArgs::augment_args(Printed::augment_args(all)))
 }
 
 /// What an option's key may hold.
@@ -80,7 +80,8 @@ enum Takes {
     Pairs,
 }
 
-/// By the option's own definition: a list is what a comma makes on the command line.
+/// Derived from the option's own definition: it takes a list if it takes commas on the command
+/// line.
 fn takes(arg: &Arg) -> Takes {
     let needs_none = arg.get_num_args().is_some_and(|values| values.min_values() == 0);
     let names = arg.get_value_names().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What `run` and `observe` share: from the kernel's events to the sinks.
+//! The run of `run` and `observe`: from the kernel's events to the sinks, and its end.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,12 +10,12 @@ use ktrace_kafka::context::formats;
 use ktrace_kafka::counters::NotKafka;
 use ktrace_tls::keylog::{KeyLog, MAX_BYTES};
 
-use super::monitor::{Lookout, say};
+use super::monitor::{Monitor, say};
 use super::named::Named;
-use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
+use super::pipeline::{Live, Memory, Pipeline, Plan, SummaryArgs};
 use super::{Failure, doctor};
 use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet};
-use crate::export::top::{Agent, Tells};
+use crate::export::top::{Agent, ReadAgent};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
 use crate::hop::versioned::Versioned;
 use crate::keys::log_file::{self, KeyLogFile};
@@ -27,23 +27,30 @@ use crate::seen::Side;
 use crate::summary::Summary;
 use crate::worker::{Selection, Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
 
-/// Sinks and metrics get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
+/// How long sinks and metrics may take to deliver what they hold at the end. Kubernetes allows 30 s
+/// before it kills.
 pub const FLUSH: Duration = Duration::from_secs(10);
-/// Of that, metrics, which go last as they count what the sinks could not deliver.
+/// The part of that for metrics. They are exported last, as they count what the sinks could not
+/// deliver.
 const METRICS_FLUSH: Duration = Duration::from_secs(2);
 
-/// Until `stop` is set, within a limit of `memory`. `begun` is told when the watch has begun, and given what tells of the agent itself.
-pub fn watch(
-    (live, memory): (Live, Option<&Memory>),
-    pipeline: &Pipeline,
-    told: &Told,
-    mut sinks: Sinks,
-    metrics: Option<Metrics>,
-    stop: &AtomicBool,
-    begun: impl FnOnce(Tells),
-) -> Result<(), Failure> {
-    let told = told.open()?;
-    // What the user got wrong comes before what the host lacks.
+/// What `run` and `observe` have made of their options.
+pub struct Run<'a> {
+    pub live: Live,
+    /// The limit of the agent's memory, if there is one.
+    pub memory: Option<&'a Memory>,
+    pub pipeline: &'a Pipeline,
+    pub summary: &'a SummaryArgs,
+    pub sinks: Sinks,
+    pub metrics: Option<Metrics>,
+}
+
+/// Watches until `stop` is set. `begun` is called once the capture runs, with a way to read the
+/// state of the agent itself.
+pub fn watch(run: Run<'_>, stop: &AtomicBool, begun: impl FnOnce(ReadAgent)) -> Result<(), Failure> {
+    let Run { live, memory, pipeline, summary, mut sinks, metrics } = run;
+    let summary_file = summary.open()?;
+    // The user's mistakes are reported before the host's.
     let shared = pipeline.shared();
     let Plan { rings, ring_bytes, connections, limits } = live.plan(memory, &shared, &sinks)?;
     let selection = pipeline.selection()?;
@@ -84,7 +91,7 @@ pub fn watch(
     let named = Named::new(options.pid, options.netns.as_deref())?;
     let mut source =
         Source::open(options).map_err(|error| cannot(&error, &pipeline.ports, cgroup.as_deref()))?;
-    // It keeps what it needs to read the file of another user.
+    // The thread keeps the privilege that it needs to read another user's file.
     let _following = key_file.map(|file| file.follow(say)).transpose().map_err(|error| {
         Failure::failed(
             format_args!("cannot start a thread: {error}"),
@@ -99,7 +106,7 @@ pub fn watch(
             lack.what
         ));
     }
-    // All that is started from here on begins with no privilege.
+    // Threads that start from here on have no privilege.
     let mut also = Vec::new();
     if tls.source == TlsSource::Memory {
         also.extend(privilege::filter::READS_MEMORY);
@@ -110,7 +117,7 @@ pub fn watch(
     privilege::confine(&[], &also);
     sinks.begin();
     let given = !pipeline.ports.is_auto();
-    let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits, given)?;
+    let monitor = Monitor::start(Arc::clone(&shared), source.counter_reader(), limits, given)?;
     let counters = Arc::new(Counters {
         kernel: source.counter_reader(),
         shared: Arc::clone(&shared),
@@ -145,7 +152,7 @@ pub fn watch(
     for worker in workers {
         summary.add(&worker.finish());
     }
-    lookout.finish();
+    monitor.finish();
     summary.add_shared(&shared);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
     let (_, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
@@ -153,11 +160,11 @@ pub fn watch(
         metrics.finish(last);
     }
     summary.add_lost(counters.outside());
-    told.write(&summary)?;
+    summary_file.write(&summary)?;
     seen.map_err(|error| Failure::failed(&error, error.advice()))?;
     match exported {
         Ok(()) => named.end(),
-        // Counted: an agent that ends because it is asked to has not failed.
+        // The spans are counted as lost. An agent that was asked to end has not failed.
         Err(error @ ExportError::Undelivered { .. }) => {
             eprintln!("ktrace: {error}");
             named.end()
@@ -166,7 +173,7 @@ pub fn watch(
     }
 }
 
-/// What searches processes for keys, where that is wanted, started while it may read them.
+/// Starts the search of processes for keys, where it is wanted, while the agent may read them.
 fn search(tls: &TlsOptions, workers: usize) -> Result<Option<Arc<Keys>>, Failure> {
     if tls.source != TlsSource::Memory {
         return Ok(None);
@@ -181,9 +188,9 @@ fn search(tls: &TlsOptions, workers: usize) -> Result<Option<Arc<Keys>>, Failure
     Ok(Some(Arc::new(keys)))
 }
 
-/// The key log that the user has named, opened while all may be read.
+/// The key log that the user has named, opened while the agent may read any file.
 fn key_file(source: &TlsSource, memory: Option<&Memory>) -> Result<Option<KeyLogFile>, Failure> {
-    /// What is remembered of it takes this part of the agent's memory.
+    /// The secrets of a key log may take this part of the agent's memory.
     const PART: usize = 16;
     let TlsSource::KeyLog(path) = source else { return Ok(None) };
     let most_bytes = memory.map_or(MAX_BYTES, |memory| MAX_BYTES.min(memory.bytes / PART));
@@ -194,7 +201,7 @@ fn key_file(source: &TlsSource, memory: Option<&Memory>) -> Result<Option<KeyLog
     })
 }
 
-/// Why the watch cannot begin.
+/// Why the capture cannot begin, and what to do.
 fn cannot(error: &CaptureError, ports: &PortSet, cgroup: Option<&Path>) -> Failure {
     let (what, advice) = (error.to_string(), error.advice().into_owned());
     match error {
@@ -204,7 +211,7 @@ fn cannot(error: &CaptureError, ports: &PortSet, cgroup: Option<&Path>) -> Failu
     }
 }
 
-/// All that counts in a run. Metrics, `--top` and the summary read the same counts.
+/// Everything that counts losses in a run. Metrics, `--top` and the summary read the same counts.
 struct Counters {
     kernel: CounterReader,
     shared: Arc<Shared>,

@@ -16,7 +16,7 @@ use crate::privilege;
 use crate::seen::{Direction, Ends, Event, Process, Segment};
 use crate::worker::TlsOptions;
 
-/// Enough for a look: what is lost meanwhile is lost to nobody.
+/// Small: this only has to see which protocol is spoken, so a full ring does no harm.
 const RING_BYTES: usize = 4 << 20;
 
 /// A connection that spoke.
@@ -49,7 +49,7 @@ pub fn look(
         tls: Some(tls.ports.clone()),
         tls_cgroups: tls.cgroups.clone(),
         ring_bytes: RING_BYTES,
-        // The report says it.
+        // The report says so itself.
         say: |_| {},
         ..LiveOptions::default()
     };

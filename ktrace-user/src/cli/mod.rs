@@ -82,8 +82,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Twice where a configuration file is given: its values become the defaults of the second time, so that every option is defined
-/// once, and flags and environment beat the file.
+/// Parses twice where a configuration file is given: its values become the defaults of the second
+/// time. So every option is defined once, and flags and environment beat the file.
 fn parse(args: Vec<OsString>) -> Result<Cli, Failure> {
     let matches = Cli::command().try_get_matches_from(&args).map_err(|error| usage(&error, &args, None))?;
     let cli = from_matches(&matches, &args)?;
@@ -112,8 +112,8 @@ impl Verb {
     }
 }
 
-/// Help and version are printed and exit 0; anything else becomes one line and a hint. `file`: the configuration file whose values
-/// were the only change since the arguments alone were well.
+/// Help and version are printed and exit 0; anything else becomes one line and a hint. `file`: the
+/// configuration file, if the arguments alone were correct.
 fn usage(error: &clap::Error, args: &[OsString], file: Option<&Path>) -> Failure {
     if !error.use_stderr() {
         return match Failure::of_printing(error.print()) {

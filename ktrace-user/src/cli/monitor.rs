@@ -1,5 +1,5 @@
-//! Looks at the agent itself, once or twice a second: what it loses, what it met and cannot read, and how much CPU time and
-//! memory it takes where those are limited.
+//! Watches the agent itself, once or twice a second: it reports losses and connections that are not
+//! read, and holds CPU time and memory to their limits.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,23 +18,25 @@ use crate::losses::LossLines;
 use crate::seen::Ends;
 use crate::worker::{Others, Shared, Throttle};
 
-/// How often.
+/// How often losses are looked at. A line a second later is early enough for people.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often where CPU time is limited.
+/// How often where CPU time is limited: the share of traces that is kept follows within seconds.
 const SHORT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often it is told at most that messages were not listed: of a group that never commits there are more and more.
+/// The least time between two lines about messages that are not listed: a group that never commits
+/// has more and more of them.
 const LEFT_OUT_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often where memory is limited: what is known to be large is asked for before, the rest grows slowly.
+/// How often where memory is limited. Large pieces are asked for before they are taken, the rest
+/// grows slowly.
 const MEMORY_PAUSE: Duration = Duration::from_millis(200);
 
-/// What tells how much memory the agent takes.
+/// How the memory that the agent takes is measured.
 #[derive(Clone, Debug)]
 pub enum Usage {
     /// The process's resident set.
     Resident,
-    /// What is charged to its cgroup, this directory.
+    /// The memory charged to its cgroup, this directory.
     OfCgroup(PathBuf),
 }
 
@@ -56,14 +58,14 @@ pub struct Limits {
     pub memory: Option<(Usage, usize)>,
 }
 
-/// The thread.
-pub struct Lookout {
+/// The thread that watches.
+pub struct Monitor {
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
-impl Lookout {
-    /// `ports_are_given`: what speaks something else there is told.
+impl Monitor {
+    /// `ports_are_given`: other protocols on these ports are reported.
     pub fn start(
         shared: Arc<Shared>,
         counters: CounterReader,
@@ -73,28 +75,28 @@ impl Lookout {
         let (stop, stopped) = mpsc::channel();
         let pause = if limits.cpu.is_some() { SHORT_PAUSE } else { PAUSE };
         let short_pause = if limits.memory.is_some() { MEMORY_PAUSE.min(pause) } else { pause };
-        let mut looks = Looks::new(shared, counters, limits);
-        looks.ports_are_given = ports_are_given;
+        let mut watch = Watch::new(shared, counters, limits);
+        watch.ports_are_given = ports_are_given;
         let look = move || {
             let mut looked = Instant::now();
             // The other end is dropped, or says so, when the run ends.
             while stopped.recv_timeout(short_pause) == Err(RecvTimeoutError::Timeout) {
-                looks.look_at_memory();
+                watch.look_at_memory();
                 if looked.elapsed() + short_pause / 2 >= pause {
                     looked = Instant::now();
-                    looks.look();
+                    watch.look();
                 }
             }
-            looks.end();
+            watch.end();
         };
         let thread =
-            std::thread::Builder::new().name("ktrace-lookout".to_owned()).spawn(look).map_err(|error| {
+            std::thread::Builder::new().name("ktrace-monitor".to_owned()).spawn(look).map_err(|error| {
                 Failure::failed(format_args!("cannot start a thread: {error}"), "report this")
             })?;
         Ok(Self { stop, thread })
     }
 
-    /// After the last event: what is still to be told.
+    /// After the last event: reports what is left, and ends.
     pub fn finish(self) {
         drop(self.stop);
         if let Err(panic) = self.thread.join() {
@@ -103,7 +105,7 @@ impl Lookout {
     }
 }
 
-struct Looks {
+struct Watch {
     shared: Arc<Shared>,
     counters: CounterReader,
     limits: Limits,
@@ -112,19 +114,19 @@ struct Looks {
     throttle: Option<Throttle>,
     /// CPU time at the last look, and when that was.
     cpu: (Duration, Instant),
-    /// Services of which it was said that their TLS is not read, and why.
+    /// Services that were reported to have TLS that is not read, and why.
     tls: BTreeSet<(String, String)>,
-    /// The user has said where Kafka is.
+    /// The user has named Kafka's ports.
     ports_are_given: bool,
-    /// Reasons for which a connection was said to be none of Kafka's.
+    /// Reasons that were reported for connections that are not Kafka.
     not_kafka: BTreeSet<&'static str>,
-    /// It was said that messages carry ktrace's own telemetry.
+    /// A line has said that messages carry ktrace's own telemetry.
     own_telemetry: bool,
-    /// Of how many messages it was told that they are not listed, and when.
+    /// How many messages were reported as not listed, and when.
     left_out: (u64, Option<Instant>),
 }
 
-impl Looks {
+impl Watch {
     fn new(shared: Arc<Shared>, counters: CounterReader, limits: Limits) -> Self {
         let begin = Instant::now();
         Self {
@@ -191,7 +193,8 @@ impl Looks {
         self.losses.look(self.begin.elapsed(), kernel.into_iter().chain(self.shared.live_losses()))
     }
 
-    /// A backend writes ktrace's own telemetry to Kafka: said once, with the first topic that it is seen in.
+    /// Reports once that a backend writes ktrace's own telemetry to Kafka, with the first such
+    /// topic.
     fn own_telemetry(&mut self) {
         if self.own_telemetry {
             return;
@@ -206,13 +209,13 @@ impl Looks {
         }
     }
 
-    /// Messages that `--uncommitted` does not list; now where this is the `end`.
+    /// Reports messages that `--uncommitted` does not list: from time to time, and at the `end`.
     fn left_out(&mut self, end: bool) {
         let count = self.shared.left_out();
-        let (told, since) = self.left_out;
+        let (reported, since) = self.left_out;
         let is_due = end || since.is_none_or(|since| since.elapsed() >= LEFT_OUT_PAUSE);
-        if count > told && is_due {
-            say(&format!("{} messages more were not committed in time and are not listed", count - told));
+        if count > reported && is_due {
+            say(&format!("{} messages more were not committed in time and are not listed", count - reported));
             self.left_out = (count, Some(Instant::now()));
         }
     }
@@ -226,7 +229,7 @@ impl Looks {
     }
 }
 
-/// A full screen tells it itself.
+/// Prints a line on standard error, unless a full screen is shown: that shows losses itself.
 pub fn say(line: &str) {
     if !top::is_taken() {
         eprintln!("ktrace: {line}");
@@ -245,7 +248,8 @@ fn cpu_time() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// Bytes of the process's resident set, where what it shares with the kernel counts as often as it is mapped.
+/// Bytes of the process's resident set. Memory shared with the kernel counts as often as it is
+/// mapped.
 fn resident() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

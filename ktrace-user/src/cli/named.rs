@@ -1,5 +1,5 @@
-//! A process or a network namespace that the user names: whether it is there, and what becomes of it while it
-//! is watched.
+//! A process or a network namespace that the user names: whether it exists, and what becomes of it
+//! during the run.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +30,8 @@ impl Named {
         let process = match process {
             None => None,
             Some((pid, Ok(process))) => Some((pid, process)),
-            // It is watched all the same: a kernel or a container that keeps it out of sight is no reason not
-            // to.
+            // A kernel or a container that hides the process is no reason not to watch it: only its
+            // end is not noticed.
             Some((_, Err(error @ ProcessError::OutOfSight(..)))) => {
                 say(&format!("{error}; {}", error.advice()));
                 None
@@ -43,8 +43,8 @@ impl Named {
         Ok(Self { process, netns: netns.map(NetnsName::new), has_ended: AtomicBool::new(false) })
     }
 
-    /// Sets `stop` when the process ends; says when the namespace's name no longer stands for it. Until
-    /// `stop` is set by whomever.
+    /// Sets `stop` when the process ends, and reports when the namespace's name no longer stands
+    /// for it. Runs until `stop` is set, here or elsewhere.
     pub fn watch<T>(&self, stop: &AtomicBool, capture: impl FnOnce() -> T) -> T {
         thread::scope(|scope| {
             if self.process.is_some() || self.netns.is_some() {
@@ -87,8 +87,8 @@ impl Named {
     }
 
     /// # Errors
-    /// [`Failure::Failed`] where the process has ended: there is nothing left to watch, which a supervisor
-    /// has to know.
+    /// [`Failure::Failed`] where the process has ended: there is nothing left to watch, which a
+    /// supervisor has to know.
     pub fn end(&self) -> Result<(), Failure> {
         match &self.process {
             Some((pid, _)) if self.has_ended.load(Ordering::Relaxed) => Err(Failure::failed(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::ArgAction;
 use clap::builder::BoolishValueParser;
 
-use super::pipeline::{Live, Pipeline, Printed, Told};
+use super::pipeline::{Live, Pipeline, Printed, SummaryArgs};
 use super::{Failure, live, signals};
 use crate::export::top::top;
 use crate::export::{Metrics, Output, Sinks, WhenFull, otlp};
@@ -23,16 +23,20 @@ pub struct Args {
     #[command(flatten)]
     screen: FullScreen,
     #[command(flatten)]
-    told: Told,
+    summary: SummaryArgs,
 }
 
-/// What only a terminal shows.
+/// Output that needs a terminal.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct FullScreen {
-    /// Show topics, groups and services with rates, latencies and lag on a full screen, instead of messages; q quits
-    #[arg(long, env = "KTRACE_TOP", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    /// Show topics, groups and services with rates, latencies and lag on a full screen, instead of
+    /// messages; q quits
+    #[arg(
+        long, env = "KTRACE_TOP", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     top: bool,
 }
 
@@ -73,9 +77,17 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         sinks.extend(otlp(&export, WhenFull::Drop)?);
         metrics = Metrics::new(&export)?;
     }
-    live::watch((args.live, memory.as_ref()), &args.pipeline, &args.told, sinks, metrics, &stop, |tells| {
+    let run = live::Run {
+        live: args.live,
+        memory: memory.as_ref(),
+        pipeline: &args.pipeline,
+        summary: &args.summary,
+        sinks,
+        metrics,
+    };
+    live::watch(run, &stop, |read_agent| {
         if let Some(screen) = screen {
-            screen.begin(tells);
+            screen.begin(read_agent);
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,29 +1,32 @@
 //! How much memory the kernel lets this process have: the limit of its cgroup, or of one above it.
 //!
-//! Where the process is in its cgroup's tree is in `/proc/self/cgroup`, and where that tree is mounted in `/proc/self/mountinfo`. A container may
-//! see its own cgroup as the root, or the host's tree from a root that lies above its own.
+//! Where the process is in its cgroup's tree is in `/proc/self/cgroup`, and where that tree is
+//! mounted in `/proc/self/mountinfo`. A container may see its own cgroup as the root, or the host's
+//! tree from a root that lies above its own.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Version 1 has a number of this size for no limit; no host has as much memory.
+/// Version 1 writes a number of this size for "no limit". No host has as much memory.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// Directories that are looked through for the process's own, where its path is not told.
+/// Directories that are searched for the process's own, where `/proc/self/cgroup` does not give its
+/// path. A bound for trees that are made to be large.
 const MOST_LOOKED_THROUGH: usize = 1 << 16;
 
-/// A limit of the kernel's.
+/// A memory limit that the kernel enforces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnLimit {
     pub bytes: usize,
-    /// The file that says it.
+    /// The file that has the limit.
     pub file: PathBuf,
     /// The process's own cgroup, which may be one below.
     pub dir: PathBuf,
 }
 
 impl OwnLimit {
-    /// Whether other processes are charged to the cgroup, too, as where ktrace was started in another's container.
+    /// Whether other processes are charged to the cgroup, too, as when ktrace runs in another's
+    /// container.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         let processes = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
@@ -81,7 +84,8 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// Of a line of `mountinfo`: number, parent, device, root, mount point, options, optional fields, `-`, type, source, options.
+    /// Of a line of `mountinfo`: number, parent, device, root, mount point, options, optional
+    /// fields, `-`, type, source, options.
     fn read(line: &'a str) -> Option<Self> {
         let (mount, system) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
@@ -97,7 +101,8 @@ impl<'a> Mount<'a> {
         limits_memory.then(|| Self { root, point: point.into(), is_v2: kind == "cgroup2" })
     }
 
-    /// The process's path, if this line of `/proc/self/cgroup` is of this tree: number, controllers, path.
+    /// The process's path, if this line of `/proc/self/cgroup` is of this tree: number,
+    /// controllers, path.
     fn path_in<'b>(&self, line: &'b str) -> Option<&'b str> {
         let mut fields = line.splitn(3, ':');
         let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -112,7 +117,8 @@ impl<'a> Mount<'a> {
     fn directory(&self, path: &str, pid: u32) -> Option<PathBuf> {
         let above = Path::new(self.root).components().filter(|part| *part == Component::ParentDir).count();
         if above > 0 {
-            // The mounted cgroup lies above what the process sees as the root: its own is so far below, whatever its name.
+            // The mounted cgroup lies above what the process sees as the root: its own is so far
+            // below, whatever its name.
             return holding(&self.point, above, pid).map(|dir| dir.join(path.trim_start_matches('/')));
         }
         let within = match Path::new(path).strip_prefix(self.root) {
@@ -138,8 +144,8 @@ fn holding(dir: &Path, below: usize, pid: u32) -> Option<PathBuf> {
     })
 }
 
-/// What the kernel has charged to a cgroup and cannot take back by itself: without the cache of files, and of their names
-/// (each look through `/proc` leaves many).
+/// What the kernel has charged to a cgroup and cannot take back by itself: without the cache of
+/// files, and of their names (each look through `/proc` leaves many).
 #[must_use]
 pub fn usage(dir: &Path) -> Option<usize> {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
@@ -236,7 +242,8 @@ mod tests {
         assert_eq!(tree.tightest("0::/../elsewhere\n", "/", V2), Some((300, "memory.max".to_owned())));
     }
 
-    /// As deploy/daemonset.yaml has it: the host's tree is mounted in a container with a namespace of its own.
+    /// As deploy/daemonset.yaml has it: the host's tree is mounted in a container with a namespace
+    /// of its own.
     #[test]
     fn the_hosts_tree_in_a_container_is_looked_through() {
         let tree = Tree::new(

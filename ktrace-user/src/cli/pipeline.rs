@@ -1,4 +1,5 @@
-//! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and key of the configuration file.
+//! The options of `run`, `observe` and `replay`, each defined once: flag, environment variable and
+//! key of the configuration file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::worker::{
     budget, queued_at_most,
 };
 
-/// What all three verbs take.
+/// The options of all three verbs.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Pipeline")]
 pub struct Pipeline {
@@ -43,138 +44,189 @@ pub struct Pipeline {
     /// Only messages of these services; ! in front leaves out
     #[arg(long, value_name = "GLOB", env = "KTRACE_SERVICE", value_delimiter = ',')]
     pub service: Vec<String>,
-    /// Only messages with these keys, patterns or plain text; what is no text is matched as 0x and hex digits; ! in front leaves out
+    /// Only messages with these keys, patterns or plain text; what is no text is matched as 0x and
+    /// hex digits; ! in front leaves out
     #[arg(long, value_name = "GLOB", env = "KTRACE_KEY", value_delimiter = ',')]
     pub key: Vec<String>,
-    /// Only this trace: its id, or its first 8 hex digits or more. Repeatable, or separated by commas
+    /// Only this trace: its id, or its first 8 hex digits or more. Repeatable, or separated by
+    /// commas
     #[arg(long, value_name = "ID", env = "KTRACE_TRACE", value_delimiter = ',')]
     pub trace: Vec<TracePrefix>,
     /// Only spans with an error
-    #[arg(long, env = "KTRACE_ERRORS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    #[arg(
+        long, env = "KTRACE_ERRORS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub errors: bool,
-    /// Only what took longer, such as 500ms or 2s: sending, or until its delivery since the producer's request, or since
-    /// the record's timestamp where that request was not seen
+    /// Only messages that took longer, such as 500ms or 2s: to send, or to be delivered, counted
+    /// from the producer's request, or from the record's timestamp where that request was not seen
     #[arg(long, value_name = "DURATION", env = "KTRACE_SLOWER_THAN", value_parser = duration)]
     pub slower_than: Option<Duration>,
-    /// Only messages with this very key, and all of the traces that those belong to from then on, whatever their keys
+    /// Only messages with exactly this key, and from then on all messages of their traces, whatever
+    /// their keys
     #[arg(long, value_name = "KEY", env = "KTRACE_FOLLOW_KEY")]
     pub follow_key: Option<String>,
-    /// Only deliveries that their group has not committed, or acknowledged, within this time, such as 60s: each once, when it is over
+    /// Only deliveries that their group has not committed, or acknowledged, within this time, such
+    /// as 60s: each once, when it is over
     #[arg(long, value_name = "DURATION", env = "KTRACE_UNCOMMITTED", value_parser = duration)]
     pub uncommitted: Option<Duration>,
     /// Show keys of records: messaging.kafka.message.key
-    #[arg(long, env = "KTRACE_KEYS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    #[arg(
+        long, env = "KTRACE_KEYS", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub keys: bool,
     /// Share of traces kept, 0 to 1, decided by trace id, so that all hosts keep the same
     #[arg(long, value_name = "RATIO", env = "KTRACE_SAMPLE", default_value = "1", value_parser = ratio)]
     pub sample: f64,
-    /// Keep what took longer, such as 500ms, and what has failed, whatever --sample says: sending, or until its delivery since the
-    /// producer's request, or since the record's timestamp where that request was not seen
+    /// Keep messages that took longer, such as 500ms, or failed, whatever --sample says: to send,
+    /// or to be delivered, counted from the producer's request, or from the record's timestamp
+    /// where that request was not seen
     #[arg(long, value_name = "DURATION", env = "KTRACE_SAMPLE_SLOW", value_parser = duration)]
     pub sample_slow: Option<Duration>,
     /// Keep a message or not as the sampling flag in its trace context says, where it has one
-    #[arg(long, env = "KTRACE_SAMPLE_PARENT", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    #[arg(
+        long, env = "KTRACE_SAMPLE_PARENT", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub sample_parent: bool,
-    /// Do not link a message to the one that made its process send it where no header names that: the only one with its key that the
-    /// process got in the last ten minutes, and within the last minute
-    #[arg(long, env = "KTRACE_NO_INFER", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    /// Do not link a message to the one that caused it where no header names that one: the only
+    /// message with its key that the process received in the last ten minutes, within the last
+    /// minute
+    #[arg(
+        long, env = "KTRACE_NO_INFER", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub no_infer: bool,
-    /// Call late, too, what a consumer catches up with: old messages that it reads when it begins at the log's beginning, or restores
-    /// its state. Else --slower-than, --sample-slow and the latencies of --top leave them out
-    #[arg(long, env = "KTRACE_OLD_IS_LATE", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    /// Count old messages as late that a consumer catches up with, when it begins at the log's
+    /// beginning or restores its state. By default --slower-than, --sample-slow and the latencies
+    /// of --top leave them out
+    #[arg(
+        long, env = "KTRACE_OLD_IS_LATE", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub old_is_late: bool,
-    /// Show so many spans a second at most. Past it whole traces are skipped [default: no limit]
-    #[arg(long, value_name = "RATE", env = "KTRACE_MAX_SPANS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Show at most this many spans a second. Over the limit whole traces are skipped [default: no
+    /// limit]
+    #[arg(
+        long, value_name = "RATE", env = "KTRACE_MAX_SPANS",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub max_spans: Option<u32>,
-    /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all known]
+    /// Trace header formats looked for, in order; key:NAME adds a header of your own [default: all
+    /// known]
     #[arg(long, value_name = "FORMAT", env = "KTRACE_CONTEXT", value_delimiter = ',')]
     pub context: Vec<String>,
-    /// Show messages that carry ktrace's own telemetry, as a backend may write it to Kafka. They are left out otherwise: the span of
-    /// each would be the next
-    #[arg(long, env = "KTRACE_OWN_TELEMETRY", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    /// Show messages that carry ktrace's own telemetry, as a backend may write it to Kafka. By
+    /// default they are left out: the span of each would become the next message
+    #[arg(
+        long, env = "KTRACE_OWN_TELEMETRY", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub own_telemetry: bool,
-    /// Send spans, and ktrace's own metrics, to this OTLP endpoint; beats OTEL_EXPORTER_OTLP_ENDPOINT
+    /// Send spans, and ktrace's own metrics, to this OTLP endpoint; beats
+    /// OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long, value_name = "URL", env = "KTRACE_OTLP", value_parser = url)]
     pub otlp: Option<String>,
-    /// Keep all privileges while running, and allow all system calls, core dumps and debuggers: to find a fault of ktrace itself
-    #[arg(long, env = "KTRACE_NO_HARDEN", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    /// Keep all privileges while running, and allow all system calls, core dumps and debuggers: to
+    /// debug ktrace itself
+    #[arg(
+        long, env = "KTRACE_NO_HARDEN", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub no_harden: bool,
     /// Read options from this TOML file; flags and environment beat it
     #[arg(long, value_name = "FILE", env = "KTRACE_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
-/// What watching a host takes: `run` and `observe`.
+/// The options of a live capture: `run` and `observe`.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Capture")]
 pub struct Live {
-    /// Only processes under this cgroup v2 directory, also after it was removed and made again [default: all]
+    /// Only processes under this cgroup v2 directory, also after it was removed and made again
+    /// [default: all]
     #[arg(long, value_name = "PATH", env = "KTRACE_CGROUP")]
     pub cgroup: Option<PathBuf>,
     /// Only connections of this process, until it ends
     #[arg(long, value_name = "PID", env = "KTRACE_PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
-    /// Only connections in this network namespace: its path, its name in /run/netns, or the number of a process in it
+    /// Only connections in this network namespace: its path, its name in /run/netns, or the number
+    /// of a process in it
     #[arg(long, value_name = "NETNS", env = "KTRACE_NETNS")]
     pub netns: Option<String>,
-    /// At which end of connections messages are shown: those of clients on this host, those of all clients of brokers on this
-    /// host, or both
+    /// At which end of connections messages are shown: those of clients on this host, those of all
+    /// clients of brokers on this host, or both
     #[arg(long, value_name = "SIDE", env = "KTRACE_SIDE", value_enum, default_value = "client")]
     pub side: Sides,
-    /// Addresses of clients that have an agent of their own: left out at the broker's end. Repeatable, or separated by commas
+    /// Addresses of clients that have an agent of their own: left out at the broker's end.
+    /// Repeatable, or separated by commas
     #[arg(long, value_name = "CIDR", env = "KTRACE_AGENTS", value_delimiter = ',', value_parser = network)]
     pub agents: Vec<IpNet>,
-    /// Rings between kernel and agent, each read by a thread of its own: 1 to 32, a power of two [default: one for four cores]
+    /// Rings between kernel and agent, each read by a thread of its own: 1 to 32, a power of two
+    /// [default: one for four cores]
     #[arg(long, value_name = "NUMBER", env = "KTRACE_RINGS", value_parser = rings)]
     pub rings: Option<usize>,
-    /// Memory of all rings together, in bytes or with K, M or G [default: 16M for each, less where memory is limited]
+    /// Memory of all rings together, in bytes or with K, M or G [default: 16M for each, less where
+    /// memory is limited]
     #[arg(long, value_name = "SIZE", env = "KTRACE_RING_SIZE", value_parser = bytes)]
     pub ring_size: Option<usize>,
-    /// Memory that the agent may take, its rings and queues included, with K, M or G [default: somewhat less than its cgroup may have,
-    /// and what is held is bounded by 512M]
+    /// Memory that the agent may take, its rings and queues included, with K, M or G [default:
+    /// somewhat less than its cgroup may have, and what is held is bounded by 512M]
     #[arg(long, value_name = "SIZE", env = "KTRACE_MEMORY_LIMIT", value_parser = bytes)]
     pub memory_limit: Option<usize>,
-    /// CPU time that the agent may take, as a share of one core: 0.2 or 20%. Past it whole traces are skipped [default: no limit]
+    /// CPU time that the agent may take, as a share of one core: 0.2 or 20%. Over the limit whole
+    /// traces are skipped [default: no limit]
     #[arg(long, value_name = "SHARE", env = "KTRACE_CPU_LIMIT", value_parser = share)]
     pub cpu_limit: Option<f64>,
-    /// Call a service NAME that would be called KEY (or whose executable, its path or container id is KEY). Repeatable
-    #[arg(long, value_name = "KEY=NAME", env = "KTRACE_SERVICE_NAME", value_delimiter = ',', value_parser = pair)]
+    /// Name a service NAME that would be named KEY (or whose executable, its path or container id
+    /// is KEY). Repeatable
+    #[arg(
+        long, value_name = "KEY=NAME", env = "KTRACE_SERVICE_NAME", value_delimiter = ',',
+        value_parser = pair
+    )]
     pub service_name: Vec<(String, String)>,
     #[command(flatten)]
     pub tls: Tls,
 }
 
-/// What printing takes: `observe` and `replay`.
+/// The options of printing: `observe` and `replay`.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct Printed {
-    /// How messages are printed. In text, ~ before a trace id marks one that was derived because the message carries none
+    /// How messages are printed. In text, ~ before a trace id marks one that was derived because
+    /// the message carries none
     #[arg(short, long, value_name = "FORMAT", env = "KTRACE_OUTPUT", value_enum, default_value = "text")]
     pub output: Output,
     /// Show traces as trees, each when nothing of it has passed for some seconds; text only
-    #[arg(long, env = "KTRACE_TREE", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    #[arg(
+        long, env = "KTRACE_TREE", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub tree: bool,
 }
 
-/// What is told at the end.
+/// The option of the summary.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
-pub struct Told {
-    /// Write what was seen and lost to this file as one JSON object at the end. Links that others may have put there are not followed
+pub struct SummaryArgs {
+    /// Write what was seen and lost to this file at the end, as one JSON object. Links that others
+    /// may have put there are not followed
     #[arg(long, value_name = "FILE", env = "KTRACE_SUMMARY")]
     pub summary: Option<PathBuf>,
 }
 
 impl Pipeline {
-    /// Has threads give up what they do not need, unless the user wants them to keep it. Called before any is started.
+    /// Has threads give up the privileges that they do not need, unless the user wants to keep
+    /// them. Called before any is started.
     pub fn harden(&self) {
         if !self.no_harden {
             privilege::harden();
@@ -182,7 +234,7 @@ impl Pipeline {
     }
 
     /// # Errors
-    /// [`Failure::Usage`] for a pattern that is none, and a time that is too short.
+    /// [`Failure::Usage`] for a pattern that does not read, and a time that is too short.
     pub fn selection(&self) -> Result<Selection, Failure> {
         if self.uncommitted.is_some_and(|patience| patience < Duration::from_millis(1)) {
             return Err(Failure::Usage {
@@ -233,7 +285,7 @@ impl Pipeline {
         }
     }
 
-    /// What the workers of a run share, with its limit of spans.
+    /// The state that the workers of a run share, with its limit of spans.
     #[must_use]
     pub fn shared(&self) -> Arc<Shared> {
         let shared = Shared::default();
@@ -243,8 +295,8 @@ impl Pipeline {
         Arc::new(shared)
     }
 
-    /// Where spans and metrics go. Says what of OpenTelemetry's environment is not honoured, so it is asked once, and only where
-    /// something is exported.
+    /// Where spans and metrics go. Prints which variables of OpenTelemetry's environment are not
+    /// honoured, so it is called once, and only if something is exported.
     #[must_use]
     pub fn export(&self) -> OtlpOptions {
         let environment = Environment::of_process();
@@ -259,12 +311,12 @@ impl Pipeline {
 #[derive(Clone, Debug)]
 pub struct Memory {
     pub bytes: usize,
-    /// Where it is the kernel's.
+    /// The cgroup's limit that it comes from; `None` for `--memory-limit`.
     of_cgroup: Option<OwnLimit>,
 }
 
 impl Memory {
-    /// Of so little, what grows at once is a larger part.
+    /// Whether growth between two looks is a large part of it.
     fn is_small(&self) -> bool {
         self.bytes < 200 << 20
     }
@@ -282,21 +334,23 @@ impl Memory {
                     own.bytes >> 20,
                     enough_of_cgroup(least)
                 ),
-                advice: "raise the limit of the container or unit, or give fewer --rings, or make --ring-size smaller"
+                advice: "raise the limit of the container or unit, or give fewer --rings, or make \
+                         --ring-size smaller"
                     .to_owned(),
             },
         }
     }
 }
 
-/// What is left free of the kernel's limit: a tenth, and of a small one a seventh, as the states of sockets, which are charged to the agent and
-/// cannot be bounded, are a larger part of it: 60 000 take 14 MB.
+/// The part of the kernel's limit that is left free: a tenth, and of a small limit a seventh. The
+/// kernel charges the states of sockets to the agent; they cannot be bounded (60 000 take 14 MB),
+/// and are a larger part of a small limit.
 fn left_free(of_cgroup: usize) -> usize {
     const MOST_OF_SMALL: usize = 9 << 20;
     (of_cgroup / 10).max((of_cgroup / 7).min(MOST_OF_SMALL))
 }
 
-/// The kernel's limit, in mebibytes, that leaves so much.
+/// The kernel's limit, in mebibytes, that leaves `bytes`.
 fn enough_of_cgroup(bytes: usize) -> usize {
     let is_enough = |mebibytes: &usize| {
         let limit = mebibytes.saturating_mul(1 << 20);
@@ -309,7 +363,8 @@ fn mebibytes(bytes: usize) -> usize {
     bytes.div_ceil(1 << 20)
 }
 
-/// A limit that is enough, from one on that was said to be: what is set aside grows with it.
+/// A limit that is enough, found upwards from `least`: the part that is set aside grows with the
+/// limit.
 fn enough<T>(memory: &Memory, least: usize, fits: impl Fn(&Memory) -> Result<T, usize>) -> usize {
     /// Each step covers most of what the one before it has added.
     const STEPS: usize = 64;
@@ -323,19 +378,21 @@ fn enough<T>(memory: &Memory, least: usize, fits: impl Fn(&Memory) -> Result<T, 
     bytes
 }
 
-/// The capture remembers as many connections as take this part of the limit.
+/// The connections that the capture remembers take this part of the limit.
 const CONNECTIONS_PART: usize = 16;
 
-/// Bytes of all rings together that take a quarter of the limit, or an eighth of a small one, or less as each is a power of two.
+/// Bytes of all rings together: a quarter of the limit, or an eighth of a small one, rounded down
+/// to a power of two for each.
 fn fitting(memory: &Memory, rings: usize) -> usize {
-    // In the process's resident set, which the user looks at, they are twice, as they are mapped twice; the kernel counts them once.
+    // Rings are mapped twice, so the process's resident set, which the user looks at, has them
+    // twice; the kernel counts them once.
     let times = if memory.of_cgroup.is_none() { 2 } else { 1 };
     let part = if memory.is_small() { 8 } else { 4 };
     let each = (memory.bytes / part / times / rings).max(LEAST_RING_BYTES);
     rings.saturating_mul(1 << each.ilog2())
 }
 
-/// What a run takes of its host.
+/// The resources that a run takes.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub rings: usize,
@@ -347,7 +404,8 @@ pub struct Plan {
 }
 
 impl Live {
-    /// How much memory the agent may take: what the user says, or somewhat less than its cgroup may have ([`left_free`]).
+    /// How much memory the agent may take: `--memory-limit`, or somewhat less than its cgroup may
+    /// have ([`left_free`]).
     #[must_use]
     pub fn memory(&self) -> Option<Memory> {
         let own = own_limit();
@@ -358,14 +416,15 @@ impl Live {
             let (given, bytes) = (mebibytes(limit), mebibytes(own.bytes));
             let file = own.file.display();
             eprintln!(
-                "ktrace: --memory-limit is {given} MiB, but {file} says {bytes} MiB: the kernel may kill ktrace before its limit"
+                "ktrace: --memory-limit is {given} MiB, but {file} says {bytes} MiB: the kernel may kill ktrace \
+                 before its limit"
             );
         }
         Some(Memory { bytes: limit, of_cgroup: None })
     }
 
-    /// Rings that fit into a limit of memory, and the agent's own limits; what the workers may hold is told to `shared`, and what their queues may
-    /// to `sinks`.
+    /// Plans rings that fit into a limit of memory, and the agent's own limits. Sets how much the
+    /// workers may hold in `shared`, and the queues in `sinks`.
     ///
     /// # Errors
     /// [`Failure::Usage`] for a memory limit that is too small, and rings that cannot be.
@@ -382,14 +441,16 @@ impl Live {
         let asked = self.ring_bytes()?;
         let ring_bytes = |memory: &Memory| asked.unwrap_or_else(|| usual.min(fitting(memory, rings)));
         let connections = |limit: usize| {
-            // Of very little, the workers have no room for more.
+            // Of a very small limit, the workers have no room for more.
             let part = if limit < 64 << 20 { 2 * CONNECTIONS_PART } else { CONNECTIONS_PART };
             (limit / part / KNOWN_BYTES).min(rings.saturating_mul(CAPACITY))
         };
-        // What is left for the workers, and what the rings take of the resident set beyond what they take of the limit.
+        // What is left for the workers, and what the rings take of the resident set beyond what
+        // they take of the limit.
         let fits = |memory: &Memory| {
             let kernel_bytes = Source::ring_bytes(rings, ring_bytes(memory));
-            // Of another limit than the one at hand, as queues stay as short as that has made them.
+            // For another limit than the current one: queues are as short already as the current
+            // one makes them.
             let others = if memory.bytes == limit { 0 } else { queued_at_most(memory.bytes) };
             let fixed = Fixed {
                 rings,
@@ -401,7 +462,7 @@ impl Live {
             if memory.of_cgroup.is_some() {
                 return budget(memory.bytes, &fixed).map(|bytes| (bytes, 0));
             }
-            // Twice as in the resident set, if that leaves enough.
+            // Rings count twice, as in the resident set, if that leaves enough.
             let twice = Fixed { ring_bytes: kernel_bytes.saturating_mul(2), ..fixed };
             budget(memory.bytes, &twice)
                 .map(|bytes| (bytes, 0))
@@ -414,7 +475,8 @@ impl Live {
         if self.ring_size.is_none() && ring_bytes < usual {
             let (each, limit) = (ring_bytes / rings / 1024, mebibytes(limit));
             eprintln!(
-                "ktrace: rings of {each} KiB each, not {} MiB, as memory is limited to {limit} MiB; --ring-size changes that",
+                "ktrace: rings of {each} KiB each, not {} MiB, as memory is limited to {limit} MiB; --ring-size \
+                 changes that",
                 RING_BYTES >> 20
             );
         }
@@ -428,17 +490,18 @@ impl Live {
         Ok(Plan { rings, ring_bytes, connections, limits })
     }
 
-    /// As many rings as were asked for: else one for four cores, and 8 at most.
+    /// The number of rings: `--rings`, or one for four cores, and 8 at most.
     #[must_use]
     pub fn rings(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         self.rings.unwrap_or_else(|| cores.div_ceil(4).next_power_of_two().min(8))
     }
 
-    /// Of all rings together, where the user has said, as they will be: the kernel makes rings of whole pages whose number is a power of two.
+    /// `--ring-size`, rounded as the kernel has it: each ring is a number of pages that is a power
+    /// of two.
     ///
     /// # Errors
-    /// [`Failure::Usage`] for what is smaller or larger than rings can be.
+    /// [`Failure::Usage`] for a size that rings cannot have.
     fn ring_bytes(&self) -> Result<Option<usize>, Failure> {
         let rings = self.rings();
         let Some(asked) = self.ring_size else { return Ok(None) };
@@ -462,10 +525,10 @@ impl Live {
 }
 
 impl Printed {
-    /// What prints. `memory_limit` is the agent's.
+    /// The sink that prints. `memory_limit` is the agent's.
     ///
     /// # Errors
-    /// [`Failure::Usage`] where a tree is wanted as something else than text.
+    /// [`Failure::Usage`] where a tree is wanted in another format than text.
     pub fn sink(
         &self,
         when_full: WhenFull,
@@ -486,8 +549,8 @@ impl Printed {
     }
 }
 
-impl Told {
-    /// The summary's file, before there is anything to lose.
+impl SummaryArgs {
+    /// Opens the summary's file, so that a wrong path is an error before the run.
     ///
     /// # Errors
     /// [`Failure::Failed`] where it cannot be written.

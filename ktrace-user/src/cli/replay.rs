@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ktrace_tls::keylog::KeyLog;
 
 use super::live::{FLUSH, worker};
-use super::pipeline::{Pipeline, Printed, Told};
+use super::pipeline::{Pipeline, Printed, SummaryArgs};
 use super::{Failure, signals};
 use crate::capture::PortSet;
 use crate::capture::file::{CaptureFile, Connections, FileCounters, FileError};
@@ -25,18 +25,18 @@ use crate::privilege;
 use crate::summary::Summary;
 use crate::worker::WorkerOptions;
 
-/// What is held at the end of the last file has this long to reach its sinks. Nobody waits to kill a replay,
-/// as with the agent.
+/// How long sinks may take to deliver what they hold at the end of the last file. Longer than for
+/// the agent: no supervisor waits to kill a replay.
 const DELIVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Capture files (pcap or pcapng, plain or gzipped), read in this order as one capture; - is standard
-    /// input
+    /// Capture files (pcap or pcapng, plain or gzipped), read in this order as one capture; - is
+    /// standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Read TLS connections with the secrets of this key log, as programs write it where SSLKEYLOGFILE names
-    /// it. Secrets within pcapng files are used without it
+    /// Read TLS connections with the secrets of this key log, as programs write it where
+    /// SSLKEYLOGFILE names it. Secrets within pcapng files are used without it
     #[arg(long, value_name = "FILE", env = "KTRACE_TLS_KEYLOG")]
     tls_keylog: Option<PathBuf>,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct Args {
     #[command(flatten)]
     printed: Printed,
     #[command(flatten)]
-    told: Told,
+    summary: SummaryArgs,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -56,8 +56,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if args.pipeline.otlp.is_some() {
         sinks.extend(otlp(&args.pipeline.export(), WhenFull::Wait)?);
     }
-    let told = args.told.open()?;
-    // Files are another's, and may be made to do harm. They may also be readable to who is root alone.
+    let summary_file = args.summary.open()?;
+    // Files come from others, and may be made to do harm. Some are readable to root alone.
     privilege::confine(&[privilege::DAC_READ_SEARCH], &[]);
     let key_log = SharedKeyLog::default();
     if let Some(path) = &args.tls_keylog {
@@ -73,10 +73,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
     for path in &args.files {
-        let sources = (&mut connections, &key_log);
-        end = replay(path, sources, &stop, &mut summary, |event| worker.event(event));
+        end = replay(path, &mut connections, &key_log, &stop, &mut summary, |event| worker.event(event));
         if stop.load(Ordering::Relaxed) {
-            // That the input ends too early is what was asked for.
+            // The user asked for the end: that the input ends early is no error.
             end = Ok(());
             break;
         }
@@ -94,9 +93,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let stopped = stop.load(Ordering::Relaxed);
     let (lost, printed) = sinks.finish(if stopped { FLUSH } else { DELIVERY }, !stopped);
     summary.add_lost(lost);
-    told.write(&summary)?;
+    summary_file.write(&summary)?;
     if let Err(ExportError::Closed) = printed {
-        // Who has gone wants no more words either.
+        // The reader has gone, so the summary would not be read either.
         return Ok(ExitCode::SUCCESS);
     }
     if end.is_ok() || summary.segments > 0 {
@@ -107,10 +106,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was whole reaches `each` even where the end is an error.
+/// Runs one file. What was read before an error has reached `each`.
 fn replay(
     path: &Path,
-    (connections, key_log): (&mut Connections, &SharedKeyLog),
+    connections: &mut Connections,
+    key_log: &SharedKeyLog,
     stop: &Arc<AtomicBool>,
     summary: &mut Summary,
     each: impl FnMut(crate::seen::Event<'_>),
@@ -161,8 +161,8 @@ fn read_key_log(path: &Path, key_log: &SharedKeyLog, stop: &Arc<AtomicBool>) -> 
     Ok(())
 }
 
-/// Whether a capture file is looked through for secrets before its packets are read, as they may stand behind
-/// these. That takes as long as it takes to read the file, so it is done up to a size.
+/// Whether a capture file is looked through for secrets before its packets are read, as they may
+/// stand behind these. That takes as long as it takes to read the file, so it is done up to a size.
 fn is_looked_through(path: &Path) -> bool {
     const MOST_BYTES: u64 = 64 << 20;
     std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MOST_BYTES)
@@ -172,7 +172,7 @@ fn look_for_secrets(path: &Path, key_log: &SharedKeyLog, stop: &AtomicBool) {
     if !is_looked_through(path) {
         return;
     }
-    // What is wrong with a file is said when its packets are read.
+    // Errors are reported when the file's packets are read.
     if let Some(mut file) =
         CaptureFile::open(path).ok().and_then(|file| file.only_secrets(Arc::clone(key_log)))
     {
@@ -180,7 +180,8 @@ fn look_for_secrets(path: &Path, key_log: &SharedKeyLog, stop: &AtomicBool) {
     }
 }
 
-/// A bar on standard error, where that is a terminal and messages go elsewhere, once the file is a long one.
+/// Shows a progress bar on standard error, if that is a terminal, messages are printed elsewhere,
+/// and the file is long.
 fn show(progress: &ProgressBar, file: &File) {
     const LONG: u64 = 16 << 20;
     let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -194,8 +195,8 @@ fn show(progress: &ProgressBar, file: &File) {
     progress.set_draw_target(indicatif::ProgressDrawTarget::stderr());
 }
 
-/// Standard input or a named pipe, which may be a live capture's that is silent for long: it ends when the
-/// run is to stop.
+/// Standard input or a named pipe. It may be of a live capture that is silent for a long time, so
+/// reading ends when the run is to stop.
 struct Input {
     pipe: File,
     stop: Arc<AtomicBool>,
@@ -203,12 +204,12 @@ struct Input {
 
 impl Input {
     fn standard(stop: &Arc<AtomicBool>) -> io::Result<Self> {
-        // Not `Stdin` itself: its buffer may hold bytes of which `poll` knows nothing.
+        // Not `Stdin` itself: its buffer may hold bytes that `poll` does not know of.
         let pipe = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         Ok(Self { pipe, stop: Arc::clone(stop) })
     }
 
-    /// Without waiting for who writes: `poll` does that, and hears of the end.
+    /// Opens without waiting for a writer: `poll` waits, and ends with the run.
     fn named(path: &Path, stop: &Arc<AtomicBool>) -> io::Result<Self> {
         let pipe = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         Ok(Self { pipe, stop: Arc::clone(stop) })

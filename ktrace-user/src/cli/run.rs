@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::pipeline::{Live, Pipeline, Told};
+use super::pipeline::{Live, Pipeline, SummaryArgs};
 use super::{Failure, live, signals};
 use crate::export::{Metrics, Sinks, WhenFull, otlp};
 
-/// Spans go to --otlp, or where OpenTelemetry's standard environment says (OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS,
-/// _TIMEOUT, _COMPRESSION, _CERTIFICATE, OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES), or to http://localhost:4317. Metrics of ktrace
-/// itself go there too, once a minute (OTEL_METRIC_EXPORT_INTERVAL), unless OTEL_METRICS_EXPORTER=none.
+/// Spans go to --otlp, or where OpenTelemetry's standard environment says
+/// (OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS, _TIMEOUT, _COMPRESSION, _CERTIFICATE,
+/// OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES), or to http://localhost:4317. Metrics of ktrace itself go
+/// there too, once a minute (OTEL_METRIC_EXPORT_INTERVAL), unless OTEL_METRICS_EXPORTER=none.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -16,7 +17,7 @@ pub struct Args {
     #[command(flatten)]
     live: Live,
     #[command(flatten)]
-    told: Told,
+    summary: SummaryArgs,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -28,7 +29,14 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut sinks = Sinks::default();
     let metrics = Metrics::new(&export)?;
     sinks.extend(otlp(&export, WhenFull::Drop)?);
-    let live = (args.live, memory.as_ref());
-    live::watch(live, &args.pipeline, &args.told, sinks, metrics, &stop, |_| {})?;
+    let run = live::Run {
+        live: args.live,
+        memory: memory.as_ref(),
+        pipeline: &args.pipeline,
+        summary: &args.summary,
+        sinks,
+        metrics,
+    };
+    live::watch(run, &stop, |_| {})?;
     Ok(ExitCode::SUCCESS)
 }

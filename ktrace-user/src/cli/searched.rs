@@ -1,4 +1,5 @@
-//! What `doctor` says of TLS: whose memory would be searched for keys, and what that would cost.
+//! TLS in the report of `doctor`: whose memory would be searched for keys, and what that would
+//! cost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +14,8 @@ use crate::export::printable;
 use crate::seen::{Ends, Process};
 use crate::worker::{Learned, Opening, TlsOptions, TlsSource, may_open};
 
-/// Bytes that a search looks through in a second of one core's time, about: AVX2 does 1.65 GB/s, other
-/// processors somewhat less.
+/// Bytes that a search looks through in a second of one core's time, about: AVX2 does 1.65 GB/s,
+/// other processors somewhat less.
 const SEARCHED_PER_SECOND: u64 = 1_500_000_000;
 
 /// A process with TLS connections that are Kafka's, as far as is known.
@@ -52,7 +53,8 @@ impl What {
     }
 }
 
-/// Of the connections that a doctor knows: those that were heard to be TLS, and silent ones on Kafka's ports.
+/// Of the connections that a doctor knows: those that were heard to be TLS, and silent ones on
+/// Kafka's ports.
 pub fn of(sockets: &[KafkaSocket], tls: &TlsOptions) -> Vec<Searched> {
     let may_be_tls = |socket: &&KafkaSocket| matches!(socket.speaks, None | Some(Speaks::Tls));
     let mut by_process: BTreeMap<u32, (Arc<Process>, Vec<Ends>)> = BTreeMap::new();
@@ -84,8 +86,8 @@ fn what(owner: &Process, ends: &[Ends], tls: &TlsOptions) -> What {
     }
 }
 
-/// What of a process's memory is its own and resident, in `/proc/PID/status`: no file's pages, but shared
-/// memory, where some virtual machines have their heap.
+/// What of a process's memory is its own and resident, in `/proc/PID/status`: no file's pages, but
+/// shared memory, where some virtual machines have their heap.
 fn resident(status: &str) -> Option<u64> {
     let kibibytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -190,7 +192,8 @@ mod tests {
         };
         assert_eq!(
             text(std::slice::from_ref(&searched)),
-            "\nTLS connections, or silent ones that may be:\n  billing pid 7  2 connections  30.0 MiB, 21 ms of CPU a search  is searched\n"
+            "\nTLS connections, or silent ones that may be:\n\
+             \x20 billing pid 7  2 connections  30.0 MiB, 21 ms of CPU a search  is searched\n"
         );
         let gone = Searched { resident: resident(""), connections: 1, what: What::SearchIfOn, ..searched };
         assert!(text(&[gone]).contains("1 connection  size not known  would be"));

@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP (the terminal was closed): the first asks for an orderly end, one after that ends at once.
+//! Ctrl-C, SIGTERM and SIGHUP (the terminal was closed): the first asks for an orderly end, one
+//! after that ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,8 @@ use crate::privilege;
 /// Exit code of a shell's job that SIGINT has ended.
 const AT_ONCE: i32 = 130;
 
-/// A signal so soon after the first is the same wish twice: `timeout`, supervisors and shells signal a process and its group.
+/// A signal this soon after the first is the same request twice: `timeout`, supervisors and shells
+/// signal a process and its group.
 const ECHO: Duration = Duration::from_secs(1);
 
 /// Set by the first signal.

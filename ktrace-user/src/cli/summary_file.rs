@@ -1,8 +1,9 @@
 //! The file that `--summary` names: opened when the run begins, written when it ends.
 //!
-//! An agent runs as root, and `/tmp` is anybody's. So neither a link nor a file that another user has put into a directory that
-//! others can write to is taken for the file that is meant, as Linux does it for `O_CREAT` where `fs.protected_symlinks` and
-//! `fs.protected_regular` are set. Links elsewhere are followed: `/dev/stdout` is one.
+//! An agent runs as root, and anyone may write to `/tmp`. So neither a link nor a file that another
+//! user has put into a directory that others can write to is taken for the file that is meant, as
+//! Linux does it for `O_CREAT` where `fs.protected_symlinks` and `fs.protected_regular` are set.
+//! Links elsewhere are followed: `/dev/stdout` is one.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -16,7 +17,7 @@ use crate::summary::Summary;
 /// Who may write into a directory beside its owner.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// See the module. Without a path it is nowhere.
+/// An open summary file; without a path, nothing is written.
 pub struct SummaryFile {
     open: Option<(PathBuf, File)>,
 }
@@ -84,7 +85,8 @@ fn parent(path: &Path) -> Option<&Path> {
     Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-/// Whether neither this user nor the directory's owner has put it into a directory that others can write to.
+/// Whether neither this user nor the directory's owner has put it into a directory that others can
+/// write to.
 fn is_of_another(found: &Metadata, directory: &Metadata) -> bool {
     // SAFETY: it cannot fail.
     let own = unsafe { libc::geteuid() };

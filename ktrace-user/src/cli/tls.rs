@@ -15,27 +15,33 @@ use crate::worker::{TlsOptions, TlsSource};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "TLS")]
 pub struct Tls {
-    /// Where keys of TLS connections come from: memory, that of the processes whose connections they are,
-    /// which ktrace then reads as a debugger may; keylog:FILE, a log that programs write (SSLKEYLOGFILE);
-    /// off, TLS is counted and not read
+    /// Where keys of TLS connections come from: memory, that of the processes whose connections
+    /// they are, which ktrace then reads as a debugger may; keylog:FILE, a log that programs write
+    /// (SSLKEYLOGFILE); off, TLS is counted and not read
     #[arg(long, value_name = "SOURCE", env = "KTRACE_TLS", default_value = "off")]
     pub tls: TlsSource,
-    /// With --tls memory: also see secrets where OpenSSL and Go derive them, by breakpoints in the libraries and executables of programs that speak
-    /// Kafka. For ChaCha20, and processes that end at once. Takes CAP_PERFMON, before Linux 6.6 CAP_SYS_ADMIN
-    #[arg(long, env = "KTRACE_TLS_UPROBES", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_default_value = true)]
+    /// With --tls memory: also see secrets where OpenSSL and Go derive them, by breakpoints in the
+    /// libraries and executables of programs that speak Kafka. For ChaCha20, and processes that end
+    /// at once. Takes CAP_PERFMON, before Linux 6.6 CAP_SYS_ADMIN
+    #[arg(
+        long, env = "KTRACE_TLS_UPROBES", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), hide_default_value = true
+    )]
     pub tls_uprobes: bool,
     /// CPU time that searches for keys may take, as a share of one core: 0.02 or 2%
     #[arg(long, value_name = "SHARE", env = "KTRACE_TLS_CPU", default_value = "2%", value_parser = share)]
     pub tls_cpu: f64,
-    /// Open only TLS connections of these services; ! in front leaves out. Repeatable, or separated by commas
+    /// Open only TLS connections of these services; ! in front leaves out. Repeatable, or separated
+    /// by commas
     #[arg(long, value_name = "GLOB", env = "KTRACE_TLS_SERVICE", value_delimiter = ',')]
     pub tls_service: Vec<String>,
-    /// Open only TLS connections of processes below this cgroup directory. Repeatable, or separated by commas
+    /// Open only TLS connections of processes below this cgroup directory. Repeatable, or separated
+    /// by commas
     #[arg(long, value_name = "PATH", env = "KTRACE_TLS_CGROUP", value_delimiter = ',')]
     pub tls_cgroup: Vec<PathBuf>,
-    /// Open only TLS connections to these ports; auto is those that are Kafka's by convention, and those that
-    /// brokers name [default: all of --ports]
+    /// Open only TLS connections to these ports; auto is those that are Kafka's by convention, and
+    /// those that brokers name [default: all of --ports]
     #[arg(long, value_name = "LIST", env = "KTRACE_TLS_PORTS")]
     pub tls_ports: Option<PortSet>,
 }
@@ -44,8 +50,8 @@ impl Tls {
     /// How TLS connections are read. `ports`: of the whole run.
     ///
     /// # Errors
-    /// [`Failure::Usage`] for a pattern that is none, a cgroup that is none, and ports that `ports` leaves out. A key log
-    /// is opened, and so looked at, where it is followed.
+    /// [`Failure::Usage`] for a pattern that is none, a cgroup that is none, and ports that `ports`
+    /// leaves out. A key log is opened, and so looked at, where it is followed.
     pub fn options(&self, ports: &PortSet) -> Result<TlsOptions, Failure> {
         let usage = |what: String, advice: &str| Failure::Usage { what, advice: advice.to_owned() };
         let services = Patterns::new(&self.tls_service)

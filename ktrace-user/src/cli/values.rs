@@ -21,7 +21,7 @@ pub fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "not a share of a core such as 0.2 or 20%".to_owned())
 }
 
-/// As people write them: with units.
+/// A duration with its unit, such as 500ms.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
     duration.ok_or_else(|| "not a duration such as 500ms, 1.5s or 2m".to_owned())

@@ -22,14 +22,14 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
-/// Keeps what it gets, after having refused as often as it is to.
+/// Keeps what it receives, after it has refused as often as it should.
 #[derive(Clone, Default)]
 pub(super) struct Collector {
     pub spans: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
     pub metrics: Arc<Mutex<Vec<ExportMetricsServiceRequest>>>,
     /// How many requests it has refused.
     pub refused: Arc<AtomicUsize>,
-    /// Of each request, so many spans are rejected.
+    /// How many spans of each request it rejects.
     pub rejects: i64,
     pub refusals: Arc<Mutex<Vec<Status>>>,
     /// Refuses all, as long as it is set.

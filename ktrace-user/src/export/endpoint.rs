@@ -1,4 +1,5 @@
-//! Where the requests of a signal go, and how: OpenTelemetry's standard environment of OTLP exporters. One for spans and metrics.
+//! Where the requests of a signal go, and how: OpenTelemetry's standard environment of OTLP
+//! exporters, for spans and metrics alike.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>
 
@@ -86,7 +87,7 @@ pub(super) enum Compression {
     Zstd,
 }
 
-/// How to reach who takes a signal.
+/// How to reach the collector of a signal.
 pub(super) struct Endpoint {
     /// Of the request itself over HTTP, of the server over gRPC.
     pub url: Uri,
@@ -123,7 +124,7 @@ impl Endpoint {
         let url = match protocol {
             Protocol::Grpc => url,
             _ if options.url.is_some() => signal_url(&url, signal),
-            // What the signal's own variable says is the whole URL, the general one's is a base.
+            // The signal's own variable has the whole URL, the general one a base.
             _ if name == signal.endpoint => url,
             _ => format!("{}/{}", url.trim_end_matches('/'), signal.path),
         };
@@ -151,7 +152,7 @@ impl Endpoint {
     }
 }
 
-/// As it is said: without what may be a password.
+/// As it is printed: without user and password.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.url.scheme().map_or("http", Scheme::as_str);
@@ -195,7 +196,8 @@ fn is_http_port(endpoint: &str) -> bool {
     authority.split('/').next().is_some_and(|authority| authority.ends_with(":4318"))
 }
 
-/// Of `--otlp`: a base URL gets the signal's path. A URL that has a path is that of traces: other signals never go there.
+/// The URL of `--otlp`: a base URL gets the signal's path. A URL that has a path is the one of
+/// traces, so other signals get theirs instead.
 fn signal_url(url: &str, signal: &Signal) -> String {
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     if !path.is_empty() && signal.path == TRACES.path {
@@ -215,7 +217,7 @@ fn headers(signal: &Signal, environment: &Environment) -> Result<HeaderMap, Expo
     };
     for (key, value) in pairs(name, list)? {
         let parsed = HeaderName::try_from(&key).ok().zip(HeaderValue::try_from(value).ok());
-        // The value is a secret most often, so it is not shown.
+        // The value is often a secret, so it is not shown.
         let Some((key, value)) = parsed else {
             return Err(wrong(format!("{name}: {} is no header, or its value is none", printable(&key))));
         };
@@ -224,8 +226,8 @@ fn headers(signal: &Signal, environment: &Environment) -> Result<HeaderMap, Expo
     Ok(headers)
 }
 
-/// The host's own roots, Mozilla's where it has none (an empty container); with them, authorities and the client's certificate of
-/// the environment.
+/// The host's own roots, Mozilla's where it has none (an empty container); with them, authorities
+/// and the client's certificate of the environment.
 fn tls(signal: &Signal, environment: &Environment) -> Result<ClientConfig, ExportError> {
     let file = |own, general| -> Result<Option<(String, Vec<u8>)>, ExportError> {
         let Some((name, path)) = environment.first([own, general]) else { return Ok(None) };

@@ -1,7 +1,8 @@
-//! OpenTelemetry's standard environment: every variable of the specification, and what ktrace makes of it.
+//! OpenTelemetry's standard environment: every variable of the specification, and what ktrace makes
+//! of it.
 //!
-//! [`VARIABLES`] is the one list: values are read through it, what is set and not honoured is named by it, and the table in
-//! `docs/configuration.md` is held against it by a test.
+//! [`VARIABLES`] is the one list. Values are read through it, variables that are set and not
+//! honoured are reported by it, and a test compares the table in `docs/configuration.md` with it.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use super::ExportError;
 pub(super) use table::{Kind, VARIABLES, Variable};
 
-/// What is set, as far as it says something: an empty value counts as not set.
+/// The variables that are set; an empty value counts as not set.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     set: BTreeMap<String, String>,
@@ -23,7 +24,8 @@ impl Environment {
     /// This process's.
     #[must_use]
     pub fn of_process() -> Self {
-        // What is not UTF-8 fails where the value is read, and is shown with replacement characters there.
+        // What is not UTF-8 fails where the value is read, and is shown with replacement characters
+        // there.
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
     }
@@ -33,7 +35,8 @@ impl Environment {
         self.set.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// The first that is set and can be read; what cannot be read counts as not set, as the specification has it.
+    /// The first that is set and can be read. A value that cannot be read counts as not set, as the
+    /// specification has it.
     pub(super) fn first<const N: usize>(&self, names: [&'static str; N]) -> Option<(&'static str, &str)> {
         names.into_iter().find_map(|name| Some((name, self.get(name).filter(|value| reads(name, value))?)))
     }
@@ -50,7 +53,8 @@ impl Environment {
         self.first([name]).is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"))
     }
 
-    /// Whether a signal is to go out by OTLP: `OTEL_SDK_DISABLED`, and the variable that names its exporter.
+    /// Whether a signal is to go out by OTLP: `OTEL_SDK_DISABLED`, and the variable that names its
+    /// exporter.
     pub(super) fn exports(&self, exporter: &'static str) -> bool {
         let none = self.first([exporter]).is_some_and(|(_, value)| value.eq_ignore_ascii_case("none"));
         !none && !self.is_true("OTEL_SDK_DISABLED")
@@ -62,7 +66,8 @@ impl Environment {
         self.first([NAME]).and_then(|(_, list)| pairs(NAME, list).ok()).unwrap_or_default()
     }
 
-    /// Lines that say what of it is not honoured, or cannot be read and is ignored for that.
+    /// Lines about variables that are not honoured, or that are ignored because they cannot be
+    /// read.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         let (mut remarks, mut unknown) = (Vec::new(), Vec::new());
@@ -104,9 +109,10 @@ fn reads(name: &str, value: &str) -> bool {
     VARIABLES.iter().find(|variable| variable.name == name).is_none_or(|variable| variable.kind.reads(value))
 }
 
-/// Kubernetes gives every container the addresses of the services in its namespace: `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT`,
-/// `NAME_SERVICE_PORT_GRPC`, `NAME_PORT`, `NAME_PORT_4317_TCP`, `NAME_PORT_4317_TCP_ADDR`. One that is named `ktrace` or `otel`
-/// says nothing to ktrace by that.
+/// Kubernetes gives every container the addresses of the services in its namespace:
+/// `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT`, `NAME_SERVICE_PORT_GRPC`, `NAME_PORT`,
+/// `NAME_PORT_4317_TCP`, `NAME_PORT_4317_TCP_ADDR`. One that is named `ktrace` or `otel` says
+/// nothing to ktrace by that.
 ///
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
 #[must_use]
@@ -128,12 +134,12 @@ pub fn is_of_a_service(name: &str) -> bool {
 /// `key=value,key=value`, the values with percent escapes.
 ///
 /// # Errors
-/// [`ExportError::Otlp`] names the pair that is none.
+/// [`ExportError::Otlp`] names the part that is no pair.
 pub(super) fn pairs(name: &str, list: &str) -> Result<Vec<(String, String)>, ExportError> {
     let pairs = list.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) =
             pair.split_once('=').filter(|(key, _)| !key.trim().is_empty()).ok_or_else(|| {
-                // The value of a header is a secret most often, so it is not shown.
+                // The value of a header is often a secret, so it is not shown.
                 let what = format!("{name} is not a list of KEY=VALUE, separated by commas");
                 ExportError::Otlp { what }
             })?;
@@ -142,7 +148,7 @@ pub(super) fn pairs(name: &str, list: &str) -> Result<Vec<(String, String)>, Exp
     pairs.collect()
 }
 
-/// What is no escape stays as it is.
+/// Decodes percent escapes; anything else stays as it is.
 fn percent_decoded(text: &str) -> String {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, behind)) = rest.split_first() {

@@ -1,14 +1,15 @@
-//! What names from the network may not do: speak to a terminal, or look like something else than they are.
+//! Names from the network must not control a terminal, nor look like something else than they are.
 //!
-//! Control characters move the cursor; bidirectional controls show text in another order than it has; characters without width
-//! make two names look alike (<https://www.unicode.org/reports/tr36/>). Text shows a replacement for each, JSON an escape.
+//! Control characters move the cursor; bidirectional controls show text in another order than it
+//! has; characters without width make two names look alike
+//! (<https://www.unicode.org/reports/tr36/>). Text shows a replacement for each, JSON an escape.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// Whether a character is a control, or one that is not seen.
+/// Whether a character is a control, or invisible.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -24,7 +25,7 @@ pub fn is_hidden(c: char) -> bool {
 /// As it may be shown on a terminal.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    // Nearly all names are such, and each line has several.
+    // The fast path: nearly all names are plain ASCII, and each line has several.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return Cow::Borrowed(text);
     }
@@ -38,7 +39,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 pub fn to_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
     let begin = out.len();
     serde_json::to_writer(&mut *out, value)?;
-    // The escapes of ASCII are the serializer's own. One look at all of it costs less than one at each string.
+    // The serializer escapes ASCII itself. One scan of the whole text costs less than one of each
+    // string.
     if !out.get(begin..).unwrap_or_default().is_ascii() {
         let plain = out.split_off(begin);
         out.extend(escaped(&String::from_utf8_lossy(&plain)).into_bytes());
@@ -57,7 +59,7 @@ pub fn json(value: &(impl Serialize + ?Sized)) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// JSON with its hidden characters as escapes: they stand nowhere but in strings.
+/// Escapes hidden characters in JSON, where they can be in strings only.
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

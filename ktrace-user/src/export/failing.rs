@@ -1,4 +1,5 @@
-//! Requests that fail: how a row of failures begins and ends is said on standard error, each failure in the agent's log.
+//! Requests that fail: standard error says when a series of failures begins and ends, the agent's
+//! log has each.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -6,20 +7,20 @@ use std::time::{Duration, Instant};
 use super::top;
 use super::transport::{Next, Refusal};
 
-/// A row of failures that begins sooner after the last line is said when this time is over, if it lasts: a collector that comes and
-/// goes must not fill the log.
+/// The least time between two lines. A series of failures that begins sooner is reported when this
+/// time is over, if it still lasts: a collector that comes and goes must not fill the log.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Of one signal.
+/// The failures of one signal.
 #[derive(Debug)]
 pub(super) struct Failing {
     signal: &'static str,
     /// Where it goes.
     to: String,
-    /// What becomes of what is refused for the time being.
+    /// What happens to data that the collector refuses for now, as a line says it.
     meanwhile: &'static str,
     row: Option<Row>,
-    /// When a line was said.
+    /// When a line was printed last.
     said: Option<Instant>,
 }
 
@@ -29,10 +30,10 @@ struct Row {
     since: Instant,
     why: String,
     failures: u64,
-    /// What the lost were at its beginning.
+    /// How many were lost when the series began.
     lost_before: u64,
     said: bool,
-    /// It was said that the collector will not take them at all.
+    /// A line has said that the collector will never take them.
     said_for_good: bool,
 }
 
@@ -41,7 +42,7 @@ impl Failing {
         Self { signal, to, meanwhile, row: None, said: None }
     }
 
-    /// A request has failed; `lost` are lost so far. Returns the line that is to be said, if one is.
+    /// A request has failed; `lost` is the count so far. Returns the line to print, if one is due.
     #[must_use]
     pub fn refused(&mut self, refusal: &Refusal, lost: u64, now: Instant) -> Option<String> {
         let Self { signal, to, meanwhile, .. } = self;
@@ -71,7 +72,7 @@ impl Failing {
         })
     }
 
-    /// A request has succeeded. Returns the line that is to be said, if one is.
+    /// A request has succeeded. Returns the line to print, if one is due.
     #[must_use]
     pub fn taken(&mut self, lost: u64, now: Instant) -> Option<String> {
         let row = self.row.take()?;
@@ -106,7 +107,7 @@ impl Failing {
     }
 }
 
-/// Says a line on standard error, unless a full screen is shown there.
+/// Prints a line on standard error, unless a full screen is shown there.
 pub(super) fn say(line: Option<String>) {
     if let Some(line) = line
         && !top::is_taken()

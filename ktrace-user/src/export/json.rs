@@ -4,13 +4,13 @@ use super::escape::to_json;
 use super::format::Format;
 use crate::span::{Kind, Link, Resource, Span, Status, Value};
 
-/// So many lines are some 64 KiB: they stay in the processor's cache until they are written.
+/// Lines that are written at once: some 64 KiB, which stay in the processor's cache until then.
 const LINES: usize = 48;
 
 /// The format `json`.
 ///
-/// Lines are put together by hand: most of a line is names that are known to need no escapes, and a resource that is the same in
-/// every line of a process.
+/// Lines are built by hand, not by serde: most of a line is names known to need no escapes, and a
+/// resource that is the same in every line of a process.
 pub(super) struct Json;
 
 impl Format for Json {
@@ -79,7 +79,8 @@ fn linked(out: &mut Vec<u8>, link: &Link<'_>) {
     put(out, "}}");
 }
 
-/// From behind the name's first quotation mark on. Names are of this program, or of the conventions: no escapes in them.
+/// An attribute, from behind the name's first quotation mark on. Names come from this program or
+/// the conventions, so they need no escapes.
 fn attribute(out: &mut Vec<u8>, name: &str, value: &Value<'_>) {
     put(out, name);
     put(out, "\":");
@@ -111,7 +112,7 @@ fn native(out: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
-/// Inlined, so that a text of this file is a few words to store, and no call.
+/// Inlined, so that a constant text becomes a few stores instead of a call.
 #[inline(always)]
 fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
@@ -129,8 +130,9 @@ fn text(out: &mut Vec<u8>, text: &str) {
     put(out, "\"");
 }
 
-/// Whether any byte is a control character, a quotation mark, a backslash, or part of what is no ASCII. Most texts are
-/// short, so it goes by words, of which the last overlaps the one before.
+/// Whether any byte is a control character, a quotation mark, a backslash or not ASCII. Reads eight
+/// bytes at a time; most texts are short, so the last word overlaps the one before instead of a
+/// loop over single bytes.
 fn needs_escape(text: &[u8]) -> bool {
     let Some(last) = text.last_chunk::<8>() else {
         return text.iter().any(|byte| in_any(u64::from(*byte) | SPACES));

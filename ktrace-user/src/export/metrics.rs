@@ -1,8 +1,9 @@
-//! The agent's own counters by OTLP: OpenTelemetry's reader asks for them once a minute, and once more at the end.
+//! The agent's own counters by OTLP: OpenTelemetry's reader asks for them once a minute, and once
+//! more at the end.
 //!
-//! The reader has a thread of its own, on which it waits for the exporter; the exporter has a runtime that turns only while a
-//! request is on its way, on that thread. What is refused for the time being is sent again until the request's time is over: the
-//! next counts have all that these had.
+//! The reader has a thread of its own, on which it waits for the exporter; the exporter's runtime
+//! runs on that thread, only while a request is sent. Counts that are refused for now are sent
+//! again until the request's time is over: the next counts include them.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#periodic-exporting-metricreader>
 
@@ -35,14 +36,14 @@ use crate::keys::Stats;
 use crate::losses::{BYTES, EVENTS, Reason};
 use crate::process::host_name;
 
-/// The attribute that bears a loss's reason.
+/// The attribute with a loss's reason.
 const REASON: &str = "ktrace.lost.reason";
 
-/// The attribute that bears why a connection is none of Kafka's.
+/// The attribute with the reason why a connection is not Kafka's.
 const NOT_KAFKA_REASON: &str = "ktrace.not_kafka.reason";
-/// The attribute that bears the name of Kafka's API.
+/// The attribute with the name of Kafka's API.
 const OPERATION: &str = "messaging.operation.name";
-/// What becomes of counts that were not taken, and of those that never are.
+/// What a line says of counts that were not accepted.
 const MEANWHILE: &str =
     "the next will have all that these had (OTEL_METRICS_EXPORTER=none leaves metrics out)";
 
@@ -51,9 +52,9 @@ const MEANWHILE: &str =
 pub struct Counts {
     /// Spans that filters and sampling have let through.
     pub spans: u64,
-    /// Zeros too.
+    /// By reason, zeros too.
     pub lost: BTreeMap<Reason, u64>,
-    /// Connections that were given up as none of Kafka's, by reason, zeros too.
+    /// Connections that were given up because they are not Kafka's, by reason, zeros too.
     pub not_kafka: BTreeMap<&'static str, u64>,
     /// What brokers refused, by operation and error.
     pub refused: BTreeMap<(&'static str, &'static str), u64>,
@@ -63,7 +64,7 @@ pub struct Counts {
     pub searches: Option<Stats>,
 }
 
-/// How often is exported, and how long one request may take: `OTEL_METRIC_EXPORT_*`.
+/// How often metrics are exported, and how long one request may take: `OTEL_METRIC_EXPORT_*`.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     interval: Duration,
@@ -96,8 +97,8 @@ impl Metrics {
     /// `None` where the environment wants none (`OTEL_METRICS_EXPORTER`, `OTEL_SDK_DISABLED`).
     ///
     /// # Errors
-    /// [`ExportError::Otlp`] where the configuration is wrong; a collector that cannot be reached, or takes no metrics, is no
-    /// error, and said.
+    /// [`ExportError::Otlp`] where the configuration is wrong. A collector that cannot be reached,
+    /// or takes no metrics, is reported, and no error.
     pub fn new(options: &OtlpOptions) -> Result<Option<Self>, ExportError> {
         if !options.environment.exports("OTEL_METRICS_EXPORTER") {
             return Ok(None);
@@ -118,7 +119,7 @@ impl Metrics {
         Ok(Self { exporter, interval, resource: resource(&options.environment), end })
     }
 
-    /// From now on `counts` is asked for what it has.
+    /// Starts the export: from now on `counts` is called from time to time.
     pub fn start(self, counts: impl Fn() -> Counts + Send + Sync + 'static) -> Exporting {
         let reader = PeriodicReader::builder(self.exporter).with_interval(self.interval).build();
         let provider = SdkMeterProvider::builder().with_resource(self.resource).with_reader(reader).build();
@@ -134,9 +135,10 @@ pub struct Exporting {
 }
 
 impl Exporting {
-    /// Exports the last counts within `limit`, which must be below the 5 s that OpenTelemetry's reader waits.
+    /// Exports the last counts within `limit`, which must be below the 5 s that OpenTelemetry's
+    /// reader waits.
     pub fn finish(self, limit: Duration) {
-        // The exporter tells its failures itself.
+        // The exporter reports its failures itself.
         let _ = self.end_within(limit);
     }
 
@@ -146,7 +148,7 @@ impl Exporting {
     }
 }
 
-/// The instruments.
+/// Registers the instruments.
 fn observe(provider: &SdkMeterProvider, counts: &Arc<impl Fn() -> Counts + Send + Sync + 'static>) {
     let meter = provider.meter_with_scope(scope());
     let now = Arc::clone(counts);
@@ -272,7 +274,7 @@ fn resource(environment: &Environment) -> Resource {
         .build()
 }
 
-/// What the reader exports by.
+/// The exporter that the reader calls.
 struct Exporter {
     transport: Transport<ExportMetricsServiceRequest, ExportMetricsServiceResponse>,
     /// There until it is dropped.
@@ -360,7 +362,7 @@ impl PushMetricExporter for Exporter {
 }
 
 impl Drop for Exporter {
-    /// Otherwise the runtime would wait for the resolver of names, who knows no limit.
+    /// Dropped, the runtime would wait for the name resolver, which has no time limit.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -368,7 +370,7 @@ impl Drop for Exporter {
     }
 }
 
-/// Never, unless the run ends; then at the time that it allows.
+/// Completes never, unless the run ends; then at the time that it allows.
 async fn time_is_up(mut end: watch::Receiver<Option<Instant>>) {
     let end = end.wait_for(Option::is_some).await.map(|end| *end);
     match end {

@@ -1,7 +1,7 @@
 //! Where spans go: one file a sink, each behind a bounded queue of its own.
 //!
-//! A producer never waits for a sink in live capture: a full queue drops the span and counts it. Replay waits instead,
-//! since a file does not run away.
+//! A producer never waits for a sink in live capture: a full queue drops the span and counts it.
+//! Replay waits instead, since a file does not run away.
 
 mod endpoint;
 mod environment;
@@ -53,18 +53,18 @@ pub enum ExportError {
     Write(std::io::Error),
     #[error("cannot show a full screen: {0}")]
     Screen(std::io::Error),
-    /// The run's export ended with spans that nobody took.
+    /// The run ended with spans that were not delivered.
     #[error("{spans} spans were not delivered: {why}")]
     Undelivered { spans: u64, why: String },
-    /// Who read them has gone (`| head`). A quiet end of the run, not a failure.
-    #[error("nobody reads the output any more")]
+    /// The reader has gone (`| head`). A quiet end of the run, not a failure.
+    #[error("the reader of the output has gone")]
     Closed,
 }
 
-/// Hops that a queue holds at least: a quarter of a batch for OTLP.
+/// The least that a queue may be shortened to, in hops: a quarter of a batch for OTLP.
 const LEAST_QUEUED: usize = 512;
 
-/// Beyond its own limit a sink gets this long to end.
+/// How long a sink may take to end beyond its own limit.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often a sink that is ending is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -73,11 +73,11 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Sink {
     sender: Sender,
     thread: JoinHandle<Result<(), ExportError>>,
-    /// Tells the thread how long it may still take; dropped for sinks that need no limit.
+    /// Sends the thread the time that it may still take; dropped for sinks that need no limit.
     limit: Option<tokio::sync::oneshot::Sender<Duration>>,
-    /// Tells the thread that the run has begun.
+    /// Signals the thread that the run has begun.
     begin: Option<tokio::sync::oneshot::Sender<()>>,
-    /// What it may hold beside its queue.
+    /// Bytes that it may hold beside its queue.
     bytes: usize,
 }
 
@@ -132,10 +132,10 @@ impl Sinks {
         self.sinks.extend(sink);
     }
 
-    /// The run begins: nothing is wrong with what the user asks for, so that sinks may say what is wrong elsewhere.
+    /// The run begins: the options are correct, so from now on sinks may report errors of others.
     pub fn begin(&mut self) {
         for begin in self.sinks.iter_mut().filter_map(|sink| sink.begin.take()) {
-            // A thread that is gone has said why.
+            // A thread that is gone has reported why.
             let _ = begin.send(());
         }
     }
@@ -146,7 +146,8 @@ impl Sinks {
         self.sinks.len()
     }
 
-    /// So many hops wait in all queues together at most, from now on; but some in each. Returns how many may.
+    /// Limits all queues together to `hops` from now on, each to [`LEAST_QUEUED`] at least. Returns
+    /// the sum of their bounds.
     pub fn hold_at_most(&self, hops: usize) -> usize {
         let each = (hops / self.sinks.len().max(1)).max(LEAST_QUEUED);
         let bounds = self.sinks.iter().map(|sink| {
@@ -156,7 +157,7 @@ impl Sinks {
         bounds.sum()
     }
 
-    /// What they may hold beside their queues.
+    /// Bytes that they may hold beside their queues.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.sinks.iter().map(|sink| sink.bytes).sum()
@@ -178,11 +179,12 @@ impl Sinks {
         SinkLosses { counters: self.sinks.iter().map(|sink| Arc::clone(sink.sender.counters())).collect() }
     }
 
-    /// Flushes all sinks, network sinks within `limit`, and tells what was lost by reason. Every [`Senders`] must be dropped
-    /// before, or the sinks wait for more. Who is `patient` waits for as long as standard output takes (a pager).
+    /// Flushes all sinks, network sinks within `limit`, and returns what was lost by reason. Every
+    /// [`Senders`] must be dropped before, or the sinks wait for more. If `patient`, waits for as
+    /// long as standard output takes (a pager).
     ///
     /// # Errors
-    /// The first sink's that failed for good.
+    /// The error of the first sink that failed for good.
     pub fn finish(self, limit: Duration, patient: bool) -> (BTreeMap<Reason, u64>, Result<(), ExportError>) {
         let losses = self.losses();
         let mut end = Ok(());
@@ -197,8 +199,9 @@ impl Sinks {
                 std::thread::sleep(LOOK);
             }
             if !patient && !thread.is_finished() {
-                // Nobody reads what it writes (a paused pager, a full pipe). The thread ends with the process.
-                tracing::warn!("what waits to be written is given up");
+                // Its output is not read (a paused pager, a full pipe). The thread ends with the
+                // process.
+                tracing::warn!("spans that were not written yet are dropped");
                 counters.give_up();
                 continue;
             }

@@ -1,8 +1,9 @@
 //! OTLP over gRPC or HTTP, with OpenTelemetry's standard environment.
 //!
-//! Spans go out in batches, one request at a time. A batch that is refused for the time being goes back to the front of the queue
-//! and is sent again, the time between two attempts growing; it is given up only when the queue needs the room, or the run ends.
-//! What the collector will never take is given up at once.
+//! Spans are exported in batches, one request at a time. A batch that is refused for now goes back
+//! to the front of the queue and is sent again after a growing pause; it is dropped only when the
+//! queue needs the room, or the run ends. Spans that the collector will never take are dropped at
+//! once.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#batch-span-processor>
 
@@ -35,16 +36,18 @@ struct Batching {
     timeout: Duration,
 }
 
-/// Spans that the queue holds: those of 90 s at 700 a second, which a collector takes to be upgraded. The specification's 2048 are
-/// meant for one application, here all Kafka clients of a host share them.
+/// Spans that the queue holds: 90 s at 700 a second, the time in which a collector is upgraded. The
+/// specification's 2048 are meant for one application; here all Kafka clients of a host share the
+/// queue.
 const QUEUE: usize = 65_536;
-/// What they may weigh together. This is about what the memory budget sets aside for each sink's queue.
+/// Their size in memory. About what the memory budget sets aside for each sink's queue.
 const QUEUE_BYTES: usize = 24 << 20;
-/// What a span may weigh on average where the user asks for a longer queue.
+/// The average size of a span in memory, where the user asks for a longer queue.
 const SPAN_BYTES: usize = QUEUE_BYTES / QUEUE;
 /// Four times the specification's, for the same reason.
 const BATCH: usize = 2_048;
-/// gRPC servers accept 4 MiB by default. A batch is a quarter of that most often; a larger one is divided.
+/// The largest request. gRPC servers accept 4 MiB by default; a batch is mostly a quarter of that,
+/// and a larger one is divided.
 const REQUEST_BYTES: usize = 7 << 19;
 
 impl Batching {
@@ -67,24 +70,27 @@ impl Batching {
     }
 }
 
-/// In replay, a collector that has not been there at all gets this much time to come, and one that was there to come back. Then each
-/// further batch gets [`LAST_PAUSE`]: replay waits for its sinks, and a long file must not take hours because no collector listens.
+/// In replay, the time that a collector gets to appear, and to come back once it was there. After
+/// that each further batch gets [`LAST_PAUSE`]: replay waits for its sinks, and a long file must
+/// not take hours because no collector listens.
 const NEVER_THERE: Duration = Duration::from_secs(10);
 const WAS_THERE: Duration = Duration::from_secs(120);
-/// When the run ends, attempts are no further apart than this.
+/// The longest pause between two attempts when the run ends.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// How often a collector that has failed is looked for when there is nothing to be sent.
+/// How often a collector that has failed is probed while there is nothing to send.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// How often it is said at most that a collector rejects some spans of what it takes.
+/// The least time between two lines about spans that a collector rejects from requests that it
+/// accepts.
 const REJECTED_PAUSE: Duration = Duration::from_secs(60);
 
 type Traces = Transport<ExportTraceServiceRequest, ExportTraceServiceResponse>;
 
-/// Starts exporting by OTLP on a thread of its own. `None` where the environment wants no spans (`OTEL_TRACES_EXPORTER`,
-/// `OTEL_SDK_DISABLED`).
+/// Starts exporting by OTLP on a thread of its own. `None` where the environment wants no spans
+/// (`OTEL_TRACES_EXPORTER`, `OTEL_SDK_DISABLED`).
 ///
 /// # Errors
-/// [`ExportError::Otlp`] where the configuration is wrong; a collector that cannot be reached is no error, and said.
+/// [`ExportError::Otlp`] where the configuration is wrong. A collector that cannot be reached is
+/// reported, and no error.
 pub fn otlp(options: &OtlpOptions, when_full: WhenFull) -> Result<Option<Sink>, ExportError> {
     if !options.environment.exports("OTEL_TRACES_EXPORTER") {
         return Ok(None);
@@ -126,12 +132,12 @@ fn start(options: &OtlpOptions, when_full: WhenFull) -> Result<Sink, ExportError
         .spawn(move || {
             privilege::shed();
             let end = export.run(&runtime, queued, (begun, limited, ending));
-            // Otherwise the runtime would wait for the resolver of names, who knows no limit.
+            // Dropped, the runtime would wait for the name resolver, which has no time limit.
             runtime.shutdown_background();
             end
         })
         .map_err(ExportError::Thread)?;
-    // What its queue may hold counts by spans, as of all sinks.
+    // All that it holds is in its queue, which is budgeted by its spans, as those of all sinks.
     Ok(Sink { sender, thread, limit: Some(limit), begin: Some(begin), bytes: 0 })
 }
 
@@ -149,7 +155,7 @@ struct Export {
     ending: bool,
     /// The collector has answered before.
     was_there: bool,
-    /// When it was said that it rejects some spans.
+    /// When a line said last that it rejects some spans.
     rejected: Option<Instant>,
     /// Spans in hand: neither in the queue nor counted as delivered or lost.
     open: usize,
@@ -165,7 +171,7 @@ impl Export {
         let counters = Arc::clone(&self.counters);
         let finished = runtime.block_on(async {
             let sent = async {
-                // A run that ends before it has begun, as something is wrong with its options, has nothing to say of a
+                // A run that never begins, because its options are wrong, says nothing of a
                 // collector.
                 let begun = tokio::select! {
                     begun = begun => begun.is_ok(),
@@ -199,7 +205,7 @@ impl Export {
         loop {
             let mut delay = self.batching.delay;
             if self.failing.since().is_some() {
-                // Also where nothing is there to be sent it is worth knowing that the collector is back.
+                // That the collector is back is worth knowing even while there is nothing to send.
                 tokio::select! {
                     () = queued.anything() => {}
                     () = sleep(LOOK_AGAIN) => {
@@ -207,7 +213,7 @@ impl Export {
                         continue;
                     }
                 }
-                // What has failed was gathered before.
+                // A batch that failed was gathered before.
                 delay = Duration::ZERO;
             }
             let Some(batch) = queued.take_batch(delay).await else { return };
@@ -217,7 +223,7 @@ impl Export {
         }
     }
 
-    /// Whether the collector listens. What it thinks of spans it will say when it gets some.
+    /// Checks whether the collector listens. Whether it accepts spans shows when it gets some.
     async fn probe(&mut self) {
         match self.transport.probe().await {
             Ok(()) => self.reached(),
@@ -228,7 +234,8 @@ impl Export {
         }
     }
 
-    /// Sends a batch in as few requests as it takes. What is refused for the time being goes back, and time passes.
+    /// Sends a batch in as few requests as possible. Spans that are refused for now go back to the
+    /// queue, and a pause follows.
     async fn deliver(&mut self, mut batch: Batch, queued: &Receiver) {
         let mut most = batch.hops.len();
         while !batch.hops.is_empty() {
@@ -292,7 +299,8 @@ impl Export {
         (failing.elapsed() > limit).then_some(LAST_PAUSE)
     }
 
-    /// The end of the run ends a pause: what is held then is tried at once, whatever was asked for, or it would be lost for certain.
+    /// Pauses. The end of the run ends a pause: spans that are held then are sent at once, whatever
+    /// pause the collector asked for, or they would be lost for certain.
     async fn pause(&mut self, wait: Duration) {
         if self.ending {
             return sleep(wait.min(LAST_PAUSE)).await;
@@ -343,7 +351,8 @@ impl Export {
     }
 }
 
-/// Never, unless the run ends; then `ending` says so at once, and this is over after the time that the end allows.
+/// Never, unless the run ends; then `ending` says so at once, and this is over after the time that
+/// the end allows.
 async fn time_is_up(limited: oneshot::Receiver<Duration>, ending: watch::Sender<bool>) {
     match limited.await {
         Ok(limit) => {

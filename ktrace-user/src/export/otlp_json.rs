@@ -1,4 +1,5 @@
-//! OTLP JSON lines as the Collector's file exporter writes them, and its `otlpjsonfile` receiver reads them.
+//! OTLP JSON lines as the Collector's file exporter writes them, and its `otlpjsonfile` receiver
+//! reads them.
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding>: ids in hex, 64-bit numbers as text, enums as numbers.
 
@@ -8,7 +9,7 @@ use super::format::Format;
 use super::sdk::Converter;
 use crate::span::Span;
 
-/// So many spans at most share a line.
+/// The most spans of a line. A reader holds a whole line in memory.
 const BATCH: usize = 512;
 
 /// The format `otlp`: a line for each batch of spans.

@@ -14,18 +14,18 @@ use super::{ExportError, Sink, WhenFull, json, otlp_json, text};
 use crate::hop::Hops;
 use crate::privilege;
 
-/// Spans that wait to be printed. A terminal or a slow pipe gets this much patience.
+/// Spans that wait to be printed: how far a terminal or a slow pipe may fall behind.
 pub(super) const QUEUE: usize = 16_384;
-/// So many are printed without waiting for more; they stay in the processor's cache.
+/// Spans that are printed without waiting for more. They fit into the processor's cache.
 pub(super) const ENOUGH: usize = 1024;
-/// How long a span waits for others, to be printed with them: too short for eyes, long beside the time that it takes to wake a
-/// thread.
+/// How long a span waits to be printed together with others: too short to be noticed, long compared
+/// with the time it takes to wake a thread.
 pub(super) const TOGETHER: Duration = Duration::from_millis(5);
 
 /// What spans are printed as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// One line a message, for eyes
+    /// One line a message, for people
     #[default]
     Text,
     /// One span a line, for jq
@@ -35,7 +35,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// What writes spans so; `coloured` is for eyes alone.
+    /// The format's writer; only text is `coloured`.
     #[must_use]
     pub fn format(self, coloured: bool) -> Box<dyn Format> {
         match self {
@@ -46,13 +46,14 @@ impl Output {
     }
 }
 
-/// Starts printing to standard output. When nobody reads it any more (`| head`), `stop` is set and the sink ends with [`ExportError::Closed`].
+/// Starts printing to standard output. When its reader has gone (`| head`), `stop` is set and the
+/// sink ends with [`ExportError::Closed`].
 ///
 /// # Errors
 /// [`ExportError::Thread`].
 pub fn print(output: Output, when_full: WhenFull, stop: Arc<AtomicBool>) -> Result<Sink, ExportError> {
     let gone = Gone::watch(Arc::clone(&stop))?;
-    // Standard output has a buffer of its own, which lets what is larger through.
+    // Standard output has a buffer of its own, which passes larger writes through.
     start(output.format(coloured()), Box::new(io::stdout()), when_full, stop, gone)
 }
 

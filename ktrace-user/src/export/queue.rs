@@ -1,8 +1,9 @@
 //! The bounded queue between producers of hops and a sink, which shows them as spans.
 //!
-//! Hops are handed over many at a time: a sink takes all that is there, and waits a little before it does so that it need not be
-//! woken for each. A sink that may have to try again takes batches, gives back what it could not deliver, and is done with the rest:
-//! until then all of it counts against the queue's bound, and where that is reached the oldest batch gives way to what is new.
+//! Hops are handed over many at a time: a sink waits a little and then takes all that is there, so
+//! that it need not be woken for each. A sink that may have to try again takes batches, and gives
+//! back the hops that it could not deliver. Until it is done with a batch, its hops count against
+//! the queue's bound; over the bound, the oldest batch is dropped for newer hops.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -36,7 +37,7 @@ pub(super) struct Counters {
     queue_full: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
-    /// Of those that found the queue full, the ones that had been taken.
+    /// The part of `queue_full` that had been accepted before.
     evicted: AtomicU64,
     traces_cut: AtomicU64,
 }
@@ -47,12 +48,12 @@ impl Counters {
         self.bound.load(Ordering::Relaxed)
     }
 
-    /// It holds no more than this from now on.
+    /// Limits it to this from now on.
     pub fn hold_at_most(&self, spans: usize) {
         self.bound.fetch_min(spans.max(1), Ordering::Relaxed);
     }
 
-    /// One more. Only with the queue's lock, so nobody else counts at the same time.
+    /// One more. Called with the queue's lock only, so no other thread counts at the same time.
     fn accept(&self) {
         self.accepted.store(self.accepted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -77,12 +78,12 @@ impl Counters {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Spans that found no room or had to make it, so far.
+    /// Spans that found no room, or made room for newer ones, so far.
     pub fn queue_full(&self) -> u64 {
         self.queue_full.load(Ordering::Relaxed)
     }
 
-    /// Traces that were shown before all of them was there.
+    /// A trace was printed before it was whole.
     pub fn cut_trace(&self) {
         self.traces_cut.fetch_add(1, Ordering::Relaxed);
     }
@@ -92,19 +93,19 @@ impl Counters {
         self.delivered.fetch_add(spans as u64, Ordering::Relaxed);
     }
 
-    /// Spans that were taken and of which nothing has become yet.
+    /// Spans that were accepted and are neither delivered nor lost yet.
     pub fn waiting(&self) -> u64 {
         let done = [&self.delivered, &self.failed, &self.refused, &self.evicted];
         let done = done.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         self.accepted.load(Ordering::Relaxed).saturating_sub(done)
     }
 
-    /// The sink is given up, and with it all that it has not delivered.
+    /// The sink is given up, with all spans that it has not delivered.
     pub fn give_up(&self) {
         self.failed.fetch_add(self.waiting(), Ordering::Relaxed);
     }
 
-    /// Counts by the reasons that the summary names.
+    /// Counts by reason.
     pub fn lost(&self) -> [(Reason, u64); 4] {
         [
             (Reason::ExportQueueFull, self.queue_full()),
@@ -121,7 +122,7 @@ impl Counters {
         }
     }
 
-    /// Spans that were taken have given way to newer ones.
+    /// Spans that were accepted are dropped for newer ones.
     fn give_way(&self, spans: usize) {
         self.evicted.fetch_add(spans as u64, Ordering::Relaxed);
         self.drop_some(spans);
@@ -132,14 +133,15 @@ impl Counters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub spans: usize,
-    /// What the spans may weigh together.
+    /// The size of all spans in memory.
     pub bytes: usize,
     /// Spans of a batch, for a sink that takes batches.
     pub batch: Option<usize>,
 }
 
-/// The most spans of a batch in a queue of so many. It counts until it is delivered: so there is room for one that is on its way, for
-/// one that may give way, and for the one that is being filled.
+/// The most spans of a batch in a queue of `bound`. A batch counts until it is delivered, so a
+/// third leaves room for the one that is being sent, for one that may be dropped, and for the one
+/// that is being filled.
 pub(super) fn most_of(bound: usize) -> usize {
     (bound / 3).max(1)
 }
@@ -154,11 +156,11 @@ struct Queue {
     room: Condvar,
 }
 
-/// Hops that go out together.
+/// Hops that are exported together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub hops: Hops,
-    /// What they weigh.
+    /// Their size in memory.
     bytes: usize,
 }
 
@@ -169,11 +171,11 @@ struct State {
     newest: Batch,
     /// Hops in all of these.
     queued: usize,
-    /// These, and those that the sink has taken and not begun with.
+    /// These, and those that the sink has taken and is not done with.
     held: usize,
-    /// What those weigh, where that is bounded.
+    /// The size of those in memory, where it is bounded.
     held_bytes: usize,
-    /// With so many the sink is woken again.
+    /// The number of queued hops at which the sink is woken again.
     enough: usize,
     producers: usize,
     /// The sink has ended.
@@ -191,7 +193,7 @@ impl State {
         self.held >= queue.counters.bound() || self.held_bytes >= queue.bounds.bytes
     }
 
-    /// The oldest that is not in the sink's hands.
+    /// The oldest batch that the sink has not taken.
     fn pop_batch(&mut self) -> Option<Batch> {
         let batch = self.batches.pop_front()?;
         self.queued -= batch.hops.len();
@@ -265,7 +267,8 @@ pub(super) fn bounded(
 }
 
 impl Sender {
-    /// A sink that has ended takes nothing more; that is no loss, since it tells itself why it ended.
+    /// Puts a hop into the queue. After the sink has ended hops are dropped without a count: it
+    /// reports itself why it ended.
     pub fn send(&self, hop: Hop) {
         let Queue { counters, bounds, sink, room, .. } = &*self.queue;
         let mut gone = Vec::new();
@@ -309,16 +312,16 @@ impl Sender {
         if wake {
             sink.notify_one();
         }
-        // What gave way is freed without the lock.
+        // Dropped hops are freed outside of the lock.
         drop(gone);
     }
 
-    /// What becomes of the queue's spans.
+    /// The counters of the queue's spans.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.queue.counters
     }
 
-    /// This producer is done.
+    /// Ends this producer.
     pub fn close(self) -> Arc<Counters> {
         Arc::clone(&self.queue.counters)
     }
@@ -345,10 +348,11 @@ impl Drop for Sender {
 }
 
 impl Receiver {
-    /// Waits for hops, then for `enough` of them or `within`, and takes all that are there in exchange for `into`, whose own are
-    /// forgotten. Returns whether there are any; there are none only when all producers are gone.
+    /// Waits for hops, then for `enough` of them or `within`, and moves all that are there into
+    /// `into`, which is cleared before. Returns whether there are any: there are none only when all
+    /// producers are gone.
     ///
-    /// They go on counting against the bound until the sink begins with them: see [`Self::begin`].
+    /// They count against the bound until the sink begins with them: see [`Self::begin`].
     pub async fn take(&mut self, into: &mut Hops, enough: usize, within: Duration) -> bool {
         into.clear();
         self.gather(enough, within).await;
@@ -358,10 +362,11 @@ impl Receiver {
         !into.is_empty()
     }
 
-    /// Waits for hops, then for a whole batch of them or `within`, and takes the oldest batch, or what there is of one. `None` only
-    /// when all producers are gone and nothing is left.
+    /// Waits for hops, then for a whole batch of them or `within`, and takes the oldest batch,
+    /// whole or not. `None` only when all producers are gone and nothing is left.
     ///
-    /// It counts against the bound until it is given back or done with: see [`Self::give_back`], [`Self::done`].
+    /// It counts against the bound until it is given back or done with: see [`Self::give_back`],
+    /// [`Self::done`].
     pub async fn take_batch(&mut self, within: Duration) -> Option<Batch> {
         self.gather(self.queue.bounds.batch.unwrap_or(1), within).await;
         let mut state = self.queue.state();
@@ -372,7 +377,8 @@ impl Receiver {
         })
     }
 
-    /// The batch is to be taken again, before all others, unless it has to give way.
+    /// The batch goes back, to be taken again before all others, unless it is dropped for newer
+    /// hops.
     pub fn give_back(&self, batch: Batch) {
         let mut state = self.queue.state();
         state.queued += batch.hops.len();
@@ -413,11 +419,11 @@ impl Receiver {
         self.until(1).await;
         let bound = self.queue.counters.bound();
         let most = if self.queue.bounds.batch.is_some() { most_of(bound) } else { bound };
-        // Not there in time: then it is less.
+        // Over the time: then it takes fewer.
         let _ = timeout(within, self.until(enough.clamp(1, most))).await;
     }
 
-    /// So many are there, or nobody brings more.
+    /// Waits until `enough` are there, or no producer is left.
     async fn until(&self, enough: usize) {
         loop {
             {
@@ -427,12 +433,12 @@ impl Receiver {
                 }
                 state.enough = enough;
             }
-            // Who wakes between the look and here leaves a permit.
+            // A wake-up between the look and here leaves a permit.
             self.queue.sink.notified().await;
         }
     }
 
-    /// The sink begins with so many of those that it has taken: there is room for others.
+    /// The sink begins with `hops` of those that it has taken, which makes room for others.
     pub fn begin(&self, hops: usize) {
         let full = {
             let mut state = self.queue.state();
@@ -445,7 +451,7 @@ impl Receiver {
         }
     }
 
-    /// The sink ends: nothing more comes in. Returns how many hops nobody has taken.
+    /// Ends the sink: no more hops are accepted. Returns how many were left in the queue.
     pub fn end(&self) -> usize {
         let left = {
             let mut state = self.queue.state();

@@ -1,4 +1,5 @@
-//! Whether standard output still has a reader. On a quiet host nothing is written for long, so that nothing would fail.
+//! Whether standard output still has a reader. On a quiet host nothing is written for a long time,
+//! so no write would fail and show it.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,7 +14,8 @@ use crate::privilege;
 pub(super) struct Gone(Arc<AtomicBool>);
 
 impl Gone {
-    /// Looks at standard output from now on, on a thread that ends with the process or with the reader, which sets `stop`.
+    /// Looks at standard output from now on, on a thread that ends with the process or with the
+    /// reader, which sets `stop`.
     ///
     /// # Errors
     /// [`ExportError::Thread`].
@@ -46,7 +48,8 @@ fn wait_for_the_end(output: &impl AsRawFd) -> bool {
     // No event is asked for: errors and hang-ups are reported in any case.
     let mut waiting = libc::pollfd { fd: output.as_raw_fd(), events: 0, revents: 0 };
     loop {
-        // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call; a descriptor that is closed is reported.
+        // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call; a
+        // descriptor that is closed is reported.
         let ready = unsafe { libc::poll(&raw mut waiting, 1, -1) };
         if ready > 0 {
             return waiting.revents & (libc::POLLERR | libc::POLLHUP) != 0;

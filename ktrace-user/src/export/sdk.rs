@@ -1,4 +1,5 @@
-//! Our spans as the OpenTelemetry SDK's: the one conversion behind both OTLP sinks, and the request that they go out in.
+//! Spans as the OpenTelemetry SDK has them: the one conversion behind both OTLP sinks, and the
+//! request that carries them.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +19,7 @@ use crate::span::{Kind, Resource, Span, Status, Value};
 /// The semantic conventions that names and values follow.
 pub(super) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
-/// Attributes that tell where the agent runs.
+/// Attributes of the place where the agent runs.
 const OF_THE_HOST: [&str; 8] = [
     "host.",
     "os.",
@@ -30,7 +31,7 @@ const OF_THE_HOST: [&str; 8] = [
     "k8s.container.",
 ];
 
-/// What all telemetry of ktrace bears.
+/// The instrumentation scope of all telemetry of ktrace.
 pub(super) fn scope() -> InstrumentationScope {
     InstrumentationScope::builder("ktrace")
         .with_version(env!("CARGO_PKG_VERSION"))
@@ -57,8 +58,9 @@ impl Converter {
         Self { scope: scope(), agent }
     }
 
-    /// The process's attributes, then those of the agent whose names the process has not set. Where no process of this host is
-    /// named, it is that of another: the agent's host is not its own.
+    /// The process's attributes, then those of the agent that the process has not set. Without a
+    /// process of this host the client runs elsewhere, so attributes of the agent's host are left
+    /// out.
     pub fn resource(&self, resource: &Resource) -> Vec<KeyValue> {
         let has = |name: &str| resource.attributes().iter().any(|(own, _)| **own == *name);
         let elsewhere = !has("process.pid");
@@ -85,7 +87,8 @@ impl Converter {
         ExportTraceServiceRequest { resource_spans: groups.collect() }
     }
 
-    /// A parent came out of a message's headers, or was computed as another agent computes it: it is remote.
+    /// A parent came out of a message's headers, or was computed as another agent computes it: it
+    /// is remote.
     pub fn span(&self, span: &Span<'_>) -> SpanData {
         let mut links = SpanLinks::default();
         links.links.extend(span.links.iter().map(|link| {
@@ -119,7 +122,8 @@ impl Converter {
     }
 }
 
-/// Spans of the same traced process together, in the order in which the processes first come; order within a process stays.
+/// Spans of the same traced process together, in the order in which the processes first come; order
+/// within a process stays.
 fn by_resource<'a>(spans: impl IntoIterator<Item = Span<'a>>) -> Vec<(&'a Resource, Vec<Span<'a>>)> {
     let mut groups: Vec<(&Resource, Vec<Span<'_>>)> = Vec::new();
     for span in spans {

@@ -1,4 +1,4 @@
-//! One line a message, for eyes.
+//! One line a message, for people.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use super::escape::printable;
 use super::format::Format;
 use crate::span::{INFERRED, Link, Span, Value};
 
-/// So many lines are some 64 KiB: they stay in the processor's cache until they are written.
+/// Lines that are written at once: some 64 KiB, which stay in the processor's cache until then.
 const LINES: usize = 512;
 
 /// Colours, used on a terminal only.
@@ -22,10 +22,12 @@ pub(super) const RECEIVED: Style = AnsiColor::Cyan.on_default();
 pub(super) const FAINT: Style = Style::new().dimmed();
 pub(super) const FAILED: Style = AnsiColor::Red.on_default().bold();
 
-/// The format `text`. Columns grow with what they hold, up to a bound, so that lines stay under each other.
+/// The format `text`. Columns grow with what they hold, up to a bound, so that lines stay under
+/// each other.
 pub(super) struct Text {
     zone: TimeZone,
-    /// The last second that was shown, and as what: most spans are of the same as the one before.
+    /// The last second that was shown, and its text: most spans are of the same second as the one
+    /// before.
     second: Option<(u64, String)>,
     colours: bool,
     service: Column,
@@ -135,7 +137,7 @@ pub(super) fn target(span: &Span<'_>) -> String {
     target
 }
 
-/// What is worth telling of this operation.
+/// What a line says of this operation.
 fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
     let group = || text(span, "messaging.consumer.group.name").map(|group| format!("group={group}"));
     let nanos = span.end_ns.saturating_sub(span.start_ns);
@@ -158,7 +160,7 @@ fn tail(span: &Span<'_>, operation: &str) -> Vec<String> {
     words.into_iter().chain(unusual(span)).chain([key]).flatten().collect()
 }
 
-/// What most spans have not.
+/// Attributes that few spans have.
 pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 14] {
     let number = |name: &str, short: &str| match get(span, name) {
         Some(Value::Int(number)) => Some(format!("{short}={number}")),
@@ -183,7 +185,7 @@ pub(super) fn unusual(span: &Span<'_>) -> [Option<String>; 14] {
     ]
 }
 
-/// The link to the delivery that made its producer send it.
+/// The link to the delivery that caused this message.
 pub(super) fn inferred<'a>(span: &'a Span<'_>) -> Option<&'a Link<'a>> {
     let is_inferred = |link: &&Link<'_>| link.attribute.as_ref().is_some_and(|(name, _)| *name == INFERRED);
     span.links.iter().find(is_inferred)
@@ -219,7 +221,7 @@ pub(super) fn milliseconds(value: f64) -> String {
 
 const DAY_MS: f64 = 24.0 * 3600.0 * 1000.0;
 
-/// From here on seconds are too many to be read.
+/// Longer times are shown in days: as seconds they have too many digits.
 const DAYS_MS: f64 = 2.0 * DAY_MS;
 
 pub(super) fn get<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a Value<'a>> {

@@ -1,8 +1,9 @@
 //! One OTLP request: over gRPC or HTTP, with TLS or without, and what became of it.
 //!
-//! OpenTelemetry's own exporters keep to themselves what a collector says when it refuses: when to come again, how many spans it
-//! has rejected, why a connection failed. A queue that loses nothing without need has to know. So the requests are OpenTelemetry's
-//! messages, sent by tonic's and hyper's clients over connections that are the same for both.
+//! OpenTelemetry's own exporters do not pass on what a collector says when it refuses: when to try
+//! again, how many spans it has rejected, why a connection failed. A queue that loses nothing
+//! without need has to know. So the requests are OpenTelemetry's messages, sent by tonic's and
+//! hyper's clients over the same kind of connection.
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/>
 
@@ -32,20 +33,20 @@ use tower_service::Service;
 use super::endpoint::{Compression, Endpoint, Protocol};
 use super::printable;
 
-/// Answers are small; what is longer is no answer of a collector.
+/// The longest answer that is read. A collector's are small.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// So much of what a collector says is shown.
+/// Characters of a collector's message that are shown.
 const MAX_WORDS: usize = 200;
-/// A collector that asks for more patience is asked again all the same after this time: it may have been restarted meanwhile.
+/// The longest pause that a collector may ask for. It may have been restarted meanwhile.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// A request that was not taken.
+/// A request that was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The cause, in a line.
     pub why: String,
     pub next: Next,
-    /// It is the collector that says so, or what stands before it; else there was no answer.
+    /// There was an answer, from the collector or a proxy before it.
     pub answered: bool,
 }
 
@@ -56,7 +57,7 @@ pub(super) enum Next {
     Again(Option<Duration>),
     /// It is too large: try its parts.
     Smaller,
-    /// It will never be taken.
+    /// It will never be accepted.
     GiveUp,
 }
 
@@ -186,7 +187,7 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// A request that cannot be written will not be the next time either.
+/// A request that cannot be encoded now never can.
 fn lost(error: &dyn Error) -> Refusal {
     Refusal { why: causes(error), next: Next::GiveUp, answered: false }
 }
@@ -208,12 +209,12 @@ fn causes(error: &dyn Error) -> String {
         }
         next = error.source();
     }
-    // hyper's first words say only where it was.
+    // hyper's own text only says at which step it failed; the source has the cause.
     let behind = words.strip_prefix("client error (").and_then(|rest| rest.split_once("): "));
     said(behind.map_or(&*words, |(_, rest)| rest))
 }
 
-/// What others say, as it may be shown.
+/// A message from the network, as it may be shown.
 fn said(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default().trim_end();
     let mut shown: String = printable(line).chars().take(MAX_WORDS).collect();
@@ -223,13 +224,14 @@ fn said(text: &str) -> String {
     shown
 }
 
-/// By the specification's table, with one exception: `RESOURCE_EXHAUSTED` is retried also where no `RetryInfo` says that it will
-/// pass. Requests are kept below what servers accept, so what is exhausted is a quota or memory, which is free again some time;
-/// and the queue's bound is the end of it.
+/// By the specification's table, with one exception: `RESOURCE_EXHAUSTED` is retried also where no
+/// `RetryInfo` says that it will pass. Requests are kept below what servers accept, so what is
+/// exhausted is a quota or memory, which is free again some time; and the queue's bound is the end
+/// of it.
 ///
 /// <https://opentelemetry.io/docs/specs/otlp/#failures>
 fn of_status(status: &Status) -> Refusal {
-    // A status that has a source is none of the collector's: there was no answer.
+    // A status with a source was made here, not by the collector: there was no answer.
     if let Some(source) = status.source() {
         return Refusal::unanswered(causes(source));
     }
@@ -319,8 +321,8 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(wait.min(MAX_WAIT)).filter(|wait| !wait.is_zero())
 }
 
-/// How long to wait before a request is sent again: twice as long each time, up to a bound, and a random share of it less, so that
-/// the agents of many hosts do not come back at once.
+/// How long to wait before a request is sent again: twice as long each time up to a bound, less a
+/// random share, so that the agents of many hosts do not come back at once.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,

@@ -57,3 +57,12 @@ fn the_documentation_has_the_same_table() {
         );
     }
 }
+
+/// Who has a count and no idea begins there.
+#[test]
+fn troubleshooting_names_every_reason_but_those_of_no_loss() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md"));
+    for Row { name, group, .. } in TABLE {
+        assert!(*group == Group::LeftOut || page.contains(&format!("`{name}`")), "{name} is not in the page");
+    }
+}

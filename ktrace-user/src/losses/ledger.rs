@@ -7,7 +7,8 @@ use ktrace_kafka::counters::Counters;
 use super::reason::{Group, Where};
 use super::table::{Reason, TABLE};
 
-/// One count for each reason. Only whoever owns it counts in it; counts stop at their largest value.
+/// One count for each reason. Only whoever owns it counts in it; counts stop at their largest
+/// value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ledger([u64; Reason::COUNT]);
 
@@ -90,8 +91,8 @@ impl SharedLedger {
         self.0[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// What workers count of a group, zeros too. Reasons of the kernel, of sources and of sinks are counted
-    /// where they arise.
+    /// What workers count of a group, zeros too. Reasons of the kernel, of sources and of sinks are
+    /// counted where they arise.
     pub fn of(&self, group: Group) -> impl Iterator<Item = (Reason, u64)> + '_ {
         let rows = TABLE.iter().filter(move |row| row.group == group);
         let rows = rows.filter(|row| matches!(row.at, Where::Parser | Where::Stage));

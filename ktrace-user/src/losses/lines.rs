@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::table::Reason;
 
-/// Losing has ended when nothing was lost for this long. Shorter, and a ring that overflows now and then would
-/// be reported again and again; longer, and the line comes when the cause is out of sight.
+/// Losing has ended when nothing was lost for this long. Shorter, and a ring that overflows now and
+/// then would be reported again and again; longer, and the line comes when the cause is out of
+/// sight.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// Makes the lines. `now` is the time of any clock that is not set back.

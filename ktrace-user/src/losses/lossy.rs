@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-/// Connections that the summary names. Enough to see whether one service or all of them are affected; a full
-/// ring touches thousands.
+/// Connections that the summary names. Enough to see whether one service or all of them are
+/// affected; a full ring touches thousands.
 const MAX_NAMED: usize = 16;
 
 /// A connection of which bytes were lost.

@@ -1,5 +1,5 @@
-//! What is known of a reason beside its count, and which reason stands for each of the kernel's and the
-//! parser's.
+//! What is known of a reason beside its count, and which reason stands for each of the kernel's and
+//! the parser's.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -34,7 +34,8 @@ pub enum Group {
 pub enum Where {
     /// The eBPF programs.
     Kernel,
-    /// Between the kernel or a capture file and the parser: packets, and the keys of TLS connections.
+    /// Between the kernel or a capture file and the parser: packets, and the keys of TLS
+    /// connections.
     Capture,
     /// The parser of the wire: streams, TLS records, frames, exchanges, batches.
     Parser,
@@ -147,8 +148,8 @@ pub struct Row {
     pub group: Group,
     pub unit: Unit,
     pub at: Where,
-    /// Reported on standard error as soon as it begins ([`LossLines`](super::LossLines)); the others are
-    /// reported at the end, or by lines of their own.
+    /// Reported on standard error as soon as it begins ([`LossLines`](super::LossLines)); the
+    /// others are reported at the end, or by lines of their own.
     pub live: bool,
     /// One line: what has happened.
     pub meaning: &'static str,
@@ -219,7 +220,8 @@ impl From<NotKafka> for Reason {
     }
 }
 
-// By name, when this is compiled: a name that the table lacks does not build, and order plays no part.
+// By name, when this is compiled: a name that the table lacks does not build, and order plays no
+// part.
 const OF_LOST: [Reason; Lost::ALL.len()] = {
     let mut reasons = [Reason::Gap; Lost::ALL.len()];
     let mut at = 0;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::losses::Lossy;
 
-/// What a worker has seen, as the summary tells it.
+/// What a worker has seen, in the terms of the summary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub connections: u64,

@@ -27,8 +27,8 @@ fn metrics(request: &ExportMetricsServiceRequest) -> impl Iterator<Item = &Metri
 }
 
 /// Name and unit, and each point's reason and value, in order.
-fn told(request: &ExportMetricsServiceRequest) -> Vec<(String, Vec<(String, i64)>)> {
-    let told = metrics(request).map(|metric| {
+fn exported(request: &ExportMetricsServiceRequest) -> Vec<(String, Vec<(String, i64)>)> {
+    let sums = metrics(request).map(|metric| {
         let Some(Data::Sum(sum)) = &metric.data else { panic!("{metric:?}") };
         assert!(sum.is_monotonic);
         assert_eq!(sum.aggregation_temporality(), AggregationTemporality::Cumulative);
@@ -42,9 +42,9 @@ fn told(request: &ExportMetricsServiceRequest) -> Vec<(String, Vec<(String, i64)
         points.sort();
         (format!("{} {}", metric.name, metric.unit), points)
     });
-    let mut told: Vec<_> = told.collect();
-    told.sort();
-    told
+    let mut sums: Vec<_> = sums.collect();
+    sums.sort();
+    sums
 }
 
 fn text(pair: &opentelemetry_proto::tonic::common::v1::KeyValue) -> String {
@@ -104,7 +104,7 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
             ("ktrace.tls.searches {search}".to_owned(), vec![(String::new(), 1)]),
         ]
     };
-    let got: Vec<_> = requests.iter().map(told).collect();
+    let got: Vec<_> = requests.iter().map(exported).collect();
     assert_eq!(got, [expected(3), expected(5)]);
     // They are known again where a backend writes them to Kafka.
     for (metric, _) in expected(3) {
@@ -144,8 +144,9 @@ fn a_collector_that_refuses_metrics_is_asked_again_and_no_failure() {
 }
 
 #[test]
-fn nobody_who_takes_them_holds_up_the_end() {
-    // Bound and never listening: the connection is refused, and tried again for longer than the reader waits.
+fn an_absent_collector_does_not_delay_the_end() {
+    // Bound and never listening: the connection is refused, and tried again for longer than the
+    // reader waits.
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let exporting = start(unused, Counts::default);
     exporting.end_within(SOON).expect("in time for the reader");

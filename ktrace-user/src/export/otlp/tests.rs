@@ -139,7 +139,8 @@ fn the_end_is_not_held_up_by_what_a_collector_asks_for() {
     assert_eq!(collector.spans.lock().unwrap().len(), 1);
 }
 
-/// What is refused waits for as long as there is room, then the oldest gives way; nothing is unaccounted for.
+/// What is refused waits for as long as there is room, then the oldest gives way; nothing is
+/// unaccounted for.
 #[test]
 fn a_collector_that_is_down_costs_what_the_queue_cannot_hold_and_no_more() {
     const SENT: u64 = 300;
@@ -217,7 +218,8 @@ fn offsets(collector: &Collector) -> Vec<i64> {
     spans.flat_map(|of| &of.spans).filter_map(offset).collect()
 }
 
-/// Paced in real time, so it is left to hands: `cargo test -p ktrace-user --lib away_for_long -- --ignored --nocapture`.
+/// Paced in real time, so it is left to hands: `cargo test -p ktrace-user --lib away_for_long --
+/// --ignored --nocapture`.
 #[test]
 #[ignore = "takes eleven minutes"]
 fn a_collector_that_is_away_for_long_loses_what_has_no_room() {

@@ -95,7 +95,7 @@ fn nothing_comes_in_behind_the_end() {
     let (sender, receiver, counters) = queue("test", 8, WhenFull::Drop);
     sender.send(samples::sent());
     assert_eq!(receiver.end(), 1);
-    // Else nobody would count it: the sink has just counted what was there.
+    // It would not be counted otherwise: the sink has just counted what was there.
     sender.send(samples::sent());
     assert_eq!((receiver.end(), counters.waiting()), (1, 1));
 }
@@ -124,7 +124,7 @@ fn what_is_given_back_comes_first_and_gives_way_first() {
     receiver.give_back(first);
     let first = take(&mut receiver);
     assert_eq!(offsets(&first), [0, 1]);
-    // In the sink's hands it does not give way; the oldest behind it does.
+    // A batch that the sink has taken is not dropped; the oldest behind it is.
     sender.send(at(6));
     assert_eq!((counters.queue_full(), counters.waiting()), (2, 5));
     receiver.give_back(first);
@@ -162,7 +162,7 @@ fn there_is_room_beside_a_batch_that_is_on_its_way() {
     assert_eq!(offsets(&batch), [0, 1, 2]);
     receiver.give_back(batch);
     sender.send(at(9));
-    // The oldest batch gives way, and no more than it.
+    // The oldest batch is dropped, and no more than it.
     assert_eq!((counters.queue_full(), counters.waiting()), (3, 7));
 }
 

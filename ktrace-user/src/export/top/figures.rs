@@ -7,15 +7,15 @@ use std::sync::Arc;
 use super::latency::Latency;
 use crate::hop::{HopRef, Hops, Kind};
 
-/// Rows of a table; past it what is new counts as [`OTHERS`].
+/// Rows of a table. Over the limit, new names count as [`OTHERS`].
 const MAX_ROWS: usize = 512;
-/// The row of what has none of its own.
+/// The row of all names that have none of their own.
 const OTHERS: &str = "(others)";
 /// Requests that are refused as a whole.
 const NO_TOPIC: &str = "(no topic)";
 /// Consumers whose group is not known.
 const NO_GROUP: &str = "(no group)";
-/// A row of which nothing was seen for so many turns goes.
+/// A row is removed when nothing of it was seen for this many turns: a minute.
 const IDLE_TURNS: u32 = 60;
 
 /// The tables.
@@ -35,7 +35,7 @@ impl Table {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Name(Arc<str>, Option<Arc<str>>);
 
-/// A row as it is shown: of the last turn, but for the latencies.
+/// A row as it is shown. All but the latencies are of the last turn.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     pub name: String,
@@ -63,7 +63,7 @@ struct Entry {
     row: Row,
 }
 
-/// See the module.
+/// The figures of all tables.
 pub struct Figures {
     tables: [Entries; Table::ALL.len()],
     all: Entry,
@@ -85,7 +85,7 @@ struct Entries {
 impl Figures {
     /// Adds what was seen.
     pub fn add(&mut self, hops: &Hops) {
-        // Neighbours share most often what names their rows.
+        // Neighbouring hops mostly share topic, group and service.
         let mut last: Option<(HopRef<'_>, [Option<usize>; Table::ALL.len()])> = None;
         for hop in hops.iter() {
             let is_sent = matches!(hop.passage.kind, Kind::Produced { .. });
@@ -120,7 +120,7 @@ impl Figures {
         ]
     }
 
-    /// So many seconds have passed since the last turn: what was added in them is shown from now on.
+    /// Ends a turn that lasted `seconds`: what was added in it is shown from now on.
     pub fn turn(&mut self, seconds: f64) {
         self.all.turn(seconds);
         self.tables.iter_mut().for_each(|table| table.turn(seconds));

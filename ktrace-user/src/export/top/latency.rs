@@ -4,15 +4,17 @@ use hdrhistogram::Histogram;
 
 /// Significant digits: an error of less than a hundredth.
 const DIGITS: u8 = 2;
-/// Some 35 years: longer than any age that can be one, as no timestamp before 2001 is. So a histogram has 27 KB at most.
+/// Some 35 years: longer than any age that can be one, as no timestamp before 2001 is. So a
+/// histogram has 27 KB at most.
 const MOST_US: u64 = 1 << 50;
-/// A histogram is added to for so many turns, and shown for as many more: of 5 to 10 seconds.
+/// A histogram is filled for this many turns, and shown for as many more: it covers the last 5 to
+/// 10 seconds.
 const TURNS: u32 = 5;
 
-/// See the module.
+/// Latencies of the last seconds.
 #[derive(Default)]
 pub struct Latency {
-    /// Added to; none where nothing was.
+    /// The histogram that is filled; none while there is nothing to add.
     now: Option<Histogram<u32>>,
     /// The one before.
     before: Option<Histogram<u32>>,

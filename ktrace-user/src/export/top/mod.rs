@@ -26,25 +26,26 @@ use super::{ExportError, Sink, WhenFull};
 use crate::hop::Hops;
 use crate::privilege;
 
-/// How often it is drawn anew.
+/// How often the screen is drawn.
 const TURN: Duration = Duration::from_secs(1);
-/// How long keys wait to be heard while nothing passes: short for fingers.
+/// How long a key press may wait while no messages pass: short enough not to be felt.
 const KEYS: Duration = Duration::from_millis(100);
-/// How long hops wait for others.
+/// How long hops wait to be added up together with others.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// So many are added up without waiting for more.
+/// Hops that are added up without waiting for more.
 const ENOUGH: usize = QUEUE / 2;
 
-/// Tells of the agent itself, whenever it is asked.
-pub type Tells = Box<dyn FnMut() -> Agent + Send>;
+/// Reads the state of the agent itself.
+pub type ReadAgent = Box<dyn FnMut() -> Agent + Send>;
 
-/// Begins to show: once what is watched is there, so that what fails before is told on a terminal as usual.
-pub struct Begin(oneshot::Sender<Tells>);
+/// Opens the full screen. Called once the capture runs, so that an error before that is printed as
+/// usual.
+pub struct Begin(oneshot::Sender<ReadAgent>);
 
 impl Begin {
-    pub fn begin(self, tells: Tells) {
-        // A thread that is gone has told why.
-        let _ = self.0.send(tells);
+    pub fn begin(self, read_agent: ReadAgent) {
+        // A thread that is gone has reported why.
+        let _ = self.0.send(read_agent);
     }
 }
 
@@ -58,11 +59,11 @@ pub fn top(stop: Arc<AtomicBool>) -> Result<(Sink, Begin), ExportError> {
     let (begin, begun) = oneshot::channel();
     let run = move || {
         privilege::shed();
-        // Whatever ends the view ends the run.
+        // The run ends with the view, whatever ends it.
         let _stop = StopAtEnd(stop.clone());
-        let Ok(tells) = runtime.block_on(begun) else { return Ok(()) };
+        let Ok(read_agent) = runtime.block_on(begun) else { return Ok(()) };
         let view = View::default();
-        let mut top = Top { queued, counters, tells, figures: Figures::default(), view, stop };
+        let mut top = Top { queued, counters, read_agent, figures: Figures::default(), view, stop };
         top.run(|queued, hops| {
             runtime.block_on(async { timeout(KEYS, queued.take(hops, ENOUGH, TOGETHER)).await }) != Ok(false)
         })
@@ -84,7 +85,7 @@ impl Drop for StopAtEnd {
 struct Top {
     queued: Receiver,
     counters: Arc<Counters>,
-    tells: Tells,
+    read_agent: ReadAgent,
     figures: Figures,
     view: View,
     stop: Arc<AtomicBool>,
@@ -95,7 +96,7 @@ impl Top {
     fn run(&mut self, mut take: impl FnMut(&mut Receiver, &mut Hops) -> bool) -> io::Result<()> {
         let mut screen = Screen::open()?;
         let (mut hops, mut turned) = (Hops::default(), Instant::now());
-        let mut agent = (self.tells)();
+        let mut agent = (self.read_agent)();
         screen.terminal.draw(|frame| self.view.draw(frame, &self.figures, &agent))?;
         // A thread that panics has given it back.
         while is_taken() && take(&mut self.queued, &mut hops) {
@@ -107,7 +108,7 @@ impl Top {
             if passed >= TURN {
                 turned = Instant::now();
                 self.figures.turn(passed.as_secs_f64());
-                agent = (self.tells)();
+                agent = (self.read_agent)();
                 look = true;
             }
             if look {

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratatui::DefaultTerminal;
 
-/// Standard output is a full screen: lines of anyone else would tear it.
+/// Standard output is a full screen, which other lines would tear.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Whether the terminal is a full screen now, on which nobody else writes.
+/// Whether the terminal is a full screen now: then nothing else may write to it.
 #[must_use]
 pub fn is_taken() -> bool {
     TAKEN.load(Ordering::Relaxed)
@@ -22,7 +22,7 @@ pub fn restore() {
     }
 }
 
-/// Ratatui's own hook gives the terminal back; who draws is told by this one.
+/// Ratatui's own panic hook gives the terminal back; this one has the drawing thread stop.
 fn give_back_in_panic() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -31,7 +31,8 @@ fn give_back_in_panic() {
     }));
 }
 
-/// The full screen, until it is dropped. A panic of any thread gives the terminal back before it tells of itself.
+/// The full screen, until it is dropped. A panic of any thread gives the terminal back before its
+/// message is printed.
 pub struct Screen {
     pub terminal: DefaultTerminal,
 }

@@ -14,7 +14,7 @@ use super::super::text::milliseconds;
 use super::figures::{Figures, Row, Table};
 use crate::losses::Reason;
 
-/// What the footer tells of the agent itself.
+/// The state of the agent itself, for the footer.
 #[derive(Clone, Debug, Default)]
 pub struct Agent {
     /// So far, by reason.
@@ -209,15 +209,15 @@ fn footer(agent: &Agent) -> ratatui::text::Text<'static> {
             .map(|(what, count)| (what.to_string(), *count)),
     );
     let tls = listed(&mut agent.tls.iter().map(|(service, count)| (format!("of {service}"), *count)));
-    let mut told = vec![if lost.is_empty() { "nothing lost".dim() } else { format!("lost: {lost}").red() }];
+    let mut line = vec![if lost.is_empty() { "nothing lost".dim() } else { format!("lost: {lost}").red() }];
     if !tls.is_empty() {
-        told.push(format!("  TLS, not read: {tls}").yellow());
+        line.push(format!("  TLS, not read: {tls}").yellow());
     }
     let keys = "q quit  t g s or Tab table  ← → sort by  r reverse  ↑ ↓ scroll";
-    vec![Line::from(told), Line::from(keys.dim())].into()
+    vec![Line::from(line), Line::from(keys.dim())].into()
 }
 
-/// A second.
+/// A rate, for each second.
 fn rate(rate: f64) -> String {
     match rate {
         _ if rate == 0.0 => "0".to_owned(),
@@ -227,7 +227,7 @@ fn rate(rate: f64) -> String {
     }
 }
 
-/// Of microseconds.
+/// A time in microseconds.
 fn time(us: f64) -> String {
     match us {
         _ if us < 1000.0 => format!("{us:.0}µs"),
@@ -238,7 +238,7 @@ fn time(us: f64) -> String {
 
 const DAY_US: f64 = 24.0 * 3600.0 * 1e6;
 
-/// What does not fit is cut, and its beginning is what counts.
+/// A count. Large ones are rounded to thousands or millions, to fit their column.
 fn count(count: f64) -> String {
     match count {
         _ if count < 10_000_000.0 => format!("{count:.0}"),

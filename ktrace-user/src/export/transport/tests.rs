@@ -14,7 +14,8 @@ use super::super::collector::{Collector, serve, serve_tls};
 use super::super::endpoint::{OtlpOptions, TRACES};
 use super::*;
 
-/// Of `localhost`, signed by itself, for a hundred years; the key is in the tree, so it keeps nothing secret.
+/// Of `localhost`, signed by itself, for a hundred years; the key is in the tree, so it keeps
+/// nothing secret.
 const CERTIFICATE: &str = include_str!("localhost.pem");
 const KEY: &str = include_str!("localhost.key.pem");
 

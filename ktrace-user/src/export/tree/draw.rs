@@ -12,7 +12,8 @@ use super::super::text::{
 };
 use crate::span::{Span, Value};
 
-/// What is deeper stands below the last of these: who writes headers decides how deep a tree is.
+/// The deepest level. Deeper spans are drawn below the last one of this level: headers decide how
+/// deep a tree is, and anyone may write headers.
 const MAX_DEPTH: usize = 24;
 /// Columns grow up to here.
 const MAX_COLUMN: usize = 64;
@@ -31,7 +32,8 @@ pub fn draw(out: &mut String, id: TraceId, spans: &mut [Span<'_>], time: &str, c
     spans.sort_by_key(|span| (span.start_ns, span.end_ns));
     let begin_ns = spans.first().map_or(0, |span| span.start_ns);
     let end_ns = spans.iter().map(|span| span.end_ns).max().unwrap_or(begin_ns);
-    // What settles messages says nothing of their headers, nor do other traces that these have caused.
+    // Commits and acknowledgements say nothing of the messages' headers, nor do traces that these
+    // have caused.
     let is_of_it =
         |span: &&Span<'_>| span.trace_id == id && text(span, "messaging.operation.type") != Some("settle");
     let mut messages = spans.iter().filter(is_of_it).peekable();
@@ -64,8 +66,9 @@ fn shown(nanos: u64) -> String {
     milliseconds(nanos as f64 / 1e6)
 }
 
-/// Every span once, parents before their children; what was caused by a delivery, as far as is known, stands below it. Those whose parent was not seen are roots; where spans name each other in a
-/// circle, its first is one, too.
+/// Every span once, parents before their children; what was caused by a delivery, as far as is
+/// known, stands below it. Those whose parent was not seen are roots; where spans name each other
+/// in a circle, its first is one, too.
 fn nodes(spans: &[Span<'_>]) -> Vec<Node> {
     let mut by_id: HashMap<SpanId, usize> = HashMap::with_capacity(spans.len());
     for (at, span) in spans.iter().enumerate() {

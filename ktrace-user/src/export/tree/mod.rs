@@ -23,11 +23,11 @@ use crate::privilege;
 
 /// How often quiet traces are looked for while nothing passes.
 const LOOK: Duration = Duration::from_millis(500);
-/// With so much at hand it is written.
+/// Bytes that are gathered before they are written.
 const CHUNK: usize = 64 << 10;
 
-/// Starts printing trees to standard output. When nobody reads it any more, `stop` is set and the sink ends with
-/// [`ExportError::Closed`]. Of the agent's memory limit it takes a quarter at most.
+/// Starts printing trees to standard output. When its reader has gone, `stop` is set and the sink
+/// ends with [`ExportError::Closed`]. It takes a quarter of the agent's memory limit at most.
 ///
 /// # Errors
 /// [`ExportError::Thread`].
@@ -64,7 +64,7 @@ fn start(
             let end = took == Ok(false);
             let mut added = hops.iter().try_for_each(|hop| trees.add(hop.to_hop(), &mut to, &counters));
             queued.begin(hops.len());
-            // Who waits reads files, and their time is another.
+            // A sink that producers wait for prints capture files, whose time is another.
             if when_full == WhenFull::Drop
                 && let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH)
             {
@@ -85,7 +85,7 @@ fn start(
     Ok(Sink { sender, thread, limit: None, begin: None, bytes })
 }
 
-/// What was gathered and not printed is lost with what nobody has taken.
+/// Spans that were gathered and not printed are lost, like those left in the queue.
 fn failed(error: io::Error, counters: &Counters, queued: &Receiver) -> Result<(), ExportError> {
     let untaken = u64::try_from(queued.end()).unwrap_or(u64::MAX);
     let gathered = usize::try_from(counters.waiting().saturating_sub(untaken)).unwrap_or(usize::MAX);
@@ -97,7 +97,7 @@ struct Trees {
     /// For its times.
     text: Text,
     colours: bool,
-    /// What is to be written, with so many spans in it.
+    /// The bytes to write, and how many spans are in them.
     out: String,
     spans: usize,
 }
@@ -107,7 +107,8 @@ impl Trees {
         Self { traces: Traces::default(), text, colours, out: String::new(), spans: 0 }
     }
 
-    /// Traces that were quiet before this hop are drawn before: what is shown does not depend on how many hops come at once.
+    /// Traces that were quiet before this hop are drawn before it, so that the output does not
+    /// depend on how many hops come at once.
     fn add(&mut self, hop: Hop, to: &mut dyn Write, counters: &Counters) -> io::Result<()> {
         self.traces.advance(hop.passage.end_ns);
         self.draw(false, to, counters)?;

@@ -1,4 +1,5 @@
-//! Hops gathered by trace, until a trace is quiet; traces of which one is known to have caused another are one. Pure.
+//! Hops gathered by trace, until a trace is quiet; traces of which one is known to have caused
+//! another are one. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,30 +7,33 @@ use ktrace_kafka::context::TraceId;
 
 use crate::hop::Hop;
 
-/// A trace of which nothing was seen for so long is shown: a consumer that has to join its group first takes some seconds. At most
-/// twice as long, since a trace that goes on is looked at again behind all others.
+/// A trace is printed when nothing of it was seen for this long: a consumer that has to join its
+/// group first takes some seconds. It may take twice as long, since a trace that goes on is looked
+/// at again after all others.
 const QUIET_NS: u64 = 10_000_000_000;
 
 /// A clock that goes back by more than this was set: a capture file of an earlier time follows.
 const SET_BACK_NS: u64 = 60_000_000_000;
 
-/// Traces and spans held at once, where the agent's memory is not limited. Past it the oldest trace is shown, as far as it goes.
+/// Traces and spans held at once, where the agent's memory is not limited. Over the limit the
+/// oldest trace is printed as far as it goes (`trace_cut`).
 const MAX_TRACES: usize = 64 << 10;
 const MAX_SPANS: usize = 256 << 10;
 
-/// What a span takes with its place in its trace.
+/// The size in memory of a span, and of its place in its trace.
 const SPAN_BYTES: usize = size_of::<Hop>() + 512;
 
-/// See the module.
+/// Traces that are not printed yet.
 #[derive(Default)]
 pub struct Traces {
     by_id: HashMap<TraceId, Trace>,
     /// Traces that stand in another, and which.
     joined: HashMap<TraceId, TraceId>,
-    /// When each trace is to be looked at, the oldest first: when something of it was seen, as known then.
+    /// When each trace is to be looked at, the oldest first: when something of it was seen, as
+    /// known then.
     looks: VecDeque<(TraceId, u64)>,
     spans: usize,
-    /// So many at most, where that is less than there may be.
+    /// The most spans of all traces.
     max_spans: Option<usize>,
     now_ns: u64,
 }
@@ -86,7 +90,8 @@ impl Traces {
         self.joined.get(&id).copied().unwrap_or(id)
     }
 
-    /// A trace was caused by another, and stands in it from now on, if there is something of the other.
+    /// A trace was caused by another, and stands in it from now on, if there is something of the
+    /// other.
     fn join(&mut self, id: TraceId, cause: TraceId) -> TraceId {
         if id == cause || !self.by_id.contains_key(&cause) {
             return id;
