@@ -7,6 +7,7 @@ mod bench_replay;
 mod compatibility;
 mod demo;
 mod goldens;
+mod release_build;
 mod setup;
 mod vm;
 
@@ -21,8 +22,8 @@ enum Verb {
         #[arg(long = "for", value_enum)]
         purpose: setup::Purpose,
     },
-    /// Build the agent as it is released, also for another processor, and tell its path
-    Build(arch::Options),
+    /// Build the agent as it is released, also for another processor, and print its path
+    Build(release_build::Options),
     /// Show what ktrace does: a broker, clients in three languages, and the traces that join them
     Demo {
         /// Leave the broker running afterwards
@@ -48,7 +49,7 @@ enum Verb {
 fn main() -> Result<()> {
     match Verb::parse() {
         Verb::Setup { purpose } => setup::setup(purpose),
-        Verb::Build(options) => arch::build(&options),
+        Verb::Build(options) => release_build::agent(&options),
         Verb::Demo { keep } => demo::demo(keep),
         Verb::Bench(what) => bench::bench(&what),
         Verb::BenchReplay => bench_replay::bench(),

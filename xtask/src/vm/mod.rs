@@ -17,6 +17,7 @@ use kernels::Kernel;
 
 use crate::apt::Apt;
 use crate::arch::Arch;
+use crate::release_build;
 
 #[derive(Args)]
 pub struct Options {
@@ -39,7 +40,7 @@ pub fn vm(options: &Options) -> Result<()> {
     let arch = options.arch;
     let kernels = if options.kernels.is_empty() { Kernel::all(arch) } else { &options.kernels };
     // The traffic test is also the machines' init.
-    let init = arch.build("ktrace-kernel-tests", "traffic")?;
+    let init = release_build::program(arch, "ktrace-kernel-tests", "traffic")?;
     let mut failed = Vec::new();
     for &kernel in kernels {
         let image = kernels::fetch(kernel, arch)?;
