@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::protocol::api::Api;
 use ktrace_kafka::{Connection, Counters, Direction, Limits, Push, Scratch};
+use ktrace_testkit::framed;
 
 use super::input::Input;
 use super::watch::Watch;
@@ -38,10 +39,6 @@ pub fn encode(api_key: i16, version: i16, request: &[u8], response: &[u8]) -> Ve
     let mut out = vec![api_key as u8, version as u8, 0];
     out.extend((request.len() as u16).to_be_bytes());
     [&out, request, response].concat()
-}
-
-fn framed(body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u32).to_be_bytes()[..], body].concat()
 }
 
 /// See the module.

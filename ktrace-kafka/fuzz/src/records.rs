@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use ktrace_kafka::codec::{Codec, Decompressor};
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Batches, Inner, Message, Next, walk};
+use ktrace_testkit::varint;
 
 use super::context::key;
 use super::input::Input;
@@ -98,15 +99,6 @@ fn read_message(message: &Message<'_>) {
         }
         assert_eq!(count, batch.count);
     }
-}
-
-fn varint(out: &mut Vec<u8>, value: i64) {
-    let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while zigzag >= 0x80 {
-        out.push(zigzag as u8 | 0x80);
-        zigzag >>= 7;
-    }
-    out.push(zigzag as u8);
 }
 
 /// Nullable bytes as records have them; 255 stands for null.
