@@ -29,7 +29,8 @@ pub fn program(arch: Arch, package: &str, program: &str) -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "-q", "--release", "--target", target, "-p", package, "--bin", program]);
     if arch == Arch::Arm64 {
-        // The C parts of mimalloc, ring and zstd: clang compiles for all processors. What it lacks are headers.
+        // The C parts of mimalloc, ring and zstd: clang compiles for all processors. What it lacks are
+        // headers.
         let musl = cache::tool("musl-arm64", &["bookworm", "musl-dev"], |dir| {
             Apt::new("bookworm", arch)?.unpack("musl-dev", dir)
         })?;

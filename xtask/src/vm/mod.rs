@@ -1,4 +1,5 @@
-//! `cargo xtask vm`: Debian's kernels in QEMU, by software emulation, each with a test of ours as all of its user space.
+//! `cargo xtask vm`: Debian's kernels in QEMU, by software emulation, each with a test of ours as
+//! all of its user space.
 
 mod initramfs;
 mod kernels;
@@ -58,7 +59,8 @@ pub fn vm(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What the machine boots into: our init, the kernel's modules that it loads, the program, and a shell for tests that want one.
+/// What the machine boots into: our init, the kernel's modules that it loads, the program, and a
+/// shell for tests that want one.
 fn archive(init: &Path, image: &kernels::Image, options: &Options) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
