@@ -21,6 +21,20 @@ use kafka_protocol::records::Compression;
 /// Mutations of each file.
 const MUTATIONS: usize = 40;
 
+/// Cargo refuses a lock file that two merges have each added a package to, and nothing else builds
+/// the fuzz targets.
+#[test]
+fn the_lock_file_of_the_targets_has_each_package_once() {
+    let file = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.lock"));
+    let file = file.expect("a lock file");
+    let mut packages: Vec<_> =
+        file.split("[[package]]").skip(1).map(|one| one.lines().take(3).collect::<String>()).collect();
+    let all = packages.len();
+    packages.sort();
+    packages.dedup();
+    assert_eq!(packages.len(), all);
+}
+
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }

@@ -8,7 +8,7 @@ use crate::record::{
 };
 use crate::sample::{FoundKey, Samples};
 use crate::secret::Secrets;
-use crate::side::{Key, MAX_HANDSHAKE_RECORDS, Outcome, Place, Side};
+use crate::side::{Key, MAX_HANDSHAKE_RECORDS, RecordOutcome, SealedRecord, Side};
 use crate::state::State;
 use crate::{Sender, Version, keys};
 
@@ -402,7 +402,7 @@ impl Session {
             side.key = Key::Lacking;
         }
         if self.state.queue.is_empty() && self.is_decided() {
-            let place = Place { seq: record.seq, header: record.header, body: record.body.as_slice() };
+            let place = SealedRecord { seq: record.seq, header: record.header, body: record.body.as_slice() };
             self.open(from, place, record.time_ns, out, give);
             self.state.side(from).framer.reuse(record.body);
             return;
@@ -472,7 +472,7 @@ impl Session {
         let framer = std::mem::replace(&mut side.framer, Framer::new(false));
         let proved = framer
             .candidate()
-            .is_some_and(|(seq, header, body)| side.fits(Place { seq, header, body }, waiting, out));
+            .is_some_and(|(seq, header, body)| side.fits(SealedRecord { seq, header, body }, waiting, out));
         side.framer = framer;
         side.framer.judge(proved);
     }
@@ -493,7 +493,8 @@ impl Session {
                         let side = self.state.side(from);
                         side.samples = side.samples.saturating_sub(1);
                     }
-                    let place = Place { seq: held.seq, header: held.header, body: held.body.as_slice() };
+                    let place =
+                        SealedRecord { seq: held.seq, header: held.header, body: held.body.as_slice() };
                     self.open(from, place, time_ns, &mut out, give);
                 }
                 Entry::Lost { bytes, records } => {
@@ -507,7 +508,7 @@ impl Session {
     fn open(
         &mut self,
         from: Sender,
-        place: Place<'_>,
+        place: SealedRecord<'_>,
         time_ns: u64,
         out: &mut Bytes,
         give: &mut impl FnMut(Sender, Plain<'_>),
@@ -522,7 +523,7 @@ impl Session {
             self.samples_number = self.samples_number.wrapping_add(1);
         }
         match outcome {
-            Outcome::Data { opened, gap } => {
+            RecordOutcome::Data { opened, gap } => {
                 self.is_open = true;
                 if let Some(gap) = gap {
                     give(from, Plain::Gap { bytes: gap.bytes, exact: gap.exact });
@@ -532,9 +533,9 @@ impl Session {
                     give(from, Plain::Data { seq: place.seq, bytes, time_ns });
                 }
             }
-            Outcome::Other => self.is_open = true,
-            Outcome::GivenUp => self.give_gap(from, give),
-            Outcome::Failed | Outcome::Skipped => (),
+            RecordOutcome::Other => self.is_open = true,
+            RecordOutcome::GivenUp => self.give_gap(from, give),
+            RecordOutcome::Failed | RecordOutcome::Skipped => (),
         }
     }
 }

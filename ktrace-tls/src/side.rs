@@ -9,13 +9,13 @@ use crate::record::{ALERT, APPLICATION_DATA, Bytes, CHANGE_CIPHER_SPEC, Framer, 
 
 /// A record that is opened, where it lies.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct SealedRecord<'a> {
     pub(crate) seq: u32,
     pub(crate) header: Header,
     pub(crate) body: &'a [u8],
 }
 
-impl Place<'_> {
+impl SealedRecord<'_> {
     pub(crate) fn bytes(&self) -> u64 {
         u64::try_from(self.body.len().saturating_add(HEADER)).unwrap_or(u64::MAX)
     }
@@ -133,7 +133,7 @@ impl Open {
 }
 
 /// What a record was.
-pub(crate) enum Outcome {
+pub(crate) enum RecordOutcome {
     /// Application data.
     Data { opened: Opened, gap: Option<Gap> },
     /// Opened, and nothing to give.
@@ -244,20 +244,25 @@ impl Side {
 
     /// Whether a candidate behind a gap is a record, by its tag. `waiting`: bytes of this direction
     /// that wait before it.
-    pub(crate) fn fits(&mut self, place: Place<'_>, waiting: u64, out: &mut Bytes) -> bool {
+    pub(crate) fn fits(&mut self, place: SealedRecord<'_>, waiting: u64, out: &mut Bytes) -> bool {
         let Key::Open(open) = &mut self.key else { return false };
         let missing = self.lost.records.and(waiting, None);
         open.opener.fits(place.header, place.body, missing, out)
     }
 
     /// Opens the next record of this direction, into `out`.
-    pub(crate) fn open(&mut self, place: Place<'_>, out: &mut Bytes, counts: &mut Counts) -> Outcome {
+    pub(crate) fn open(
+        &mut self,
+        place: SealedRecord<'_>,
+        out: &mut Bytes,
+        counts: &mut Counts,
+    ) -> RecordOutcome {
         if self.flow.ended {
-            return Outcome::Skipped;
+            return RecordOutcome::Skipped;
         }
         let open = match &mut self.key {
             Key::Open(open) => open,
-            Key::Absent => return Outcome::Skipped,
+            Key::Absent => return RecordOutcome::Skipped,
             Key::Lacking | Key::GivenUp(_) => {
                 counts.lost_bytes = counts.lost_bytes.saturating_add(place.bytes());
                 if !self.flow.goes_on {
@@ -265,7 +270,7 @@ impl Side {
                 }
                 self.flow.doubtful = true;
                 self.lose(place.bytes(), Some(1));
-                return Outcome::GivenUp;
+                return RecordOutcome::GivenUp;
             }
         };
         if let Some(start) = open.start {
@@ -284,19 +289,19 @@ impl Side {
     }
 
     /// The key that was found opens a later record, and not this one.
-    fn before_start(&mut self, place: Place<'_>, counts: &mut Counts) -> Outcome {
+    fn before_start(&mut self, place: SealedRecord<'_>, counts: &mut Counts) -> RecordOutcome {
         if self.handshake.fresh && !self.flow.read && place.header.kind() == APPLICATION_DATA {
-            return Outcome::Skipped;
+            return RecordOutcome::Skipped;
         }
         self.count_failed(1, counts);
         self.flow.doubtful = true;
         counts.lost_bytes = counts.lost_bytes.saturating_add(place.bytes());
         // The numbers that are known are those of the record that it opens.
         self.lose(place.bytes(), Some(0));
-        Outcome::Failed
+        RecordOutcome::Failed
     }
 
-    fn failed(&mut self, place: Place<'_>, counts: &mut Counts) -> Outcome {
+    fn failed(&mut self, place: SealedRecord<'_>, counts: &mut Counts) -> RecordOutcome {
         if let Key::Open(open) = &self.key
             && open.waiting
             && open.opener.version() == Version::Tls13
@@ -304,7 +309,7 @@ impl Side {
             && self.skipped < MAX_HANDSHAKE_RECORDS
         {
             self.skipped = self.skipped.saturating_add(1);
-            return Outcome::Skipped;
+            return RecordOutcome::Skipped;
         }
         self.count_failed(1, counts);
         self.flow.doubtful = true;
@@ -315,14 +320,20 @@ impl Side {
             self.trials.distrust = true;
             self.lack(false);
         }
-        Outcome::Failed
+        RecordOutcome::Failed
     }
 
     fn count_failed(&self, records: u64, counts: &mut Counts) {
         counts.failed = counts.failed.saturating_add(records);
     }
 
-    fn opened(&mut self, place: Place<'_>, opened: Opened, out: &Bytes, counts: &mut Counts) -> Outcome {
+    fn opened(
+        &mut self,
+        place: SealedRecord<'_>,
+        opened: Opened,
+        out: &Bytes,
+        counts: &mut Counts,
+    ) -> RecordOutcome {
         counts.opened = counts.opened.saturating_add(1);
         if let Key::Open(open) = &mut self.key {
             open.waiting = false;
@@ -335,7 +346,7 @@ impl Side {
             APPLICATION_DATA => {
                 self.flow.read = true;
                 self.flow.goes_on = true;
-                return Outcome::Data { opened, gap: self.gap.take() };
+                return RecordOutcome::Data { opened, gap: self.gap.take() };
             }
             HANDSHAKE => self.handshake(plain),
             // close_notify, or what is fatal: nothing comes behind it.
@@ -347,11 +358,11 @@ impl Side {
             }
             _ => (),
         }
-        Outcome::Other
+        RecordOutcome::Other
     }
 
     /// What is lost before a record that was opened, as far as it is of use to know.
-    fn settle(&mut self, place: Place<'_>, missed: Option<u64>, counts: &mut Counts) {
+    fn settle(&mut self, place: SealedRecord<'_>, missed: Option<u64>, counts: &mut Counts) {
         let Lost { records, bytes, given } = std::mem::take(&mut self.lost);
         let end = self.end.replace(place.seq.wrapping_add(u32::try_from(place.bytes()).unwrap_or(u32::MAX)));
         if records.max > 0 {
@@ -423,7 +434,12 @@ const KEY_BYTES: usize = 2 << 10;
 impl Open {
     /// The record may be of the key that comes next: behind the handshake, or behind a KeyUpdate
     /// that was lost.
-    fn open_with_next(&mut self, place: Place<'_>, missing: Missing, out: &mut Bytes) -> Option<Opened> {
+    fn open_with_next(
+        &mut self,
+        place: SealedRecord<'_>,
+        missing: Missing,
+        out: &mut Bytes,
+    ) -> Option<Opened> {
         let traffic = self.then.take();
         let of_handshake = traffic.is_some();
         let update = || if missing.max > 0 { self.opener.update() } else { None };

@@ -1,12 +1,14 @@
 //! The programs on the running kernel: plain TCP through loopback, no Kafka. Needs root; says so and passes without it, but not in CI.
 
+mod host;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,24 +16,6 @@ use ktrace_common::Counter;
 use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet, probe};
 use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Segment};
 use ktrace_user::worker::TlsOptions;
-
-/// Ends a test that cannot run here: says why and passes, or fails in CI, where it must run.
-macro_rules! needs_root {
-    () => {
-        // SAFETY: no arguments.
-        if unsafe { libc::geteuid() } != 0 {
-            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI must run this as root");
-            println!("skipped: not root");
-            return;
-        }
-    };
-}
-
-/// Tests look at the programs of the whole host, so one runs at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// When to give up: only a test that has failed takes so long, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -195,8 +179,7 @@ fn sent_again() -> u64 {
 
 #[test]
 fn every_byte_arrives_once_with_its_owner() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let before = sent_again();
         let (server, ports) = echo(address);
@@ -241,8 +224,7 @@ fn every_byte_arrives_once_with_its_owner() {
 
 #[test]
 fn connections_of_before_are_found_with_their_process() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let (server, ports) = echo("127.0.0.1:0");
     let mut stream = TcpStream::connect(server).unwrap();
     stream.write_all(b"unseen").unwrap();
@@ -271,8 +253,7 @@ fn connections_of_before_are_found_with_their_process() {
 
 #[test]
 fn short_lived_processes_are_named() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let (server, ports) = echo("127.0.0.1:0");
     let stop = AtomicBool::new(false);
     let mut live = Live::open(options(ports)).unwrap();
@@ -308,8 +289,7 @@ fn short_lived_processes_are_named() {
 
 #[test]
 fn overflow_is_counted_and_capture_goes_on() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let (server, ports) = echo("127.0.0.1:0");
     let capture = Capture::start(LiveOptions { ring_bytes: 4096, ..options(ports) });
     let flood = pattern(1 << 20, 3);
@@ -339,8 +319,7 @@ fn overflow_is_counted_and_capture_goes_on() {
 
 #[test]
 fn detaches_without_trace() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let before = kernel_objects();
     let (server, ports) = echo("127.0.0.1:0");
     let capture = Capture::start(options(ports));
@@ -367,8 +346,7 @@ fn connects_and_waits() {
 
 #[test]
 fn other_network_namespaces_are_seen_too() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let Ok(mut child) = Command::new("unshare")
         .args([
             "--net",
@@ -419,8 +397,7 @@ fn captures_until_killed() {
 
 #[test]
 fn nothing_is_left_after_a_kill() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let before = kernel_objects();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["captures_until_killed", "--exact", "--nocapture"])
@@ -438,8 +415,7 @@ fn nothing_is_left_after_a_kill() {
 /// CPU time is measured by `./dev bench idle`; here it is how often the threads wake up, which no load changes.
 #[test]
 fn an_idle_capture_sleeps() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let capture = Capture::start(options("9092".parse().unwrap()));
     thread::sleep(Duration::from_secs(1));
     let (before, since) = (sleeps(), Instant::now());
@@ -475,8 +451,7 @@ fn say_within(group: &Path, server: SocketAddr, word: &str) {
 
 #[test]
 fn only_the_named_cgroup_is_seen() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let Some(group) = own_cgroup("test") else { return };
     std::fs::create_dir(&group).unwrap();
     let (server, ports) = echo("127.0.0.1:0");
@@ -496,8 +471,7 @@ static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[test]
 fn a_cgroup_that_is_made_again_is_followed() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let Some(group) = own_cgroup("again") else { return };
     std::fs::create_dir(&group).unwrap();
     let (server, ports) = echo("127.0.0.1:0");
@@ -566,8 +540,7 @@ fn sleeps() -> i64 {
 /// More at once than a batch of any kind holds, from several threads.
 #[test]
 fn many_connections_at_once_all_have_their_owner() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let (server, ports) = echo("127.0.0.1:0");
     let capture = Capture::start(options(ports));
     let (threads, each) = (8_usize, 250_usize);
@@ -594,8 +567,7 @@ fn many_connections_at_once_all_have_their_owner() {
 /// A defect in one worker must not leave an agent that neither works nor ends.
 #[test]
 fn a_sink_that_panics_ends_the_capture() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let (server, ports) = echo("127.0.0.1:0");
     let objects = kernel_objects();
     let mut live = Live::open(LiveOptions { rings: 2, ..options(ports) }).unwrap();

@@ -2,34 +2,19 @@
 //! and whose they are. No TLS library: only the headers of records matter to the programs. Needs root; says
 //! so and passes without it, but not in CI.
 
+mod host;
+
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ktrace_user::capture::{Live, LiveOptions, TakenPorts};
 use ktrace_user::seen::{Direction, Event, Side};
-
-macro_rules! needs_root {
-    () => {
-        // SAFETY: no arguments.
-        if unsafe { libc::geteuid() } != 0 {
-            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI must run this as root");
-            println!("skipped: not root");
-            return;
-        }
-    };
-}
-
-/// Tests look at the whole host, so one runs at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// When to give up: only a test that has failed takes so long, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -159,8 +144,7 @@ fn converse(line: &mut Line) -> Seen {
 
 #[test]
 fn tls_on_a_port_that_was_named_is_copied_whole_at_both_ends() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     for (ports, tls) in [("auto".to_owned(), format!("auto,{port}")), (port.to_string(), port.to_string())] {
@@ -175,8 +159,7 @@ fn tls_on_a_port_that_was_named_is_copied_whole_at_both_ends() {
 
 #[test]
 fn a_connection_that_was_there_before_is_copied_from_its_next_record_on() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut line = Line::open(&listener);
     converse(&mut line);
@@ -192,8 +175,7 @@ fn a_connection_that_was_there_before_is_copied_from_its_next_record_on() {
 /// A response that names the port is read some milliseconds after the client has it, which connects at once.
 #[test]
 fn a_port_that_is_learned_is_taken_from_connections_that_are_there_too() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     for tls in [None, Some("auto")] {
@@ -229,8 +211,7 @@ fn a_port_that_is_learned_is_taken_from_connections_that_are_there_too() {
 /// The proxy's port was named: TLS behind it is Kafka's.
 #[test]
 fn tls_behind_a_proxy_whose_port_was_named_is_copied_whole() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let capture = Capture::start("auto", Some(&format!("auto,{port}")));
@@ -249,8 +230,7 @@ fn tls_behind_a_proxy_whose_port_was_named_is_copied_whole() {
 /// Also of a connection that ends at once: no search of its own finds that.
 #[test]
 fn who_accepts_is_known_with_the_first_data() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let own = std::process::id();
     let before = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
@@ -289,8 +269,7 @@ fn who_accepts_is_known_with_the_first_data() {
 /// woken. Only printed: times say nothing on a busy machine.
 #[test]
 fn first_data_wakes_the_reader() {
-    needs_root!();
-    let _alone = alone();
+    let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     for tls in [None, Some(port.as_str())] {

@@ -60,7 +60,8 @@ fn sum(value: &Value) -> u64 {
 }
 
 impl Agent {
-    /// `ktrace observe -o json` on one port, or what else `--ports` takes, with further arguments; ready when this returns.
+    /// `ktrace observe -o json` on one port, or what else `--ports` takes, with further arguments;
+    /// ready when this returns.
     pub fn observe(dir: &Path, name: &str, ports: impl Display, arguments: &[&str]) -> Result<Self> {
         Self::start(dir, name, process::command(binary()).args(["observe", "-o", "json"]), ports, arguments)
     }
@@ -70,7 +71,8 @@ impl Agent {
         Self::start(dir, name, process::command(binary()).arg("run"), ports, arguments)
     }
 
-    /// Any command line that ends in the agent's verb; `ports` as its option takes them. `name` keeps apart the files of a test's agents.
+    /// Any command line that ends in the agent's verb; `ports` as its option takes them. `name`
+    /// keeps apart the files of a test's agents.
     pub fn start(
         dir: &Path,
         name: &str,
@@ -100,7 +102,8 @@ impl Agent {
         spans::parse(&text[..text.rfind('\n').map_or(0, |at| at + 1)])
     }
 
-    /// Waits until its spans so far are as wanted; `what` says how, for who reads that they never were.
+    /// Waits until its spans so far are as wanted; `what` says how, for who reads that they never
+    /// were.
     pub fn wait_until(&mut self, what: &str, are_well: impl Fn(&[Span]) -> bool) -> Result<()> {
         let deadline = deadline(Duration::from_secs(60));
         while !are_well(&self.so_far()?) {
@@ -111,7 +114,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits until it has shown so many messages that this service has sent.
+    /// Waits until it has shown this number of messages that the service has sent.
     pub fn wait_for_sends(&mut self, service: &str, count: usize) -> Result<()> {
         let is_one = |span: &&Span| span.operation() == "send" && span.service() == service;
         self.wait_until(&format!("{count} messages sent by {service}"), |spans| {
@@ -119,8 +122,9 @@ impl Agent {
         })
     }
 
-    /// Waits until it has told of so many messages, each time one was sent or delivered; what was seen last may still be held
-    /// for a moment. It is no error if they never come: the check that follows says which.
+    /// Waits until it has shown this number of hops, sent or delivered; what was seen last may
+    /// still be held for a moment. It is no error if they never come: the check that follows
+    /// says which.
     pub fn wait_for_hops(&self, hops: usize) -> Result<()> {
         self.wait_for_hops_of("", hops)
     }

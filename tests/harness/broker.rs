@@ -1,4 +1,5 @@
-//! A real Kafka broker in KRaft mode, on loopback if not told otherwise: alone, or one node of several.
+//! A real Kafka broker in KRaft mode, on loopback unless the settings say otherwise: alone, or one
+//! node of several.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -20,7 +21,7 @@ pub struct Settings {
     pub host: &'static str,
     /// The clients' port.
     pub port: u16,
-    /// `host:port` that clients are told, where that is another one.
+    /// `host:port` that is advertised to clients, where that is another one.
     pub advertised: Option<String>,
     pub heap_mib: u32,
     /// How its Java is tuned.
@@ -34,7 +35,8 @@ pub struct Settings {
     /// Further lines for the broker's properties.
     pub properties: String,
     pub node_id: u32,
-    /// The controllers' port of each node of its cluster, in the order of their ids, which begin with 1. Empty where it is alone.
+    /// The controllers' port of each node of its cluster, in the order of their ids, which begin
+    /// with 1. Empty where it is alone.
     pub quorum: Vec<u16>,
     /// Whether it goes on when whoever started it has ended.
     pub outlives: bool,
@@ -135,14 +137,15 @@ impl Broker {
         self.bootstrap.clone()
     }
 
-    /// Creates topics and waits for their leaders. A topic's settings follow its name: `NAME:SETTING=VALUE`.
+    /// Creates topics and waits for their leaders. A topic's settings follow its name:
+    /// `NAME:SETTING=VALUE`.
     pub fn create_topics(&self, partitions: u32, names: &[&str]) -> Result<()> {
         cache::step(tools::python()?, |python| {
             python.arg(source()).arg(self.bootstrap()).arg(partitions.to_string()).args(names)
         })
     }
 
-    /// Told to end, upon which it gives its partitions to others, where there are any.
+    /// Asks it to end, upon which it gives its partitions to others, where there are any.
     pub fn stop(mut self) -> Result<()> {
         self.process.terminate(Duration::from_secs(60))?;
         Ok(())
@@ -164,7 +167,8 @@ impl Broker {
 /// Quick to start, which matters more here than speed in the long run.
 pub const QUICK_START: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
 
-/// As Kafka's own scripts start it (`KAFKA_JVM_PERFORMANCE_OPTS` in `bin/kafka-run-class.sh`): for measurements.
+/// As Kafka's own scripts start it (`KAFKA_JVM_PERFORMANCE_OPTS` in `bin/kafka-run-class.sh`): for
+/// measurements.
 pub const AS_SHIPPED: [&str; 5] = [
     "-server",
     "-XX:+UseG1GC",

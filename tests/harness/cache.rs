@@ -1,5 +1,6 @@
-//! Where downloaded and built tools are kept between runs, each in a directory named for what it is and for the hash of
-//! the recipe that made it: a changed pin makes a new directory, an unchanged one is used as it is.
+//! Where downloaded and built tools are kept between runs, each in a directory named for what it is
+//! and for the hash of the recipe that made it: a changed pin makes a new directory, an unchanged
+//! one is used as it is.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ pub fn root() -> Result<PathBuf> {
     Ok(base.join("ktrace-dev"))
 }
 
-/// The directory of a tool; made by `build` if it is not there yet. Two processes that ask at the same time build once;
-/// a build that broke off is begun anew.
+/// The directory of a tool; made by `build` if it is not there yet. Two processes that ask at the
+/// same time build once; a build that broke off is begun anew.
 pub fn tool(name: &str, recipe: &[&str], build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let root = root()?;
     let dir = root.join(format!("{name}-{:08x}", fingerprint(recipe)));
@@ -63,7 +64,8 @@ pub fn step(
     Ok(())
 }
 
-/// FNV-1a, folded to 32 bits: names must stay the same from one Rust version to the next, which std's hash does not promise.
+/// FNV-1a, folded to 32 bits: names must stay the same from one Rust version to the next, which
+/// std's hash does not promise.
 fn fingerprint(recipe: &[&str]) -> u32 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in recipe.iter().flat_map(|part| part.bytes().chain([0])) {

@@ -1,4 +1,5 @@
-//! Several brokers that are one cluster, each of them a controller too; every partition has a replica on each, up to three.
+//! Several brokers that are one cluster, each of them a controller too; every partition has a
+//! replica on each, up to three.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,8 @@ struct Node {
 const NODES: usize = 3;
 
 impl Cluster {
-    /// Starts the nodes, each with a directory of its own below `dir`, and returns when all of them serve.
+    /// Starts the nodes, each with a directory of its own below `dir`, and returns when all of them
+    /// serve.
     pub fn start(dir: &Path) -> Result<Self> {
         let ports = ports::free::<{ 2 * NODES }>()?;
         let (brokers, controllers) = ports.split_at(NODES);

@@ -1,5 +1,5 @@
-//! A real OpenTelemetry Collector: OTLP in, a file of OTLP JSON lines out, and on to another OTLP endpoint or to
-//! Kafka if asked.
+//! A real OpenTelemetry Collector: OTLP in, a file of OTLP JSON lines out, and on to another OTLP
+//! endpoint or to Kafka if asked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -58,9 +58,9 @@ impl Collector {
         Self::launch(dir, &Parts { exporters: next, of_traces: exporters.to_owned(), ..Parts::default() })
     }
 
-    /// Starts a Collector that also writes all it gets to Kafka, spans in each of these encodings to a topic of its
-    /// own ([`spans_topic`]) and metrics to [`METRICS_TOPIC`], and that reads the spans again, into the file that
-    /// [`Self::came_back`] reads.
+    /// Starts a Collector that also writes all it gets to Kafka, spans in each of these encodings
+    /// to a topic of its own ([`spans_topic`]) and metrics to [`METRICS_TOPIC`], and that reads
+    /// the spans again, into the file that [`Self::came_back`] reads.
     pub fn start_with_kafka(dir: &Path, bootstrap: &str, encodings: &[&str]) -> Result<Self> {
         let mut parts = Parts::default();
         let brokers = format!("    brokers: ['{bootstrap}']\n");
@@ -213,8 +213,8 @@ pub fn read(file: &Path) -> Result<Vec<Collected>> {
     Ok(spans)
 }
 
-/// The last value of each counter in a file that the Collector's file exporter wrote, with a loss's reason behind the name
-/// (`ktrace.lost.bytes gap_bytes`).
+/// The last value of each counter in a file that the Collector's file exporter wrote, with a loss's
+/// reason behind the name (`ktrace.lost.bytes gap_bytes`).
 pub fn counters(file: &Path) -> Result<BTreeMap<String, u64>> {
     let mut counters = BTreeMap::new();
     for request in requests(file)? {

@@ -1,4 +1,4 @@
-//! Two runs over the same messages, as a live one and a replay of its capture, tell the same spans.
+//! Two runs over the same messages, as a live one and a replay of its capture, give the same spans.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::spans::Span;
 
-/// Times may differ by this much: the kernel program and the packet capture stamp at different places.
+/// Times may differ by this much: the kernel program and the packet capture stamp at different
+/// places.
 const TOLERANCE_NS: u64 = 5_000_000;
 
 /// What differs: how often by what, and the first cases.
@@ -40,7 +41,7 @@ impl fmt::Display for Differences {
     }
 }
 
-/// Compares by span id all but the resource, which a capture file does not tell.
+/// Compares by span id all but the resource, which a capture file does not have.
 #[must_use]
 pub fn compare(live: &[Span], replayed: &[Span]) -> Differences {
     let mut differences = Differences::default();
@@ -84,7 +85,8 @@ pub fn compare(live: &[Span], replayed: &[Span]) -> Differences {
     differences
 }
 
-/// Equal, but for attributes that are times themselves: those in milliseconds bear the same tolerance as the span's ends.
+/// Equal, but for attributes that are times themselves: those in milliseconds bear the same
+/// tolerance as the span's ends.
 fn agree(name: &str, one: Option<&Value>, other: Option<&Value>) -> bool {
     let ms = |value: Option<&Value>| value.and_then(Value::as_f64);
     match (ms(one), ms(other)) {

@@ -1,4 +1,5 @@
-//! Many producers and consumers in one process, each with connections of its own, and what they saw when.
+//! Many producers and consumers in one process, each with connections of its own, and what they saw
+//! when.
 
 use std::collections::HashSet;
 use std::fs;
@@ -25,7 +26,8 @@ pub struct Settings<'a> {
     pub interval_ms: u32,
 }
 
-/// A line of truth with its times, in microseconds since 1970: of a send before and after it, of a delivery when it came.
+/// A line of truth with its times, in microseconds since 1970: of a send before and after it, of a
+/// delivery when it came.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Timed {
     #[serde(flatten)]

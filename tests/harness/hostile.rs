@@ -1,4 +1,5 @@
-//! Clients that mean ill, and a broker that answers whatever they say: bytes of Kafka's protocol that cost a reader much.
+//! Clients that mean ill, and a broker that answers whatever they say: bytes of Kafka's protocol
+//! that cost a reader much.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use ktrace_testkit::{Batch, Fields, Record, varint};
 
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
@@ -15,11 +17,12 @@ const MIB: usize = 1 << 20;
 /// What they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Eight clients, each with a request that goes on and on: so many bytes of each.
+    /// Eight clients, each with a request that goes on and on: this number of bytes of each.
     Unfinished(usize),
     /// Eight clients, each with batches of some kilobytes that hold a gigabyte, for so long.
     Bombs(Duration),
-    /// So many connections, each of which has said something. The file of tests has one by the name of `holds_connections`.
+    /// This number of connections, each of which has said something. The file of tests has one by
+    /// the name of `holds_connections`.
     Connections(usize),
     /// Eight clients that send small messages as fast as they can, for so long.
     Saturation(Duration),
@@ -51,10 +54,11 @@ impl Load {
     }
 }
 
-/// Answers each request as a Produce of version 7 is answered. What it gets in the meantime is not kept.
+/// Answers each request as a Produce of version 7 is answered. What it gets in the meantime is not
+/// kept.
 fn answer(mut stream: TcpStream) {
     let mut piece = vec![0; 16 << 10];
-    // of the frame at hand: its first bytes, and how many are to come
+    // of the current frame: its first bytes, and how many are to come
     let (mut head, mut left) = (Vec::new(), 0);
     while let Ok(len @ 1..) = stream.read(&mut piece) {
         let mut bytes = &piece[..len];
@@ -83,45 +87,26 @@ fn answer(mut stream: TcpStream) {
 
 /// The answer to a Produce of version 7 with this correlation id.
 fn answered(correlation_id: &[u8]) -> Vec<u8> {
-    let answer = [
-        correlation_id,
-        &1_u32.to_be_bytes(),
-        b"\0\x06orders",
-        &1_u32.to_be_bytes(),
-        &[0; 6],
-        &5_u64.to_be_bytes(),
-        &[0xff; 8],
-        &[0; 12],
-    ];
-    framed(&answer.concat())
+    let answer = Fields::default().raw(correlation_id).i32(1).old("orders").i32(1).i32(0).i16(0).i64(5);
+    answer.i64(-1).i64(0).i32(0).framed()
 }
 
-fn framed(frame: &[u8]) -> Vec<u8> {
-    [&(frame.len() as u32).to_be_bytes()[..], frame].concat()
+/// What stands before the batch in a Produce of version 7: acks are none but the leader's, the
+/// topic has one partition.
+fn head_of_produce() -> Fields {
+    Fields::request(0, 7, 1, "c").i16(-1).i16(1).i32(30_000).i32(1).old("orders").i32(1).i32(0)
 }
 
-/// Produce, version 7, of one batch.
 fn produce(batch: &[u8]) -> Vec<u8> {
-    let head =
-        b"\0\0\0\x07\0\0\0\x01\0\x01c\xff\xff\0\x01\0\0\x75\x30\0\0\0\x01\0\x06orders\0\0\0\x01\0\0\0\0";
-    framed(&[&head[..], &(batch.len() as u32).to_be_bytes(), batch].concat())
+    head_of_produce().bytes(batch).framed()
 }
 
-/// A batch of so many records, which stand there compressed by this codec.
-fn batch(codec: u8, count: u32, records: &[u8]) -> Vec<u8> {
-    let after = [
-        &[0, 0, 0, 0, 2, 0, 0, 0, 0, 0, codec][..],
-        &(count - 1).to_be_bytes(),
-        &1_700_000_000_000_u64.to_be_bytes().repeat(2),
-        &[0xff; 14],
-        &count.to_be_bytes(),
-        records,
-    ]
-    .concat();
-    [&[0; 8], &(after.len() as u32).to_be_bytes()[..], &after].concat()
+/// A batch of `count` records, which stand there compressed by this codec.
+fn batch(codec: i16, count: u32, records: &[u8]) -> Vec<u8> {
+    Batch { attributes: codec, ..Batch::default() }.packed(count, records)
 }
 
-/// A zstd frame of these bytes and so many blocks of 128 KiB of zeros behind them: four bytes each.
+/// A zstd frame of these bytes, and behind them blocks of 128 KiB of zeros in four bytes each.
 fn zstd(first: &[u8], blocks: usize) -> Vec<u8> {
     let header = |is_last: bool, kind: u32, size: usize| {
         ((size as u32) << 3 | kind << 1 | u32::from(is_last)).to_le_bytes()[..3].to_vec()
@@ -145,12 +130,8 @@ fn bomb() -> Vec<u8> {
 /// A record whose value goes on for 100 MiB, in 3 kB.
 fn large_value() -> Vec<u8> {
     let zigzag = |value: usize| {
-        let (mut value, mut bytes) = (value * 2, Vec::new());
-        while value > 0x7f {
-            bytes.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        bytes.push(value as u8);
+        let mut bytes = Vec::new();
+        varint(&mut bytes, value as i64);
         bytes
     };
     // of the value the last zero is the number of headers
@@ -161,8 +142,7 @@ fn large_value() -> Vec<u8> {
 
 /// A batch of three hundred messages of 50 bytes.
 fn many_messages() -> Vec<u8> {
-    let record = [&[112, 0, 0, 0, 1, 100][..], &[b'v'; 50], &[0]].concat();
-    batch(0, 300, &record.repeat(300))
+    Batch::default().of(&[Record { value: Some(&[b'v'; 50]), ..Record::default() }; 300])
 }
 
 fn connect(port: u16) -> Result<TcpStream> {
@@ -172,11 +152,10 @@ fn connect(port: u16) -> Result<TcpStream> {
 fn unfinished(port: u16, bytes: usize) -> Result<()> {
     let mut streams = (0..8).map(|_| connect(port)).collect::<Result<Vec<_>>>()?;
     let total = 95 * MIB;
-    let head =
-        b"\0\0\0\x07\0\0\0\x01\0\x01c\xff\xff\0\x01\0\0\x75\x30\0\0\0\x01\0\x06orders\0\0\0\x01\0\0\0\0";
+    let head = head_of_produce();
     for stream in &mut streams {
         stream.write_all(&(total as u32).to_be_bytes())?;
-        stream.write_all(head)?;
+        stream.write_all(&head.0)?;
         stream.write_all(&((total - 200) as u32).to_be_bytes())?;
     }
     let piece = vec![1; 64 << 10];
@@ -262,14 +241,14 @@ const PART: &str = "KTRACE_TEST_CONNECTIONS";
 /// It has them.
 const HOLDING: &str = "all are open";
 
-/// Opens this process's part of the connections, and holds them until it is killed. Each has said something twice, and got
-/// an answer.
+/// Opens this process's part of the connections, and holds them until it is killed. Each has said
+/// something twice, and got an answer.
 pub fn hold() -> Result<()> {
     let Ok(part) = std::env::var(PART) else { return Ok(()) };
     let (address, count) = part.split_once(' ').context("no part")?;
     most_of_a_process()?;
     let listener = TcpListener::bind(address)?;
-    let hello = produce(&batch(0, 1, &[12, 0, 0, 0, 1, 0, 0]));
+    let hello = produce(&Batch::default().of(&[Record { value: Some(b""), ..Record::default() }]));
     let say = |(client, broker): &mut (TcpStream, TcpStream)| -> Result<()> {
         client.write_all(&hello)?;
         broker.read_exact(&mut vec![0; hello.len()])?;

@@ -98,8 +98,9 @@ impl Jaeger {
             .collect())
     }
 
-    /// The graph of all services as soon as it is the wanted one, else as it is in the end. The storage in memory computes it
-    /// from the spans when it is asked: a call for each span whose parent is another service's. Other storages have a job for it
+    /// The graph of all services as soon as it is the wanted one, else as it is in the end. The
+    /// storage in memory computes it from the spans when it is asked: a call for each span
+    /// whose parent is another service's. Other storages have a job for it
     /// (`spark-dependencies`), which counts each reference, so links as well.
     pub fn graph(&self, wanted: &Graph) -> Result<Graph> {
         let deadline = process::deadline(Duration::from_secs(20));
@@ -156,7 +157,8 @@ fn shown(answer: &Value) -> Vec<Shown> {
     for trace in answer["data"].as_array().into_iter().flatten() {
         for span in trace["spans"].as_array().into_iter().flatten() {
             let process = text(&span["processID"]);
-            // a parent that is linked to as well comes as FOLLOWS_FROM alone, and Jaeger's page draws it as the parent
+            // a parent that is linked to as well comes as FOLLOWS_FROM alone, and Jaeger's page draws it as
+            // the parent
             let references = span["references"].as_array();
             let within = || references.into_iter().flatten().filter(|one| one["traceID"] == span["traceID"]);
             let parent = within().find(|one| one["refType"] == "CHILD_OF").or_else(|| within().next());

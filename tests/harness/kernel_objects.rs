@@ -18,7 +18,7 @@ const KINDS: [&str; 3] = ["prog", "map", "link"];
 /// Kind and id.
 pub type Objects = BTreeSet<(&'static str, u64)>;
 
-/// Kind, id, and what bpftool tells of each in the kernel.
+/// Kind, id, and what bpftool prints of each in the kernel.
 pub fn all() -> Result<Vec<(&'static str, u64, Value)>> {
     let mut objects = Vec::new();
     for kind in KINDS {
@@ -31,7 +31,8 @@ pub fn all() -> Result<Vec<(&'static str, u64, Value)>> {
     Ok(objects)
 }
 
-/// What a process holds, from what the kernel tells of its descriptors (`link_id: 7`); a link tells its program too.
+/// What a process holds, from `/proc` on its descriptors (`link_id: 7`); a link names its program
+/// too.
 pub fn of_process(pid: u32) -> Result<Objects> {
     let mut objects = BTreeSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {

@@ -1,5 +1,6 @@
-//! The vocabulary of the end-to-end tests: real brokers, clients and collectors, the agent, and what to hold its spans
-//! against. Everything listens on loopback, writes into the test's own directory and goes when its value is dropped.
+//! The vocabulary of the end-to-end tests: real brokers, clients and collectors, the agent, and
+//! what to hold its spans against. Everything listens on loopback, writes into the test's own
+//! directory and goes when its value is dropped.
 
 pub mod agent;
 pub mod broker;

@@ -1,5 +1,5 @@
-//! A link between two network namespaces that loses packets and delivers others late: a TUN device at each end, and between
-//! them this. The kernel's own (netem) is not in every kernel.
+//! A link between two network namespaces that loses packets and delivers others late: a TUN device
+//! at each end, and between them this. The kernel's own (netem) is not in every kernel.
 
 use std::collections::VecDeque;
 use std::ffi::c_short;
@@ -36,7 +36,7 @@ pub struct Counts {
     pub delayed: u64,
 }
 
-/// Packets that overtake one that is held back: from 1 to so many.
+/// Most packets that overtake one that is held back.
 const OVERTAKING: u64 = 3;
 /// It is held back no longer than this.
 const PATIENCE: Duration = Duration::from_millis(3);
@@ -220,8 +220,9 @@ struct Request {
     rest: [u8; 22],
 }
 
-/// A new TUN device in this thread's namespace: it gives and takes IP packets, one a read or write, without a header before
-/// them. The descriptor belongs to the device from then on, in whatever namespace it is read.
+/// A new TUN device in this thread's namespace: it gives and takes IP packets, one a read or write,
+/// without a header before them. The descriptor belongs to the device from then on, in whatever
+/// namespace it is read.
 fn tun(name: &str) -> Result<File> {
     /// `IFF_TUN | IFF_NO_PI` (`include/uapi/linux/if_tun.h`).
     const FLAGS: c_short = 0x1001;
@@ -230,7 +231,8 @@ fn tun(name: &str) -> Result<File> {
         File::options().read(true).write(true).open("/dev/net/tun").context("cannot open /dev/net/tun")?;
     let mut request = Request { name: [0; 16], flags: FLAGS, rest: [0; 22] };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
-    // SAFETY: TUNSETIFF reads (and writes back) a `struct ifreq`, whatever size its number claims, and this is one, 40 bytes.
+    // SAFETY: TUNSETIFF reads (and writes back) a `struct ifreq`, whatever size its number claims, and
+    // this is one, 40 bytes.
     unsafe { ioctl::ioctl(device.as_fd(), ioctl::Updater::<TUNSETIFF, Request>::new(&mut request)) }
         .with_context(|| format!("cannot make the TUN device {name}"))?;
     Ok(device)

@@ -53,8 +53,8 @@ pub fn search(pid: u32, words: &[&str]) -> Result<Searched> {
     Ok(searched)
 }
 
-/// How many expanded AES keys there are, with 128 or 256 bits, as libraries keep them: an oracle of its own,
-/// that shares nothing with the agent's search.
+/// How many expanded AES keys there are, with 128 or 256 bits, as libraries keep them: an oracle of
+/// its own, that shares nothing with the agent's search.
 pub fn aes_keys(pid: u32) -> Result<usize> {
     let boxed = substitution();
     let mut count = 0;

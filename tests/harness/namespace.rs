@@ -1,7 +1,7 @@
 //! Network namespaces, each with loopback, wired to each other by veth pairs.
 //!
-//! A namespace lives as long as the process that holds it, which dies with the test: nothing is left, also after a panic or a
-//! kill.
+//! A namespace lives as long as the process that holds it, which dies with the test: nothing is
+//! left, also after a panic or a kill.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
@@ -25,7 +25,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A new one, with nothing in it but loopback. The name is for messages, and for its log in `dir`.
+    /// A new one, with nothing in it but loopback. The name is for messages, and for its log in
+    /// `dir`.
     pub fn new(dir: &Path, name: &str) -> Result<Self> {
         let holder = Process::start(
             name,
@@ -50,7 +51,8 @@ impl Namespace {
         format!("/proc/{}/ns/net", self.holder.pid()).into()
     }
 
-    /// Does something with this thread in the namespace: what it starts, opens, binds or connects is in there.
+    /// Does something with this thread in the namespace: what it starts, opens, binds or connects
+    /// is in there.
     pub fn within<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         /// Goes back, also when the work panics.
         struct Back(File);
@@ -84,8 +86,9 @@ impl Namespace {
         self.run("sysctl", ["-q", "-w", "net.ipv4.ip_forward=1"])
     }
 
-    /// Rewrites the destination of packets to the `service` (address, port) to that of the `endpoint`: of those that it forwards
-    /// and of those of its own processes, as kube-proxy does.
+    /// Rewrites the destination of packets to the `service` (address, port) to that of the
+    /// `endpoint`: of those that it forwards and of those of its own processes, as kube-proxy
+    /// does.
     pub fn serve(&self, service: (&str, u16), endpoint: (&str, u16)) -> Result<()> {
         let rule =
             format!("ip daddr {} tcp dport {} dnat to {}:{}", service.0, service.1, endpoint.0, endpoint.1);

@@ -1,4 +1,5 @@
-//! What a test needs of its host. A test whose needs are not met says so and is skipped; under `CI=true` it fails.
+//! What a test needs of its host. A test whose needs are not met says so and is skipped; under
+//! `CI=true` it fails.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ impl Need {
     }
 }
 
-/// Whether the test can run. Tests begin with `if !need::met(…) { return Ok(()) }`.
+/// Whether the test can run. Tests begin with `if !need::met(…) { return Ok(()) }`, or with
+/// [`live`].
 ///
 /// # Panics
 /// Under `CI=true`, where something is missing.
@@ -52,6 +54,16 @@ pub fn met(test: &str, needs: &[Need]) -> bool {
     // not eprintln: the test harness would swallow it where the test passes
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
     false
+}
+
+/// The same, for a test that attaches the agent to this host and runs these programs.
+///
+/// # Panics
+/// As [`met`] does.
+#[must_use]
+pub fn live(test: &str, programs: &[&'static str]) -> bool {
+    let programs = programs.iter().map(|name| Need::Program(name));
+    met(test, &[Need::Root, Need::Agent, Need::CgroupV2].into_iter().chain(programs).collect::<Vec<_>>())
 }
 
 /// Whether tests run in their whole form (`./dev test --full`), not in CI's.

@@ -1,5 +1,5 @@
-//! A program of another tool at a cgroup, attached as such tools do it: it counts its runs, and always says
-//! the same.
+//! A program of another tool at a cgroup, attached as such tools do it: it counts its runs, and
+//! always says the same.
 
 use std::fs::File;
 use std::io;

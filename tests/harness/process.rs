@@ -1,4 +1,5 @@
-//! A process of a test: its output in a file, its readiness a line in there, its end with the value's.
+//! A process of a test: its output in a file, its readiness a line in there, its end with the
+//! value's.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// What a time limit is multiplied by. Limits are there to end a test that has failed; on a machine whose cores build
-/// something else meanwhile, one that is well takes several times as long.
+/// What a time limit is multiplied by. Limits are there to end a test that has failed; on a machine
+/// whose cores build something else meanwhile, one that is well takes several times as long.
 const SLACK: u32 = 6;
 
 /// When to give up what takes so long on an idle machine.
@@ -67,7 +68,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until its log has a line with `text`; the limit is for an idle machine ([`deadline`]), as all here.
+    /// Waits until its log has a line with `text`; the limit is for an idle machine ([`deadline`]),
+    /// as all here.
     pub fn wait_for_line(&mut self, text: &str, within: Duration) -> Result<()> {
         let deadline = deadline(within);
         loop {

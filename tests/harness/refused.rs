@@ -1,4 +1,5 @@
-//! What producers' libraries say of attempts that failed: the truth to hold `ktrace.attempts` against.
+//! What producers' libraries say of attempts that failed: the truth to hold `ktrace.attempts`
+//! against.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +57,8 @@ pub fn librdkafka(log: &str) -> Result<ByPartition> {
     Ok(refused)
 }
 
-/// Each message of a service has one `send` span, and those of a partition have as many failed attempts as its library tells.
+/// Each message of a service has one `send` span, and those of a partition have as many failed
+/// attempts as its library logs.
 pub fn check(service: &str, refused: &ByPartition, spans: &[&Span]) -> Result<()> {
     let (mut told, mut messages) = (BTreeMap::<i32, u64>::new(), 0);
     let (mut keys, mut servers) = (BTreeSet::new(), BTreeSet::new());

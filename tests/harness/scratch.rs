@@ -1,4 +1,5 @@
-//! A test's own directory, readable by other users too (tests run the agent as one), removed at the end.
+//! A test's own directory, readable by other users too (tests run the agent as one), removed at the
+//! end.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;

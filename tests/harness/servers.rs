@@ -1,5 +1,5 @@
-//! Real servers that speak something else than Kafka, each on one port of loopback with its files in the test's directory, and
-//! what their own clients do with them.
+//! Real servers that speak something else than Kafka, each on one port of loopback with its files
+//! in the test's directory, and what their own clients do with them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -71,7 +71,8 @@ pub struct Server {
 }
 
 impl Protocol {
-    /// Starts a server in a directory of its own below `dir`; it takes connections when this returns.
+    /// Starts a server in a directory of its own below `dir`; it takes connections when this
+    /// returns.
     pub fn serve(self, dir: &Path, port: u16) -> Result<Server> {
         let dir = dir.join(self.name);
         fs::create_dir_all(&dir)?;
@@ -108,7 +109,8 @@ impl Server {
     }
 }
 
-/// Bytes of the file that web servers serve: random, so that whatever can stand in a stream stands there.
+/// Bytes of the file that web servers serve: random, so that whatever can stand in a stream stands
+/// there.
 const FILE: usize = 500_000;
 
 fn web(dir: &Path, listen: &str) -> Result<Command> {

@@ -74,8 +74,8 @@ impl Span {
         self.attributes.get("ktrace.derived") == Some(&Value::Bool(true))
     }
 
-    /// `send`, `poll`, `commit` or `ack`: the first word of the name. What a broker refused brought no message, whatever it was:
-    /// `refused`.
+    /// `send`, `poll`, `commit` or `ack`: the first word of the name. What a broker refused brought
+    /// no message, whatever it was: `refused`.
     #[must_use]
     pub fn operation(&self) -> &str {
         if self.attributes.contains_key("ktrace.refused.count") {

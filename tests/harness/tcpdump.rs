@@ -49,8 +49,9 @@ impl Capture {
         said.lines().find_map(dropped).with_context(|| format!("tcpdump said: {said}"))
     }
 
-    /// What has passed may still be in the kernel's buffer, so tcpdump is asked for its counts until it has written all that
-    /// the kernel had for it, twice with one answer. On loopback the kernel counts each packet on its way out, too.
+    /// What has passed may still be in the kernel's buffer, so tcpdump is asked for its counts
+    /// until it has written all that the kernel had for it, twice with one answer. On loopback
+    /// the kernel counts each packet on its way out, too.
     fn wait_until_written(&mut self) -> Result<()> {
         let deadline = deadline(Duration::from_secs(20));
         let mut before = None;
@@ -85,7 +86,8 @@ fn counts(said: &str) -> Vec<(u64, u64)> {
     said.lines().filter_map(of).collect()
 }
 
-/// Writes a capture anew in `count` files of about as many packets each, beside it, as a rotating capture would.
+/// Writes a capture anew in `count` files of about as many packets each, beside it, as a rotating
+/// capture would.
 pub fn split(file: &Path, count: usize) -> Result<Vec<PathBuf>> {
     let bytes = std::fs::read(file)?;
     let (head, packets) = packets(&bytes)?;
@@ -100,8 +102,8 @@ pub fn split(file: &Path, count: usize) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-/// Writes a capture anew, beside it, as one whose clock is `seconds` ahead, from the packet on that stands at this part of all: of
-/// the whole, `0.0`.
+/// Writes a capture anew, beside it, as one whose clock is `seconds` ahead, from the packet on that
+/// stands at this part of all: of the whole, `0.0`.
 pub fn shift(file: &Path, seconds: i32, from: f64) -> Result<PathBuf> {
     let bytes = std::fs::read(file)?;
     let (head, packets) = packets(&bytes)?;

@@ -1,4 +1,5 @@
-//! The messages of the ground truth: four client libraries, all codecs, several header formats, and groups that read them.
+//! The messages of the ground truth: four client libraries, all codecs, several header formats, and
+//! groups that read them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,8 +31,8 @@ pub fn topics() -> [&'static str; 4] {
     LIBRARIES.map(|(_, topic)| topic)
 }
 
-/// All clients' work, one producer after the other, while the consumers read: `each` messages of each library with each codec,
-/// of `payload` bytes.
+/// All clients' work, one producer after the other, while the consumers read: `each` messages of
+/// each library with each codec, of `payload` bytes.
 pub fn run(dir: &Path, bootstrap: &str, each: u32, payload: u32) -> Result<Truth> {
     let topics = topics();
     let of_topic = each as usize * KINDS.len();

@@ -45,7 +45,7 @@ pub struct Line {
     pub topic: String,
     #[serde(default)]
     pub partition: Option<i32>,
-    /// `None` where the client is not told: kcat, and acks=0.
+    /// `None` where the client does not learn it: kcat, and acks=0.
     #[serde(default)]
     pub offset: Option<i64>,
     /// Milliseconds since 1970.
@@ -129,12 +129,13 @@ impl Truth {
             Event::Received => self.received.push(line),
             Event::Acknowledged => self.acknowledged.push(line),
             Event::Error => self.errors.push(line),
-            // told by `read`, which knows whose it is
+            // set by `read`, which knows whose it is
             Event::Committed | Event::Aborted => {}
         }
     }
 
-    /// Gives sent messages without an offset the place where a message of the same topic and key was received.
+    /// Gives sent messages without an offset the place where a message of the same topic and key
+    /// was received.
     pub fn resolve(&mut self) {
         let received: HashMap<(&str, &str), &Line> = self
             .received
@@ -150,14 +151,15 @@ impl Truth {
         }
     }
 
-    /// What the two sides tell differently: messages that one group did not get or got with another key, length or headers.
-    /// A consumer may read only some topics.
+    /// Where the two sides disagree: messages that one group did not get or got with another key,
+    /// length or headers. A consumer may read only some topics.
     #[must_use]
     pub fn disagreements(&self) -> Vec<String> {
         self.disagreements_where(|_| true)
     }
 
-    /// The same, with headers compared only on deliveries where `headers` says so: not every library tells them as they came.
+    /// The same, with headers compared only on deliveries where `headers` says so: not every
+    /// library shows them as they came.
     #[must_use]
     pub fn disagreements_where(&self, headers: impl Fn(&Line) -> bool) -> Vec<String> {
         let sent: HashMap<Place, &Line> =

@@ -23,7 +23,8 @@ fn static_and_below_20_mb() -> Result<()> {
     Ok(())
 }
 
-/// The types of an ELF64 file's program headers; `e_phoff` is at 32, `e_phentsize` at 54, `e_phnum` at 56.
+/// The types of an ELF64 file's program headers; `e_phoff` is at 32, `e_phentsize` at 54, `e_phnum`
+/// at 56.
 fn segment_kinds(elf: &[u8]) -> Vec<u32> {
     let number =
         |at: usize, size: usize| elf[at..at + size].iter().rev().fold(0, |n, &b| n << 8 | usize::from(b));

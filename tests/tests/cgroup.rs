@@ -1,5 +1,5 @@
-//! `--cgroup`: other tools' programs run and decide as without ktrace, and a directory that is made again is
-//! followed.
+//! `--cgroup`: other tools' programs run and decide as without ktrace, and a directory that is made
+//! again is followed.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,14 +12,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::agent;
 use harness::cgroups::{self, Group};
-use harness::need::{self, Need};
+use harness::need;
 use harness::other_program::{
     CONNECT4, CONNECT6, EGRESS, INGRESS, MULTI, NONE, OVERRIDE, OtherProgram, SOCK_RELEASE,
 };
 use harness::process::{self, Process};
 use harness::scratch::Scratch;
 
-const NEEDS: [Need; 4] = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("bash")];
+const PROGRAMS: [&str; 1] = ["bash"];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on both loopback addresses that greets whoever connects.
@@ -38,8 +38,8 @@ fn server() -> Result<[u16; 2]> {
     Ok(ports)
 }
 
-/// Connects to both from a cgroup, reads the greeting and closes: every program of ktrace runs for that. What
-/// became of it, by family.
+/// Connects to both from a cgroup, reads the greeting and closes: every program of ktrace runs for
+/// that. What became of it, by family.
 fn talk(group: &Path, [v4, v6]: [u16; 2]) -> Result<String> {
     let script = format!(
         "for to in 127.0.0.1/{v4} ::1/{v6}; do
@@ -65,7 +65,7 @@ enum Outcome {
 
 #[test]
 fn other_programs_run_and_decide_as_without_ktrace() -> Result<()> {
-    if !need::met("other programs", &NEEDS) {
+    if !need::live("other programs", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -124,7 +124,7 @@ fn other_programs_run_and_decide_as_without_ktrace() -> Result<()> {
 /// The advice to attach further up is good advice.
 #[test]
 fn the_way_out_of_a_refusal() -> Result<()> {
-    if !need::met("way out", &NEEDS) {
+    if !need::live("way out", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -157,11 +157,11 @@ fn the_way_out_of_a_refusal() -> Result<()> {
     Ok(())
 }
 
-/// A tool that attaches above while ktrace runs gets its way within a moment, and ktrace comes back when it
-/// may.
+/// A tool that attaches above while ktrace runs gets its way within a moment, and ktrace comes back
+/// when it may.
 #[test]
 fn a_program_that_comes_later() -> Result<()> {
-    if !need::met("later program", &NEEDS) {
+    if !need::live("later program", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -188,7 +188,7 @@ fn a_program_that_comes_later() -> Result<()> {
 /// As systemd does it at each restart of a service.
 #[test]
 fn a_directory_that_is_made_again() -> Result<()> {
-    if !need::met("made again", &NEEDS) {
+    if !need::live("made again", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

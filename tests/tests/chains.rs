@@ -1,6 +1,7 @@
-//! Chains of services in four languages, with headers and without. Where each service forwards the trace, a chain is one trace. Where
-//! none does, ktrace links a message to the one that it was sent because of, if it can show that: each link is held against what
-//! the services logged, and so is the way back from the end of a chain to its beginning.
+//! Chains of services in four languages, with headers and without. Where each service forwards the
+//! trace, a chain is one trace. Where none does, ktrace links a message to the one that it was sent
+//! because of, if it can show that: each link is held against what the services logged, and so is
+//! the way back from the end of a chain to its beginning.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -12,7 +13,7 @@ use harness::agent::{Agent, Ended};
 use harness::broker::{Broker, Settings};
 use harness::chain::{self, Case, Causes, Claims, Mode, SERVICES, Ways};
 use harness::clients::{Forward, Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::spans::Span;
@@ -21,14 +22,7 @@ use harness::truth::{Line, Place, Truth};
 /// With fewer unique keys behind the beginning, a share says little.
 const ENOUGH: usize = 60;
 
-const NEEDS: [Need; 6] = [
-    Need::Root,
-    Need::Agent,
-    Need::CgroupV2,
-    Need::Program("java"),
-    Need::Program("node"),
-    Need::Program("go"),
-];
+const PROGRAMS: [&str; 3] = ["java", "node", "go"];
 
 #[test]
 fn a_chain_that_forwards_its_trace_is_one_trace() -> Result<()> {
@@ -64,10 +58,11 @@ fn where_none_has_headers_links_lead_back_to_the_beginning() -> Result<()> {
     is_led_back("no headers", &seen)
 }
 
-/// A service that takes longer than ktrace looks back, while messages with the same keys come that make it send nothing.
+/// A service that takes longer than ktrace looks back, while messages with the same keys come that
+/// make it send nothing.
 #[test]
 fn what_is_sent_too_late_is_not_linked_to_what_came_since() -> Result<()> {
-    if !need::is_full() || !need::met("late chains", &NEEDS) {
+    if !need::is_full() || !need::live("late chains", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -77,8 +72,8 @@ fn what_is_sent_too_late_is_not_linked_to_what_came_since() -> Result<()> {
     let bootstrap = broker.bootstrap();
     broker.create_topics(2, &["late-a", "late-b"])?;
     let agent = Agent::observe(dir, "agent", port, &[])?;
-    // Some come before the service has sent anything, some behind that; and long before they make it send something, others
-    // with their keys come.
+    // Some come before the service has sent anything, some behind that; and long before they make it
+    // send something, others with their keys come.
     let all = |value: &str, stage: &str| -> String {
         (0..LATE).map(|key| format!("late-a\t{stage}-{key}\t{value}\n")).collect()
     };
@@ -111,10 +106,12 @@ fn what_is_sent_too_late_is_not_linked_to_what_came_since() -> Result<()> {
     Ok(())
 }
 
-/// Messages of [`what_is_sent_too_late_is_not_linked_to_what_came_since`], before and behind its first.
+/// Messages of [`what_is_sent_too_late_is_not_linked_to_what_came_since`], before and behind its
+/// first.
 const LATE: usize = 40;
 
-/// No link is wrong, hardly any is missing where keys are unique, there are none with `--no-infer`, and such chains are whole.
+/// No link is wrong, hardly any is missing where keys are unique, there are none with `--no-infer`,
+/// and such chains are whole.
 fn is_led_back(name: &str, Seen { truth, told, silent, tree }: &Seen) -> Result<()> {
     let claims = Claims::check(truth, &told.spans);
     eprintln!("{name}: {} links\n{claims}", claims.count());
@@ -160,7 +157,7 @@ struct Seen {
 }
 
 fn seen(mode: Mode) -> Result<Option<Seen>> {
-    if !need::met("chains", &NEEDS) {
+    if !need::live("chains", &PROGRAMS) {
         return Ok(None);
     }
     let scratch = Scratch::new()?;
@@ -197,7 +194,7 @@ fn ends(truth: &Truth) -> impl Iterator<Item = &Line> {
     truth.received.iter().filter(|line| line.service == SERVICES[3])
 }
 
-/// What the last service got with a key of its own, where links could be told all the way.
+/// What the last service got with a key of its own, where links are certain all the way.
 fn settled<'a>(truth: &'a Truth, settled: &HashSet<Place>) -> Vec<&'a Line> {
     let topics = ["b", "c"].map(|stage| Case::Unique.topic(stage));
     let of_case = |line: &&Line| topics.contains(&line.topic);

@@ -1,5 +1,5 @@
-//! The harness against itself, without the agent: every client library sends and receives, and both sides' truths agree.
-//! And a span that is sent to the Collector arrives in its file and in Jaeger.
+//! The harness against itself, without the agent: every client library sends and receives, and both
+//! sides' truths agree. And a span that is sent to the Collector arrives in its file and in Jaeger.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

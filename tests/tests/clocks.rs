@@ -1,5 +1,5 @@
-//! Two hosts whose clocks differ, each known by a capture file of its own: what passed on the one and on the other joins, and nothing
-//! ends before it begins.
+//! Two hosts whose clocks differ, each known by a capture file of its own: what passed on the one
+//! and on the other joins, and nothing ends before it begins.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,10 +19,10 @@ fn count() -> u32 {
     if need::is_full() { 2000 } else { 100 }
 }
 
-/// At so many places a clock is set anew.
+/// Places at which a clock is set anew.
 const JUMPS: u8 = 20;
 
-/// What `ktrace replay` tells of either host.
+/// What `ktrace replay` shows of either host.
 struct Told {
     sent: Vec<Span>,
     received: Vec<Span>,
@@ -86,7 +86,7 @@ fn clocks_that_differ() -> Result<()> {
     Ok(())
 }
 
-/// Replays either capture by itself. All hops are told, each truly, and they join.
+/// Replays either capture by itself. All hops are shown, each truly, and they join.
 fn told(truth: &Truth, sends: &Path, receives: &Path, port: u16) -> Result<Told> {
     let replay = |file: &Path| -> Result<Vec<Span>> {
         let (status, spans, stderr) = agent::replay(file, port)?;
@@ -108,7 +108,8 @@ fn told(truth: &Truth, sends: &Path, receives: &Path, port: u16) -> Result<Told>
     Ok(told)
 }
 
-/// How long a message was on its way, in milliseconds; below zero where the clocks say that it came before it was sent.
+/// How long a message was on its way, in milliseconds; below zero where the clocks say that it came
+/// before it was sent.
 fn queued(poll: &Span) -> Result<f64> {
     let ms =
         |name: &str| poll.attributes.get(name).map(|value| value.as_f64().context("no number")).transpose();

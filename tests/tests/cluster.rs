@@ -1,6 +1,7 @@
-//! A cluster of three brokers whose partitions move from one to another, by election, as brokers end and as they come back, while
-//! messages are written and read: who is refused tries again elsewhere, and that is one message. Then its topic is deleted and created
-//! anew under the same name, while a producer writes on.
+//! A cluster of three brokers whose partitions move from one to another, by election, as brokers
+//! end and as they come back, while messages are written and read: who is refused tries again
+//! elsewhere, and that is one message. Then its topic is deleted and created anew under the same
+//! name, while a producer writes on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -13,7 +14,7 @@ use harness::check::check;
 use harness::clients::{Client, Consume, Library, Produce};
 use harness::cluster::Cluster;
 use harness::compare::compare;
-use harness::need::{self, Need};
+use harness::need;
 use harness::process::deadline;
 use harness::refused::{self, ByPartition};
 use harness::scratch::Scratch;
@@ -25,8 +26,9 @@ const PARTITIONS: u32 = 6;
 /// A producer sends until it is stopped.
 const ENDLESS: u32 = 1 << 30;
 
-/// Each message is a batch. Java's idempotent producer may come to a state where it sends a message again and again in vain, as one
-/// before that, refused too, is not sent again: it gives up before the agent does.
+/// Each message is a batch. Java's idempotent producer may come to a state where it sends a message
+/// again and again in vain, as one before that, refused too, is not sent again: it gives up before
+/// the agent does.
 const JAVA: &str = "batch.size=0,delivery.timeout.ms=20000,request.timeout.ms=15000";
 
 /// Library, service, settings. The last is not idempotent.
@@ -54,7 +56,7 @@ struct Generation {
 
 #[test]
 fn what_moves_from_broker_to_broker() -> Result<()> {
-    if !need::met("cluster", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    if !need::live("cluster", &["java"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -104,7 +106,7 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     let [ended, at_both, at_brokers] = [agent.stop()?, of_both.stop()?, of_brokers.stop()?];
     ensure!(ended.lost() == 0, "lost: {}", ended.summary["lost"]);
     for (at, of) in [("both ends", &at_both), ("the brokers' ends", &at_brokers)] {
-        // What a broker had begun when it ended has no answer, and nobody is told of it.
+        // What a broker had begun when it ended has no answer, and is counted.
         let begun = of.summary["lost"]["unanswered"].as_u64().unwrap_or_default();
         eprintln!("at {at}: {begun} requests without an answer");
         ensure!(of.lost() == begun, "lost at {at}: {}", of.summary["lost"]);
@@ -122,7 +124,7 @@ fn what_moves_from_broker_to_broker() -> Result<()> {
     refusals.iter().try_for_each(|(service, refused)| refused::check(service, refused, &all))
 }
 
-/// Other ends of the same connections tell the same, but for what is known there alone.
+/// Other ends of the same connections give the same spans, but for what is known there alone.
 fn the_same(spans: &[Span], others: &[Span], beside: &[&str]) -> Result<()> {
     let without = |spans: &[Span]| -> Vec<Span> {
         let mut spans = spans.to_vec();
@@ -142,8 +144,9 @@ fn consume(dir: &Path, bootstrap: &str) -> Result<Vec<Client>> {
     consumers.collect()
 }
 
-/// Partitions move, in each way that there is, and on until a broker has refused something to each producer: whether it
-/// still takes another broker for the leader when a partition has moved is a matter of chance.
+/// Partitions move, in each way that there is, and on until a broker has refused something to each
+/// producer: whether it still takes another broker for the leader when a partition has moved is a
+/// matter of chance.
 fn move_about(cluster: &mut Cluster, dir: &Path) -> Result<()> {
     type Step = fn(&mut Cluster) -> Result<()>;
     let mut steps: Vec<(&str, Step)> = vec![
@@ -221,7 +224,8 @@ fn finish(dir: &Path, consumers: Vec<Client>, truth: &mut Truth) -> Result<()> {
     consumers.into_iter().try_for_each(|consumer| consumer.stop(truth))
 }
 
-/// What one producer sent before its topic was another, and after: from there on offsets begin anew.
+/// What one producer sent before its topic was another, and after: from there on offsets begin
+/// anew.
 fn divide(over_both: Truth, first: &mut Truth, second: &mut Truth) {
     let place = |line: &Line| (line.partition.unwrap_or(-1), line.offset.unwrap_or(-1));
     let mut ends: HashMap<i32, i64> = HashMap::new();
@@ -243,7 +247,8 @@ fn divide(over_both: Truth, first: &mut Truth, second: &mut Truth) {
     first.errors.extend(over_both.errors);
 }
 
-/// Gives each generation its spans, told by the messages' keys, and looks whether anything is told that nobody did.
+/// Gives each generation its spans, by the messages' keys, and looks for spans of what was never
+/// done.
 fn spans_of(spans: Vec<Span>, first: &mut Generation, second: &mut Generation) -> Result<()> {
     let sent = &keys(&first.truth.sent) | &keys(&second.truth.sent);
     // what a producer has given up may have come all the same
@@ -282,7 +287,7 @@ fn key(span: &Span) -> &str {
     span.text("messaging.kafka.message.key").unwrap_or_default()
 }
 
-/// Each hop is told, and truly; what was delivered again is told so.
+/// Each hop is shown, and truly; what was delivered again is shown as such.
 fn judge(name: &str, of: &Generation) -> Result<()> {
     for service in PRODUCERS.map(|(_, service, _)| service).into_iter().chain(["late"]) {
         let given_up = of.truth.errors.iter().filter(|line| line.service == service).count();

@@ -12,10 +12,8 @@ use harness::need::{self, Need};
 use harness::scratch::Scratch;
 use serde_json::Value;
 
-const LIVE: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
-
-/// What `ktrace doctor -o json` says of one thing, run as `command` with its own arguments behind, and its
-/// exit code.
+/// What `ktrace doctor -o json` says of one thing, run as `command` with its own arguments behind,
+/// and its exit code.
 struct Said {
     items: Vec<Value>,
     tls: Value,
@@ -66,7 +64,7 @@ fn in_a_user_namespace() -> Result<()> {
 
 #[test]
 fn without_proc() -> Result<()> {
-    if !need::met("without /proc", &LIVE) {
+    if !need::live("without /proc", &[]) {
         return Ok(());
     }
     // in a mount namespace of its own, so that the host keeps its /proc
@@ -82,7 +80,7 @@ fn without_proc() -> Result<()> {
 
 #[test]
 fn with_hidden_processes() -> Result<()> {
-    if !need::met("hidepid", &LIVE) {
+    if !need::live("hidepid", &[]) {
         return Ok(());
     }
     let script = "mount -t proc -o hidepid=2 proc /proc && exec \"$@\"";
@@ -141,7 +139,7 @@ fn filtered(command: &mut Command, denied: libc::c_long, denial: Denial) {
 
 #[test]
 fn under_a_seccomp_filter() -> Result<()> {
-    if !need::met("seccomp filter", &LIVE) {
+    if !need::live("seccomp filter", &[]) {
         return Ok(());
     }
     for (denial, words) in [
@@ -168,7 +166,7 @@ fn under_a_seccomp_filter() -> Result<()> {
 /// What is needed and what is not, each with how it is granted.
 #[test]
 fn capabilities_apart() -> Result<()> {
-    if !need::met("capabilities", &LIVE) {
+    if !need::live("capabilities", &[]) {
         return Ok(());
     }
     let mut command = Command::new("setpriv");
@@ -217,7 +215,7 @@ fn a_report_that_cannot_be_written() -> Result<()> {
 /// Whether memory may be read for `--tls memory`, and of whom it would be.
 #[test]
 fn keys_of_tls() -> Result<()> {
-    if !need::met("keys of TLS", &LIVE) {
+    if !need::live("keys of TLS", &[]) {
         return Ok(());
     }
     const ITEM: &str = "keys of TLS";

@@ -1,6 +1,7 @@
-//! Three groups of three members and more, several of each in one process: while members come, go and are killed, each delivery is
-//! named by its group and its member, and told how often its group got the message. Where all of them have one client id, too, none
-//! is named wrongly, and few are not named.
+//! Three groups of three members and more, several of each in one process: while members come, go
+//! and are killed, each delivery is named by its group and its member, with how often its group got
+//! the message. Where all of them have one client id, too, none is named wrongly, and few are not
+//! named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::clients::{Library, Produce, python};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::process::{Process, deadline};
 use harness::scratch::Scratch;
@@ -19,10 +20,11 @@ use harness::spans::Span;
 use harness::truth::Truth;
 use serde::Deserialize;
 
-/// Of each kind of members, there are so many times as many.
+/// Each kind of members is there this number of times.
 const GROUPS: usize = 3;
 
-/// KIP-848 members that were killed keep what they are assigned for the broker's time, which is 45 s else.
+/// KIP-848 members that were killed keep what they are assigned for the broker's time, which is 45
+/// s else.
 const QUICK_SESSIONS: &str = "\
 group.consumer.min.session.timeout.ms=6000
 group.consumer.session.timeout.ms=6000
@@ -49,26 +51,27 @@ fn members_with_client_ids_of_their_own_are_all_named() -> Result<()> {
 
 #[test]
 fn of_members_with_one_client_id_none_is_named_wrongly() -> Result<()> {
-    // Who comes at the same time and reads the same cannot be told apart by what is seen: such spans name nobody. So that they are few,
-    // the groups begin one after the other.
+    // Who comes at the same time and reads the same cannot be distinguished by what is seen: such spans
+    // name no member. So that they are few, the groups begin one after the other.
     let Some(seen) = storm("groups of one client id", &["--in-turn", "true"])? else { return Ok(()) };
     ensure!(seen.wrong == 0 && seen.unnamed * 4 < seen.polls, "{seen:?}");
     Ok(())
 }
 
-/// What the agent told of it.
+/// What the agent showed of it.
 #[derive(Debug)]
 struct Seen {
     polls: usize,
     unnamed: usize,
-    /// What members got and no span tells.
+    /// What members got and no span shows.
     untold: Vec<String>,
-    /// Of these, those for which there is no span that names nobody: another member is named in their place, or there is none.
+    /// Of these, those for which there is no span without a member: another member is named in
+    /// their place, or there is none.
     wrong: usize,
 }
 
 fn storm(name: &str, more: &[&str]) -> Result<Option<Seen>> {
-    if !need::met(name, &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    if !need::live(name, &["java"]) {
         return Ok(None);
     }
     let scratch = Scratch::new()?;
@@ -122,7 +125,7 @@ fn storm(name: &str, more: &[&str]) -> Result<Option<Seen>> {
     Ok(Some(named))
 }
 
-/// Waits until so many members that run under this name have got a message.
+/// Waits until this number of members that run under this name have got a message.
 fn have_got(dir: &Path, name: &str, members: usize) -> Result<()> {
     let deadline = deadline(Duration::from_secs(60));
     loop {
@@ -167,7 +170,7 @@ fn read(dir: &Path, name: &str) -> Result<Vec<Line>> {
 /// Holds the spans against what the members got.
 fn named(polls: &[&Span], lines: &[Line]) -> Seen {
     let mut told = BTreeSet::new();
-    // By message: how many spans of it name nobody.
+    // By message: how many spans of it name no member.
     let mut nobodys: BTreeMap<(i32, i64), usize> = BTreeMap::new();
     for span in polls {
         let Some(place) = span.place() else { continue };

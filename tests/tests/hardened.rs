@@ -1,4 +1,5 @@
-//! What the agent has given up once it watches, as the kernel shows it, held against the table in `deploy/README.md`.
+//! What the agent has given up once it watches, as the kernel shows it, held against the table in
+//! `deploy/README.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::agent::{self, Agent};
-use harness::need::{self, Need};
+use harness::need;
 use harness::scratch::Scratch;
 use harness::{ports, process};
 
-const NEEDS: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
 /// Bits of `include/uapi/linux/capability.h`.
 const NAMES: [(&str, u32); 6] = [
     ("DAC_READ_SEARCH", 2),
@@ -24,7 +24,8 @@ const NAMES: [(&str, u32); 6] = [
     ("BPF", 39),
 ];
 
-/// By thread, the capabilities that `deploy/README.md` says it keeps: rows that begin with a thread's name.
+/// By thread, the capabilities that `deploy/README.md` says it keeps: rows that begin with a
+/// thread's name.
 fn table() -> Result<BTreeMap<String, u64>> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/README.md"))?;
     let rows = readme.lines().filter(|line| line.starts_with("| `ktrace-"));
@@ -111,7 +112,7 @@ fn settles(agent: &Agent, given: u64) -> Result<Vec<Thread>> {
 
 #[test]
 fn all_threads_of_every_verb() -> Result<()> {
-    if !need::met("hardened", &NEEDS) {
+    if !need::live("hardened", &[]) {
         return Ok(());
     }
     ensure!(!table()?.is_empty(), "no table");
@@ -135,12 +136,13 @@ fn all_threads_of_every_verb() -> Result<()> {
     Ok(())
 }
 
-/// As another user with the capabilities of the manifest: nobody but root reads its memory, its own user neither.
+/// As another user with the capabilities of the manifest: only root reads its memory, not even its
+/// own user.
 #[test]
 fn not_dumpable_and_no_more_than_was_given() -> Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-    if !need::met("not dumpable", &NEEDS) {
+    if !need::live("not dumpable", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -179,7 +181,7 @@ fn not_dumpable_and_no_more_than_was_given() -> Result<()> {
 
 #[test]
 fn not_where_it_is_not_wanted() -> Result<()> {
-    if !need::met("not hardened", &NEEDS) {
+    if !need::live("not hardened", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -193,7 +195,7 @@ fn not_where_it_is_not_wanted() -> Result<()> {
 
 #[test]
 fn the_doctor_tells() -> Result<()> {
-    if !need::met("doctor of hardening", &NEEDS) {
+    if !need::live("doctor of hardening", &[]) {
         return Ok(());
     }
     let output = Command::new(agent::binary()).args(["doctor", "-o", "json"]).output()?;

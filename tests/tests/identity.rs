@@ -1,5 +1,5 @@
-//! The same message has the same ids at both ends, whatever the broker makes of it on the way; two messages that look alike have spans
-//! of their own.
+//! The same message has the same ids at both ends, whatever the broker makes of it on the way; two
+//! messages that look alike have spans of their own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::check::check;
 use harness::clients::{Consume, Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::truth::Truth;
@@ -29,8 +29,7 @@ const TWINS: [&str; 2] = ["left", "right"];
 
 #[test]
 fn a_message_is_the_same_at_both_ends() -> Result<()> {
-    let programs = ["java", "node", "go"].map(Need::Program);
-    if !need::met("identity", &[&[Need::Root, Need::Agent, Need::CgroupV2], &programs[..]].concat()) {
+    if !need::live("identity", &["java", "node", "go"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -43,7 +42,8 @@ fn a_message_is_the_same_at_both_ends() -> Result<()> {
     let agent = Agent::observe(dir, "agent", port, &[])?;
     let mut truth = Truth::default();
     let mut topics: Vec<&str> = TOPICS.iter().map(|topic| topic.split(':').next().unwrap_or(topic)).collect();
-    // Protocols of several generations: by topic id and by name, by sequence and not; some of it has contexts.
+    // Protocols of several generations: by topic id and by name, by sequence and not; some of it has
+    // contexts.
     let producers = [
         (Library::Java, "lz4", "none"),
         (Library::Python, "none", "none"),

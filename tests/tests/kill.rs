@@ -8,7 +8,7 @@ use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::clients::{Consume, Library, Produce};
 use harness::kernel_objects;
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::truth::Truth;
@@ -18,8 +18,7 @@ const MESSAGES: u32 = 5_000;
 
 #[test]
 fn a_killed_agent_leaves_nothing() -> Result<()> {
-    let needs = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java"), Need::Program("bpftool")];
-    if !need::met("kill", &needs) {
+    if !need::live("kill", &["java", "bpftool"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

@@ -1,5 +1,6 @@
-//! The agent in little memory, while clients do what takes much of it: it is never killed, its peak stays below the kernel's limit, and what gives
-//! way is counted. The whole matrix with `KTRACE_FULL`, its hardest corner without; of that, what `KTRACE_TEST_ONLY` names, as in
+//! The agent in little memory, while clients do what takes much of it: it is never killed, its peak
+//! stays below the kernel's limit, and what gives way is counted. The whole matrix with
+//! `KTRACE_FULL`, its hardest corner without; of that, what `KTRACE_TEST_ONLY` names, as in
 //! `KTRACE_TEST_ONLY="64 MiB, 8 rings"`.
 
 use std::fs;
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use harness::agent;
 use harness::hostile::{self, Load};
 use harness::memory_cgroup::{self, MemoryCgroup};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::process::{self, Process};
 use harness::scratch::Scratch;
@@ -25,7 +26,7 @@ const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn can_run(test: &str) -> bool {
-    let met = need::met(test, &[Need::Root, Need::Agent, Need::CgroupV2]);
+    let met = need::live(test, &[]);
     if met && memory_cgroup::tree().is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} cannot run: no cgroup limits memory");
         eprintln!("skipped: {test}: no cgroup limits memory");

@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use harness::agent;
 use harness::namespace::Namespace;
-use harness::need::{self, Need};
+use harness::need;
 use harness::process::{self, Process};
 use harness::scratch::Scratch;
 
-const NEEDS: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn observe(dir: &Path, arguments: &[&str]) -> Result<Process> {
@@ -22,7 +21,7 @@ fn observe(dir: &Path, arguments: &[&str]) -> Result<Process> {
 
 #[test]
 fn what_is_no_process() -> Result<()> {
-    if !need::met("no process", &NEEDS) {
+    if !need::live("no process", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -54,7 +53,7 @@ fn what_is_no_process() -> Result<()> {
 
 #[test]
 fn a_process_that_ends() -> Result<()> {
-    if !need::met("process that ends", &NEEDS) {
+    if !need::live("process that ends", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -77,7 +76,7 @@ fn a_process_that_ends() -> Result<()> {
 /// The namespace may live on, so ktrace does.
 #[test]
 fn a_namespace_whose_process_ends() -> Result<()> {
-    if !need::met("namespace that ends", &[NEEDS[0], NEEDS[1], NEEDS[2], Need::Program("ip")]) {
+    if !need::live("namespace that ends", &["ip"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

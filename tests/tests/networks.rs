@@ -1,5 +1,5 @@
-//! The ground truth over networks that are not loopback: through loss and reordering, through address translation as
-//! Kubernetes' services do it, and on a port that nobody named.
+//! The ground truth over networks that are not loopback: through loss and reordering, through
+//! address translation as Kubernetes' services do it, and on a port that was not named.
 
 use anyhow::{Result, ensure};
 use harness::agent::{Agent, Ended};
@@ -8,7 +8,7 @@ use harness::check::check;
 use harness::hosts::Hosts;
 use harness::lossy::{Badness, Link};
 use harness::namespace::{End, Namespace, wire};
-use harness::need::{self, Need};
+use harness::need;
 use harness::scratch::Scratch;
 use harness::traffic;
 use harness::truth::Truth;
@@ -21,21 +21,12 @@ fn each() -> u32 {
 /// A batch of these is several packets.
 const PAYLOAD: u32 = 1000;
 
-const NEEDS: [Need; 8] = [
-    Need::Root,
-    Need::Agent,
-    Need::CgroupV2,
-    Need::Program("java"),
-    Need::Program("kcat"),
-    Need::Program("ip"),
-    Need::Program("nft"),
-    Need::Program("unshare"),
-];
+const PROGRAMS: [&str; 5] = ["java", "kcat", "ip", "nft", "unshare"];
 
 /// A packet in twenty is lost and one in five comes late, in both directions.
 #[test]
 fn loss_and_reordering() -> Result<()> {
-    if !need::met("loss and reordering", &NEEDS) {
+    if !need::live("loss and reordering", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -65,13 +56,14 @@ fn loss_and_reordering() -> Result<()> {
     Ok(())
 }
 
-/// A service's address and port stand for the broker's, for clients on a node and for clients in a container on it.
+/// A service's address and port stand for the broker's, for clients on a node and for clients in a
+/// container on it.
 #[test]
 fn through_a_service_address() -> Result<()> {
-    if !need::met("service address", &NEEDS) {
+    if !need::live("service address", &PROGRAMS) {
         return Ok(());
     }
-    /// What clients are told, and what is there.
+    /// What is advertised to clients, and what is there.
     const SERVICE: (&str, u16) = ("10.96.0.10", 9092);
     const ENDPOINT: (&str, u16) = ("10.78.2.2", 29092);
     for place in ["container", "node"] {
@@ -121,15 +113,16 @@ fn through_a_service_address() -> Result<()> {
     Ok(())
 }
 
-/// Nobody named the port: that it is Kafka is seen by what is spoken there.
+/// The port is not named: that it is Kafka is seen by what is spoken there.
 #[test]
 fn on_a_port_that_nobody_named() -> Result<()> {
-    if !need::met("auto", &NEEDS) {
+    if !need::live("auto", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
     let dir = scratch.path();
-    // in a network of their own, so that Kafka that is spoken elsewhere on the host meanwhile does not count
+    // in a network of their own, so that Kafka that is spoken elsewhere on the host meanwhile does not
+    // count
     let network = Namespace::new(dir, "unnamed")?;
     let broker = network.within(|| Broker::start(dir, &Settings { port: 19092, ..Settings::default() }))?;
     network.within(|| broker.create_topics(3, &traffic::topics()))?;
@@ -141,11 +134,11 @@ fn on_a_port_that_nobody_named() -> Result<()> {
     Ok(())
 }
 
-/// Producers on one host, a consumer on another, the broker on a third, and on each of the first two an agent that sees its own host
-/// alone: what the one calls a message, the other does too.
+/// Producers on one host, a consumer on another, the broker on a third, and on each of the first
+/// two an agent that sees its own host alone: what the one calls a message, the other does too.
 #[test]
 fn two_hosts_without_a_word_between_them() -> Result<()> {
-    if !need::met("two hosts", &NEEDS) {
+    if !need::live("two hosts", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -170,7 +163,7 @@ fn two_hosts_without_a_word_between_them() -> Result<()> {
     Ok(())
 }
 
-/// Ends the agent, which has to have seen each hop once and told it truly.
+/// Ends the agent, which has to have seen each hop once and shown it truly.
 fn perfect(agent: Agent, truth: &Truth) -> Result<Ended> {
     agent.wait_for_hops(truth.sent.len() + truth.received.len())?;
     let ended = agent.stop()?;

@@ -1,5 +1,6 @@
-//! Servers that do not speak Kafka: none of what they say is told as a message, neither on ports that were named as Kafka's nor
-//! where ktrace looks for Kafka by itself; neither on new connections nor on those of before the agent.
+//! Servers that do not speak Kafka: none of what they say is shown as a message, neither on ports
+//! that were named as Kafka's nor where ktrace looks for Kafka by itself; neither on new
+//! connections nor on those of before the agent.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,21 +11,21 @@ use harness::agent::{Agent, Ended};
 use harness::collector::Collector;
 use harness::jaeger::Jaeger;
 use harness::namespace::Namespace;
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::servers::{PROTOCOLS, Server};
 
 #[test]
 fn are_not_taken_for_kafka() -> Result<()> {
-    let mut needs = vec![Need::Root, Need::Agent, Need::CgroupV2];
-    needs.extend(["go", "ip", "unshare"].map(Need::Program));
-    needs.extend(PROTOCOLS.iter().flat_map(|protocol| protocol.programs).map(|name| Need::Program(name)));
-    if !need::met("other protocols", &needs) {
+    let of_protocols = PROTOCOLS.iter().flat_map(|protocol| protocol.programs);
+    let programs: Vec<_> = ["go", "ip", "unshare"].iter().chain(of_protocols).copied().collect();
+    if !need::live("other protocols", &programs) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
-    // in a network of their own, so that Kafka that is spoken elsewhere on the host meanwhile does not count
+    // in a network of their own, so that Kafka that is spoken elsewhere on the host meanwhile does not
+    // count
     let network = Namespace::new(scratch.path(), "others")?;
     network.within(|| talk(scratch.path(), &network.path().display().to_string()))
 }

@@ -1,17 +1,18 @@
-//! Which connections are taken for Kafka's: a verdict needs evidence, what is said to a proxy is read behind, and what is given up is counted.
+//! Which connections are taken for Kafka's: a verdict needs evidence, what is said to a proxy is
+//! read behind, and what is given up is counted.
 
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use harness::agent::{Agent, Ended};
-use harness::need::{self, Need};
+use harness::need;
 use harness::scratch::Scratch;
+use ktrace_testkit::{Batch, Fields, Record, framed_parts};
 
-const LIVE: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
 /// Messages of each connection.
 const MESSAGES: i32 = 20;
 
@@ -39,47 +40,17 @@ const PREFACES: [(&str, Preface); 5] = [
     ("proxy-protocol", &[(b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 9092\r\n", b"")]),
 ];
 
-fn text(text: &[u8]) -> Vec<u8> {
-    [&(text.len() as i16).to_be_bytes()[..], text].concat()
-}
-
-fn frame(parts: &[&[u8]]) -> Vec<u8> {
-    let body = parts.concat();
-    [&(body.len() as i32).to_be_bytes()[..], &body].concat()
-}
-
-fn request(api: i16, version: i16, id: i32, client: &[u8], body: &[u8]) -> Vec<u8> {
-    frame(&[&api.to_be_bytes(), &version.to_be_bytes(), &id.to_be_bytes(), &text(client), body])
-}
-
 fn api_versions(client: &[u8]) -> Vec<u8> {
-    request(18, 0, 1, client, &[])
+    Fields::request(18, 0, 1, client).framed()
 }
 
 /// Produce 7 of one record without key and headers, to partition 0.
 fn produce(id: i32, client: &[u8], topic: &str) -> Vec<u8> {
-    let record = b"\x12\0\0\0\x01\x06abc\0";
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_millis());
-    let now = (now as i64).to_be_bytes();
-    let none = [0xff; 14];
-    // Attributes, last offset delta, first and last timestamp, producer id, epoch and sequence, count.
-    let tail = [&[0; 6][..], &now, &now, &none, &1_i32.to_be_bytes(), record].concat();
-    let after_length = [&[0; 4][..], &[2], &[0; 4], &tail].concat();
-    let batch = [&[0; 8][..], &(after_length.len() as i32).to_be_bytes(), &after_length].concat();
-    let one = 1_i32.to_be_bytes();
-    let body = [
-        &(-1_i16).to_be_bytes()[..],
-        &1_i16.to_be_bytes(),
-        &30_000_i32.to_be_bytes(),
-        &one,
-        &text(topic.as_bytes()),
-        &one,
-        &0_i32.to_be_bytes(),
-        &(batch.len() as i32).to_be_bytes(),
-        &batch,
-    ];
-    request(0, 7, id, client, &body.concat())
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+    let batch = Batch { timestamp_ms: now as i64, ..Batch::default() };
+    let batch = batch.of(&[Record { value: Some(b"abc"), ..Record::default() }]);
+    let head = Fields::request(0, 7, id, client).i16(-1).i16(1).i32(30_000);
+    head.i32(1).old(topic).i32(1).i32(0).bytes(batch).framed()
 }
 
 /// The frame without its size; `None` at the end.
@@ -111,13 +82,11 @@ fn serve(listener: &TcpListener, preface: Preface, topic: &str, hold: Option<Rec
             if let Some(hold) = &hold {
                 hold.recv().ok();
             }
-            stream.write_all(&frame(&[id, &[0; 6]]))?;
+            stream.write_all(&framed_parts(&[id, &[0; 6]]))?;
             continue;
         }
-        let one = 1_i32.to_be_bytes();
-        let partition =
-            [&[0; 6][..], &offset.to_be_bytes(), &(-1_i64).to_be_bytes(), &0_i64.to_be_bytes()].concat();
-        stream.write_all(&frame(&[id, &one, &text(topic.as_bytes()), &one, &partition, &[0; 4]]))?;
+        let answer = Fields::default().raw(id).i32(1).old(topic).i32(1).i32(0).i16(0).i64(offset);
+        stream.write_all(&answer.i64(-1).i64(0).i32(0).framed())?;
         offset += 1;
     }
     Ok(())
@@ -183,7 +152,7 @@ fn stop(agent: Agent) -> Result<Ended> {
 /// Connections whose first request came before the agent and whose first answer comes after.
 #[test]
 fn an_answer_alone_says_nothing() -> Result<()> {
-    if !need::met("an answer alone", &LIVE) {
+    if !need::live("an answer alone", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -206,7 +175,7 @@ fn an_answer_alone_says_nothing() -> Result<()> {
 
 #[test]
 fn what_is_said_to_a_proxy_is_read_behind() -> Result<()> {
-    if !need::met("behind a proxy", &LIVE) {
+    if !need::live("behind a proxy", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -227,11 +196,12 @@ fn what_is_said_to_a_proxy_is_read_behind() -> Result<()> {
     Ok(())
 }
 
-/// HTTPS through a proxy, and what ends before it begins: little is copied, and nothing of it is Kafka.
+/// HTTPS through a proxy, and what ends before it begins: little is copied, and nothing of it is
+/// Kafka.
 #[test]
 fn other_traffic_of_proxies_is_left() -> Result<()> {
     const BULK: usize = 4 << 20;
-    if !need::met("proxies' other traffic", &LIVE) {
+    if !need::live("proxies' other traffic", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -275,7 +245,7 @@ fn other_traffic_of_proxies_is_left() -> Result<()> {
 /// Where the user has said that it is Kafka.
 #[test]
 fn on_a_given_port_only_evidence_gives_up_a_connection() -> Result<()> {
-    if !need::met("given ports", &LIVE) {
+    if !need::live("given ports", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

@@ -1,5 +1,5 @@
-//! A topic that is deleted and created anew under the same name: its offsets begin anew, and no message of the one is taken for one
-//! of the other.
+//! A topic that is deleted and created anew under the same name: its offsets begin anew, and no
+//! message of the one is taken for one of the other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::clients::{Consume, Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::truth::Truth;
@@ -17,7 +17,7 @@ const COUNT: u32 = 50;
 
 #[test]
 fn a_topic_that_is_created_anew_is_another() -> Result<()> {
-    if !need::met("recreated", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    if !need::live("recreated", &["java"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

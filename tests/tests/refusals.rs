@@ -21,13 +21,12 @@ use harness::truth::Truth;
 use harness::{ports, process};
 use rustix::process::Signal;
 
-const LIVE: [Need; 3] = [Need::Root, Need::Agent, Need::CgroupV2];
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Runs the agent as `command` with its own arguments behind, sends one message, and checks what it told; what it said.
+/// Runs the agent as `command` with its own arguments behind, sends one message, checks its spans,
+/// and gives its log.
 fn sees_a_message(mut command: Command) -> Result<String> {
     let scratch = Scratch::new()?;
     let dir = scratch.path();
@@ -71,7 +70,7 @@ fn without_privilege() -> Result<()> {
 /// What `deploy/` gives the agent is enough: all programs load, and services are named.
 #[test]
 fn the_least_privilege_is_enough() -> Result<()> {
-    if !need::met("least privilege", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    if !need::live("least privilege", &["java"]) {
         return Ok(());
     }
     let mut command = process::command("setpriv");
@@ -81,10 +80,11 @@ fn the_least_privilege_is_enough() -> Result<()> {
     Ok(())
 }
 
-/// A second signal on the heels of the first, as `timeout` and supervisors send it, does not cost the summary.
+/// A second signal on the heels of the first, as `timeout` and supervisors send it, does not cost
+/// the summary.
 #[test]
 fn an_end_in_bounded_time() -> Result<()> {
-    if !need::met("bounded end", &LIVE) {
+    if !need::live("bounded end", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -118,7 +118,7 @@ fn usage() -> Result<()> {
 
 #[test]
 fn without_a_mounted_cgroup_v2() -> Result<()> {
-    if !need::met("no cgroup v2", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    if !need::live("no cgroup v2", &["java"]) {
         return Ok(());
     }
     // in a mount namespace of its own, so that the host keeps its tree
@@ -129,7 +129,7 @@ fn without_a_mounted_cgroup_v2() -> Result<()> {
 
 #[test]
 fn another_protocol_on_the_port() -> Result<()> {
-    if !need::met("another protocol", &LIVE) {
+    if !need::live("another protocol", &[]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

@@ -1,5 +1,6 @@
-//! The agent comes and goes in the middle of two hundred busy connections: it is stopped, started and killed again and again.
-//! What it tells is true, it is in step with each connection at once, clients do not notice, and nothing stays in the kernel.
+//! The agent comes and goes in the middle of two hundred busy connections: it is stopped, started
+//! and killed again and again. What it shows is true, it is in step with each connection at once,
+//! clients do not notice, and nothing stays in the kernel.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -13,7 +14,7 @@ use harness::check::check;
 use harness::clients::{Client, Consume, Library, Produce};
 use harness::crowd::{self, Crowd, Timed, now_us};
 use harness::kernel_objects::{self, Objects};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::spans::Span;
@@ -35,7 +36,7 @@ const NAMES: [&str; 2] = ["--metadata-max-age-ms", "1000"];
 /// A life of the agent.
 struct Life {
     killed: bool,
-    /// Microseconds since 1970: when it was ready, and when it was told to end.
+    /// Microseconds since 1970: when it was ready, and when it was asked to end.
     from_us: u64,
     to_us: u64,
     spans: Vec<Span>,
@@ -43,15 +44,7 @@ struct Life {
 
 #[test]
 fn in_the_middle_of_busy_connections() -> Result<()> {
-    let needs = [
-        Need::Root,
-        Need::Agent,
-        Need::CgroupV2,
-        Need::Program("java"),
-        Need::Program("go"),
-        Need::Program("bpftool"),
-    ];
-    if !need::met("restarts", &needs) {
+    if !need::live("restarts", &["java", "go", "bpftool"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -73,7 +66,8 @@ fn in_the_middle_of_busy_connections() -> Result<()> {
     let crowd = Crowd::start(dir, &settings)?;
     let (reader, writer) = by_topic_id(dir, &bootstrap)?;
 
-    // the broker and the clients get faster in their first seconds, which would count for the first pause
+    // the broker and the clients get faster in their first seconds, which would count for the first
+    // pause
     sleep(5 * WATCHES);
     let (mut lives, mut pauses) = (Vec::new(), Vec::new());
     for number in 0..starts() {
@@ -165,7 +159,8 @@ fn live(dir: &Path, number: usize, port: u16) -> Result<Life> {
     Ok(Life { killed, from_us, to_us, spans })
 }
 
-/// Whether it is certain that an agent which has shown these was to see messages sent, and messages delivered: see [`within`].
+/// Whether it is certain that an agent which has shown these was to see messages sent, and messages
+/// delivered: see [`within`].
 fn are_enough(spans: &[Span]) -> bool {
     let mut polls: HashMap<_, usize> = HashMap::new();
     let mut sends = 0;
@@ -179,8 +174,8 @@ fn are_enough(spans: &[Span]) -> bool {
     sends >= 100 && polls.values().any(|count| *count >= 4)
 }
 
-/// How long a send took, with an agent that comes and goes and without. It is told, not judged: what else runs on the machine is
-/// in both.
+/// How long a send took, with an agent that comes and goes and without. It is printed, not judged:
+/// what else runs on the machine is in both.
 fn tell_latencies(truth: &[Timed], pauses: &[(u64, u64)]) {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let until =
@@ -208,8 +203,8 @@ fn tell_latencies(truth: &[Timed], pauses: &[(u64, u64)]) {
     }
 }
 
-/// What each agent told is true; and of those that ended well, all is told of which both request and response passed while it
-/// watched.
+/// What each agent showed is true; and those that ended well have shown all of which both request
+/// and response passed while they watched.
 fn judge(truth: &[Timed], lives: &[Life]) -> Result<()> {
     let whole = as_truth(truth.iter());
     let mut found = [0, 0];
@@ -253,9 +248,9 @@ fn as_truth<'a>(lines: impl Iterator<Item = &'a Timed>) -> Truth {
     truth
 }
 
-/// The sends that were begun and done while the agent watched. And the deliveries that it must have seen: a consumer's first one
-/// after the start may answer a request of before it; but what was sent after that first one had come was asked for while the
-/// agent watched.
+/// The sends that were begun and done while the agent watched. And the deliveries that it must have
+/// seen: a consumer's first one after the start may answer a request of before it; but what was
+/// sent after that first one had come was asked for while the agent watched.
 fn within<'a>(truth: &'a [Timed], life: &Life) -> impl Iterator<Item = &'a Timed> {
     let (from, to) = (life.from_us, life.to_us);
     let sent = |timed: &Timed| {

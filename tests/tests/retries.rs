@@ -1,5 +1,5 @@
-//! A broker that stops to answer, and one that is killed and comes back: what a producer sends again is one message, with its
-//! attempts.
+//! A broker that stops to answer, and one that is killed and comes back: what a producer sends
+//! again is one message, with its attempts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::clients::{Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::process::deadline;
 use harness::scratch::Scratch;
@@ -20,7 +20,7 @@ const SERVICES: [&str; 2] = ["idempotent", "plain"];
 
 #[test]
 fn what_is_sent_again_is_one_message() -> Result<()> {
-    if !need::met("retries", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    if !need::live("retries", &["java"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

@@ -1,5 +1,5 @@
-//! What the agent has read does not stay in its memory: neither a password nor the values of messages, whether they were compressed or
-//! not; and of TLS no key of a connection that has ended.
+//! What the agent has read does not stay in its memory: neither a password nor the values of
+//! messages, whether they were compressed or not; and of TLS no key of a connection that has ended.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::clients::{Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::process::{self, Process};
 use harness::scratch::Scratch;
 use harness::tls::{self, Listener, Security, Server};
@@ -59,8 +59,7 @@ fn kcat(dir: &Path, name: &str, bootstrap: &str, who: &[String], arguments: &[&s
 
 #[test]
 fn nothing_that_was_read_stays() -> Result<()> {
-    let needs = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java"), Need::Program("kcat")];
-    if !need::met("secrets", &needs) {
+    if !need::live("secrets", &["java", "kcat"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -77,8 +76,7 @@ fn nothing_that_was_read_stays() -> Result<()> {
 
 #[test]
 fn nothing_that_was_read_inside_tls_stays() -> Result<()> {
-    let needs = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java"), Need::Program("kcat")];
-    if !need::met("secrets of TLS", &needs) {
+    if !need::live("secrets of TLS", &["java", "kcat"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;

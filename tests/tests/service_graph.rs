@@ -1,5 +1,5 @@
-//! Jaeger's graph of services: an edge from who sent a message to who got it, whether OpenTelemetry's own instrumentation is in the
-//! one, the other, both or none.
+//! Jaeger's graph of services: an edge from who sent a message to who got it, whether
+//! OpenTelemetry's own instrumentation is in the one, the other, both or none.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::clients::{Consume, Library, Produce};
 use harness::jaeger::{Graph, Jaeger};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::scratch::Scratch;
 use harness::spans::Span;
@@ -27,8 +27,7 @@ const CONSUMERS: [(Library, &str); 2] = [(Library::Java, "kitchen"), (Library::J
 
 #[test]
 fn who_sends_to_whom() -> Result<()> {
-    let needs = [Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java"), Need::Program("go")];
-    if !need::met("service graph", &needs) {
+    if !need::live("service graph", &["java", "go"]) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -52,9 +51,9 @@ fn who_sends_to_whom() -> Result<()> {
         // its instrumentation knows of no sender
         edge("till", "packing", count),
         edge("shop", "kitchen", count),
-        // told by the instrumentation and by ktrace
+        // shown by the instrumentation and by ktrace
         edge("shop", "packing", 2 * count),
-        // of `mute` the headers name a span that Jaeger never gets: there is nobody to draw an edge from
+        // of `mute` the headers name a span that Jaeger never gets: there is no service to draw an edge from
     ]
     .into();
     let graph = jaeger.graph(&wanted)?;
@@ -90,7 +89,8 @@ fn talk(dir: &Path, bootstrap: &str, otlp: &str) -> Result<Truth> {
     Ok(truth)
 }
 
-/// A delivery as Jaeger has it: a consumer's span below a span of who sent the message, if Jaeger got that.
+/// A delivery as Jaeger has it: a consumer's span below a span of who sent the message, if Jaeger
+/// got that.
 fn pair(jaeger: &Jaeger, from: &str, told: bool, poll: &Span) -> Result<()> {
     let trace = jaeger.trace(&poll.trace_id, 3)?;
     let span = |id: &str| trace.iter().find(|span| span.span_id == id);

@@ -1,5 +1,5 @@
-//! Kafka inside TLS, with keys from the memory of the processes: every client library over TLS 1.3 and 1.2,
-//! each message seen once and told truly, by the same span ids at both ends.
+//! Kafka inside TLS, with keys from the memory of the processes: every client library over TLS 1.3
+//! and 1.2, each message seen once and shown truly, by the same span ids at both ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -11,11 +11,11 @@ use harness::agent::{Agent, Ended};
 use harness::broker::Settings;
 use harness::check::check;
 use harness::clients::{Client, Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::process::deadline;
 use harness::scratch::Scratch;
 use harness::spans::Span;
-use harness::tls::{Listener, Mechanism, Party, Server};
+use harness::tls::{Listener, Mechanism, PROGRAMS, Party, Server};
 use harness::tools::{self, Jre};
 use harness::truth::{Line, Place, Truth};
 
@@ -24,15 +24,6 @@ const EACH: u32 = 40;
 /// Clients that run at once.
 const AT_ONCE: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const NEEDS: [Need; 6] = [
-    Need::Root,
-    Need::Agent,
-    Need::CgroupV2,
-    Need::Program("java"),
-    Need::Program("kcat"),
-    Need::Program("openssl"),
-];
 
 /// Each with a codec that it knows.
 const LIBRARIES: [(Library, &str); 10] = [
@@ -48,8 +39,8 @@ const LIBRARIES: [(Library, &str); 10] = [
     (Library::Rustls, "none"),
 ];
 
-/// Java asks for the names of topics that often: it sends their ids alone, and an agent that comes later
-/// learns the names from it.
+/// Java asks for the names of topics that often: it sends their ids alone, and an agent that comes
+/// later learns the names from it.
 const NAMES: [&str; 2] = ["--metadata-max-age-ms", "1000"];
 
 /// What one producer writes and one consumer of the same library reads.
@@ -60,7 +51,7 @@ struct Cell {
 
 #[test]
 fn every_client_at_both_ends() -> Result<()> {
-    if !need::met("clients over TLS", &[&NEEDS[..], &[Need::Program("node"), Need::Program("go")]].concat()) {
+    if !need::live("clients over TLS", &[&PROGRAMS[..], &["node", "go"]].concat()) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -98,8 +89,8 @@ fn every_client_at_both_ends() -> Result<()> {
     Ok(())
 }
 
-/// In the short form each library once, and each way of a listener; in the whole form each library with TLS
-/// 1.3 and 1.2, client certificates and SASL, and Java of three versions.
+/// In the short form each library once, and each way of a listener; in the whole form each library
+/// with TLS 1.3 and 1.2, client certificates and SASL, and Java of three versions.
 fn cells(server: &Server) -> Result<Vec<Cell>> {
     const SOME: [Listener; 4] = [Listener::Tls13, Listener::Tls12, Listener::Sasl, Listener::Mutual];
     let mut cells = Vec::new();
@@ -137,7 +128,7 @@ fn cells(server: &Server) -> Result<Vec<Cell>> {
 /// Connections that are older than the agent: from the first message that it shows, it shows all.
 #[test]
 fn connections_older_than_the_agent() -> Result<()> {
-    if !need::met("older connections over TLS", &NEEDS) {
+    if !need::live("older connections over TLS", &PROGRAMS) {
         return Ok(());
     }
     let age = Duration::from_secs(if need::is_full() { 60 } else { 5 });
@@ -204,11 +195,11 @@ fn connections_older_than_the_agent() -> Result<()> {
     Ok(())
 }
 
-/// The end of the broker alone, as where clients are on hosts without an agent: one process has the keys of
-/// all its clients.
+/// The end of the broker alone, as where clients are on hosts without an agent: one process has the
+/// keys of all its clients.
 #[test]
 fn a_crowd_at_the_brokers_end() -> Result<()> {
-    if !need::met("a crowd over TLS", &NEEDS) {
+    if !need::live("a crowd over TLS", &PROGRAMS) {
         return Ok(());
     }
     let each = if need::is_full() { 10 } else { 2 };
@@ -241,7 +232,7 @@ fn a_crowd_at_the_brokers_end() -> Result<()> {
 /// Programs that end at once: what is not read is counted.
 #[test]
 fn short_lived() -> Result<()> {
-    if !need::met("short-lived clients over TLS", &NEEDS) {
+    if !need::live("short-lived clients over TLS", &PROGRAMS) {
         return Ok(());
     }
     let times = if need::is_full() { 100 } else { 20 };
@@ -287,7 +278,7 @@ fn collectors_of_java() -> Result<()> {
         // the rows of each version in the matrix are of Serial
         return Ok(());
     }
-    if !need::met("collectors over TLS", &NEEDS) {
+    if !need::live("collectors over TLS", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -332,8 +323,8 @@ fn collectors_of_java() -> Result<()> {
     Ok(())
 }
 
-/// An agent with keys from memory, at all listeners of the broker. Clients of a test live for a second or
-/// two, so its searches do not wait for their share of the processor.
+/// An agent with keys from memory, at all listeners of the broker. Clients of a test live for a
+/// second or two, so its searches do not wait for their share of the processor.
 fn observe(server: &Server, scratch: &Scratch, name: &str, more: &[&str]) -> Result<Agent> {
     let arguments = [&["--tls", "memory", "--tls-cpu", "100%"], more].concat();
     Agent::observe(scratch.path(), name, server.listeners.ports(), &arguments)
@@ -368,8 +359,8 @@ fn perfect(agent: Agent, side: &str, truth: &Truth) -> Result<Ended> {
         eprintln!("summary {}\n{}", ended.summary, ended.stderr);
     }
     ensure!(report.is_perfect(), "{side}: the spans do not hold");
-    // A client's first connection may last for a few milliseconds and carry no message: there its keys may be
-    // gone before they are found.
+    // A client's first connection may last for a few milliseconds and carry no message: there its keys
+    // may be gone before they are found.
     let ended_at_once =
         ["tls_ended", "tls_no_key", "tls_record", "gap", "gap_bytes", "response_without_request"];
     let of_broker = side == "broker";

@@ -1,5 +1,5 @@
-//! The harness against itself, without the agent: every client library over TLS sends and receives, as the
-//! listener asks for it, and the truths of both sides agree.
+//! The harness against itself, without the agent: every client library over TLS sends and receives,
+//! as the listener asks for it, and the truths of both sides agree.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn run(parties: &[Party], truth: &mut Truth, start: impl Fn(&Party) -> Result<Cl
     for some in parties.chunks(AT_ONCE) {
         let started = some.iter().map(&start).collect::<Result<Vec<_>>>()?;
         let ends = started.into_iter().map(|client| client.finish(Duration::from_secs(10), truth));
-        // all that fail at once are told
+        // all that fail at once are reported
         failures.extend(ends.filter_map(Result::err).map(|error| format!("{error:#}")));
     }
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
@@ -87,8 +87,8 @@ fn parties(server: &Server) -> Vec<Party> {
     all
 }
 
-/// The client over rustls knows PLAIN alone; of the librdkafka that Debian's kcat has, the broker refuses the
-/// proof.
+/// The client over rustls knows PLAIN alone; of the librdkafka that Debian's kcat has, the broker
+/// refuses the proof.
 fn knows_scram(library: Library) -> bool {
     !matches!(library, Library::Rustls | Library::Kcat)
 }

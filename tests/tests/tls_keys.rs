@@ -1,5 +1,5 @@
-//! Kafka inside TLS where keys change, are of a kind that memory does not show, come from a key log, or are
-//! not Kafka's at all.
+//! Kafka inside TLS where keys change, are of a kind that memory does not show, come from a key
+//! log, or are not Kafka's at all.
 
 use std::fs;
 use std::thread::sleep;
@@ -10,32 +10,23 @@ use harness::agent::{Agent, Ended};
 use harness::broker::Settings;
 use harness::check::check;
 use harness::clients::{Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::process::{self, Process};
 use harness::scratch::Scratch;
 use harness::servers::PROTOCOLS;
-use harness::tls::{Listener, Server};
+use harness::tls::{Listener, PROGRAMS, Server};
 use harness::tools;
 use harness::truth::Truth;
 
 const EACH: u32 = 60;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const NEEDS: [Need; 6] = [
-    Need::Root,
-    Need::Agent,
-    Need::CgroupV2,
-    Need::Program("java"),
-    Need::Program("kcat"),
-    Need::Program("openssl"),
-];
-
-/// Java changes its keys each 4 KiB, as it would after 128 GiB. What passes with a key that was gone before
-/// it was found is counted.
+/// Java changes its keys each 4 KiB, as it would after 128 GiB. What passes with a key that was
+/// gone before it was found is counted.
 #[test]
 fn keys_that_change() -> Result<()> {
-    if !need::met("changes of keys", &NEEDS) {
+    if !need::live("changes of keys", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -72,12 +63,13 @@ fn keys_that_change() -> Result<()> {
 /// A connection that goes on with the session of one before has keys of its own.
 #[test]
 fn sessions_that_resume() -> Result<()> {
-    if !need::met("resumed sessions", &[&NEEDS[..], &[Need::Program("go")]].concat()) {
+    if !need::live("resumed sessions", &[&PROGRAMS[..], &["go"]].concat()) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
     let dir = scratch.path();
-    // Kafka's brokers (4.3.0 on Java 17 and 25) resume nothing, not even by their own tickets: a proxy does
+    // Kafka's brokers (4.3.0 on Java 17 and 25) resume nothing, not even by their own tickets: a proxy
+    // does
     let [port] = ports::free()?;
     let proxy = format!("127.0.0.1:{port}");
     let settings = Settings {
@@ -107,7 +99,7 @@ fn sessions_that_resume() -> Result<()> {
 /// What has no AES-GCM key: not searched for ever, and counted by its cipher.
 #[test]
 fn ciphers_that_memory_does_not_show() -> Result<()> {
-    if !need::met("other ciphers", &NEEDS) {
+    if !need::live("other ciphers", &PROGRAMS) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -135,7 +127,7 @@ fn ciphers_that_memory_does_not_show() -> Result<()> {
 /// By a key log that two clients write while the agent follows it, all ciphers are read.
 #[test]
 fn a_key_log() -> Result<()> {
-    if !need::met("a key log", &[&NEEDS[..], &[Need::Program("go")]].concat()) {
+    if !need::live("a key log", &[&PROGRAMS[..], &["go"]].concat()) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -160,11 +152,11 @@ fn a_key_log() -> Result<()> {
     Ok(())
 }
 
-/// A web server and its clients beside, on a port that is none of Kafka's: with `auto` nobody's memory is
-/// read for them.
+/// A web server and its clients beside, on a port that is none of Kafka's: with `auto` no process's
+/// memory is read for them.
 #[test]
 fn others_are_not_searched() -> Result<()> {
-    if !need::met("others' TLS", &[&NEEDS[..], &[Need::Program("nginx"), Need::Program("curl")]].concat()) {
+    if !need::live("others' TLS", &[&PROGRAMS[..], &["nginx", "curl"]].concat()) {
         return Ok(());
     }
     let scratch = Scratch::new()?;
@@ -194,7 +186,8 @@ fn others_are_not_searched() -> Result<()> {
     Ok(())
 }
 
-/// Clients of a test live for some seconds, so searches do not wait for their share of the processor.
+/// Clients of a test live for some seconds, so searches do not wait for their share of the
+/// processor.
 fn observe(server: &Server, scratch: &Scratch, name: &str, arguments: &[&str]) -> Result<Agent> {
     let arguments = [arguments, &["--tls-cpu", "100%"]].concat();
     Agent::observe(scratch.path(), name, server.listeners.ports(), &arguments)

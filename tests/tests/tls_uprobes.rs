@@ -1,4 +1,5 @@
-//! Kafka inside TLS, with secrets that probes see where libraries derive them: what memory does not show, and programs that end at once.
+//! Kafka inside TLS, with secrets that probes see where libraries derive them: what memory does not
+//! show, and programs that end at once.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -7,25 +8,16 @@ use anyhow::{Result, ensure};
 use harness::agent::Agent;
 use harness::check::check;
 use harness::clients::{Library, Produce};
-use harness::need::{self, Need};
+use harness::need;
 use harness::process::deadline;
 use harness::scratch::Scratch;
 use harness::spans::Span;
-use harness::tls::{Listener, Server};
+use harness::tls::{Listener, PROGRAMS, Server};
 use harness::truth::Truth;
 
 /// Messages of each client.
 const EACH: u32 = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const NEEDS: [Need; 6] = [
-    Need::Root,
-    Need::Agent,
-    Need::CgroupV2,
-    Need::Program("java"),
-    Need::Program("kcat"),
-    Need::Program("openssl"),
-];
 
 /// OpenSSL as a library, within a wheel, and within Node; and Go.
 const LIBRARIES: [Library; 6] = [
@@ -37,11 +29,11 @@ const LIBRARIES: [Library; 6] = [
     Library::Sarama,
 ];
 
-/// `ChaCha20` leaves no key that can be found in memory. Each library's first process has its files probed; from then on all is seen.
+/// `ChaCha20` leaves no key that can be found in memory. Each library's first process has its files
+/// probed; from then on all is seen.
 #[test]
 fn chacha20_and_programs_that_end_at_once() -> Result<()> {
-    let more = [Need::Program("node"), Need::Program("go")];
-    if !need::met("probes for secrets of TLS", &[&NEEDS[..], &more].concat()) {
+    if !need::live("probes for secrets of TLS", &[&PROGRAMS[..], &["node", "go"]].concat()) {
         return Ok(());
     }
     let short_lived: usize = if need::is_full() { 100 } else { 20 };

@@ -1,5 +1,5 @@
-//! Transactions committed and aborted in turn: what became of each message stands on its spans, those of who reads uncommitted
-//! messages too, and who reads committed ones is shown no other.
+//! Transactions committed and aborted in turn: what became of each message stands on its spans,
+//! those of who reads uncommitted messages too, and who reads committed ones is shown no other.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use harness::agent::Agent;
 use harness::broker::{Broker, Settings};
 use harness::check::delays::Delays;
 use harness::clients::{Consume, Library, python};
-use harness::need::{self, Need};
+use harness::need;
 use harness::ports;
 use harness::process::Process;
 use harness::scratch::Scratch;
@@ -30,7 +30,7 @@ struct Sent {
 
 #[test]
 fn what_became_of_each_message_is_told() -> Result<()> {
-    if !need::met("transactions", &[Need::Root, Need::Agent, Need::CgroupV2, Need::Program("java")]) {
+    if !need::live("transactions", &["java"]) {
         return Ok(());
     }
     let transactions = if need::is_full() { 2000 } else { 200 };

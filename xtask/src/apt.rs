@@ -1,4 +1,5 @@
-//! Packages of any of Debian's suites and architectures, by a private directory of apt: the host's own lists stay as they are.
+//! Packages of any of Debian's suites and architectures, by a private directory of apt: the host's
+//! own lists stay as they are.
 
 use std::ffi::OsStr;
 use std::fs;

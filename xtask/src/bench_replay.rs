@@ -1,9 +1,9 @@
-//! `ktrace replay -o json` beside tshark: the same capture of real traffic, and both list every record with its topic,
-//! partition, offset and headers.
+//! `ktrace replay -o json` beside tshark: the same capture of real traffic, and both list every
+//! record with its topic, partition, offset and headers.
 //!
-//! The traffic is kcat's, whose versions of Produce and Fetch tshark reads too (4.0 up to 8 and 11); the codecs are
-//! those that both can decompress. Each topic has one partition and a consumer of its own, so that a packet's records
-//! are one topic's.
+//! The traffic is kcat's, whose versions of Produce and Fetch tshark reads too (4.0 up to 8 and
+//! 11); the codecs are those that both can decompress. Each topic has one partition and a consumer
+//! of its own, so that a packet's records are one topic's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,7 +19,8 @@ use harness::tcpdump::Capture;
 use harness::truth::Truth;
 use harness::{agent, cache, ports, spans};
 
-/// Topics of one capture. Payloads have `PAYLOAD` bytes and compress well, so that most bytes are uncompressed ones.
+/// Topics of one capture. Payloads have `PAYLOAD` bytes and compress well, so that most bytes are
+/// uncompressed ones.
 struct Traffic {
     name: &'static str,
     /// Topic, codec, messages.

@@ -1,4 +1,5 @@
-//! What `./dev demo` and `./dev test` run beside ktrace: brokers, clients, collectors, into the cache.
+//! What `./dev demo` and `./dev test` run beside ktrace: brokers, clients, collectors, into the
+//! cache.
 
 use anyhow::Result;
 use clap::ValueEnum;

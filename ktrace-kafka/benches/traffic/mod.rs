@@ -9,12 +9,11 @@ use kafka_protocol::messages::{
     ApiKey, FetchRequest, FetchResponse, RequestHeader, ResponseHeader, TopicName, fetch_request,
 };
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, StrBytes};
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use kafka_protocol::records::{Compression, Record, RecordBatchDecoder};
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::internal::{Batches, Next};
 use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch, Sink};
+use ktrace_testkit::{encoder, framed};
 
 /// The version that is spoken: the last with topic names.
 const VERSION: i16 = 12;
@@ -78,10 +77,7 @@ impl Case {
 
     fn set(&self, compression: Compression) -> Bytes {
         let records: Vec<Record> = (0..self.records).map(|place| self.record(place)).collect();
-        let mut out = BytesMut::new();
-        RecordBatchEncoder::encode(&mut out, &records, &RecordEncodeOptions { version: 2, compression })
-            .expect("the encoder takes its own records");
-        out.freeze()
+        encoder::batch(&records, compression)
     }
 
     fn record(&self, place: usize) -> Record {
@@ -90,16 +86,6 @@ impl Case {
         // Ids as random as a tracer's.
         let id = (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Record {
-            transactional: false,
-            control: false,
-            delete_horizon: false,
-            partition_leader_epoch: 0,
-            producer_id: -1,
-            producer_epoch: -1,
-            timestamp_type: TimestampType::Creation,
-            offset: place as i64,
-            sequence: place as i32,
-            timestamp: 1_700_000_000_000 + place as i64,
             key: Some(format!("key-{place}").into()),
             value: Some(self.json(place).into()),
             headers: [
@@ -113,6 +99,7 @@ impl Case {
             .into_iter()
             .take(self.headers)
             .collect(),
+            ..encoder::record(place as i64)
         }
     }
 
@@ -157,11 +144,6 @@ fn exchange(records: Bytes) -> (Vec<u8>, Bytes) {
     let response = FetchResponse::default().with_responses(vec![got]);
     response.encode(&mut body, VERSION).expect("a response");
     (request, framed(&body).into())
-}
-
-fn framed(body: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(body.len()).expect("a small frame");
-    [&size.to_be_bytes()[..], body].concat()
 }
 
 /// ktrace, on one connection that goes on and on.

@@ -9,6 +9,7 @@ use ktrace_kafka::context::Extractor;
 use ktrace_kafka::counters::Counters;
 use ktrace_kafka::protocol::api::Api;
 use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch};
+use ktrace_testkit::framed;
 
 use super::input::Input;
 use super::watch::Watch;
@@ -40,10 +41,6 @@ pub fn encode(api_key: i16, version: i16, request: &[u8], response: &[u8]) -> Ve
     let mut out = vec![api_key as u8, version as u8, 0];
     out.extend((request.len() as u16).to_be_bytes());
     [&out, request, response].concat()
-}
-
-fn framed(body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u32).to_be_bytes()[..], body].concat()
 }
 
 /// Runs one input.

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::internal::{Batches, Decompressor, Inner, Message, Next, walk};
 use ktrace_kafka::record::{Batch, Codec};
+use ktrace_testkit::varint;
 
 use super::context::key;
 use super::input::Input;
@@ -99,15 +100,6 @@ fn read_message(message: &Message<'_>) {
         }
         assert_eq!(count, batch.count);
     }
-}
-
-fn varint(out: &mut Vec<u8>, value: i64) {
-    let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while zigzag >= 0x80 {
-        out.push(zigzag as u8 | 0x80);
-        zigzag >>= 7;
-    }
-    out.push(zigzag as u8);
 }
 
 /// Nullable bytes as records have them; 255 stands for null.

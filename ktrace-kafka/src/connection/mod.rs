@@ -13,9 +13,9 @@
 //! correlation id alone decides, and what lies before is given up. Raw SASL tokens, which have no
 //! header, are taken out of both directions before.
 
+mod candidate;
 mod exchange;
 mod exchanges;
-mod found;
 mod halves;
 mod inflation;
 mod keys;

@@ -3,7 +3,7 @@
 use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 
-use super::found::{Found, confirms};
+use super::candidate::{Candidate, confirms};
 use crate::sink::{Head, ResponseHead};
 
 /// A request that waits for its response.
@@ -37,7 +37,7 @@ impl Pending {
 
     /// Whether a response may be the one to this request. The bytes that were read to decide are
     /// added to `cost`.
-    pub fn is_answered_by(&self, correlation_id: i32, response: &Found<'_>, cost: &mut usize) -> bool {
+    pub fn is_answered_by(&self, correlation_id: i32, response: &Candidate<'_>, cost: &mut usize) -> bool {
         self.correlation_id == correlation_id && confirms(self.api_key, self.version, response, cost)
     }
 

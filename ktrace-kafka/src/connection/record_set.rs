@@ -14,13 +14,13 @@ use crate::record::{Batch, Record};
 
 /// A place in a record set: how many records stood before it.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct SetPosition {
     records: i32,
     /// Everything before it could be read, so the number is right.
     is_sure: bool,
 }
 
-impl Place {
+impl SetPosition {
     /// The beginning of a set.
     pub const START: Self = Self { records: 0, is_sure: true };
 
@@ -72,7 +72,7 @@ pub fn count_unread(next: &Next<'_>, counters: &mut Counters) {
 /// Gives what stands next in a fetched set, with the offsets of the log.
 pub fn read_fetched(
     next: &Next<'_>,
-    place: &mut Place,
+    place: &mut SetPosition,
     scratch: &mut Scratch,
     mut each: impl FnMut(&Batch<'_>, &Record<'_>),
 ) {
@@ -118,7 +118,7 @@ pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut
 pub fn read_message(
     message: &Message<'_>,
     offsets: Offsets,
-    place: &mut Place,
+    place: &mut SetPosition,
     scratch: &mut Scratch,
     mut each: impl FnMut(&Batch<'_>, &Record<'_>),
 ) {

@@ -1,9 +1,9 @@
 //! The frames of the requests: each waits for its response, or is reported at once where it has
 //! none.
 
+use super::candidate::{Candidate, is_first_request, request_is_plausible};
 use super::exchange::{self, is_read};
 use super::exchanges::{Exchanges, PROOF, Speaks, count_gap};
-use super::found::{Found, is_first_request, request_is_plausible};
 use super::pending::Pending;
 use super::sasl::{self, Sent};
 use super::scratch::Scratch;
@@ -14,7 +14,7 @@ use crate::protocol::api::key;
 use crate::protocol::header::{self, Begins, PLAUSIBLE_BYTES, RequestHeader};
 use crate::sink::Sink;
 use crate::stream::Piece;
-use crate::stream::frame::{Frame, Framer, Reader, Verdict};
+use crate::stream::frame::{Frame, FrameReader, Framer, Verdict};
 
 /// Reads the frames of the requests.
 pub struct Requests<'x, S> {
@@ -123,13 +123,13 @@ impl<S: Sink> Requests<'_, S> {
     }
 }
 
-impl<S: Sink> Reader for Requests<'_, S> {
+impl<S: Sink> FrameReader for Requests<'_, S> {
     fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool {
         let Some((size, frame)) = bytes.split_first_chunk() else { return false };
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
             && request_is_plausible(
-                &Found { bytes: frame, len, first, may_have_surplus: self.exchanges.surplus.client },
+                &Candidate { bytes: frame, len, first, may_have_surplus: self.exchanges.surplus.client },
                 self.exchanges.clients.confirmed.as_deref().map(str::as_bytes),
                 cost,
             );
@@ -193,7 +193,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
         if self.exchanges.search.unconfirmed && !broken {
-            let found = Found::whole(bytes, self.exchanges.surplus.client);
+            let found = Candidate::whole(bytes, self.exchanges.surplus.client);
             if !request_is_plausible(&found, None, &mut 0) {
                 return self.refuse();
             }

@@ -1,8 +1,8 @@
 //! The frames of the responses: each is held against the request that it answers.
 
+use super::candidate::Candidate;
 use super::exchange;
 use super::exchanges::{Exchanges, Speaks, count_gap};
-use super::found::Found;
 use super::sasl;
 use super::scratch::Scratch;
 use super::session::Sessions;
@@ -11,7 +11,7 @@ use crate::protocol::api::key;
 use crate::protocol::header;
 use crate::sink::{ResponseHead, Sink};
 use crate::stream::Piece;
-use crate::stream::frame::{Frame, Framer, Reader, Verdict};
+use crate::stream::frame::{Frame, FrameReader, Framer, Verdict};
 
 /// Requests of the same correlation id that a response is held against: ids come again only in odd
 /// clients.
@@ -22,12 +22,12 @@ pub struct Responses<'x, S> {
     pub exchanges: &'x mut Exchanges,
     pub scratch: &'x mut Scratch,
     pub sink: &'x mut S,
-    asked: Asked,
+    lookups: Lookups,
 }
 
 /// How often the ids of the pending requests were looked through for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum Lookups {
     Times(u32),
     /// So often that they were put in order, in [`Scratch::ids`].
     Sorted,
@@ -39,26 +39,26 @@ const SORT_AT: u32 = 2;
 
 impl<'x, S: Sink> Responses<'x, S> {
     pub fn new(exchanges: &'x mut Exchanges, scratch: &'x mut Scratch, sink: &'x mut S) -> Self {
-        Self { exchanges, scratch, sink, asked: Asked::Times(0) }
+        Self { exchanges, scratch, sink, lookups: Lookups::Times(0) }
     }
 
     /// Whether a request with this correlation id waits for its response.
     fn is_pending(&mut self, id: i32) -> bool {
         let pending = &self.exchanges.pending;
-        match self.asked {
+        match self.lookups {
             _ if pending.front().is_none_or(|oldest| oldest.correlation_id == id) => !pending.is_empty(),
-            Asked::Times(times) if times < SORT_AT => {
-                self.asked = Asked::Times(times.saturating_add(1));
+            Lookups::Times(times) if times < SORT_AT => {
+                self.lookups = Lookups::Times(times.saturating_add(1));
                 pending.iter().any(|pending| pending.correlation_id == id)
             }
-            Asked::Times(_) => {
+            Lookups::Times(_) => {
                 self.scratch.ids.clear();
                 self.scratch.ids.extend(pending.iter().map(|pending| pending.correlation_id));
                 self.scratch.ids.sort_unstable();
-                self.asked = Asked::Sorted;
+                self.lookups = Lookups::Sorted;
                 self.scratch.ids.binary_search(&id).is_ok()
             }
-            Asked::Sorted => self.scratch.ids.binary_search(&id).is_ok(),
+            Lookups::Sorted => self.scratch.ids.binary_search(&id).is_ok(),
         }
     }
 
@@ -112,7 +112,7 @@ impl<S: Sink> Responses<'_, S> {
     }
 }
 
-impl<S: Sink> Reader for Responses<'_, S> {
+impl<S: Sink> FrameReader for Responses<'_, S> {
     /// A response names neither its API nor its version: it is found by the correlation id of a
     /// pending request, and by being what that request's API answers. Small numbers abound in any
     /// data, so one that is not whole yet is believed only where a segment begins with it.
@@ -140,7 +140,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
         *cost = cost.saturating_add(self.exchanges.pending.len().saturating_mul(2));
         // A segment that is one frame says where the frame ends.
         let may_have_surplus = self.exchanges.surplus.broker || (first && frame.len() == size);
-        let found = Found { bytes: frame, len: size, first, may_have_surplus };
+        let found = Candidate { bytes: frame, len: size, first, may_have_surplus };
         let mut candidates = self.exchanges.pending.iter().filter(|pending| pending.correlation_id == id);
         if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, &found, cost)) {
             return false;
@@ -209,7 +209,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
             // Where the order is not sure, the response has to be what the request's API answers.
             // Ids may come again, and then the request is unknown.
             let first = |may_have_surplus| {
-                let found = Found::whole(bytes, may_have_surplus);
+                let found = Candidate::whole(bytes, may_have_surplus);
                 let mut tries = 0_usize;
                 exchanges.pending.iter().position(|pending| {
                     tries = tries.saturating_add(usize::from(pending.correlation_id == id));
@@ -222,7 +222,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
             let last = first.and(last);
             if first != last {
                 counters.lose(Lost::AmbiguousResponse);
-                self.asked = Asked::Times(0);
+                self.lookups = Lookups::Times(0);
                 exchanges.give_up(last.map_or(0, |last| last.saturating_add(1)), counters);
                 return Verdict::Next;
             }
@@ -246,7 +246,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
             exchanges.missed.responses = true;
             return Verdict::Lost;
         }
-        self.asked = Asked::Times(0);
+        self.lookups = Lookups::Times(0);
         exchanges.give_up(place, counters);
         let Some(pending) = exchanges.pending.pop() else { return Verdict::Lost };
         exchanges.missed.responses = false;
@@ -343,7 +343,7 @@ mod tests {
             // framer bounds.
             assert_eq!(costs.by_ref().max() >= Some(Limits::default().pending), some_are_pending);
             drop(costs);
-            assert_eq!(half.asked, Asked::Sorted);
+            assert_eq!(half.lookups, Lookups::Sorted);
         }
     }
 
@@ -359,12 +359,12 @@ mod tests {
             let frame = Frame { bytes: &bytes, broken: false, seq: 0, start_ns: 0, end_ns: 0 };
             assert_eq!(half.frame(frame), Verdict::Next);
         }
-        assert_eq!(half.asked, Asked::Sorted);
+        assert_eq!(half.lookups, Lookups::Sorted);
         // One that is pending is found all the same, and the next search begins anew.
         let bytes = [2_u32.to_be_bytes(), [0; 4]].concat();
         let frame = Frame { bytes: &bytes, broken: true, seq: 0, start_ns: 0, end_ns: 0 };
         half.exchanges.missed.responses = true;
         assert_eq!(half.frame(frame), Verdict::Next);
-        assert_eq!((half.asked, half.is_pending(2), half.is_pending(3)), (Asked::Times(0), false, true));
+        assert_eq!((half.lookups, half.is_pending(2), half.is_pending(3)), (Lookups::Times(0), false, true));
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! From version 1 of SaslHandshake on tokens travel in SaslAuthenticate (KIP-152).
 
-use super::found::{Found, request_is_plausible};
+use super::candidate::{Candidate, request_is_plausible};
 use super::pending::Pending;
 use crate::protocol::api::{Api, key};
 use crate::protocol::header::{self, RequestHeader};
@@ -82,8 +82,9 @@ impl Tokens {
             return false;
         }
         let answers = |pending: &Pending| {
-            header::correlation_id(frame)
-                .is_ok_and(|id| pending.is_answered_by(id, &Found::whole(frame, may_have_surplus), &mut 0))
+            header::correlation_id(frame).is_ok_and(|id| {
+                pending.is_answered_by(id, &Candidate::whole(frame, may_have_surplus), &mut 0)
+            })
         };
         if oldest.is_some_and(answers) {
             self.unanswered = 0;
@@ -100,7 +101,7 @@ fn is_request(frame: &[u8], broken: bool) -> bool {
     Api::of(head.api_key).is_some_and(|api| api.check(head.version).is_ok())
         && head.client_id.is_none_or(|id| !id.contains(char::is_control))
         && request_is_plausible(
-            &Found { bytes: frame, len, first: true, may_have_surplus: false },
+            &Candidate { bytes: frame, len, first: true, may_have_surplus: false },
             None,
             &mut 0,
         )

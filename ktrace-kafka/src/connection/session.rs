@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::protocol::fetch::{Asked, Fetched, Request};
+use crate::protocol::fetch::{FetchPartition, Fetched, Request};
 use crate::protocol::topic::Topic;
 use crate::sink::Began;
 
@@ -143,7 +143,7 @@ impl Session {
         if request.is_full() {
             self.standings.values_mut().for_each(|standing| standing.is_asked = false);
         }
-        for (topic, Asked { partition, offset }) in request.topics.partitions() {
+        for (topic, FetchPartition { partition, offset }) in request.topics.partitions() {
             let key = key(topic, partition);
             let is_full = self.standings.len() >= MAX_PARTITIONS;
             match self.standings.get_mut(&key) {

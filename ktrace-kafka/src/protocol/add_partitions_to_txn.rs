@@ -6,7 +6,7 @@ use super::answers::Answers;
 use super::event::{Emit, Event, Transaction};
 use super::exchange::{Emits, Exchange};
 use super::list::{List, NO_IDS, OfTopic, Struct};
-use super::offset_commit::Outcome;
+use super::offset_commit::PartitionError;
 use super::reader::{Reader, Result};
 
 /// The [`Exchange`] of AddPartitionsToTxn.
@@ -62,14 +62,14 @@ pub struct Response<'a> {
     /// From version 4 on.
     pub error_code: i16,
     /// Before version 4: of the request's transaction.
-    pub alone: List<'a, OfTopic<'a, Outcome, NO_IDS>>,
-    pub transactions: List<'a, Outcomes<'a>>,
+    pub alone: List<'a, OfTopic<'a, PartitionError, NO_IDS>>,
+    pub transactions: List<'a, TransactionErrors<'a>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Outcomes<'a> {
+pub struct TransactionErrors<'a> {
     pub transactional_id: &'a str,
-    pub topics: List<'a, OfTopic<'a, Outcome, NO_IDS>>,
+    pub topics: List<'a, OfTopic<'a, PartitionError, NO_IDS>>,
 }
 
 impl<'a> Struct<'a> for Response<'a> {
@@ -87,7 +87,7 @@ impl<'a> Struct<'a> for Response<'a> {
     }
 }
 
-impl<'a> Struct<'a> for Outcomes<'a> {
+impl<'a> Struct<'a> for TransactionErrors<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let transactional_id = body.string("transactional id")?;
         let topics = List::read(version, body, "topic results")?;

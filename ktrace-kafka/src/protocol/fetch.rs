@@ -25,14 +25,14 @@ pub struct Request<'a> {
     pub session_id: i32,
     /// 0 wants a session, −1 wants none, else an incremental fetch of a session (KIP-227).
     pub session_epoch: i32,
-    pub topics: List<'a, OfTopic<'a, Asked, TOPIC_IDS>>,
+    pub topics: List<'a, OfTopic<'a, FetchPartition, TOPIC_IDS>>,
     /// Of an incremental fetch: what is wanted no more.
     pub forgotten: List<'a, OfTopic<'a, i32, TOPIC_IDS>>,
 }
 
 /// From which offset on a partition's records are wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct FetchPartition {
     pub partition: i32,
     pub offset: i64,
 }
@@ -77,7 +77,7 @@ impl<'a> Struct<'a> for Request<'a> {
     }
 }
 
-impl<'a> Struct<'a> for Asked {
+impl<'a> Struct<'a> for FetchPartition {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let partition = body.i32("partition")?;
         if version >= 9 {

@@ -18,11 +18,11 @@ pub struct ListOffsets;
 pub struct Request<'a> {
     /// The follower's broker id; negative for a client.
     pub replica_id: i32,
-    pub topics: List<'a, OfTopic<'a, Asked, NO_IDS>>,
+    pub topics: List<'a, OfTopic<'a, ListOffsetsPartition, NO_IDS>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct ListOffsetsPartition {
     pub partition: i32,
     pub timestamp: i64,
 }
@@ -42,7 +42,7 @@ impl<'a> Struct<'a> for Request<'a> {
     }
 }
 
-impl<'a> Struct<'a> for Asked {
+impl<'a> Struct<'a> for ListOffsetsPartition {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let partition = body.i32("partition")?;
         if version >= 4 {
@@ -117,7 +117,7 @@ impl Emits for ListOffsets {
                 .partitions()
                 .map(|(topic, listed)| (TopicPartition { topic, partition: listed.partition }, listed)),
         );
-        for (topic, Asked { partition, timestamp }) in request.topics.partitions() {
+        for (topic, ListOffsetsPartition { partition, timestamp }) in request.topics.partitions() {
             let Some(Listed { offset, error_code: error, .. }) =
                 answers.of(TopicPartition { topic, partition })
             else {

@@ -72,12 +72,12 @@ impl<'a> Struct<'a> for Commit {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
-    pub topics: List<'a, OfTopic<'a, Outcome, TOPIC_IDS>>,
+    pub topics: List<'a, OfTopic<'a, PartitionError, TOPIC_IDS>>,
 }
 
 /// What became of a partition: the answer of OffsetCommit, TxnOffsetCommit and AddPartitionsToTxn.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
+pub struct PartitionError {
     pub partition: i32,
     pub error_code: i16,
 }
@@ -93,7 +93,7 @@ impl<'a> Struct<'a> for Response<'a> {
     }
 }
 
-impl<'a> Struct<'a> for Outcome {
+impl<'a> Struct<'a> for PartitionError {
     fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let outcome = Self { partition: body.i32("partition")?, error_code: body.i16("error code")? };
         body.skip_tagged_fields()?;
@@ -129,7 +129,7 @@ impl<'a> Committer<'a> {
     pub fn emit(
         &self,
         commits: impl Iterator<Item = (Topic<'a>, Commit)>,
-        outcomes: impl Iterator<Item = (Topic<'a>, Outcome)> + Clone,
+        outcomes: impl Iterator<Item = (Topic<'a>, PartitionError)> + Clone,
         emit: &mut Emit<'_>,
     ) {
         let Self { group_id, generation_or_epoch, member_id, transaction } = *self;

@@ -21,14 +21,14 @@ pub struct Request<'a> {
     pub group_id: &'a str,
 }
 
-type Asked<'a> = List<'a, OfTopic<'a, i32, TOPIC_IDS>>;
+type OffsetFetchTopics<'a> = List<'a, OfTopic<'a, i32, TOPIC_IDS>>;
 
 impl<'a> Struct<'a> for Request<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let mut group_id = "";
         if version < 8 {
             group_id = body.string("group id")?;
-            Asked::read(version, body, "topics")?;
+            OffsetFetchTopics::read(version, body, "topics")?;
         } else {
             for _ in 0..body.array("groups")? {
                 body.string("group id")?;
@@ -36,7 +36,7 @@ impl<'a> Struct<'a> for Request<'a> {
                     body.nullable_string("member id")?;
                     body.i32("member epoch")?;
                 }
-                Asked::read(version, body, "topics")?;
+                OffsetFetchTopics::read(version, body, "topics")?;
                 body.skip_tagged_fields()?;
             }
         }

@@ -16,11 +16,11 @@ pub struct ShareAcknowledge;
 pub struct Request<'a> {
     pub group_id: Option<&'a str>,
     pub member_id: Option<&'a str>,
-    pub topics: List<'a, OfTopic<'a, Asked<'a>, 0>>,
+    pub topics: List<'a, OfTopic<'a, AcknowledgePartition<'a>, 0>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct AcknowledgePartition<'a> {
     pub partition: i32,
     pub acknowledgements: List<'a, Acknowledgement<'a>>,
 }
@@ -39,7 +39,7 @@ impl<'a> Struct<'a> for Request<'a> {
     }
 }
 
-impl<'a> Struct<'a> for Asked<'a> {
+impl<'a> Struct<'a> for AcknowledgePartition<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let partition = body.i32("partition")?;
         let acknowledgements = List::read(version, body, "acknowledgement batches")?;
@@ -51,11 +51,11 @@ impl<'a> Struct<'a> for Asked<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
     pub error_code: i16,
-    pub topics: List<'a, OfTopic<'a, Outcome, 0>>,
+    pub topics: List<'a, OfTopic<'a, AcknowledgeError, 0>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
+pub struct AcknowledgeError {
     pub partition: i32,
     pub error_code: i16,
 }
@@ -75,7 +75,7 @@ impl<'a> Struct<'a> for Response<'a> {
     }
 }
 
-impl<'a> Struct<'a> for Outcome {
+impl<'a> Struct<'a> for AcknowledgeError {
     fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let outcome = Self { partition: body.i32("partition")?, error_code: body.i16("error code")? };
         body.nullable_string("error message")?;

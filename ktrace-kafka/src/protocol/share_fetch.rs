@@ -18,11 +18,11 @@ pub struct ShareFetch;
 pub struct Request<'a> {
     pub group_id: Option<&'a str>,
     pub member_id: Option<&'a str>,
-    pub topics: List<'a, OfTopic<'a, Asked<'a>, 0>>,
+    pub topics: List<'a, OfTopic<'a, ShareFetchPartition<'a>, 0>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct ShareFetchPartition<'a> {
     pub partition: i32,
     pub acknowledgements: List<'a, Acknowledgement<'a>>,
 }
@@ -50,7 +50,7 @@ impl<'a> Struct<'a> for Request<'a> {
     }
 }
 
-impl<'a> Struct<'a> for Asked<'a> {
+impl<'a> Struct<'a> for ShareFetchPartition<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let partition = body.i32("partition")?;
         if version == 0 {

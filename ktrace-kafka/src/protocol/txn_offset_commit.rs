@@ -6,7 +6,7 @@
 use super::event::{Emit, Transaction};
 use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
-use super::offset_commit::{Commit, Committer, Outcome};
+use super::offset_commit::{Commit, Committer, PartitionError};
 use super::reader::{Reader, Result};
 
 /// The [`Exchange`] of TxnOffsetCommit.
@@ -62,7 +62,7 @@ impl<'a> Struct<'a> for TxnCommit {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
-    pub topics: List<'a, OfTopic<'a, Outcome, TOPIC_IDS>>,
+    pub topics: List<'a, OfTopic<'a, PartitionError, TOPIC_IDS>>,
 }
 
 impl<'a> Struct<'a> for Response<'a> {

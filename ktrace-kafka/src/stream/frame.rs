@@ -52,7 +52,7 @@ pub enum Verdict {
 }
 
 /// Reads frames, and judges whether bytes may begin one.
-pub trait Reader {
+pub trait FrameReader {
     /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a
     /// head: no.
     ///
@@ -195,7 +195,7 @@ impl Framer {
     }
 
     /// Takes what the stream gives. A frame of more than `max_bytes` is taken for a wrong size.
-    pub fn push(&mut self, piece: Piece<'_>, max_bytes: usize, reader: &mut impl Reader) {
+    pub fn push(&mut self, piece: Piece<'_>, max_bytes: usize, reader: &mut impl FrameReader) {
         match piece {
             Piece::Gap { bytes } => self.gap(bytes, reader),
             Piece::Data { seq, bytes, time_ns } => {
@@ -211,7 +211,7 @@ impl Framer {
         }
     }
 
-    fn search(&mut self, reader: &impl Reader) {
+    fn search(&mut self, reader: &impl FrameReader) {
         if self.state != State::Searching && !reader.in_vain() {
             self.searched = 0;
         }
@@ -220,14 +220,14 @@ impl Framer {
         self.wipe();
     }
 
-    fn pass_over(&mut self, bytes: usize, reader: &mut impl Reader) {
+    fn pass_over(&mut self, bytes: usize, reader: &mut impl FrameReader) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.searched = self.searched.saturating_add(bytes);
         reader.skipped(bytes);
     }
 
     /// Gives the buffer back. Most connections are idle, so only one spare buffer is kept for all.
-    fn clear(&mut self, reader: &mut impl Reader) {
+    fn clear(&mut self, reader: &mut impl FrameReader) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let most = reader.spare_bytes();
         let spare = reader.spare();
@@ -239,7 +239,7 @@ impl Framer {
 
     /// A frame of `left` more bytes begins: it takes the spare buffer, unless that is far too large
     /// for it.
-    fn begin(&mut self, left: usize, reader: &mut impl Reader) {
+    fn begin(&mut self, left: usize, reader: &mut impl FrameReader) {
         let spare = reader.spare();
         if spare.capacity() > self.buffer.capacity() && spare.capacity() <= left.saturating_mul(2) {
             let head = std::mem::replace(&mut self.buffer, std::mem::take(spare));
@@ -258,7 +258,7 @@ impl Framer {
     }
 
     /// Applies the reader's verdict on a frame of which `bytes` were there.
-    fn obey(&mut self, verdict: Verdict, bytes: usize, reader: &mut impl Reader) {
+    fn obey(&mut self, verdict: Verdict, bytes: usize, reader: &mut impl FrameReader) {
         let tentative = std::mem::take(&mut self.tentative);
         match verdict {
             Verdict::Next => {
@@ -290,7 +290,7 @@ impl Framer {
         self.buffer = Vec::new();
     }
 
-    fn gap(&mut self, bytes: u64, reader: &mut impl Reader) {
+    fn gap(&mut self, bytes: u64, reader: &mut impl FrameReader) {
         match self.state {
             State::Inside { left, .. }
                 if bytes > 0 && u64::try_from(left).is_ok_and(|left| bytes <= left) =>
@@ -317,7 +317,7 @@ impl Framer {
     }
 
     /// Takes some of the bytes; gives the rest.
-    fn data<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl Reader) -> &'a [u8] {
+    fn data<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl FrameReader) -> &'a [u8] {
         // A frame that a search has found is given up for a better one: a segment that begins with
         // a head.
         if self.tentative
@@ -351,7 +351,7 @@ impl Framer {
     }
 
     /// Passes over what cannot be a frame's head; gives the rest, which begins with one.
-    fn look_for_head<'a>(&mut self, left: Left<'a>, reader: &mut impl Reader) -> &'a [u8] {
+    fn look_for_head<'a>(&mut self, left: Left<'a>, reader: &mut impl FrameReader) -> &'a [u8] {
         let bytes = left.bytes;
         let (mut cost, mut skipped) = (0, bytes.len());
         for at in 0..bytes.len() {
@@ -375,7 +375,7 @@ impl Framer {
 
     /// Takes a size prefix, or what is there of it, and the frame where all of it is there.
     #[inline]
-    fn between<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl Reader) -> &'a [u8] {
+    fn between<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl FrameReader) -> &'a [u8] {
         let Left { seq, bytes, time_ns, .. } = left;
         if self.buffer.is_empty() {
             (self.seq, self.start_ns) = (seq, time_ns);
@@ -412,7 +412,7 @@ impl Framer {
         rest
     }
 
-    fn end(&mut self, time_ns: u64, reader: &mut impl Reader) {
+    fn end(&mut self, time_ns: u64, reader: &mut impl FrameReader) {
         let broken = matches!(self.state, State::Inside { broken: true, .. });
         let frame = Frame {
             bytes: self.buffer.get(4..).unwrap_or_default(),
@@ -441,7 +441,7 @@ mod tests {
         in_vain: bool,
     }
 
-    impl Reader for Seen {
+    impl FrameReader for Seen {
         /// Every `?` may be a head, and whether it is one shows only by all that is there.
         fn plausible(&mut self, bytes: &[u8], _first: bool, cost: &mut usize) -> bool {
             if bytes[0] == b'?' {

@@ -6,12 +6,15 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
-use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use kafka_protocol::records::{Compression, Record};
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record as Seen};
 use ktrace_kafka::{
     Connection, Direction, Event, Head, Limits, Operation, Partition, Push, Scratch, Sink, Topic,
 };
+use ktrace_testkit::encoder;
+pub use ktrace_testkit::encoder::batch;
+pub use ktrace_testkit::framed;
 use uuid::Uuid;
 
 pub const TOPIC: &str = "orders";
@@ -103,23 +106,8 @@ pub fn response<M: Encodable + HeaderVersion>(version: i16, id: i32, message: &M
     framed(&body)
 }
 
-pub fn framed(body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u32).to_be_bytes()[..], body].concat()
-}
-
 pub fn record(offset: i64, key: Option<&str>, value: Option<usize>, headers: &[(&str, &str)]) -> Record {
     Record {
-        transactional: false,
-        control: false,
-        delete_horizon: false,
-        partition_leader_epoch: 0,
-        producer_id: -1,
-        producer_epoch: -1,
-        timestamp_type: TimestampType::Creation,
-        offset,
-        // The encoder ends a batch where the sequence has a hole.
-        sequence: offset as i32,
-        timestamp: 1_700_000_000_000 + offset,
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         value: value.map(|len| Bytes::from(vec![b'v'; len])),
         headers: headers
@@ -128,6 +116,7 @@ pub fn record(offset: i64, key: Option<&str>, value: Option<usize>, headers: &[(
                 (StrBytes::from_string((*key).into()), Some(Bytes::copy_from_slice(value.as_bytes())))
             })
             .collect::<IndexMap<_, _>>(),
+        ..encoder::record(offset)
     }
 }
 
@@ -140,12 +129,6 @@ pub fn three(base: i64) -> Vec<Record> {
         record(base + 1, None, Some(0), &[]),
         record(base + 2, Some(""), None, &[("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1")]),
     ]
-}
-
-pub fn batch(records: &[Record], compression: Compression) -> Bytes {
-    let mut out = BytesMut::new();
-    RecordBatchEncoder::encode(&mut out, records, &RecordEncodeOptions { version: 2, compression }).unwrap();
-    out.freeze()
 }
 
 pub fn name() -> TopicName {

@@ -8,74 +8,17 @@ use ktrace_kafka::{
     Committed, Event, GroupProtocol, Limits, Member, MemberState, Operation, Partition, Scratch, Topic,
     Transaction,
 };
+use ktrace_testkit::{Fields as Body, framed_parts};
 
 use crate::{Case, check_cuts, read, refused, shown, shown_record};
-
-/// Fields one after the other.
-#[derive(Clone, Default)]
-struct Body(Vec<u8>);
-
-impl Body {
-    fn i8(mut self, value: i8) -> Self {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-    fn i16(mut self, value: i16) -> Self {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-    fn i32(mut self, value: i32) -> Self {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-    fn i64(mut self, value: i64) -> Self {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-    fn id(mut self, value: u128) -> Self {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-    /// A string of before flexible versions.
-    fn old(mut self, text: &str) -> Self {
-        self.0.extend((text.len() as i16).to_be_bytes());
-        self.0.extend(text.as_bytes());
-        self
-    }
-    /// A compact string, bytes or records.
-    fn text(self, text: impl AsRef<[u8]>) -> Self {
-        let mut body = self.count(text.as_ref().len());
-        body.0.extend(text.as_ref());
-        body
-    }
-    /// The length of a compact array.
-    fn count(mut self, count: usize) -> Self {
-        let mut left = count + 1;
-        while left > 0x7f {
-            self.0.push(left as u8 | 0x80);
-            left >>= 7;
-        }
-        self.0.push(left as u8);
-        self
-    }
-    /// Null of anything compact, or no tagged fields.
-    fn none(mut self) -> Self {
-        self.0.push(0);
-        self
-    }
-    fn then(self, part: impl FnOnce(Self) -> Self) -> Self {
-        part(self)
-    }
-}
 
 fn body() -> Body {
     Body::default()
 }
 
-fn framed(head: Body, body: &Body) -> (Vec<u8>, usize) {
-    let size = (head.0.len() + body.0.len()) as u32;
-    let bytes = [&size.to_be_bytes()[..], &head.0, &body.0].concat();
-    (bytes, head.0.len() + 4)
+/// A frame, and where its body begins.
+fn message_of(head: &Body, body: &Body) -> (Vec<u8>, usize) {
+    (framed_parts(&[&head.0, &body.0]), head.0.len() + 4)
 }
 
 /// The exchange as a client `c` has it. Flexible headers end with their tagged fields, but for
@@ -90,8 +33,8 @@ fn case(
 ) -> Case {
     let tags = |head: Body, has: bool| if has { head.none() } else { head };
     let head = tags(body().i16(key).i16(version).i32(7).old("c"), flexible);
-    let (request, request_body) = framed(head, request);
-    let (response, response_body) = framed(tags(body().i32(7), flexible && key != 18), response);
+    let (request, request_body) = message_of(&head, request);
+    let (response, response_body) = message_of(&tags(body().i32(7), flexible && key != 18), response);
     let bodies_at = (request_body, response_body);
     Case { request, response, bodies_at, request_counts: true, expected: reported }
 }

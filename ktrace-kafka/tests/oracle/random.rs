@@ -161,13 +161,14 @@ impl Random {
             .with_correlation_id(id)
             .with_client_id(self.nullable_string().map(|id| StrBytes::from_string(id.replace('\0', ""))));
         head.unknown_tagged_fields = self.tags();
-        let (request, request_body) = framed(&head, key.request_header_version(version), request, version);
+        let (request, request_body) =
+            message_of(&head, key.request_header_version(version), request, version);
         let mut head = ResponseHeader::default().with_correlation_id(id);
         let header_version = key.response_header_version(version);
         if header_version >= 1 {
             head.unknown_tagged_fields = self.tags();
         }
-        let (response, response_body) = framed(&head, header_version, response, version);
+        let (response, response_body) = message_of(&head, header_version, response, version);
         let request_counts =
             !matches!(key, ApiKey::Metadata | ApiKey::DescribeTopicPartitions | ApiKey::SaslAuthenticate);
         Case { request, response, bodies_at: (request_body, response_body), request_counts, expected }
@@ -175,18 +176,15 @@ impl Random {
 }
 
 /// A message with its size, and where its body begins.
-fn framed(
+fn message_of(
     head: &impl Encodable,
     header_version: i16,
     body: &impl Encodable,
     version: i16,
 ) -> (Vec<u8>, usize) {
-    let mut bytes = BytesMut::from(&[0; 4][..]);
+    let mut bytes = BytesMut::new();
     head.encode(&mut bytes, header_version).unwrap();
-    let at = bytes.len();
+    let at = bytes.len() + 4;
     body.encode(&mut bytes, version).unwrap();
-    let mut bytes = bytes.to_vec();
-    let size = bytes.len() as u32 - 4;
-    bytes[..4].copy_from_slice(&size.to_be_bytes());
-    (bytes, at)
+    (ktrace_testkit::framed(&bytes), at)
 }

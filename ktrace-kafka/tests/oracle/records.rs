@@ -4,40 +4,22 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::*;
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use kafka_protocol::records::{Compression, Record, RecordBatchDecoder};
 use ktrace_kafka::{Began, Event, Operation, Partition, Topic};
+use ktrace_testkit::encoder;
 
 use crate::random::{Random, message};
 use crate::{Case, shown, shown_record};
 
 /// A record of no transaction.
 pub fn plain(g: &mut Random, offset: i64) -> Record {
-    Record {
-        transactional: false,
-        control: false,
-        delete_horizon: false,
-        partition_leader_epoch: 0,
-        producer_id: -1,
-        producer_epoch: -1,
-        timestamp_type: TimestampType::Creation,
-        offset,
-        // The encoder ends a batch where the sequence has a hole.
-        sequence: offset as i32,
-        timestamp: 1_700_000_000_000 + offset,
-        key: g.bool().then(|| g.bytes()),
-        value: g.bool().then(|| g.bytes()),
-        headers: Default::default(),
-    }
+    Record { key: g.bool().then(|| g.bytes()), value: g.bool().then(|| g.bytes()), ..encoder::record(offset) }
 }
 
 pub fn batch(g: &mut Random, records: &[Record]) -> Bytes {
     // Codecs have tests of their own.
     let compression = if g.below(16) == 0 { Compression::Gzip } else { Compression::None };
-    let mut out = BytesMut::new();
-    RecordBatchEncoder::encode(&mut out, records, &RecordEncodeOptions { version: 2, compression }).unwrap();
-    out.freeze()
+    encoder::batch(records, compression)
 }
 
 pub fn decoded(set: &Bytes) -> Vec<Record> {
@@ -161,10 +143,7 @@ fn log(g: &mut Random) -> Log {
             (marker.transactional, marker.control) = (true, true);
             (marker.producer_id, marker.producer_epoch) = (producer, 7);
             marker.key = Some(Bytes::copy_from_slice(&[0, 0, 0, u8::from(!aborts)]));
-            let mut out = BytesMut::new();
-            let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-            RecordBatchEncoder::encode(&mut out, &[marker], &options).unwrap();
-            log.set.extend_from_slice(&out);
+            log.set.extend_from_slice(&encoder::batch(&[marker], Compression::None));
             if aborts {
                 log.reported.push(Reported::Aborted { producer, first, last: Some(offset) });
             }

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ktrace_testkit::Fields;
 use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Process, Segment, Side};
 use ktrace_user::span::Resource;
 
-use crate::Traffic;
+use crate::traffic::{Read, Traffic};
 use crate::wire::{
-    self, ADD_PARTITIONS_TO_TXN, Batch, END_TXN, FETCH, Frame, HEARTBEAT, JOIN_GROUP, OFFSET_COMMIT, PRODUCE,
-    RECORDS, SYNC_GROUP, Writer,
+    self, ADD_PARTITIONS_TO_TXN, Batch, END_TXN, FETCH, HEARTBEAT, JOIN_GROUP, OFFSET_COMMIT, PRODUCE,
+    RECORDS, SIZE, SYNC_GROUP, Writer,
 };
 
 pub const MILLISECOND_NS: u64 = 1_000_000;
@@ -29,9 +30,6 @@ const HEARTBEATS_EVERY: u64 = 3000;
 const SEGMENT: usize = 60_000;
 
 pub const START_NS: u64 = 1_700_000_000_000_000_000;
-
-/// Gets the events of a connection.
-pub type Read<'x> = &'x mut dyn FnMut(u64, &[Event<'_>]);
 
 pub struct Connection {
     id: u64,
@@ -82,8 +80,8 @@ impl Connection {
         read(self.id, &events);
     }
 
-    pub fn say(&mut self, now_ns: u64, request: Frame, response: Frame, read: Read<'_>) {
-        let (mut request, mut response) = (request.sealed(true, 0), response.sealed(false, 0));
+    pub fn say(&mut self, now_ns: u64, request: Fields, response: Fields, read: Read<'_>) {
+        let (mut request, mut response) = (request.framed(), response.framed());
         self.talk(now_ns, &mut request, &mut response, read);
     }
 }
@@ -141,23 +139,23 @@ impl Pair {
         let group = format!("billing-{}", number / MEMBERS_OF_A_GROUP);
         let (client, member) = (format!("sender-{number:02}"), format!("reader-{number:02}"));
         let transactional_id = format!("tx-{number:02}");
-        let frame = Frame::request(PRODUCE, 3, &client);
+        let frame = wire::request(PRODUCE, 3, &client);
         let frame = match writer {
-            Writer::Transactional(_) => frame.text(&transactional_id),
+            Writer::Transactional(_) => frame.old(&transactional_id),
             _ => frame.i16(-1),
         };
-        let frame = frame.i16(-1).i32(30_000).i32(1).text(&topic).i32(1).i32(0).i32(batch.bytes.len() as i32);
-        let at = frame.0.len();
-        let request = (frame.raw(&batch.bytes).sealed(true, 0), at);
-        let response = Frame::response().i32(1).text(&topic).i32(1).i32(0).i16(0).i64(0).i64(-1).i32(0);
-        let asks = Frame::request(FETCH, 4, &member).i32(-1).i32(500).i32(1).i32(50 << 20).i8(0);
-        let asks = asks.i32(1).text(&topic).i32(1).i32(0).i64(0).i32(1 << 20).sealed(true, 0);
+        let frame = frame.i16(-1).i32(30_000).i32(1).old(&topic).i32(1).i32(0).i32(batch.bytes.len() as i32);
+        let at = SIZE + frame.0.len();
+        let request = (frame.raw(&batch.bytes).framed(), at);
+        let response = wire::response().i32(1).old(&topic).i32(1).i32(0).i16(0).i64(0).i64(-1).i32(0);
+        let asks = wire::request(FETCH, 4, &member).i32(-1).i32(500).i32(1).i32(50 << 20).i8(0);
+        let asks = asks.i32(1).old(&topic).i32(1).i32(0).i64(0).i32(1 << 20).framed();
         let gets = [vec![], Batch::marker(writer.id(), true)].map(|marker| {
-            let frame = Frame::response().i32(0).i32(1).text(&topic).i32(1);
+            let frame = wire::response().i32(0).i32(1).old(&topic).i32(1);
             let frame = frame.i32(0).i16(0).i64(0).i64(0).i32(-1);
             let frame = frame.i32((marker.len() + batch.bytes.len()) as i32).raw(&marker);
-            let at = frame.0.len();
-            (frame.raw(&batch.bytes).sealed(false, 0), at)
+            let at = SIZE + frame.0.len();
+            (frame.raw(&batch.bytes).framed(), at)
         });
         let connection = |place, owner| Connection::new((number * 4 + place) as u64 + 1, owner);
         let (sends, reads) = (process(2 * number), process(2 * number + 1));
@@ -168,7 +166,7 @@ impl Pair {
             joins: connection(3, &reads),
             partitions: [Partition::default(); PARTITIONS],
             in_transaction: false,
-            response: response.sealed(false, 0),
+            response: response.framed(),
             topic,
             writer,
             client,
@@ -192,28 +190,28 @@ impl Pair {
             connection.open(read);
         }
         let (group, member) = (&self.group, &self.member);
-        let request = Frame::request(JOIN_GROUP, 0, member).text(group).i32(45_000).text("");
-        let response = Frame::response().i16(0).i32(1).text("range").text(member).text(member).i32(0);
-        self.joins.say(now_ns, request.text("consumer").i32(0), response, read);
+        let request = wire::request(JOIN_GROUP, 0, member).old(group).i32(45_000).old("");
+        let response = wire::response().i16(0).i32(1).old("range").old(member).old(member).i32(0);
+        self.joins.say(now_ns, request.old("consumer").i32(0), response, read);
         let partitions = (0..PARTITIONS).map(|place| (number % 2 * PARTITIONS + place) as i32);
-        let assigned = Frame::default().i16(0).i32(1).text(&self.topic).i32(PARTITIONS as i32);
-        let assigned = partitions.fold(assigned, Frame::i32).i32(-1).0;
-        let request = Frame::request(SYNC_GROUP, 1, member).text(group).i32(1).text(member).i32(0);
-        self.joins.say(now_ns, request, Frame::response().i32(0).i16(0).bytes(&assigned), read);
+        let assigned = Fields::default().i16(0).i32(1).old(&self.topic).i32(PARTITIONS as i32);
+        let assigned = partitions.fold(assigned, Fields::i32).i32(-1).0;
+        let request = wire::request(SYNC_GROUP, 1, member).old(group).i32(1).old(member).i32(0);
+        self.joins.say(now_ns, request, wire::response().i32(0).i16(0).bytes(&assigned), read);
     }
 
     fn heartbeat(&mut self, now_ns: u64, read: Read<'_>) {
-        let request = Frame::request(HEARTBEAT, 0, &self.member).text(&self.group).i32(1).text(&self.member);
-        self.joins.say(now_ns, request, Frame::response().i16(0), read);
+        let request = wire::request(HEARTBEAT, 0, &self.member).old(&self.group).i32(1).old(&self.member);
+        self.joins.say(now_ns, request, wire::response().i16(0), read);
     }
 
     fn commit(&mut self, number: usize, now_ns: u64, read: Read<'_>) {
-        let request = Frame::request(OFFSET_COMMIT, 2, &self.member).text(&self.group).i32(1);
-        let mut request = request.text(&self.member).i64(-1).i32(1).text(&self.topic).i32(PARTITIONS as i32);
-        let mut response = Frame::response().i32(1).text(&self.topic).i32(PARTITIONS as i32);
+        let request = wire::request(OFFSET_COMMIT, 2, &self.member).old(&self.group).i32(1);
+        let mut request = request.old(&self.member).i64(-1).i32(1).old(&self.topic).i32(PARTITIONS as i32);
+        let mut response = wire::response().i32(1).old(&self.topic).i32(PARTITIONS as i32);
         for place in 0..PARTITIONS {
             let partition = self.partition(number, place);
-            request = request.i32(partition).i64(self.partitions[place].offset).text("");
+            request = request.i32(partition).i64(self.partitions[place].offset).old("");
             response = response.i32(partition).i16(0);
         }
         self.joins.say(now_ns, request, response, read);
@@ -225,15 +223,15 @@ impl Pair {
         }
         let (id, producer) = (&self.transactional_id, self.writer.id());
         if self.in_transaction {
-            let request = Frame::request(END_TXN, 0, &self.client).text(id).i64(producer).i16(0).i8(1);
-            self.ends.say(now_ns, request, Frame::response().i32(0).i16(0), read);
+            let request = wire::request(END_TXN, 0, &self.client).old(id).i64(producer).i16(0).i8(1);
+            self.ends.say(now_ns, request, wire::response().i32(0).i16(0), read);
             for partition in &mut self.partitions {
                 (partition.offset, partition.marked) = (partition.offset + 1, true);
             }
         }
-        let request = Frame::request(ADD_PARTITIONS_TO_TXN, 0, &self.client).text(id).i64(producer).i16(0);
-        let mut request = request.i32(1).text(&self.topic).i32(PARTITIONS as i32);
-        let mut response = Frame::response().i32(0).i32(1).text(&self.topic).i32(PARTITIONS as i32);
+        let request = wire::request(ADD_PARTITIONS_TO_TXN, 0, &self.client).old(id).i64(producer).i16(0);
+        let mut request = request.i32(1).old(&self.topic).i32(PARTITIONS as i32);
+        let mut response = wire::response().i32(0).i32(1).old(&self.topic).i32(PARTITIONS as i32);
         for place in 0..PARTITIONS {
             let partition = self.partition(number, place);
             (request, response) = (request.i32(partition), response.i32(partition).i16(0));
@@ -289,7 +287,7 @@ impl Pair {
 pub struct Clients {
     pairs: Vec<Pair>,
     milliseconds: u64,
-    /// So many have passed, sent and delivered.
+    /// Messages that have passed so far, sent and delivered.
     records: u64,
 }
 

@@ -13,6 +13,7 @@
 
 mod clients;
 mod hostile;
+mod traffic;
 mod wire;
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -26,6 +27,7 @@ use ktrace_user::hop::Hop;
 use ktrace_user::seen::Event;
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
 use mimalloc::MiMalloc;
+use traffic::Traffic;
 
 /// The agent's allocator, and how much it has given out.
 struct Counting;
@@ -112,12 +114,6 @@ impl Workers {
         let told = sums.iter().filter(|(_, size)| *size > 0).map(|(what, size)| format!("{size} {what}"));
         told.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// What passes in a millisecond, and how many records so far.
-trait Traffic {
-    fn millisecond(&mut self, read: clients::Read<'_>);
-    fn records(&self) -> u64;
 }
 
 fn main() {

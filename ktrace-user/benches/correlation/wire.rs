@@ -1,6 +1,8 @@
 //! What clients and brokers say, in versions without compact lengths; what changes from message to message is written into the
 //! bytes that are there.
 
+use ktrace_testkit::{Fields, Record};
+
 pub const PRODUCE: i16 = 0;
 pub const FETCH: i16 = 1;
 pub const LIST_OFFSETS: i16 = 2;
@@ -16,72 +18,19 @@ pub const TXN_OFFSET_COMMIT: i16 = 28;
 pub const RECORDS: usize = 1000;
 const VALUE: [u8; 100] = [b'v'; 100];
 
-/// A frame that is put together.
-#[derive(Default)]
-pub struct Frame(pub Vec<u8>);
+/// Bytes of a frame's size, before what a message's fields are.
+pub const SIZE: usize = 4;
 
-impl Frame {
-    pub fn request(api: i16, version: i16, client: &str) -> Self {
-        Self(vec![0; 4]).i16(api).i16(version).i32(0).text(client)
-    }
+pub fn request(api: i16, version: i16, client: &str) -> Fields {
+    Fields::request(api, version, 0, client)
+}
 
-    pub fn response() -> Self {
-        Self(vec![0; 4]).i32(0)
-    }
-
-    pub fn i8(mut self, number: i8) -> Self {
-        self.0.extend(number.to_be_bytes());
-        self
-    }
-
-    pub fn i16(mut self, number: i16) -> Self {
-        self.0.extend(number.to_be_bytes());
-        self
-    }
-
-    pub fn i32(mut self, number: i32) -> Self {
-        self.0.extend(number.to_be_bytes());
-        self
-    }
-
-    pub fn i64(mut self, number: i64) -> Self {
-        self.0.extend(number.to_be_bytes());
-        self
-    }
-
-    pub fn text(self, text: &str) -> Self {
-        self.i16(text.len() as i16).raw(text.as_bytes())
-    }
-
-    pub fn bytes(self, bytes: &[u8]) -> Self {
-        self.i32(bytes.len() as i32).raw(bytes)
-    }
-
-    pub fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend(bytes);
-        self
-    }
-
-    /// With its size, and the correlation id of a request or a response.
-    pub fn sealed(mut self, is_request: bool, correlation_id: i32) -> Vec<u8> {
-        let size = (self.0.len() - 4) as u32;
-        write(&mut self.0, 0, &size.to_be_bytes());
-        write(&mut self.0, if is_request { 8 } else { 4 }, &correlation_id.to_be_bytes());
-        self.0
-    }
+pub fn response() -> Fields {
+    Fields::default().i32(0)
 }
 
 pub fn write(bytes: &mut [u8], at: usize, what: &[u8]) {
     bytes[at..at + what.len()].copy_from_slice(what);
-}
-
-fn varint(out: &mut Vec<u8>, number: i64) {
-    let mut left = ((number << 1) ^ (number >> 63)) as u64;
-    while left >= 0x80 {
-        out.push(left as u8 | 0x80);
-        left >>= 7;
-    }
-    out.push(left as u8);
 }
 
 /// Who has written a batch.
@@ -101,15 +50,6 @@ impl Writer {
     }
 }
 
-const HEAD: usize = 61;
-
-fn head(attributes: i16, producer_id: i64, records: usize) -> Vec<u8> {
-    let (epoch, sequence) = if producer_id < 0 { (-1, -1) } else { (0, 0) };
-    let frame = Frame::default().i64(0).i32(0).i32(0).i8(2).i32(0).i16(attributes);
-    let frame = frame.i32(records as i32 - 1).i64(0).i64(0).i64(producer_id).i16(epoch).i32(sequence);
-    frame.i32(records as i32).0
-}
-
 /// A batch of as many records as there are in one, and where its trace ids stand.
 pub struct Batch {
     pub bytes: Vec<u8>,
@@ -119,46 +59,28 @@ pub struct Batch {
 
 impl Batch {
     pub fn new(writer: Writer, with_contexts: bool, records: usize) -> Self {
-        let attributes = if matches!(writer, Writer::Transactional(_)) { 0x10 } else { 0 };
-        let (mut bytes, mut ids) = (head(attributes, writer.id(), records), vec![]);
-        for place in 0..records {
-            let mut record = vec![0];
-            varint(&mut record, 0);
-            varint(&mut record, place as i64);
-            varint(&mut record, 12);
-            record.extend(format!("key-{place:08}").bytes());
-            varint(&mut record, VALUE.len() as i64);
-            record.extend(VALUE);
-            let mut id = None;
-            if with_contexts {
-                varint(&mut record, 1);
-                varint(&mut record, 11);
-                record.extend(b"traceparent");
-                varint(&mut record, 55);
-                id = Some(record.len() + 3);
-                record.extend(b"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01");
-            } else {
-                varint(&mut record, 0);
-            }
-            varint(&mut bytes, record.len() as i64);
-            ids.extend(id.map(|at| bytes.len() + at));
-            bytes.extend(record);
-        }
-        let len = (bytes.len() - 12) as u32;
-        write(&mut bytes, 8, &len.to_be_bytes());
+        const HEADER: (&str, &str) =
+            ("traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01");
+        let head = match writer {
+            Writer::Plain => ktrace_testkit::Batch::default(),
+            Writer::Idempotent(id) => ktrace_testkit::Batch::idempotent(id),
+            Writer::Transactional(id) => ktrace_testkit::Batch::transactional(id),
+        };
+        let keys: Vec<String> = (0..records).map(|place| format!("key-{place:08}")).collect();
+        let headers: &[(&str, &str)] = if with_contexts { &[HEADER] } else { &[] };
+        let records =
+            keys.iter().map(|key| Record { key: Some(key.as_bytes()), value: Some(&VALUE), headers });
+        let bytes = head.of(&records.collect::<Vec<_>>());
+        let (value, len) = (HEADER.1.as_bytes(), HEADER.1.len());
+        let ids = (0..bytes.len().saturating_sub(len)).filter(|at| bytes[*at..].starts_with(value));
+        // Behind the version.
+        let ids = ids.map(|at| at + 3).collect();
         Self { bytes, ids, writer }
     }
 
     /// The marker that ends a transaction.
     pub fn marker(producer_id: i64, commits: bool) -> Vec<u8> {
-        let mut bytes = head(0x30, producer_id, 1);
-        // key: version and type; value: version and the coordinator's epoch
-        let record = [&[0, 0, 0, 8, 0, 0, 0, u8::from(commits), 12][..], &[0; 6], &[0]].concat();
-        varint(&mut bytes, record.len() as i64);
-        bytes.extend(record);
-        let len = (bytes.len() - 12) as u32;
-        write(&mut bytes, 8, &len.to_be_bytes());
-        bytes
+        ktrace_testkit::Batch::transactional(producer_id).marker(commits)
     }
 }
 
@@ -168,7 +90,7 @@ pub fn renew(frame: &mut [u8], at: usize, batch: &Batch, offset: i64, time_ms: i
     write(frame, at + 27, &time_ms.to_be_bytes());
     write(frame, at + 35, &time_ms.to_be_bytes());
     if batch.writer != Writer::Plain {
-        write(frame, at + HEAD - 8, &sequence.to_be_bytes());
+        write(frame, at + ktrace_testkit::Batch::HEAD - 8, &sequence.to_be_bytes());
     }
     for (place, id) in (0_u64..).zip(&batch.ids) {
         // 16 hex digits, of a number that comes once.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ktrace_testkit::{Batch, Record, framed_parts as framed, text};
 use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
 
@@ -11,53 +12,20 @@ pub struct Exchanges {
     pub frames: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// A worker that shows nobody what it makes.
+/// A worker whose hops go nowhere.
 pub struct Reader {
     worker: Worker,
     now_ns: u64,
 }
 
-fn framed(parts: &[&[u8]]) -> Vec<u8> {
-    let body = parts.concat();
-    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
-}
-
-fn varint(out: &mut Vec<u8>, value: usize) {
-    let mut left = value << 1;
-    while left > 0x7f {
-        out.push(left as u8 | 0x80);
-        left >>= 7;
-    }
-    out.push(left as u8);
-}
-
-/// A batch of so many records of 100 bytes.
+/// A batch of `count` records of 100 bytes.
 fn batch(offset: i64, count: usize) -> Vec<u8> {
-    let mut records = vec![];
-    for place in 0..count {
-        let mut record = vec![0, 0];
-        varint(&mut record, place);
-        let key = format!("key-{place:04}");
-        varint(&mut record, key.len());
-        record.extend(key.bytes());
-        varint(&mut record, 100);
-        record.extend([b'v'; 100]);
-        record.push(0);
-        varint(&mut records, record.len());
-        records.extend(record);
-    }
-    let mut rest = vec![0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
-    rest.extend((count as u32 - 1).to_be_bytes());
-    rest.extend(1_700_000_000_000_i64.to_be_bytes());
-    rest.extend(1_700_000_000_000_i64.to_be_bytes());
-    rest.extend([0xff; 14]);
-    rest.extend((count as u32).to_be_bytes());
-    rest.extend(records);
-    [&offset.to_be_bytes()[..], &(rest.len() as u32).to_be_bytes(), &rest].concat()
+    let keys: Vec<String> = (0..count).map(|place| format!("key-{place:04}")).collect();
+    let records: Vec<Record<'_>> = keys
+        .iter()
+        .map(|key| Record { key: Some(key.as_bytes()), value: Some(&[b'v'; 100]), headers: &[] })
+        .collect();
+    Batch { offset, ..Batch::default() }.of(&records)
 }
 
 /// `count` messages from `offset` on, `each` of them in a request: Produce v3.

@@ -1,17 +1,18 @@
 //! What members of share groups (KIP-932) acquire, and what they do with it: accept it, release it
 //! for others, reject it, or keep it for longer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use super::groups::Reader;
 use super::progress::{MAX_SHOWN, Open};
+use super::store::{Bound, Bounded, drop_evicted};
 
 /// Messages of one connection that are remembered until they are acknowledged. A member may hold
 /// ten thousand of a partition (`share.partition.max.record.locks`). Over the limit the first ones
-/// of the partition are evicted.
+/// of the same partition are evicted, or of the one that was added to least recently.
 pub const MAX_ACQUIRED: usize = 16 << 10;
 
 /// Runs that one range is split into; the rest is one run of an unknown type. A range has no more
@@ -127,11 +128,19 @@ pub struct Taken {
 
 /// What a member acquired on one connection and has not acknowledged yet. Brokers accept
 /// acknowledgements on the same connection only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Acquired {
     of: Reader,
-    by_partition: HashMap<(u128, i32), BTreeMap<i64, Got>>,
+    /// None is empty, so there are no more partitions than messages.
+    by_partition: Bounded<(u128, i32), BTreeMap<i64, Got>>,
     len: usize,
+}
+
+impl Default for Acquired {
+    fn default() -> Self {
+        let by_partition = Bounded::new(Bound::entries(MAX_ACQUIRED));
+        Self { of: Reader::default(), by_partition, len: 0 }
+    }
 }
 
 impl Acquired {
@@ -149,7 +158,7 @@ impl Acquired {
 
     /// Drops all.
     pub fn clear(&mut self) {
-        self.by_partition.clear();
+        self.by_partition = Self::default().by_partition;
         self.len = 0;
     }
 
@@ -167,31 +176,41 @@ impl Acquired {
 
     /// Adds a delivered message. Returns how many others were evicted for it.
     pub fn add(&mut self, topic: u128, partition: i32, offset: i64, got: Got) -> usize {
-        let mut forgotten = 0;
-        if self.len >= MAX_ACQUIRED {
-            let of_partition = self.by_partition.get_mut(&(topic, partition));
-            forgotten = match of_partition.and_then(BTreeMap::pop_first) {
-                Some(_) => {
-                    self.len = self.len.saturating_sub(1);
-                    1
-                }
-                None => {
-                    let all = self.len;
-                    self.clear();
-                    all
-                }
-            };
+        let evicted = if self.len >= MAX_ACQUIRED { self.evict((topic, partition)) } else { 0 };
+        match self.by_partition.get(&(topic, partition)) {
+            Some(of_partition) => {
+                let is_new = of_partition.insert(offset, got).is_none();
+                self.len = self.len.saturating_add(is_new.into());
+            }
+            None => {
+                let of_partition = BTreeMap::from([(offset, got)]);
+                self.by_partition.insert((topic, partition), of_partition, 0, drop_evicted);
+                self.len = self.len.saturating_add(1);
+            }
         }
-        let of_partition = self.by_partition.entry((topic, partition)).or_default();
-        if of_partition.insert(offset, got).is_none() {
-            self.len = self.len.saturating_add(1);
+        evicted
+    }
+
+    /// Evicts the first message of this partition, or of the one added to least recently. Returns how
+    /// many were evicted.
+    fn evict(&mut self, place: (u128, i32)) -> usize {
+        let oldest = || self.by_partition.iter().next().map(|(place, _)| *place);
+        let from = if self.by_partition.peek(&place).is_some() { Some(place) } else { oldest() };
+        let Some((place, of_partition)) = from.and_then(|of| Some((of, self.by_partition.peek_mut(&of)?)))
+        else {
+            return 0;
+        };
+        let evicted = of_partition.pop_first().is_some().into();
+        if of_partition.is_empty() {
+            self.by_partition.remove(&place);
         }
-        forgotten
+        self.len = self.len.saturating_sub(evicted);
+        evicted
     }
 
     /// The messages of a range. With `forget` they are removed: the member no longer holds them.
     pub fn take(&mut self, topic: u128, partition: i32, offsets: RangeInclusive<i64>, forget: bool) -> Taken {
-        let Some(of_partition) = self.by_partition.get_mut(&(topic, partition)) else {
+        let Some(of_partition) = self.by_partition.peek_mut(&(topic, partition)) else {
             return Taken::default();
         };
         if offsets.is_empty() {
@@ -300,7 +319,23 @@ mod tests {
         assert_eq!(acquired.len(), MAX_ACQUIRED);
         assert_eq!(acquired.take(7, 0, 0..=1, false).shown, [open(1, 1)]);
         assert_eq!(acquired.take(7, 0, 0..=i64::MAX, false).shown.len(), MAX_SHOWN);
-        add(&mut acquired, 1, open(0, 1));
-        assert_eq!(acquired.len(), 1);
+        // Of the partition added to least recently.
+        assert_eq!(acquired.add(7, 1, 0, None), 1);
+        assert_eq!(acquired.add(7, 2, 0, None), 1);
+        assert_eq!((acquired.len(), acquired.by_partition.len()), (MAX_ACQUIRED, 3));
+        assert_eq!(acquired.take(7, 0, 0..=3, false).shown, [open(3, 1)]);
+        let rest = acquired.take(7, 0, 0..=i64::MAX, true);
+        assert_eq!((rest.shown.len(), acquired.len(), acquired.by_partition.len()), (MAX_SHOWN, 2, 2));
+    }
+
+    #[test]
+    fn as_many_partitions_as_messages_are_bounded() {
+        let mut acquired = Acquired::default();
+        let count = 2 * MAX_ACQUIRED;
+        let evicted: usize = (0..count as i32).map(|partition| acquired.add(7, partition, 0, None)).sum();
+        assert_eq!((evicted, acquired.len()), (count - MAX_ACQUIRED, MAX_ACQUIRED));
+        assert_eq!(acquired.by_partition.len(), MAX_ACQUIRED);
+        acquired.clear();
+        assert!(acquired.is_empty() && acquired.by_partition.is_empty());
     }
 }

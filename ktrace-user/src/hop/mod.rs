@@ -16,7 +16,9 @@
 //!             ├ deadline   how long it waits for any of this
 //!             ├ stamp      whether its record's timestamp can be one
 //!             ├ refusal    how often what a broker refuses is shown
-//!             └ topics     names of topic ids
+//!             ├ topics     names of topic ids
+//!             ├ store      the bounded map behind all of these, and what all stores have in common
+//!             └ versioned  how workers share them
 //! ```
 #![cfg_attr(
     not(test),

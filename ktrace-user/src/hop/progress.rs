@@ -275,12 +275,17 @@ impl AllProgress {
 
     /// The progress of a group in a partition, known or new.
     pub fn of(&self, place: &ProgressKey) -> Shared {
-        let evict = |_, evicted: Shared| {
+        let mut by_place = self.by_place();
+        if let Some(known) = by_place.get(place) {
+            return Arc::clone(known);
+        }
+        let new = Shared::default();
+        by_place.insert(place.clone(), Arc::clone(&new), place.name_bytes(), |_, evicted| {
             let mut evicted = lock(&evicted);
             self.weigh(evicted.open.len(), 0);
             (evicted.open, evicted.is_evicted) = (VecDeque::new(), true);
-        };
-        Arc::clone(self.by_place().get_or_insert(place, place.name_bytes(), Shared::default, evict))
+        });
+        new
     }
 
     /// Adds delivered messages that wait for their commit, and empties the list. Over the limit the

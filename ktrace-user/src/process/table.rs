@@ -1,28 +1,25 @@
 //! Processes seen, each read once.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::name::ServiceNames;
 use super::read::{Facts, executable, host_name, start_time};
+use crate::hop::store::{Bound, Bounded, drop_evicted};
 use crate::purge;
 use crate::seen::Process;
 
-/// Processes remembered at a time.
+/// Processes remembered at a time. The one used least recently is evicted, and read again when it is asked for.
 const CAPACITY: usize = 8192;
-/// How long a process that was not asked for is remembered.
-const KEPT: Duration = Duration::from_secs(900);
 
-/// Processes by number; entries outlive their process for a while, since its last messages come after it.
+/// Processes by number; entries outlive their process, since its last messages come after it.
 pub struct Table {
     names: ServiceNames,
     host: String,
     /// See [`Process::is_in_tls_cgroup`].
     tls_cgroups: Vec<PathBuf>,
-    entries: HashMap<u32, Entry>,
+    entries: Bounded<u32, Entry>,
 }
 
 struct Entry {
@@ -30,14 +27,18 @@ struct Entry {
     start_time: Option<u64>,
     executable: Option<PathBuf>,
     process: Arc<Process>,
-    used: Instant,
 }
 
 impl Table {
     /// An empty table; `names` are the user's own.
     #[must_use]
     pub fn new(names: ServiceNames) -> Self {
-        Self { names, host: host_name(), tls_cgroups: Vec::new(), entries: HashMap::new() }
+        Self {
+            names,
+            host: host_name(),
+            tls_cgroups: Vec::new(),
+            entries: Bounded::new(Bound::entries(CAPACITY)),
+        }
     }
 
     /// Marks the processes below these directories.
@@ -49,12 +50,10 @@ impl Table {
     /// The process with this number (in the agent's view of /proc, so in the initial pid namespace). If it is gone before it could be read,
     /// and was not seen before, all that is known of it is `comm`, the name of its thread.
     pub fn get(&mut self, pid: u32, comm: &str) -> Arc<Process> {
-        let now = Instant::now();
-        if let Some(entry) = self.entries.get_mut(&pid) {
+        if let Some(entry) = self.entries.get(&pid) {
             let start_time = start_time(pid);
             let gone = start_time.is_none();
             if gone || start_time == entry.start_time && executable(pid) == entry.executable {
-                entry.used = now;
                 return Arc::clone(&entry.process);
             }
         }
@@ -69,22 +68,9 @@ impl Table {
         let is_in_tls_cgroup = self.tls_cgroups.iter().any(|dir| is_below(dir, pid));
         let process =
             Arc::new(Process { pid, start_time: start_time.unwrap_or(0), is_in_tls_cgroup, resource });
-        self.make_room(now);
-        self.entries.insert(pid, Entry { start_time, executable, process: Arc::clone(&process), used: now });
+        let entry = Entry { start_time, executable, process: Arc::clone(&process) };
+        self.entries.insert(pid, entry, 0, drop_evicted);
         process
-    }
-
-    fn make_room(&mut self, now: Instant) {
-        if self.entries.len() < CAPACITY {
-            return;
-        }
-        self.entries.retain(|_, entry| now.saturating_duration_since(entry.used) < KEPT);
-        if self.entries.len() >= CAPACITY {
-            // All of them are recent: forget the half that was used least recently. They are read again when asked for.
-            let mut times: Vec<Instant> = self.entries.values().map(|entry| entry.used).collect();
-            let (_, &mut median, _) = times.select_nth_unstable(CAPACITY / 2);
-            self.entries.retain(|_, entry| entry.used > median);
-        }
     }
 }
 
@@ -116,6 +102,7 @@ fn is_below(dir: &Path, pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use super::*;
 

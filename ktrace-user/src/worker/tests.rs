@@ -1,7 +1,10 @@
-//! Events in, spans out: what happens around connections, with the smallest messages that Kafka knows.
+//! Events in, spans out: what happens around connections, with the smallest messages that Kafka
+//! knows.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
+
+use ktrace_testkit::{Batch, Record, framed_parts as framed, text};
 
 use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
@@ -10,19 +13,9 @@ use crate::hop::shown;
 use crate::seen::Side;
 use crate::span::{Span, Value};
 
-/// A size prefix before what follows.
-fn framed(parts: &[&[u8]]) -> Vec<u8> {
-    let body = parts.concat();
-    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
-}
-
 type Headers<'x> = &'x [(&'x str, &'x str)];
 
-/// A batch of one record without key and value; all its lengths are below 64.
+/// A batch of one record without key and value.
 fn batch(headers: Headers<'_>) -> Vec<u8> {
     batch_of(None, headers)
 }
@@ -34,25 +27,8 @@ fn batch_of(key: Option<&str>, headers: Headers<'_>) -> Vec<u8> {
 
 /// The same, with a value.
 fn batch_with(key: Option<&str>, value: Option<&[u8]>, headers: Headers<'_>) -> Vec<u8> {
-    let mut record = vec![0, 0, 0, key.map_or(1, |key| key.len() as u8 * 2)];
-    record.extend(key.unwrap_or_default().bytes());
-    record.push(value.map_or(1, |value| value.len() as u8 * 2));
-    record.extend(value.unwrap_or_default());
-    record.push(headers.len() as u8 * 2);
-    for text in headers.iter().flat_map(|(key, value)| [key, value]) {
-        record.push(text.len() as u8 * 2);
-        record.extend(text.bytes());
-    }
-    let len = record.len() * 2;
-    record.splice(0..0, [len as u8 & 0x7f | 0x80, (len >> 7) as u8]);
-    let mut rest = vec![];
-    rest.extend([0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    rest.extend(7_i64.to_be_bytes());
-    rest.extend(7_i64.to_be_bytes());
-    rest.extend([0xff; 14]);
-    rest.extend(1_u32.to_be_bytes());
-    rest.extend(record);
-    [&0_i64.to_be_bytes()[..], &(rest.len() as u32).to_be_bytes(), &rest].concat()
+    let record = Record { key: key.map(str::as_bytes), value, headers };
+    Batch { timestamp_ms: 7, ..Batch::default() }.of(&[record])
 }
 
 /// Produce v3 of one record to `topic`, client `me`.
@@ -226,7 +202,8 @@ fn a_connection_that_was_forgotten_is_read_again_when_it_speaks() {
     assert_eq!(watched.offsets(), [42, 43]);
 }
 
-/// What was still in the socket's buffer passes after the process has closed it; the FIN behind it may have been lost.
+/// What was still in the socket's buffer passes after the process has closed it; the FIN behind it
+/// may have been lost.
 #[test]
 fn a_closed_connection_is_forgotten_though_data_follows() {
     let mut watched = Watched::new(Sampling::default());

@@ -1,6 +1,6 @@
 // Produces at a steady rate until it is killed, and prints for each phase how long its messages took from send() to the
 // broker's acknowledgement, in microseconds: `phase 3: 50000 sent, 812 p50, 1630 p99, 9811 max`. ProducerPerformance
-// tells whole milliseconds, and only at its end.
+// prints whole milliseconds, and only at its end.
 
 import java.util.Properties;
 import java.util.Random;

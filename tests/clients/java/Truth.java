@@ -22,7 +22,7 @@ final class Truth implements AutoCloseable {
                 + ",\"client_id\":" + text(options.get("client-id"));
     }
 
-    /** `offset` below 0 means that the broker did not tell (acks=0). */
+    /** `offset` below 0 means that the broker did not return it (acks=0). */
     synchronized void message(
             String event, String group, String topic, int partition, long offset, long timestamp, String key,
             int valueLength, Headers headers) {

@@ -3,7 +3,7 @@
 //
 // With `--acknowledge rules` it says of each message what becomes of it, by its offset: of six in turn it accepts the first three,
 // releases the fourth when it comes first, rejects the fifth and renews the sixth once before it accepts it. It logs what the broker
-// has answered, and ends when so many are done with. `--hold-ms` is how long it keeps the first batch before it says anything.
+// has answered, and ends when that many are done with. `--hold-ms` is how long it keeps the first batch before it says anything.
 
 import java.time.Duration;
 import java.util.HashMap;

@@ -87,7 +87,7 @@ function message(number) {
   const kind = options.edges === 'true' ? number % 4 : 0;
   const key = `${options['client-id']}-${number}`;
   const [k, v] = [[key, text], [null, text], ['', ''], [key, null]][kind];
-  // one partition, so that the answer's base offset tells every message's
+  // one partition, so that every message's offset follows from the answer's base offset
   return { key: k, value: v, headers: headers(number), partition: 0, timestamp: String(Date.now() + number) };
 }
 

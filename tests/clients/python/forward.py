@@ -10,7 +10,7 @@
 #   drop        not at all
 #
 # Each message is logged when it has come, and each that was sent with the places of those `because` of which it was. With
-# --own COUNT, it sends so many messages to each topic of --own-topics of its own accord, one every --own-ms. Ends when
+# --own COUNT, it sends that many messages to each topic of --own-topics of its own accord, one every --own-ms. Ends when
 # --expect messages have come and all is sent.
 import sys
 import time

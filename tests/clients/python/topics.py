@@ -1,6 +1,6 @@
 # Creates topics, and deletes those of these names before: `topics.py BOOTSTRAP PARTITIONS TOPIC…`, with settings as
 # `TOPIC:NAME=VALUE`. It returns when their partitions have leaders that know it: a broker
-# tells of itself as leader before it is.
+# reports itself as leader before it is.
 import sys
 import time
 

@@ -28,7 +28,7 @@ class Truth:
             group=group,
             topic=message.topic(),
             partition=message.partition(),
-            # acks=0: the broker did not tell
+            # acks=0: the broker returns no offset
             offset=offset if offset is not None and offset >= 0 else None,
             # before Kafka 0.10 messages have none
             timestamp=timestamp if kind else None,

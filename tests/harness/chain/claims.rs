@@ -27,8 +27,8 @@ pub struct Share {
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
     pub shares: BTreeMap<(Case, &'static str), Share>,
-    /// Messages behind the first [`WARM_UP`] of a service to a topic, and behind those whose cause it got before it had sent
-    /// anything: until then nothing can be claimed.
+    /// Messages behind the first [`WARM_UP`] of a service to a topic, and behind those whose cause
+    /// it got before it had sent anything: until then nothing can be claimed.
     pub settled: HashSet<Place>,
     /// What is wrong, in words.
     pub wrong: Vec<String>,

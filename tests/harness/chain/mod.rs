@@ -1,5 +1,6 @@
-//! Chains of services in four languages: a Java program writes, a Python service reads that and writes because of it, a Node
-//! service reads that in turn, and a Go program what comes of it. Each logs what it got, what it wrote, and why.
+//! Chains of services in four languages: a Java program writes, a Python service reads that and
+//! writes because of it, a Node service reads that in turn, and a Go program what comes of it. Each
+//! logs what it got, what it wrote, and why.
 
 mod claims;
 mod plan;
@@ -28,7 +29,7 @@ pub const SERVICES: [&str; 4] = ["intake", "pricing", "packing", "archive"];
 /// The first messages of a service to a topic: nothing is claimed before there were some.
 pub const WARM_UP: usize = 20;
 
-/// A topic to which the second service writes of its own accord, and nobody else.
+/// A topic to which the second service writes of its own accord, and no other service.
 const BEATS: &str = "beats";
 /// How many it writes to that, and to [`Case::Timed`]'s.
 const OWN: usize = 20;
@@ -96,8 +97,8 @@ pub fn run(dir: &Path, bootstrap: &str, mode: Mode, messages: &[Message]) -> Res
     let mut third = third.start_with(dir, &[])?;
     let mut second =
         second.start_with(dir, &["--own", &own[0], "--own-ms", "100", "--own-topics", &own[1]])?;
-    // Else, on a busy machine, all may be sent before the first of them reads, and of nothing that it got before it had sent anything
-    // a cause can be claimed.
+    // Else, on a busy machine, all may be sent before the first of them reads, and of nothing that it
+    // got before it had sent anything a cause can be claimed.
     for service in [&mut third, &mut second] {
         service.wait_until_assigned()?;
     }
@@ -125,7 +126,8 @@ fn list(dir: &Path, messages: &[Message]) -> Result<String> {
     Ok(file.to_string_lossy().into_owned())
 }
 
-/// The services' logs are a truth: each got all that the one before it had sent, as it was sent, and says why it sent what it sent.
+/// The services' logs are a truth: each got all that the one before it had sent, as it was sent,
+/// and says why it sent what it sent.
 fn holds(truth: &Truth, mode: Mode, messages: &[Message]) -> Result<()> {
     ensure!(truth.errors.is_empty(), "clients saw errors: {:?}", truth.errors);
     // otelsarama puts its own span into what it hands over
@@ -163,7 +165,8 @@ impl<'a> Causes<'a> {
         Self { sent: truth.sent.iter().filter_map(|line| Some((line.place()?, line))).collect() }
     }
 
-    /// The messages at the beginning of its chain, with itself where it was sent of its sender's own accord.
+    /// The messages at the beginning of its chain, with itself where it was sent of its sender's
+    /// own accord.
     #[must_use]
     pub fn origins(&self, place: &Place) -> Vec<Place> {
         match self.sent.get(place) {

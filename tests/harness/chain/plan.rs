@@ -1,5 +1,5 @@
-//! What goes through a chain: messages that are easy to follow, and those that are hard on purpose, each case with topics of its
-//! own and one in which several are mixed.
+//! What goes through a chain: messages that are easy to follow, and those that are hard on purpose,
+//! each case with topics of its own and one in which several are mixed.
 
 /// Why a message is easy or hard to follow without headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,8 @@ pub enum Case {
     Merged,
     /// Two of one key, of which one makes none.
     Dropped,
-    /// The same messages at the same time in two topics, of which the second service sends on those of one.
+    /// The same messages at the same time in two topics, of which the second service sends on those
+    /// of one.
     Twins,
     Echoes,
     /// The second service sends messages of its own accord between.

@@ -19,7 +19,7 @@ fn line(service: &str, topic: &str, offset: i64, because: &[(&str, i64)]) -> Lin
     .expect("a truth line")
 }
 
-/// Ids tell operation, topic and offset, so that they are easily linked to.
+/// Ids are made of operation, topic and offset, so that they are easily linked to.
 fn span(operation: &str, service: &str, topic: &str, offset: i64, links: &[(&str, &str, bool)]) -> Span {
     let id = |operation: &str, topic: &str| format!("{operation} {topic} {offset}");
     let links: Vec<_> = links

@@ -1,4 +1,4 @@
-//! The way back from a delivery, as the spans alone tell it.
+//! The way back from a delivery, as it follows from the spans alone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,8 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// The spans before this one, the nearest first: from a `poll` to its message's `send`, from there by an inferred link.
+    /// The spans before this one, the nearest first: from a `poll` to its message's `send`, from
+    /// there by an inferred link.
     #[must_use]
     pub fn back(&self, from: &'a Span) -> Vec<&'a Span> {
         let mut way = Vec::new();

@@ -1,5 +1,5 @@
-//! The trace context that a message's headers tell, read independently of the agent: only the styles that the tests' own
-//! clients write, without leniency.
+//! The trace context that a message's headers carry, read independently of the agent: only the
+//! styles that the tests' own clients write, without leniency.
 
 use crate::truth::Line;
 

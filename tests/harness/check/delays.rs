@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::Recall;
+use super::recall::Recall;
 use crate::spans::Span;
 use crate::truth::{Line, Place};
 
@@ -15,10 +15,11 @@ const NAME: &str = "ktrace.end_to_end_ms";
 /// As precise as spans and attributes are written.
 const PRECISION_MS: f64 = 0.01;
 
-/// A producer's stamp may be so much later than the clock that is read in the kernel, by rounding and by when it is read.
+/// A producer's stamp may be so much later than the clock that is read in the kernel, by rounding
+/// and by when it is read.
 const STAMP_MS: f64 = 2.0;
 
-/// Deliveries whose sending was seen, and how many of them tell the time.
+/// Deliveries whose sending was seen, and how many of them have the end-to-end time.
 #[derive(Clone, Debug, Default)]
 pub struct Delays {
     /// Those that came after their producer's response.
@@ -60,7 +61,8 @@ impl Delays {
         }
     }
 
-    /// All that are told are right; nearly all are told, and nearly all of those too that came before the response.
+    /// All times that are shown are right; nearly all are shown, also of messages that came before
+    /// the response.
     pub fn hold(&self) -> Result<()> {
         let nearly = |recall: Recall| recall.found * 100 >= recall.expected * 99;
         ensure!(
@@ -87,8 +89,8 @@ fn end_to_end_ms(poll: &Span) -> Option<f64> {
     poll.attributes.get(NAME).and_then(Value::as_f64)
 }
 
-/// What is untrue in a delivery's time, by the time that the producer itself gave the message: that is older than the request, on
-/// one host. kafkajs's are of our making, and lie ahead.
+/// What is untrue in a delivery's time, by the time that the producer itself gave the message: that
+/// is older than the request, on one host. kafkajs's are of our making, and lie ahead.
 pub fn fault(origin: &Line, poll: &Span) -> Option<String> {
     if origin.client.starts_with("kafkajs") {
         return None;

@@ -1,12 +1,14 @@
 //! Holds the agent's spans against the clients' truth.
 //!
-//! Messages are matched by topic, partition and offset, deliveries also by who got them: by group where the span names one,
-//! else by client id, else by service. A span is *wrong* when a message matches and the span says something untrue, a
-//! *phantom* when no such message exists. Spans of the same hop beyond the first are *repeated*; deliveries that no client
-//! logged are *unlogged*: the library fetched ahead and its client ended.
+//! Messages are matched by topic, partition and offset, deliveries also by who got them: by group
+//! where the span names one, else by client id, else by service. A span is *wrong* when a message
+//! matches and the span says something untrue, a *phantom* when no such message exists. Spans of
+//! the same hop beyond the first are *repeated*; deliveries that no client logged are *unlogged*:
+//! the library fetched ahead and its client ended.
 
 mod context;
 pub mod delays;
+mod recall;
 #[cfg(test)]
 mod tests;
 
@@ -14,22 +16,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use self::delays::Delays;
+pub use self::recall::Recall;
 use crate::spans::{Kind, Span};
 use crate::truth::{Line, Place, Truth};
-
-/// How many there were, and how many of them have a span.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recall {
-    pub found: usize,
-    pub expected: usize,
-}
-
-impl Recall {
-    #[must_use]
-    pub const fn is_full(self) -> bool {
-        self.found == self.expected
-    }
-}
 
 /// What was compared and what did not hold.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +116,7 @@ pub fn check(truth: &Truth, spans: &[Span]) -> Report {
         };
         let poll = polls.remove(at);
         report.received.found += 1;
-        // what was sent tells the context, as the receiver's library may change headers in memory
+        // the sent message has the context, as the receiver's library may change headers in memory
         let origin = origins.get(&place).copied().unwrap_or(line);
         let mut faults = poll_faults(line, origin, poll, sends.get(&place).copied());
         if !truth.append_timed.contains(&line.topic) {
@@ -172,7 +161,8 @@ fn sort<'a>(truth: &Truth, spans: &'a [Span], report: &mut Report) -> Hops<'a> {
     hops
 }
 
-/// Ids are well-formed and no two spans have the same; of one topic, messages without context have a trace each.
+/// Ids are well-formed and no two spans have the same; of one topic, messages without context have
+/// a trace each.
 fn identities(spans: &[Span], report: &mut Report) {
     let hex = |id: &str, length: usize| {
         id.len() == length
@@ -226,7 +216,8 @@ fn send_faults(line: &Line, span: &Span) -> Vec<String> {
     faults.0
 }
 
-/// What is untrue in a `poll` span; `send` is the span of the same message's sending, if there is one.
+/// What is untrue in a `poll` span; `send` is the span of the same message's sending, if there is
+/// one.
 fn poll_faults(line: &Line, origin: &Line, span: &Span, send: Option<&Span>) -> Vec<String> {
     let mut faults = Faults::default();
     faults.same("name", span.name.as_str(), format!("poll {}", line.topic).as_str());

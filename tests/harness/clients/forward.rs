@@ -4,10 +4,13 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::{Client, Library, kafkajs, logging, python};
+use super::client::{Client, logging};
+use super::library::Library;
+use super::{kafkajs, python};
 
-/// What a service does: it reads from the beginning, as a member of a group, and sends each message on to `NAME-into` of the
-/// `NAME-…` that it read. The Python service does what the message's value asks (`tests/clients/python/forward.py`).
+/// What a service does: it reads from the beginning, as a member of a group, and sends each message
+/// on to `NAME-into` of the `NAME-…` that it read. The Python service does what the message's value
+/// asks (`tests/clients/python/forward.py`).
 #[derive(Clone, Debug)]
 pub struct Forward<'a> {
     /// confluent-kafka or kafkajs.
@@ -17,12 +20,13 @@ pub struct Forward<'a> {
     pub into: &'a str,
     /// Also the client id and the group.
     pub service: &'a str,
-    /// It ends when it has got so many.
+    /// It ends when it has got this number.
     pub expect: usize,
 }
 
 impl Forward<'_> {
-    /// Starts it; its files are in `dir` under its service's name. With further arguments of its program (`tests/clients`).
+    /// Starts it; its files are in `dir` under its service's name. With further arguments of its
+    /// program (`tests/clients`).
     pub fn start_with(&self, dir: &Path, extra: &[&str]) -> Result<Client> {
         let mut command = match self.library {
             Library::Python | Library::PythonInstrumented => python::python(self.library, "forward")?,

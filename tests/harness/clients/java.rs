@@ -5,7 +5,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Client, Consume, Library, Produce, logging};
+use super::client::{Client, logging};
+use super::library::Library;
+use super::work::{Consume, Produce};
 use crate::{process, tools};
 
 pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
@@ -20,8 +22,9 @@ pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<
     logging(&mut command, what.service, dir, |truth| what.options(truth), extra)
 }
 
-/// The OpenTelemetry Java agent's own spans go where `--otlp URL` among the arguments says, and else nowhere. `--java PROGRAM`
-/// there is another Java than the host's, `--jvm "OPTION …"` how it is tuned.
+/// The OpenTelemetry Java agent's own spans go where `--otlp URL` among the arguments says, and
+/// else nowhere. `--java PROGRAM` there is another Java than the host's, `--jvm "OPTION …"` how it
+/// is tuned.
 fn java(library: Library, main: &str, extra: &[&str]) -> Result<Command> {
     let mut classes = tools::java_clients()?.into_os_string();
     classes.push(":");
@@ -32,7 +35,7 @@ fn java(library: Library, main: &str, extra: &[&str]) -> Result<Command> {
         Some(options) => command.args(options.split(' ')),
         None => command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m"]),
     };
-    // the broker's log is at info, clients tell only what is wrong
+    // the broker's log is at info, clients log only what is wrong
     command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
     if library == Library::JavaAgent {
         let mut agent = std::ffi::OsString::from("-javaagent:");

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Client, Consume, Library, Produce, logging};
+use super::client::{Client, logging};
+use super::library::Library;
+use super::work::{Consume, Produce};
 use crate::{process, tools};
 
 pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {

@@ -1,43 +1,18 @@
-//! kcat (librdkafka in C). It logs no truth of its own: what it sends is known beforehand but for the place, and what it
-//! receives it prints as JSON.
+//! kcat (librdkafka in C). It logs no truth of its own: what it sends is known beforehand but for
+//! the place, and what it receives it prints as JSON.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use anyhow::{Result, bail};
 
-use super::{Client, Consume, Library, Log, Produce, log_file};
+use super::client::{Client, Log, log_file};
+use super::kcat_log::Output;
+use super::library::Library;
+use super::work::{Consume, Produce};
 use crate::process::{self, Process};
-use crate::truth::{Event, HeaderValue, Line, Truth};
-
-/// What a run of kcat leaves.
-#[derive(Debug)]
-pub(super) enum Output {
-    Sent(Vec<Line>),
-    /// `-J` lines; the line to fill in for each.
-    Received(PathBuf, Box<Line>),
-}
-
-impl Output {
-    pub(super) fn read(&self, truth: &mut Truth) -> Result<()> {
-        match self {
-            Self::Sent(lines) => lines.iter().for_each(|line| truth.add(line.clone())),
-            Self::Received(file, pattern) => {
-                let output = fs::read(file).with_context(|| format!("no {}", file.display()))?;
-                // it writes headers that are no UTF-8 as they are
-                let text = String::from_utf8_lossy(&output);
-                for line in text.lines() {
-                    let message: Message =
-                        serde_json::from_str(line).with_context(|| format!("kcat said {line}"))?;
-                    truth.add(message.fill((**pattern).clone()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
+use crate::truth::{Event, HeaderValue, Line};
 
 /// All messages of one run have the same headers.
 pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
@@ -69,7 +44,7 @@ pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<
     }
     command.args(extra).arg(messages).env("OTEL_SERVICE_NAME", what.service);
     let process = Process::start(what.service, &mut command, &log_file(dir, what.service))?;
-    Ok(Client { process, log: Log::Kcat(Output::Sent(lines)) })
+    Ok(Client::new(process, Log::Kcat(Output::Sent(lines))))
 }
 
 pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {
@@ -83,7 +58,7 @@ pub(super) fn consume(what: &Consume<'_>, dir: &Path, extra: &[&str]) -> Result<
     let process = Process::start_with_output(what.service, &mut command, File::create(&output)?, &log)?;
     let mut pattern = blank(Event::Received, what.service);
     pattern.group = Some(what.group.into());
-    Ok(Client { process, log: Log::Kcat(Output::Received(output, Box::new(pattern))) })
+    Ok(Client::new(process, Log::Kcat(Output::Received(output, Box::new(pattern)))))
 }
 
 fn blank(event: Event, service: &str) -> Line {
@@ -126,35 +101,4 @@ fn random_hex(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
     std::io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut random)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// kcat's `-J` line.
-#[derive(Deserialize)]
-struct Message {
-    topic: String,
-    partition: i32,
-    offset: i64,
-    /// Before Kafka 0.10 messages have none.
-    ts: Option<i64>,
-    key: Option<String>,
-    payload: Option<String>,
-    /// Keys and values in turn.
-    #[serde(default)]
-    headers: Vec<Option<String>>,
-}
-
-impl Message {
-    fn fill(self, mut line: Line) -> Line {
-        line.headers = self
-            .headers
-            .as_chunks()
-            .0
-            .iter()
-            .map(|[key, value]| (key.clone().unwrap_or_default(), value.clone().map(HeaderValue::Text)))
-            .collect();
-        line.value_len = self.payload.map(|payload| payload.len() as u64);
-        (line.topic, line.partition, line.offset) = (self.topic, Some(self.partition), Some(self.offset));
-        (line.timestamp, line.key) = (self.ts, self.key);
-        line
-    }
 }

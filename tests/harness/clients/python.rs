@@ -1,11 +1,14 @@
-//! Python clients: confluent-kafka, with a script for either side, kafka-python and aiokafka, with one for both.
+//! Python clients: confluent-kafka, with a script for either side, kafka-python and aiokafka, with
+//! one for both.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Client, Consume, Library, Produce, logging};
+use super::client::{Client, logging};
+use super::library::Library;
+use super::work::{Consume, Produce};
 use crate::{process, tools};
 
 pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {

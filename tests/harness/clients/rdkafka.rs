@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Client, Consume, Produce, logging};
+use super::client::{Client, logging};
+use super::work::{Consume, Produce};
 use crate::{process, tools};
 
 pub(super) fn produce(what: &Produce<'_>, dir: &Path, extra: &[&str]) -> Result<Client> {

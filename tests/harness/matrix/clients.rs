@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Cell;
+use super::cell::Cell;
 use crate::clients::Library;
 use crate::tools;
 

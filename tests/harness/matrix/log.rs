@@ -1,11 +1,11 @@
-//! What the broker has in its log: that a client really wrote with the codec and in the mode that its cell says, which the
-//! spans would not show.
+//! What the broker has in its log: that a client really wrote with the codec and in the mode that
+//! its cell says, which the spans would not show.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{CODECS, Cell, Mode};
+use super::cell::{CODECS, Cell, Mode, PARTITIONS};
 
 /// Of a batch of format v2 (Kafka's `DefaultRecordBatch`), what matters here.
 #[derive(Clone, Copy, Debug)]
@@ -14,10 +14,11 @@ struct Batch {
     producer_id: i64,
 }
 
-/// An error if a cell's topic is not written as the cell says. A client may leave alone what would not shrink, but not all.
+/// An error if a cell's topic is not written as the cell says. A client may leave alone what would
+/// not shrink, but not all.
 pub(super) fn is_as_told(broker: &Path, cell: Cell) -> Result<()> {
     let mut batches = Vec::new();
-    for partition in 0..super::run::PARTITIONS {
+    for partition in 0..PARTITIONS {
         let file = broker.join(format!("data/{}-{partition}/00000000000000000000.log", cell.topic()));
         let bytes = std::fs::read(&file).with_context(|| format!("no {}", file.display()))?;
         batches.extend(parse(&bytes).with_context(|| format!("{} ends within a batch", file.display()))?);
@@ -70,16 +71,14 @@ impl Batch {
 mod tests {
     use std::fs;
 
+    use ktrace_testkit::Batch;
+
     use super::{Cell, Mode, is_as_told};
     use crate::clients::Library;
     use crate::scratch::Scratch;
 
-    fn batch(attributes: u16, producer_id: i64) -> Vec<u8> {
-        let mut bytes = vec![0; 61];
-        bytes[8..12].copy_from_slice(&49_u32.to_be_bytes());
-        bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
-        bytes[43..51].copy_from_slice(&producer_id.to_be_bytes());
-        bytes
+    fn batch(attributes: i16, producer_id: i64) -> Vec<u8> {
+        Batch { attributes, producer_id, ..Batch::default() }.packed(0, &[])
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `docs/compatibility.md`: the part between two markers is written from whole runs, the rest by hand.
+//! `docs/compatibility.md`: the part between two markers is written from whole runs, the rest by
+//! hand.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -58,7 +59,7 @@ impl Page {
         Ok(())
     }
 
-    /// An error if it lacks a cell of a form, or tells of a fault there.
+    /// An error if it lacks a cell of a form, or reports a fault there.
     pub fn has(&self, form: Form) -> Result<()> {
         for broker in BROKERS {
             for cell in form.cells() {

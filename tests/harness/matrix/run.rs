@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use super::cell::PARTITIONS;
 use super::{CODECS, Cell, Form, LIBRARIES, Mode, NEVER_ABORT, log};
 use crate::agent::Agent;
 use crate::broker::{Broker, Settings};
@@ -22,8 +23,6 @@ const COUNT: u32 = 20;
 
 /// Of those, the messages of the second and the fourth.
 const ABORTED: usize = 8;
-
-pub(super) const PARTITIONS: u32 = 2;
 
 /// Clients that run at once.
 const AT_ONCE: usize = 3;
@@ -109,8 +108,8 @@ fn produce(dir: &Path, bootstrap: &str, cells: &[Cell], truth: &mut Truth) -> Re
     Ok(())
 }
 
-/// kcat is started for each cell anew. All its messages of a cell have headers of one style and are one transaction, which it
-/// can only commit.
+/// kcat is started for each cell anew. All its messages of a cell have headers of one style and are
+/// one transaction, which it can only commit.
 fn kcat(dir: &Path, bootstrap: &str, cell: Cell, number: usize) -> Result<Client> {
     const STYLES: [&str; 5] = ["traceparent", "b3", "none", "b3-multi", "trace_id"];
     let topic = cell.topic();
@@ -165,7 +164,8 @@ fn finish(clients: Vec<Client>, truth: &mut Truth) -> Result<()> {
 fn holds(truth: &Truth, cells: &[Cell], form: Form) -> Result<()> {
     ensure!(truth.errors.is_empty(), "clients saw errors: {:?}", truth.errors);
     ensure!(truth.sent.len() == cells.len() * COUNT as usize, "{} were sent", truth.sent.len());
-    // kcat's output cannot tell bytes that are no text; otelsarama puts its own span into what it hands over
+    // kcat's output cannot show bytes that are no text; otelsarama puts its own span into what it hands
+    // over
     let headers = |line: &Line| !line.service.starts_with("kcat") && !line.service.starts_with("sarama-otel");
     let wrong = truth.disagreements_where(headers);
     ensure!(wrong.is_empty(), "{} disagreements, the first: {}", wrong.len(), wrong[0]);
@@ -200,7 +200,8 @@ fn holds(truth: &Truth, cells: &[Cell], form: Form) -> Result<()> {
     Ok(())
 }
 
-/// What is known of these spans beside what any check knows: all went well, acks are the mode's, each reader has a group.
+/// What is known of these spans beside what any check knows: all went well, acks are the mode's,
+/// each reader has a group.
 fn faults(cells: &[Cell], spans: &[Span]) -> Vec<String> {
     let acks: HashMap<String, &str> =
         cells.iter().map(|cell| (cell.topic(), if cell.mode == Mode::Plain { "1" } else { "all" })).collect();
@@ -262,7 +263,8 @@ fn truly(report: &Report, of: impl Fn(&Report) -> Recall) -> Recall {
 }
 
 impl Run {
-    /// Every message has its spans, all of them are true, none was made up, and the agent lost nothing.
+    /// Every message has its spans, all of them are true, none was made up, and the agent lost
+    /// nothing.
     pub fn is_perfect(&self) -> Result<()> {
         ensure!(self.lost == 0, "the agent lost: {}", self.summary["lost"]);
         ensure!(

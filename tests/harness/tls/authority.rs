@@ -1,5 +1,5 @@
-//! A certificate authority that lives as long as its test: it signs a broker and a client. Its keys are on a
-//! curve, as those are made in a moment.
+//! A certificate authority that lives as long as its test: it signs a broker and a client. Its keys
+//! are on a curve, as those are made in a moment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,8 +55,8 @@ impl Authority {
         self.dir.join("broker.p12")
     }
 
-    /// The certificate is for whoever is on loopback, so that clients can check the host's name, as they do
-    /// by default.
+    /// The certificate is for whoever is on loopback, so that clients can check the host's name, as
+    /// they do by default.
     fn sign(&self, name: &str) -> Result<()> {
         let file = |extension: &str| format!("{name}.{extension}");
         self.openssl(|openssl| {

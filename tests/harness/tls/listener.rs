@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::authority::{Authority, STORE_PASSWORD};
-use super::security::{PASSWORD, USER};
+use super::sasl::{PASSWORD, USER};
 use crate::ports;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ ssl.truststore.location={}
         text
     }
 
-    /// What the storage of a new broker is told, so that it knows the users of SCRAM.
+    /// Arguments that format the storage of a new broker, so that it knows the users of SCRAM.
     pub(crate) fn users(&self) -> Vec<String> {
         if self.port(Listener::Sasl) == 0 {
             return Vec::new();

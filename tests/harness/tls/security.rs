@@ -1,37 +1,12 @@
-//! What a client is told so that it speaks to a TLS listener: options of the clients' programs, or
+//! What a client needs so that it speaks to a TLS listener: options of the clients' programs, or
 //! librdkafka's settings for kcat, which has no others.
 
 use std::path::{Path, PathBuf};
 
-use super::{Authority, Listener};
+use super::authority::Authority;
+use super::listener::Listener;
+use super::sasl::{Mechanism, PASSWORD, USER};
 use crate::clients::Library;
-
-/// Who authenticates by SASL.
-pub const USER: &str = "alice";
-
-/// With this password, which stands nowhere else.
-pub const PASSWORD: &str = "Pa55-of-tls-3b9e61f7";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    Plain,
-    ScramSha256,
-    ScramSha512,
-}
-
-impl Mechanism {
-    pub const ALL: [Self; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
-
-    /// As clients are told it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct Security {

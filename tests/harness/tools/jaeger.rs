@@ -1,4 +1,5 @@
-//! Jaeger all-in-one, built from its module; versions of everything below it are in `go.mod` and `go.sum`.
+//! Jaeger all-in-one, built from its module; versions of everything below it are in `go.mod` and
+//! `go.sum`.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! Java runtimes beside the host's own, as PyPI has them: whole builds of Temurin, for the clients' TLS.
+//! Java runtimes beside the host's own, as PyPI has them: whole builds of Temurin, for the clients'
+//! TLS.
 
 use std::path::PathBuf;
 

@@ -9,7 +9,8 @@ use crate::{cache, tools};
 /// The version that tests use if they do not name another.
 pub const KAFKA_VERSION: &str = "4.3.0";
 
-/// The last line of releases whose brokers still speak the protocol of before Kafka 0.11 (removed by KIP-896).
+/// The last line of releases whose brokers still speak the protocol of before Kafka 0.11 (removed
+/// by KIP-896).
 pub const KAFKA_OLD_VERSION: &str = "3.9.1";
 
 /// The class path.

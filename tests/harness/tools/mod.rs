@@ -1,4 +1,5 @@
-//! The tools that tests and demo run, one file each. Each function returns where the tool is and makes it first if need be.
+//! The tools that tests and demo run, one file each. Each function returns where the tool is and
+//! makes it first if need be.
 
 mod collector;
 mod jaeger;

@@ -1,4 +1,5 @@
-//! The truth-logging Rust client, built with its librdkafka; versions of everything below it are in `Cargo.lock`.
+//! The truth-logging Rust client, built with its librdkafka; versions of everything below it are in
+//! `Cargo.lock`.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The truth-logging Rust client over rustls, built with one of its providers; versions of everything below
-//! it are in `Cargo.lock`.
+//! The truth-logging Rust client over rustls, built with one of its providers; versions of
+//! everything below it are in `Cargo.lock`.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The truth-logging Go client, built; versions of everything below it are in `go.mod` and `go.sum`.
+//! The truth-logging Go client, built; versions of everything below it are in `go.mod` and
+//! `go.sum`.
 
 use std::path::PathBuf;
 

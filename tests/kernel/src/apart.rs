@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::call;
 
-/// After so many seconds a process that still waits for its peer is ended.
+/// Seconds after which a process that still waits for its peer is ended.
 const PATIENCE: libc::c_uint = 300;
 
 /// A process at work.
@@ -43,7 +43,7 @@ impl<T: DeserializeOwned> Apart<T> {
     pub fn join(mut self) -> Result<T> {
         let mut told = Vec::new();
         self.result.read_to_end(&mut told)?;
-        // SAFETY: nobody asks for the status.
+        // SAFETY: the status is not asked for.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
         let result: Result<T, String> =
             serde_json::from_slice(&told).context("a process ended without a word")?;

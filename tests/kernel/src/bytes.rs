@@ -23,7 +23,8 @@ impl Random {
         least + (self.next() % (most - least + 1) as u64) as usize
     }
 
-    /// How much of `left` bytes the next call gets: few, a packet's worth, a buffer's, or up to all of them.
+    /// How much of `left` bytes the next call gets: few, a packet's worth, a buffer's, or up to all
+    /// of them.
     pub fn part(&mut self, left: usize) -> usize {
         let most = match self.next() % 4 {
             0 => 16,
@@ -35,7 +36,8 @@ impl Random {
     }
 }
 
-/// Bytes that anybody can make who knows the seed. They differ everywhere, so that a piece in the wrong place is noticed.
+/// Bytes that anybody can make who knows the seed. They differ everywhere, so that a piece in the
+/// wrong place is noticed.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Payload {
     pub seed: u64,

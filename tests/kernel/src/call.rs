@@ -33,7 +33,7 @@ pub fn set_option_bytes(
     name: c_int,
     value: &[u8],
 ) -> io::Result<()> {
-    // SAFETY: an open descriptor, and as many readable bytes as are told.
+    // SAFETY: an open descriptor, and as many readable bytes as the length says.
     done(unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -53,7 +53,7 @@ pub fn option_bytes<const N: usize>(
 ) -> io::Result<[u8; N]> {
     let mut value = [0; N];
     let mut len = N as libc::socklen_t;
-    // SAFETY: an open descriptor, and as many writable bytes as are told.
+    // SAFETY: an open descriptor, and as many writable bytes as the length says.
     done(unsafe {
         libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut len)
     })?;

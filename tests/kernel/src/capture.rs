@@ -11,7 +11,8 @@ use ktrace_kafka::internal::{Piece, Run, Stream};
 use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet};
 use ktrace_user::seen::{Direction, Ends, Event, Segment};
 
-/// More than the agent's: what overflows is no matter of this test, and an emulated machine reads slowly what it sends fast.
+/// More than the agent's: what overflows is no matter of this test, and an emulated machine reads
+/// slowly what it sends fast.
 const RING: usize = 256 << 20;
 
 /// As the agent's.
@@ -21,7 +22,7 @@ const MAX_HELD: usize = 8 << 20;
 #[derive(Default)]
 pub struct Seen {
     pub ends: Option<Ends>,
-    /// Processes that were told to be the owner, in order.
+    /// Processes that were reported as the owner, in order.
     pub owners: Vec<u32>,
     pub to_broker: Way,
     pub to_client: Way,
@@ -98,7 +99,8 @@ impl Seen {
 /// By the socket's cookie.
 pub type Sockets = HashMap<u64, Seen>;
 
-/// The programs are loaded and attached in each way that leaves other code of them: the kernel checks what is left.
+/// The programs are loaded and attached in each way that leaves other code of them: the kernel
+/// checks what is left.
 pub fn every_form_loads(ports: &str) -> Result<()> {
     for ports in ["auto", ports] {
         for (client_end, broker_end) in [(true, false), (false, true), (true, true)] {

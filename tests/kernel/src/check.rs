@@ -16,8 +16,9 @@ pub struct Verdict {
     pub ownerless: u32,
     /// Servers' ends.
     pub servers: u32,
-    /// Connections, Fast Open aside, and bytes, of whose beginning the server's end shows nothing: what comes on the SYN, or in place of the ACK of the
-    /// handshake when that was lost or overtaken, comes when there is only the listener.
+    /// Connections, Fast Open aside, and bytes, of whose beginning the server's end shows nothing:
+    /// what comes on the SYN, or in place of the ACK of the handshake when that was lost or
+    /// overtaken, comes when there is only the listener.
     pub early: (u32, u64),
     /// Bytes of both directions, of all ends.
     pub bytes: u64,
@@ -80,7 +81,7 @@ impl Verdict {
             } else {
                 0
             };
-            // Where what follows tells of it, it is a gap: of as many bytes, and the FIN's number.
+            // Where what follows shows it, it is a gap: of as many bytes, and the FIN's number.
             if early > 0 && way.gaps.0 <= early as u64 + 1 {
                 self.early.0 += u32::from(!matches!(talk.sign, Sign::SynData(_)));
                 self.early.1 += early as u64;
@@ -89,7 +90,8 @@ impl Verdict {
             }
         }
         let missing = match talk.sign {
-            // An accepted socket that resets has given its port back before (`inet_put_port` of `tcp_set_state`), so it is not recognised.
+            // An accepted socket that resets has given its port back before (`inet_put_port` of
+            // `tcp_set_state`), so it is not recognised.
             Sign::Reset { by_client } if !seen.reset && (by_client || which == "client") => "no RST",
             Sign::SynData(_) if !seen.syn_data && which == "client" => "no payload on the SYN",
             Sign::BigPacket if seen.largest < BIG => "no packet of more than 64 KiB",

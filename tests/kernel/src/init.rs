@@ -1,5 +1,5 @@
-//! The first process of a virtual machine that has nothing else: mounts what programs expect, loads modules, runs one command, says how
-//! it ended, and turns the machine off.
+//! The first process of a virtual machine that has nothing else: mounts what programs expect, loads
+//! modules, runs one command, says how it ended, and turns the machine off.
 
 use std::ffi::CString;
 use std::fs;

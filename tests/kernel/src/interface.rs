@@ -24,7 +24,8 @@ pub fn up(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Puts this thread, and the processes that it starts from now on, into a network namespace of its own, with loopback.
+/// Puts this thread, and the processes that it starts from now on, into a network namespace of its
+/// own, with loopback.
 pub fn own_namespace() -> Result<()> {
     // SAFETY: no pointers.
     let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
@@ -34,7 +35,8 @@ pub fn own_namespace() -> Result<()> {
     up("lo")
 }
 
-/// Whether packets can be lost and reordered here: netem is often a module, and not everywhere there.
+/// Whether packets can be lost and reordered here: netem is often a module, and not everywhere
+/// there.
 pub fn has_netem() -> Result<()> {
     // In a thread, whose namespace goes with it.
     std::thread::spawn(|| {
@@ -46,7 +48,8 @@ pub fn has_netem() -> Result<()> {
     .context("panicked")?
 }
 
-/// Of the packets that leave the interface, 5 % are lost, and 20 % overtake the others, which take 5 ms.
+/// Of the packets that leave the interface, 5 % are lost, and 20 % overtake the others, which take
+/// 5 ms.
 pub fn lose_and_reorder(name: &str) -> Result<()> {
     /// `TCA_NETEM_REORDER`, of `include/uapi/linux/pkt_sched.h`.
     const REORDER: u16 = 3;
@@ -120,11 +123,11 @@ fn request(kind: u16, flags: libc::c_int, body: &[u8]) -> Result<Vec<u8>> {
     // struct nlmsghdr: length, type and flags, number, port
     let mut message = words(&[16 + body.len() as u32, u32::from(kind) | flags << 16, 1, 0]);
     message.extend_from_slice(body);
-    // SAFETY: an open descriptor, and as many readable bytes as are told.
+    // SAFETY: an open descriptor, and as many readable bytes as the length says.
     let sent = unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
     ensure!(sent >= 0, io::Error::last_os_error());
     let mut reply = vec![0_u8; 16_384];
-    // SAFETY: an open descriptor, and as many writable bytes as are told.
+    // SAFETY: an open descriptor, and as many writable bytes as the length says.
     let received = unsafe { libc::recv(socket.as_raw_fd(), reply.as_mut_ptr().cast(), reply.len(), 0) };
     ensure!(received >= 20, "the kernel's answer is short");
     // Behind the header an error number, 0 for none.

@@ -1,5 +1,6 @@
-//! Sends and receives known bytes in every way that programs do, on the kernel that it runs on, and holds what ktrace captures of both ends
-//! against them. As the first process of a virtual machine it is that machine's init.
+//! Sends and receives known bytes in every way that programs do, on the kernel that it runs on, and
+//! holds what ktrace captures of both ends against them. As the first process of a virtual machine
+//! it is that machine's init.
 
 mod apart;
 mod bytes;
@@ -34,7 +35,8 @@ enum Verb {
         #[arg(long)]
         netem: bool,
     },
-    /// The other process: plays all scenes in a network namespace of its own, and tells what was said
+    /// The other process: plays all scenes in a network namespace of its own, and reports what was
+    /// said
     #[command(hide = true)]
     Talk {
         #[command(flatten)]
@@ -120,7 +122,8 @@ fn round(play: Play, lossy: bool) -> Result<bool> {
             "not seen: {bytes} first bytes at servers' ends of {connections} connections and of Fast Open, from before there was a socket"
         );
     }
-    // An ACK is lost each twentieth time and overtaken more often; without netem it is overtaken where another processor is faster.
+    // An ACK is lost each twentieth time and overtaken more often; without netem it is overtaken where
+    // another processor is faster.
     let most = talks.len() / if lossy { 4 } else { 20 };
     if verdict.early.0 as usize > most {
         verdict.wrong.push(format!("more than {most} connections began before the server's end was seen"));

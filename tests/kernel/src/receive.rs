@@ -61,7 +61,7 @@ fn in_parts(
 }
 
 fn flagged(socket: &Socket, part: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
-    // SAFETY: an open descriptor, and as many writable bytes as are told.
+    // SAFETY: an open descriptor, and as many writable bytes as the length says.
     call::result(unsafe { libc::recv(socket.as_raw_fd(), part.as_mut_ptr().cast(), part.len(), flags) })
 }
 
@@ -122,7 +122,7 @@ fn splice(socket: &Socket, len: usize, random: &mut Random) -> io::Result<Vec<u8
     let (out, into) = call::pipe()?;
     let mut out = File::from(out);
     in_parts(len, random, |part| {
-        // No more than the pipe holds, as nobody else empties it.
+        // No more than the pipe holds, as nothing else empties it.
         let received = call::splice(socket, &into, part.len().min(65_536), 0)?;
         out.read_exact(&mut part[..received])?;
         Ok(received)

@@ -14,7 +14,7 @@ use crate::call;
 pub struct Sending {
     pub name: &'static str,
     pub send: fn(&Socket, &[u8], &mut Random) -> io::Result<()>,
-    /// Why the kernel at hand cannot, if so.
+    /// Why this kernel cannot, if so.
     pub lacking: fn() -> Option<String>,
 }
 
@@ -182,7 +182,7 @@ fn zerocopy(socket: &Socket, bytes: &[u8], random: &mut Random) -> io::Result<()
 
 /// How many calls the next notice says are over (`Documentation/networking/msg_zerocopy.rst`).
 fn released(socket: &Socket) -> io::Result<u32> {
-    // Of `struct sock_extended_err`: who tells, and the range of calls.
+    // Of `struct sock_extended_err`: the origin, and the range of calls.
     const ORIGIN_AT: usize = 4;
     const FIRST_AT: usize = 8;
     const LAST_AT: usize = 12;
@@ -236,7 +236,7 @@ fn splice_file(socket: &Socket, bytes: &[u8], random: &mut Random) -> io::Result
 }
 
 fn splice_memory(socket: &Socket, bytes: &[u8], random: &mut Random) -> io::Result<()> {
-    // The peer reads these very pages, and nobody says when it has.
+    // The peer reads these very pages, and nothing says when it has.
     let bytes: &'static [u8] = bytes.to_vec().leak();
     let (out, into) = call::pipe()?;
     in_parts(bytes, random, |part, _| {
@@ -252,7 +252,7 @@ fn splice_socket(socket: &Socket, bytes: &[u8], random: &mut Random) -> io::Resu
     let (mut near, far) = Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     let (out, into) = call::pipe()?;
     in_parts(bytes, random, |part, _| {
-        // No more than fits into both buffers, as nobody else empties them.
+        // No more than fits into both buffers, as nothing else empties them.
         let part = &part[..part.len().min(4096)];
         near.write_all(part)?;
         let mut left = part.len();

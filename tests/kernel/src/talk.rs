@@ -12,7 +12,7 @@ use crate::bytes::Payload;
 #[derive(Serialize, Deserialize)]
 pub enum Told {
     Talk(Talk),
-    /// Something that the kernel at hand cannot do.
+    /// Something that this kernel cannot do.
     Lacks {
         what: String,
         why: String,
@@ -40,9 +40,10 @@ pub enum Sign {
     Reset {
         by_client: bool,
     },
-    /// Payload on the SYN, so many bytes.
+    /// Bytes of payload on the SYN.
     SynData(usize),
-    /// The cookies are of other sockets than those that carry the bytes (MPTCP): found by addresses.
+    /// The cookies are of other sockets than those that carry the bytes (MPTCP): found by
+    /// addresses.
     OtherSockets,
     /// A packet of more than 64 KiB.
     BigPacket,

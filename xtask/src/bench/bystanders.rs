@@ -1,7 +1,8 @@
-//! Round trips over loopback on a connection that is not Kafka's: what every other socket of the host pays.
+//! Round trips over loopback on a connection that is not Kafka's: what every other socket of the
+//! host pays.
 //!
-//! Each turn measures without the agent, with each list of ports, and without it again: the ratio of the two without is
-//! the noise that the others are held against.
+//! Each turn measures without the agent, with each list of ports, and without it again: the ratio
+//! of the two without is the noise that the others are held against.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -42,7 +43,7 @@ pub fn run(options: &Options, dir: &Path) -> Result<()> {
         for step in 0..PORTS.len() {
             let which = (turn + step) % PORTS.len();
             let mut command = process::command(agent::binary());
-            // nothing is to be exported, so nobody has to be there
+            // nothing is to be exported, so no collector has to be there
             command.args(["run", "--otlp", "http://127.0.0.1:4317"]);
             let agent = Agent::start(dir, "agent", &mut command, PORTS[which], &[])?;
             times[which] = peer.trips(trips)?;

@@ -1,5 +1,6 @@
-//! The clients that are measured: Kafka's own performance tools for Java, and kcat for librdkafka (its
-//! `rdkafka_performance` is in no Debian package). Each is a process of its own, from connecting to its end.
+//! The clients that are measured: Kafka's own performance tools for Java, and kcat for librdkafka
+//! (its `rdkafka_performance` is in no Debian package). Each is a process of its own, from
+//! connecting to its end.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -14,8 +15,8 @@ use harness::tools;
 /// A client has to end within this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Java with the class path of Kafka's tools and of the harness's own clients, and the heap that Kafka's scripts give to
-/// tools.
+/// Java with the class path of Kafka's tools and of the harness's own clients, and the heap that
+/// Kafka's scripts give to tools.
 pub fn java(main: &str) -> Result<Command> {
     let mut classes = tools::java_clients()?.into_os_string();
     classes.push(":");
@@ -44,8 +45,9 @@ pub fn java_producer(dir: &Path, bootstrap: &str, what: Batch<'_>) -> Result<f64
     produced(&finish("ProducerPerformance", command, &dir.join("producer.log"))?)
 }
 
-/// `ConsumerPerformance` on a topic that has enough; records a second in its second half. In the first, Java's compilers take more of
-/// the processors than all else, and whatever takes from them makes the client slow for longer.
+/// `ConsumerPerformance` on a topic that has enough; records a second in its second half. In the
+/// first, Java's compilers take more of the processors than all else, and whatever takes from them
+/// makes the client slow for longer.
 pub fn java_consumer(dir: &Path, bootstrap: &str, topic: &str, count: u64) -> Result<f64> {
     let mut command = java("org.apache.kafka.tools.ConsumerPerformance")?;
     command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
@@ -98,7 +100,8 @@ fn produced(said: &str) -> Result<f64> {
     rate.with_context(|| format!("ProducerPerformance said:\n{said}"))
 }
 
-/// Of the lines that it says every 100 ms, each with the time and the records so far, those of the second half of the records.
+/// Of the lines that it says every 100 ms, each with the time and the records so far, those of the
+/// second half of the records.
 fn consumed(said: &str) -> Result<f64> {
     let lines: Vec<(f64, f64)> = said.lines().filter_map(progress).collect();
     let rate = || {
@@ -111,7 +114,8 @@ fn consumed(said: &str) -> Result<f64> {
     rate().with_context(|| format!("ConsumerPerformance said:\n{said}"))
 }
 
-/// Of `2026-11-23 13:07:40:654, 0, 572.2041, 141.8102, 585937, …` (10 fields): seconds of the day, and `data.consumed.in.nMsg`.
+/// Of `2026-11-23 13:07:40:654, 0, 572.2041, 141.8102, 585937, …` (10 fields): seconds of the day,
+/// and `data.consumed.in.nMsg`.
 fn progress(line: &str) -> Option<(f64, f64)> {
     let fields: Vec<&str> = line.split(", ").collect();
     let (_, time) = fields.first()?.split_once(' ')?;

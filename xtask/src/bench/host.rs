@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// CPU time of a process's threads, to the nanosecond; what threads that have ended used is not in it.
+/// CPU time of a process's threads, to the nanosecond; what threads that have ended used is not in
+/// it.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let mut nanos = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -22,7 +23,8 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
 /// Resident memory in MB.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// With the ring buffers, each page of which is mapped twice (so that records are whole at its end) and counts twice.
+    /// With the ring buffers, each page of which is mapped twice (so that records are whole at its
+    /// end) and counts twice.
     pub all: f64,
     /// The most that all has been.
     pub most: f64,
@@ -64,8 +66,8 @@ impl Jiffies {
     }
 }
 
-/// The kernel measures how long BPF programs run, as long as this lives. That costs itself, so nothing else is measured
-/// meanwhile.
+/// The kernel measures how long BPF programs run, as long as this lives. That costs itself, so
+/// nothing else is measured meanwhile.
 #[derive(Debug)]
 pub struct BpfTimes {
     /// Programs that were there before.

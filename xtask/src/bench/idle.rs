@@ -1,5 +1,5 @@
-//! The agent where little happens: its share of a core without connections and with 10 000 that are silent; then its
-//! memory while 500 of them are in use.
+//! The agent where little happens: its share of a core without connections and with 10 000 that are
+//! silent; then its memory while 500 of them are in use.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -9,11 +9,11 @@ use anyhow::Result;
 use harness::agent::Agent;
 use harness::collector::Collector;
 
-use super::Use;
 use super::connections::{self, Busy};
 use super::host;
 use super::load::broker;
 use super::losses::Losses;
+use super::usage::Use;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {

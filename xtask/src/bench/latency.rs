@@ -1,6 +1,8 @@
-//! How long a producer at half of what it could send waits for its acknowledgements, without and with the agent.
+//! How long a producer at half of what it could send waits for its acknowledgements, without and
+//! with the agent.
 //!
-//! One producer runs all the while, so that both see the same compiled code, the same heap and the same connection.
+//! One producer runs all the while, so that both see the same compiled code, the same heap and the
+//! same connection.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +11,11 @@ use anyhow::{Context as _, Result};
 use harness::collector::Collector;
 use harness::process::Process;
 
-use super::Use;
 use super::clients::{Batch, java, java_producer};
 use super::load::broker;
 use super::losses::Losses;
 use super::statistics::Sample;
+use super::usage::Use;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {

@@ -1,4 +1,5 @@
-//! A broker with the topics that the clients write and read, and how much each client has to do to be busy for a while.
+//! A broker with the topics that the clients write and read, and how much each client has to do to
+//! be busy for a while.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -74,8 +75,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts the broker and lets the clients run, which tells how much keeps it busy for `busy`, and warms the
-    /// broker.
+    /// Starts the broker and lets the clients run, which shows how much keeps it busy for `busy`,
+    /// and warms the broker.
     pub fn new(dir: &Path, record: u32, codec: &str, busy: Duration) -> Result<Self> {
         let broker = broker(dir)?;
         broker.create_topics(1, &[WRITTEN, READ])?;

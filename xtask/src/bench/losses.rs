@@ -13,7 +13,7 @@ impl Losses {
         self.0.is_empty()
     }
 
-    /// Adds what a summary tells.
+    /// Adds what a summary reports.
     pub fn add(&mut self, summary: &Value) {
         for what in ["lost", "malformed"] {
             for (reason, count) in summary[what].as_object().into_iter().flatten() {

@@ -1,8 +1,8 @@
-//! `./dev bench NAME`: what a traced host pays. Each measurement prints a table in Markdown to standard output, and how
-//! far it is to standard error.
+//! `./dev bench NAME`: what a traced host pays. Each measurement prints a table in Markdown to
+//! standard output, and how far it is to standard error.
 //!
-//! All run on two cores, whatever the host has, the agent and what it watches together; and in memory, as a disk would
-//! make everything wait and so hide what the agent takes.
+//! All run on two cores, whatever the host has, the agent and what it watches together; and in
+//! memory, as a disk would make everything wait and so hide what the agent takes.
 
 mod bystanders;
 mod clients;
@@ -15,26 +15,27 @@ mod losses;
 mod overhead;
 mod soak;
 mod statistics;
+mod usage;
 
 use std::path::Path;
 use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::agent::{self, Agent};
-use harness::collector::Collector;
-use harness::process;
+use harness::agent;
 use harness::scratch::Scratch;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
-    /// Throughput of producers and consumers without and with the agent; the agent's CPU and the kernel's for it
+    /// Throughput of producers and consumers without and with the agent; the agent's CPU and the
+    /// kernel's for it
     Overhead(overhead::Options),
     /// Produce latency at half load, without and with the agent
     Latency(latency::Options),
-    /// The agent's CPU where nothing happens, with and without open connections, and its memory with 10 000 of them
+    /// The agent's CPU where nothing happens, with and without open connections, and its memory
+    /// with 10 000 of them
     Idle(idle::Options),
     /// Round trips of sockets that are not Kafka's, without and with the agent
     Bystanders(bystanders::Options),
@@ -58,36 +59,6 @@ pub fn bench(what: &Bench) -> Result<()> {
     }
 }
 
-/// How the agent is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Use {
-    /// `ktrace run --sample 0.01`, to a real collector on the same cores
-    Sampled,
-    /// `ktrace observe -o json > file`, every span
-    Everything,
-}
-
-impl Use {
-    pub const ALL: [Self; 2] = [Self::Sampled, Self::Everything];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sampled => "run, 1 %",
-            Self::Everything => "observe, all",
-        }
-    }
-
-    pub fn start(self, dir: &Path, port: u16, collector: &Collector) -> Result<Agent> {
-        let mut command = process::command(agent::binary());
-        let url = collector.grpc_url();
-        let (command, extra): (_, &[&str]) = match self {
-            Self::Sampled => (command.arg("run"), &["--sample", "0.01", "--otlp", &url]),
-            Self::Everything => (command.args(["observe", "-o", "json"]), &[]),
-        };
-        Agent::start(dir, "agent", command, port, extra)
-    }
-}
-
 /// This process and all that it starts.
 fn two_cores() -> Result<()> {
     let mine = sched_getaffinity(None)?;
@@ -98,14 +69,16 @@ fn two_cores() -> Result<()> {
     Ok(sched_setaffinity(None, &two)?)
 }
 
-/// As many as this process may have, for it and all that it starts: the idle bench opens 10 000 connections.
+/// As many as this process may have, for it and all that it starts: the idle bench opens 10 000
+/// connections.
 fn many_files() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .context("cannot raise the limit of open files")
 }
 
-/// On SIGINT and SIGTERM the children end with this process; only their directory has to be removed.
+/// On SIGINT and SIGTERM the children end with this process; only their directory has to be
+/// removed.
 fn remove_when_interrupted(dir: &Path) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;

@@ -1,5 +1,6 @@
-//! Producers, consumers, broker, agent and collector on the same two cores, which they fill: each client without the
-//! agent and with either use of it, in turn, many times. What counts is the ratio within a turn.
+//! Producers, consumers, broker, agent and collector on the same two cores, which they fill: each
+//! client without the agent and with either use of it, in turn, many times. What counts is the
+//! ratio within a turn.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -9,11 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use harness::agent::Agent;
 use harness::collector::Collector;
 
-use super::Use;
 use super::host::{self, BpfTimes, Jiffies};
 use super::load::{Client, Load};
 use super::losses::Losses;
 use super::statistics::Sample;
+use super::usage::Use;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {

@@ -1,5 +1,5 @@
-//! An hour of a producer and a consumer at a steady rate: the agent's memory minute by minute, and what it lost. An error where it grows or
-//! loses anything.
+//! An hour of a producer and a consumer at a steady rate: the agent's memory minute by minute, and
+//! what it lost. An error where it grows or loses anything.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -9,11 +9,11 @@ use anyhow::{Result, ensure};
 use harness::collector::Collector;
 use harness::process::Process;
 
-use super::Use;
 use super::clients::java;
 use super::host;
 use super::load::broker;
 use super::losses::Losses;
+use super::usage::Use;
 
 /// And a tenth: what is held varies with what is on its way.
 const GROWTH_MB: f64 = 2.0;

@@ -22,14 +22,15 @@ impl Sample {
         (low + high) / 2.0
     }
 
-    /// Where the true median is with a probability of at least 95 %, whatever the distribution: between two of the
-    /// measurements, as many from either end as the sign test allows. All of them where they are fewer than six.
+    /// Where the true median is with a probability of at least 95 %, whatever the distribution:
+    /// between two of the measurements, as many from either end as the sign test allows. All of
+    /// them where they are fewer than six.
     pub fn interval(&self) -> (f64, f64) {
         let n = self.len();
         let mut from_end = 0;
         let (mut ways, mut sum) = (1.0, 0.0);
         for k in 0..n / 2 {
-            // so many ways for at most k of n to lie below the median
+            // the number of ways for at most k of n to lie below the median
             sum += ways;
             if 2.0 * sum / 2_f64.powi(n as i32) > 0.05 {
                 break;

@@ -1,5 +1,5 @@
-//! The demonstration: a real broker, services in three languages of which one is instrumented, and one trace
-//! a message.
+//! The demonstration: a real broker, services in three languages of which one is instrumented, and
+//! one trace a message.
 
 mod tree;
 
@@ -148,7 +148,8 @@ fn free_port() -> Result<u16> {
     Ok(port)
 }
 
-/// On SIGINT and SIGTERM the children end with this process; only their directory has to be removed.
+/// On SIGINT and SIGTERM the children end with this process; only their directory has to be
+/// removed.
 fn remove_when_interrupted(dir: &Path) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;

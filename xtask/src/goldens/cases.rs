@@ -1,5 +1,5 @@
-//! What is recorded: not every combination, but every client with each broker, and each codec, message format and
-//! feature at least once.
+//! What is recorded: not every combination, but every client with each broker, and each codec,
+//! message format and feature at least once.
 
 use harness::clients::Library::{self, Java, JavaOld, KafkaPython, Kafkajs, Kcat, Python, Sarama};
 
@@ -66,8 +66,8 @@ const fn read_committed(library: Library) -> In {
     In { library, but: 4, extra: &["--isolation-level", "read_committed"] }
 }
 
-/// librdkafka as of before API versions could be asked for: message sets of magic 0. It speaks no magic 1 with a broker
-/// that knows more.
+/// librdkafka as of before API versions could be asked for: message sets of magic 0. It speaks no
+/// magic 1 with a broker that knows more.
 const MAGIC_0: [&str; 4] = ["-X", "api.version.request=false", "-X", "broker.version.fallback=0.9.0.1"];
 /// The same for confluent-kafka.
 const SET_MAGIC_0: [&str; 2] = ["--set", "api.version.request=false,broker.version.fallback=0.9.0.1"];

@@ -1,5 +1,5 @@
-//! Records the golden captures of `ktrace-kafka/tests/golden`: for each case a broker of its own, its clients under
-//! tcpdump, and beside the capture the truth as the clients logged it.
+//! Records the golden captures of `ktrace-kafka/tests/golden`: for each case a broker of its own,
+//! its clients under tcpdump, and beside the capture the truth as the clients logged it.
 
 mod cases;
 
@@ -99,7 +99,7 @@ fn traffic(case: &Case, dir: &Path, bootstrap: &str) -> Result<Truth> {
         new.start_with(dir, extra)?.finish(Duration::from_secs(60), &mut truth)?;
     }
     ensure!(truth.errors.is_empty(), "{:?}", truth.errors);
-    // with acks=0 nobody is told
+    // with acks=0 no client learns it
     if case.produce.iter().all(|out| out.acks != "0") {
         truth.resolve();
         forget_unsent_times(&mut truth);
@@ -109,7 +109,8 @@ fn traffic(case: &Case, dir: &Path, bootstrap: &str) -> Result<Truth> {
     Ok(truth)
 }
 
-/// Librdkafka knows a time of its own also for messages of before Kafka 0.10, which have no place for it.
+/// Librdkafka knows a time of its own also for messages of before Kafka 0.10, which have no place
+/// for it.
 fn forget_unsent_times(truth: &mut Truth) {
     let timeless: HashSet<_> =
         truth.received.iter().filter(|line| line.timestamp.is_none()).map(Line::place).collect();

@@ -1,4 +1,5 @@
-//! Writes an initramfs: a cpio archive in the "newc" format (`Documentation/driver-api/early-userspace/buffer-format.rst`).
+//! Writes an initramfs: a cpio archive in the "newc" format
+//! (`Documentation/driver-api/early-userspace/buffer-format.rst`).
 
 /// Type and permission bits, as in stat(2).
 const DIRECTORY: u32 = 0o040_755;

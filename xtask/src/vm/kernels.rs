@@ -12,7 +12,8 @@ use harness::cache;
 use crate::apt::{self, Apt};
 use crate::arch::Arch;
 
-/// What the init loads, in this order: sockets are listed by `sock_diag`, loss and reordering are made by netem.
+/// What the init loads, in this order: sockets are listed by `sock_diag`, loss and reordering are
+/// made by netem.
 const MODULES: [&str; 5] = ["inet_diag", "tcp_diag", "mptcp_diag", "veth", "sch_netem"];
 
 /// A kernel, by its version; the newest by its suite, as its version moves on.
@@ -48,7 +49,8 @@ impl Kernel {
         }
     }
 
-    /// Debian's "cloud" kernels are small, with BTF, a serial console, and all that BPF needs built in.
+    /// Debian's "cloud" kernels are small, with BTF, a serial console, and all that BPF needs built
+    /// in.
     fn flavour(self, arch: Arch) -> String {
         match self {
             Self::V6_12Pages16k => "arm64-16k".into(),

@@ -1,4 +1,5 @@
-//! `cargo xtask vm`: Debian's kernels in QEMU, by software emulation, each with a test of ours as all of its user space.
+//! `cargo xtask vm`: Debian's kernels in QEMU, by software emulation, each with a test of ours as
+//! all of its user space.
 
 mod initramfs;
 mod kernels;
@@ -17,6 +18,7 @@ use kernels::Kernel;
 
 use crate::apt::Apt;
 use crate::arch::Arch;
+use crate::release_build;
 
 #[derive(Args)]
 pub struct Options {
@@ -39,7 +41,7 @@ pub fn vm(options: &Options) -> Result<()> {
     let arch = options.arch;
     let kernels = if options.kernels.is_empty() { Kernel::all(arch) } else { &options.kernels };
     // The traffic test is also the machines' init.
-    let init = arch.build("ktrace-kernel-tests", "traffic")?;
+    let init = release_build::program(arch, "ktrace-kernel-tests", "traffic")?;
     let mut failed = Vec::new();
     for &kernel in kernels {
         let image = kernels::fetch(kernel, arch)?;
@@ -57,7 +59,8 @@ pub fn vm(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What the machine boots into: our init, the kernel's modules that it loads, the program, and a shell for tests that want one.
+/// What the machine boots into: our init, the kernel's modules that it loads, the program, and a
+/// shell for tests that want one.
 fn archive(init: &Path, image: &kernels::Image, options: &Options) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {

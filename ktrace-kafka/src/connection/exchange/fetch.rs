@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::read::Read;
-use crate::connection::record_set::{Place, read_fetched};
+use crate::connection::record_set::{SetPosition, read_fetched};
 use crate::connection::scratch::Scratch;
 use crate::connection::session::Sessions;
 use crate::counters::Lost;
@@ -73,7 +73,7 @@ fn emit_partition<S: Sink>(
     if !aborted.are_known {
         scratch.counters.lose(Lost::TooManyAborted);
     }
-    let mut place = Place::START;
+    let mut place = SetPosition::START;
     for next in Batches::new(fetched.records) {
         if let Next::Batch(batch) = &next {
             aborted.reach(batch, |event| sink.event(head, &event.of(partition)));

@@ -1,7 +1,7 @@
 //! Produce: what was sent, with the offsets that the broker gave.
 
 use super::read::Read;
-use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
+use crate::connection::record_set::{Offsets, SetPosition, count_unread, read_batch, read_message, stamp};
 use crate::connection::scratch::Scratch;
 use crate::counters::Malformed;
 use crate::protocol::answers::Answers;
@@ -62,7 +62,7 @@ fn emit_partition<S: Sink>(
 ) {
     let base = appended.filter(|appended| appended.error == 0 && appended.base_offset >= 0);
     let mut first_offset = None;
-    let mut at = Place::START;
+    let mut at = SetPosition::START;
     for next in Batches::new(produced.records) {
         count_unread(&next, &mut scratch.counters);
         let mut batch = match next {

@@ -1,7 +1,7 @@
 //! ShareFetch: what a member of a share group acquired, and what it acknowledged.
 
 use super::read::Read;
-use crate::connection::record_set::{Place, read_fetched};
+use crate::connection::record_set::{SetPosition, read_fetched};
 use crate::connection::scratch::Scratch;
 use crate::protocol::event::Event;
 use crate::protocol::reader::Result;
@@ -38,7 +38,7 @@ fn emit_partition<S: Sink>(
     sink: &mut S,
 ) {
     let acquired = Ranges::new(fetched.acquired.iter());
-    let mut place = Place::START;
+    let mut place = SetPosition::START;
     for next in Batches::new(fetched.records) {
         if matches!(&next, Next::Batch(batch) if batch.is_control()) {
             continue;

@@ -236,17 +236,14 @@ impl Appends {
 
     /// The log of a partition to which a process of this host writes, known or new.
     pub fn of(&self, place: &LogKey) -> Shared {
-        let mut is_new = false;
-        let new = || {
-            is_new = true;
-            Shared::default()
-        };
-        let evict = |_, evicted: Shared| self.weigh(evicted.end(), 0);
-        let log = Arc::clone(self.by_place().get_or_insert(place, 0, new, evict));
-        if is_new {
-            self.logs.fetch_add(1, Ordering::Release);
+        let mut by_place = self.by_place();
+        if let Some(log) = by_place.get(place) {
+            return Arc::clone(log);
         }
-        log
+        let new = Shared::default();
+        by_place.insert(place.clone(), Arc::clone(&new), 0, |_, log| self.weigh(log.end(), 0));
+        self.logs.fetch_add(1, Ordering::Release);
+        new
     }
 
     /// The log of a partition that is read, by the first of these keys that is known.

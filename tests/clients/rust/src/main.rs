@@ -1,7 +1,7 @@
 //! rdkafka: `rdkafka produce|consume OPTIONS`, with the options of the other clients.
 //!
-//! With `--edges true`, of four messages in turn one has no key, one empty key and value, one no value. With `--cells` it
-//! produces to one topic after the other, as the other clients do.
+//! With `--edges true`, of four messages in turn one has no key, one empty key and value, one no
+//! value. With `--cells` it produces to one topic after the other, as the other clients do.
 
 mod consume;
 mod headers;

@@ -27,7 +27,7 @@ impl Options {
         Duration::from_millis(self.number("stay-ms", 0))
     }
 
-    /// What every client is told.
+    /// What every client takes.
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -37,8 +37,8 @@ impl Options {
         config
     }
 
-    /// TLS where `--ca` names the certificate to trust, with the client's own one and its key in `--identity`, and SASL by
-    /// `--sasl MECHANISM:USER:PASSWORD`.
+    /// TLS where `--ca` names the certificate to trust, with the client's own one and its key in
+    /// `--identity`, and SASL by `--sasl MECHANISM:USER:PASSWORD`.
     fn secure(&self, config: &mut ClientConfig) {
         let (authority, identity) = (self.get("ca", ""), self.get("identity", ""));
         if authority.is_empty() {

@@ -1,6 +1,6 @@
-//! The producer: one topic, or with `--cells TOPIC:CODEC:MODE,…` one after the other. The mode of a cell is `plain`
-//! (acks=1), `idempotent` or `transactional`, with the topic as transactional id; of the transactions, of `--transaction`
-//! messages each, every second one is aborted.
+//! The producer: one topic, or with `--cells TOPIC:CODEC:MODE,…` one after the other. The mode of a
+//! cell is `plain` (acks=1), `idempotent` or `transactional`, with the topic as transactional id;
+//! of the transactions, of `--transaction` messages each, every second one is aborted.
 
 use std::error::Error;
 use std::sync::Arc;

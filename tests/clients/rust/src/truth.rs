@@ -1,4 +1,5 @@
-//! What a client knows about its messages, one JSON object a line; the same lines as those of the other clients.
+//! What a client knows about its messages, one JSON object a line; the same lines as those of the
+//! other clients.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -59,7 +60,7 @@ impl Truth {
         line["service"] = self.service.as_str().into();
         line["client_id"] = self.client_id.as_str().into();
         line["group"] = self.group.as_deref().into();
-        // a single write, as deliveries are told by another thread
+        // a single write, as another thread reports deliveries
         (&*self.file).write_all(format!("{line}\n").as_bytes()).expect("the truth can be written");
     }
 }

@@ -1,4 +1,5 @@
-//! One connection to a broker: TLS, who it is, and requests of which each has its answer before the next.
+//! One connection to a broker: TLS, who it is, and requests of which each has its answer before the
+//! next.
 
 use std::error::Error;
 use std::io::{Read as _, Write as _};

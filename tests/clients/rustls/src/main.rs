@@ -1,5 +1,6 @@
-//! Kafka over rustls: `rustls produce|consume OPTIONS`, with the options of the other clients. It speaks to one broker, which leads all
-//! partitions; as a consumer it is in no group and reads all partitions from the beginning.
+//! Kafka over rustls: `rustls produce|consume OPTIONS`, with the options of the other clients. It
+//! speaks to one broker, which leads all partitions; as a consumer it is in no group and reads all
+//! partitions from the beginning.
 
 mod connection;
 mod consume;

@@ -1,4 +1,5 @@
-//! What a client knows about its messages, one JSON object a line; the same lines as those of the other clients.
+//! What a client knows about its messages, one JSON object a line; the same lines as those of the
+//! other clients.
 
 use std::fs::File;
 use std::io::{self, Write as _};

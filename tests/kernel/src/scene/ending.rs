@@ -1,4 +1,5 @@
-//! Ways to go on and to end: many small rounds, silence with keep-alives, both directions at once, half-closed, reset.
+//! Ways to go on and to end: many small rounds, silence with keep-alives, both directions at once,
+//! half-closed, reset.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Socket, TcpKeepalive};
 
-use super::{Family, Stage, ask, server};
+use super::stage::{Family, Stage, answer, ask, server};
 use crate::bytes::Payload;
 use crate::talk::{End, Sign, Talk, ends_of};
 
@@ -16,7 +17,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<()> {
         rounds(stage, family).context("rounds")?;
         both_at_once(stage, family).context("both at once")?;
         server_ends_first(stage, family).context("half-closed by the server")?;
-        // Nobody sends an RST again that was lost.
+        // An RST that was lost is not sent again.
         if !stage.lossy {
             reset(stage, family, true).context("reset by the client")?;
             reset(stage, family, false).context("reset by the server")?;
@@ -120,7 +121,7 @@ fn server_ends_first(stage: &mut Stage, family: Family) -> Result<()> {
     let serving = server(&listener, |socket| ask(socket, to_client, to_broker))?;
     let socket = family.connect()?;
     let (client, ends) = (End::of(&socket)?, ends_of(&socket)?);
-    super::answer(&socket, to_client, to_broker)?;
+    answer(&socket, to_client, to_broker)?;
     let server = serving.join()?;
     let name = format!("half-closed by the server, {}", family.name());
     stage.tell(Talk { name, ends, client, server, to_broker, to_client, sign: Sign::Nothing })

@@ -1,5 +1,5 @@
-//! Ways to begin: other kinds of TCP, payload on the SYN, sequence numbers that wrap, IPv6 with extension headers, larger packets, a port used
-//! again.
+//! Ways to begin: other kinds of TCP, payload on the SYN, sequence numbers that wrap, IPv6 with
+//! extension headers, larger packets, a port used again.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use libc::c_int;
 use socket2::{Protocol, Socket, Type};
 
-use super::{Family, Stage, one, server};
+use super::stage::{Family, Stage, answer, expect, one, server};
 use crate::apart::apart;
 use crate::talk::{End, Sign, Talk, ends_of};
 use crate::{call, interface};
@@ -70,9 +70,11 @@ fn multipath(stage: &mut Stage, family: Family) -> Result<()> {
     })
 }
 
-/// Payload on the SYN, by a call that connects and sends, and by a connect that waits for the first write.
+/// Payload on the SYN, by a call that connects and sends, and by a connect that waits for the first
+/// write.
 fn fast_open(stage: &mut Stage, family: Family) -> Result<()> {
-    // Both ends, also without a cookie of an earlier connection (`Documentation/networking/ip-sysctl.rst`, tcp_fastopen).
+    // Both ends, also without a cookie of an earlier connection
+    // (`Documentation/networking/ip-sysctl.rst`, tcp_fastopen).
     if let Err(error) = std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "1543") {
         return stage.lacks("Fast Open", error);
     }
@@ -83,9 +85,10 @@ fn fast_open(stage: &mut Stage, family: Family) -> Result<()> {
         let name = format!("Fast Open{}, {}", if deferred { " by write" } else { "" }, family.name());
         // Whether the kernel did it is known only then, so it is tried first.
         let (to_broker, to_client) = (stage.payload(9_000), stage.payload(9_000));
-        let answering = server(&listener, |socket| super::answer(socket, to_broker, to_client))?;
-        // In a process that has never used io_uring: what the kernel does late for that (a task work, 5.10 and 6.1) may interrupt the call while
-        // it waits for the connection. The call then starts again, and the bytes that went with the SYN are sent once more.
+        let answering = server(&listener, |socket| answer(socket, to_broker, to_client))?;
+        // In a process that has never used io_uring: what the kernel does late for that (a task work, 5.10
+        // and 6.1) may interrupt the call while it waits for the connection. The call then starts
+        // again, and the bytes that went with the SYN are sent once more.
         let asking = apart(|| {
             let socket = family.socket()?;
             let bytes = to_broker.bytes();
@@ -101,7 +104,7 @@ fn fast_open(stage: &mut Stage, family: Family) -> Result<()> {
             let mut writer = &socket;
             writer.write_all(&bytes[sent..])?;
             socket.shutdown(std::net::Shutdown::Write)?;
-            super::expect(&socket, to_client).context("client")?;
+            expect(&socket, to_client).context("client")?;
             // tcpi_options of tcp_info; the bit says that the SYN's data was acknowledged.
             const SYN_DATA: u8 = 32;
             let told: [u8; 8] = call::option_bytes(&socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
@@ -144,7 +147,7 @@ fn reuse(stage: &mut Stage, family: Family) -> Result<()> {
         let (client, ends) = (End::of(&socket)?, ends_of(&socket)?);
         let mut writer = &socket;
         writer.write_all(&to_broker.bytes())?;
-        super::expect(&socket, to_client)?;
+        expect(&socket, to_client)?;
         // No TIME-WAIT: the port is free at once.
         socket.set_linger(Some(Duration::ZERO))?;
         drop(socket);
@@ -157,8 +160,9 @@ fn reuse(stage: &mut Stage, family: Family) -> Result<()> {
 
 /// Hop-by-hop and destination options before TCP.
 fn extension_headers(stage: &mut Stage) -> Result<()> {
-    // The type of what follows is filled in by the kernel; then the length in units of 8 bytes beyond the first; then PadN, or an option that is
-    // passed over by who does not know it (0x1e, RFC 4727), as the kernel refuses more than 7 bytes of padding.
+    // The type of what follows is filled in by the kernel; then the length in units of 8 bytes beyond
+    // the first; then PadN, or an option that is passed over by who does not know it (0x1e, RFC
+    // 4727), as the kernel refuses more than 7 bytes of padding.
     let short: &[u8] = &[0, 0, 1, 4, 0, 0, 0, 0];
     let long: &[u8] = &[0, 1, 0x1e, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let listener = Family::V6.listener()?;

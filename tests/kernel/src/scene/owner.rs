@@ -1,4 +1,5 @@
-//! Who holds a socket: forked workers, processes that were given it, threads, processes that share a port.
+//! Who holds a socket: forked workers, processes that were given it, threads, processes that share
+//! a port.
 
 use std::io::{IoSlice, Read as _, Write as _};
 use std::mem;
@@ -9,7 +10,7 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, MsgHdr, Socket, Type};
 
-use super::{Family, Stage, answer, ask, expect, server};
+use super::stage::{Family, Stage, answer, ask, expect, server};
 use crate::apart::{Apart, apart};
 use crate::call;
 use crate::talk::{End, Sign, Talk, ends_of};
@@ -77,7 +78,8 @@ fn give(through: &Socket, descriptor: RawFd) -> Result<()> {
     header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) } as _;
     header.cmsg_level = libc::SOL_SOCKET;
     header.cmsg_type = libc::SCM_RIGHTS;
-    // SAFETY: the header is at the beginning of room that is aligned and large enough for it and a descriptor.
+    // SAFETY: the header is at the beginning of room that is aligned and large enough for it and a
+    // descriptor.
     let control = unsafe {
         let at = control.as_mut_ptr().cast::<libc::cmsghdr>();
         at.write(header);
@@ -101,7 +103,8 @@ fn given(through: &Socket) -> Result<Socket> {
     // SAFETY: the message that was just received.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     ensure!(!header.is_null(), "no descriptor came");
-    // SAFETY: what follows the header of SCM_RIGHTS is a descriptor that the kernel just gave to us alone.
+    // SAFETY: what follows the header of SCM_RIGHTS is a descriptor that the kernel just gave to us
+    // alone.
     Ok(unsafe { Socket::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()) })
 }
 
@@ -110,7 +113,7 @@ fn threads(stage: &mut Stage, family: Family) -> Result<()> {
     const COUNT: usize = 8;
     let payloads: Vec<_> = (0..COUNT).map(|_| (stage.payload(40_000), stage.payload(40_000))).collect();
     let listener = family.listener()?;
-    // Which connection is whose is told by a first word of four bytes.
+    // A first word of four bytes says which connection is whose.
     let serving = apart(|| {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..COUNT)

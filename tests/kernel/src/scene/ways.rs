@@ -1,10 +1,11 @@
-//! Every way to send against a way to receive, in both directions, over each family, in small and in large.
+//! Every way to send against a way to receive, in both directions, over each family, in small and
+//! in large.
 
 use std::net::Shutdown;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Family, Stage, server};
+use super::stage::{Family, Stage, server};
 use crate::bytes::Random;
 use crate::receive::{RECEIVINGS, Receiving};
 use crate::send::{SENDINGS, Sending};
@@ -48,7 +49,8 @@ fn lengths(stage: &mut Stage, family: Family) -> Vec<usize> {
     lengths
 }
 
-/// Client and server send in the first and the second of the two ways; server and client receive in the first and the second.
+/// Client and server send in the first and the second of the two ways; server and client receive in
+/// the first and the second.
 fn talk(
     stage: &mut Stage,
     family: Family,

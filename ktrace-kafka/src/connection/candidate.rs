@@ -6,7 +6,7 @@ use crate::protocol::reader::{ParseError, Reader, Result};
 use crate::protocol::{header, produce};
 
 /// A frame whose beginning was found by a search, as far as it is there.
-pub struct Found<'a> {
+pub struct Candidate<'a> {
     /// Without the size prefix.
     pub bytes: &'a [u8],
     /// Of the whole frame.
@@ -19,7 +19,7 @@ pub struct Found<'a> {
     pub may_have_surplus: bool,
 }
 
-impl<'a> Found<'a> {
+impl<'a> Candidate<'a> {
     /// A whole frame, at a place where frames begin.
     pub fn whole(bytes: &'a [u8], may_have_surplus: bool) -> Self {
         Self { bytes, len: bytes.len(), first: true, may_have_surplus }
@@ -33,7 +33,7 @@ impl<'a> Found<'a> {
 
 /// Whether a request is what its API asks, as far as it is there, and comes from the client that
 /// the connection is known to be of. The bytes that were read to decide are added to `cost`.
-pub fn request_is_plausible(found: &Found<'_>, client_id: Option<&[u8]>, cost: &mut usize) -> bool {
+pub fn request_is_plausible(found: &Candidate<'_>, client_id: Option<&[u8]>, cost: &mut usize) -> bool {
     let (frame, whole) = found.frame();
     // A header that is cut is believed only of a client that is not known yet.
     let Ok((head, body)) = header::RequestHeader::read(frame) else { return !whole && client_id.is_none() };
@@ -58,12 +58,12 @@ pub fn is_first_request(frame: &[u8]) -> bool {
     let is_read =
         |(head, _): (header::RequestHeader<'_>, _)| Api::of(head.api_key).and_then(Api::bodies).is_some();
     header::RequestHeader::read(frame).is_ok_and(is_read)
-        && request_is_plausible(&Found::whole(frame, false), None, &mut 0)
+        && request_is_plausible(&Candidate::whole(frame, false), None, &mut 0)
 }
 
 /// Whether a response is what this API answers, as far as it is there. The bytes that were read to
 /// decide are added to `cost`.
-pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize) -> bool {
+pub fn confirms(api_key: i16, version: i16, found: &Candidate<'_>, cost: &mut usize) -> bool {
     let (frame, whole) = found.frame();
     let read_or_not = whole && found.first;
     let Some(api) = Api::of(api_key) else { return read_or_not };
@@ -82,7 +82,7 @@ pub fn confirms(api_key: i16, version: i16, found: &Found<'_>, cost: &mut usize)
 
 /// A body that reads to its end is the frame's end too, unless it may have a surplus; one that is
 /// cut may go on.
-fn fits(read: Result<()>, behind: &Reader<'_>, found: &Found<'_>, whole: bool) -> bool {
+fn fits(read: Result<()>, behind: &Reader<'_>, found: &Candidate<'_>, whole: bool) -> bool {
     match read {
         Ok(()) => found.may_have_surplus || (whole && behind.left().is_empty()),
         Err(ParseError::Truncated(_)) => !whole,
