@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ktrace_kafka::counters::Counters;
 
-use super::reason::{Group, Where};
+use super::kind::{Group, Where};
 use super::table::{Reason, TABLE};
 
 /// One count for each reason. Only whoever owns it counts in it; counts stop at their largest

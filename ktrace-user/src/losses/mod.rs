@@ -7,14 +7,16 @@
 
 #[cfg(test)]
 mod docs;
+mod kind;
 mod ledger;
 mod lines;
 mod lossy;
 mod reason;
 mod table;
 
+pub use kind::{Group, Unit, Where};
 pub use ledger::{Ledger, SharedLedger};
 pub use lines::LossLines;
 pub use lossy::{Lossy, keep_lossiest};
-pub use reason::{BYTES, EVENTS, Group, Row, Unit, Where};
-pub use table::{Reason, TABLE};
+pub use reason::{BYTES, EVENTS};
+pub use table::{Reason, Row, TABLE};

@@ -5,9 +5,27 @@
 //! variants of the kernel's and the parser's own enums are matched to entries by name when this is
 //! compiled.
 
-use super::reason::Group::{LeftOut, Lost, Malformed, NotKafka};
-use super::reason::Where::{Capture, Kernel, Parser, Sink, Stage};
-use super::reason::{Row, Unit};
+use super::kind::Group::{LeftOut, Lost, Malformed, NotKafka};
+use super::kind::Where::{Capture, Kernel, Parser, Sink, Stage};
+use super::kind::{Group, Unit, Where};
+
+/// A row of the table of reasons.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub reason: Reason,
+    /// The name in summaries, metrics and lines. Users rely on it: it never changes.
+    pub name: &'static str,
+    pub group: Group,
+    pub unit: Unit,
+    pub at: Where,
+    /// Reported on standard error as soon as it begins ([`LossLines`](super::LossLines)); the
+    /// others are reported at the end, or by lines of their own.
+    pub live: bool,
+    /// One line: what has happened.
+    pub meaning: &'static str,
+    /// One line: what to do about it.
+    pub remedy: &'static str,
+}
 
 /// Whether a reason is reported as soon as it begins.
 const LIVE: bool = true;

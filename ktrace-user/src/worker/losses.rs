@@ -10,7 +10,8 @@ use crate::losses::{Ledger, Reason, SharedLedger};
 /// One worker's losses.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    /// The kernel side chose the connections by their first bytes: that some are not Kafka is no loss.
+    /// The kernel side chose the connections by their first bytes: that some are not Kafka is no
+    /// loss.
     pub recognised: bool,
     ledger: Ledger,
     published: Ledger,

@@ -8,7 +8,8 @@ use crate::losses::Lossy;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub connections: u64,
-    /// Of them, those that are not read: their other end is shown, or their client has an agent of its own.
+    /// Of them, those that are not read: their other end is shown, or their client has an agent of
+    /// its own.
     pub left_out: u64,
     pub segments: u64,
     pub bytes: u64,
@@ -30,13 +31,16 @@ pub struct Totals {
     pub tls_read: BTreeMap<String, u64>,
     /// Records of TLS that were opened.
     pub tls_records: u64,
-    /// Connections that were found not to be Kafka's, by [`NotKafka`](ktrace_kafka::counters::NotKafka).
+    /// Connections that were found not to be Kafka's, by
+    /// [`NotKafka`](ktrace_kafka::counters::NotKafka).
     pub not_kafka: BTreeMap<&'static str, u64>,
     /// The connections that lost most bytes.
     pub lossy: Vec<Lossy>,
-    /// What did not become spans, by reason: this worker's part of [`Shared::losses`](super::Shared::losses).
+    /// What did not become spans, by reason: this worker's part of
+    /// [`Shared::losses`](super::Shared::losses).
     pub lost: BTreeMap<&'static str, u64>,
-    /// What could not be read, by reason: this worker's part of [`Shared::malformed`](super::Shared::malformed).
+    /// What could not be read, by reason: this worker's part of
+    /// [`Shared::malformed`](super::Shared::malformed).
     pub malformed: BTreeMap<&'static str, u64>,
     /// Of `malformed.context`, those of each format.
     pub malformed_contexts: BTreeMap<&'static str, u64>,

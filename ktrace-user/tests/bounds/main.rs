@@ -4,6 +4,7 @@
 //! constant that has moved, or has another value than the page, fails here.
 
 mod constant;
+mod row;
 mod table;
 
 use std::fmt::Write as _;
@@ -12,30 +13,8 @@ use std::path::{Path, PathBuf};
 
 use constant::{Kind, value};
 use ktrace_user::losses::Reason;
+use row::Row;
 use table::TABLE;
-
-/// A row of the page.
-struct Row {
-    what: &'static str,
-    /// With `{}` for each constant.
-    bound: &'static str,
-    /// What the value counts, the file (in this crate's `src`, or from the root on), the constant's name.
-    constants: &'static [(Kind, &'static str, &'static str)],
-    /// What happens over the limit.
-    over: &'static str,
-    /// What it is counted as.
-    reasons: &'static [Reason],
-}
-
-const fn row(
-    what: &'static str,
-    bound: &'static str,
-    constants: &'static [(Kind, &'static str, &'static str)],
-    over: &'static str,
-    reasons: &'static [Reason],
-) -> Row {
-    Row { what, bound, constants, over, reasons }
-}
 
 /// Rewrites the table instead of comparing it.
 const UPDATE: &str = "UPDATE_DOCS";

@@ -3,7 +3,7 @@
 use ktrace_user::losses::Reason;
 
 use super::constant::Kind::{Bytes, Count, Time};
-use super::{Row, row};
+use super::row::{Row, row};
 
 pub const TABLE: &[Row] = &[
     row(
