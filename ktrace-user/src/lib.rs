@@ -1,4 +1,5 @@
 //! The agent: where Segments come from, who speaks, what they say, and where the spans go.
+#![deny(unsafe_code)]
 
 pub mod capture;
 pub mod cli;
@@ -8,8 +9,8 @@ pub mod keys;
 mod patterns;
 pub mod privilege;
 pub mod process;
-mod prompt;
 pub mod purge;
+mod sched;
 pub mod span;
 pub mod summary;
 pub mod worker;

@@ -1,4 +1,5 @@
 //! The binary `ktrace`.
+#![deny(unsafe_code)]
 
 mod allocator;
 

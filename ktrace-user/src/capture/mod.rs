@@ -9,7 +9,7 @@ mod clock;
 mod connections;
 mod counters;
 mod directory_watch;
-mod early;
+mod epoll;
 mod existing;
 pub mod file;
 mod following;
@@ -18,8 +18,10 @@ mod live;
 mod netlink;
 mod netns;
 mod owners;
+mod page;
 mod pidfd;
 mod ports;
+mod pre_accept;
 pub mod probe;
 mod programs;
 mod reader;
@@ -27,8 +29,6 @@ mod refusals;
 mod resolver;
 mod ring;
 mod scrubber;
-mod sleeper;
-mod slice;
 mod taken_ports;
 
 use std::net::SocketAddr;
@@ -38,8 +38,9 @@ use crate::privilege;
 use crate::process::Process;
 
 pub(crate) use clock::monotonic_ns;
+pub(crate) use epoll::{Alarm, Sleeper};
+pub(crate) use page::page_size;
 pub(crate) use scrubber::Scrubber;
-pub(crate) use sleeper::{Alarm, Sleeper};
 
 pub use connections::{CAPACITY, KNOWN_BYTES};
 pub use counters::{Count, CounterReader, Counters};
@@ -103,7 +104,7 @@ pub struct Segment<'a> {
     pub len: u32,
 }
 
-/// What a source of Segments tells, in the order in which it happened.
+/// What a source of Segments reports, in the order in which it happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A connection with its ends and its process, once, before its first Segment; again when more is known of it.

@@ -1,5 +1,6 @@
 //! Variables of the environment that begin with `KTRACE_`: an option each, and `KTRACE_LOG`. A name that is none is an error, as an
 //! unknown key of the configuration file is: what was meant to be set is not.
+#![expect(unsafe_code, reason = "the environment is changed before any thread is started")]
 
 use std::ffi::OsString;
 

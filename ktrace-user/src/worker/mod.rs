@@ -112,7 +112,7 @@ struct Connection {
     /// By an RST, unless data has followed.
     reset: bool,
     /// Of it, the direction in which it passed, if it told what its sender had.
-    refused: Option<kafka::Direction>,
+    refused: Option<Direction>,
     /// Who has sent a FIN: (client, broker).
     fin: (bool, bool),
 }
