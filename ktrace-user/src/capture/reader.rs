@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use ktrace_common::{SegmentHeader, flags};
+use ktrace_kafka::Push;
 
 use super::calls::Calls;
 use super::clock::{Clock, monotonic_ns};
@@ -342,15 +343,17 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
             connection: ConnectionId(header.cookie),
             ends: ends(header),
             side: side(header),
-            direction: direction(header),
-            seq: header.seq,
-            ack: is(flags::ACK).then_some(header.ack),
-            syn: is(flags::SYN),
-            fin: is(flags::FIN),
             rst: is(flags::RST),
-            time_ns: self.clock.wall_ns(header.time_ns),
-            payload,
-            len: header.len,
+            push: Push {
+                direction: direction(header),
+                seq: header.seq,
+                ack: is(flags::ACK).then_some(header.ack),
+                syn: is(flags::SYN),
+                fin: is(flags::FIN),
+                bytes: payload,
+                len: header.len,
+                time_ns: self.clock.wall_ns(header.time_ns),
+            },
         }
     }
 }

@@ -316,18 +316,15 @@ impl Worker {
 
     fn segment(&mut self, segment: &Segment<'_>) {
         self.totals.segments = self.totals.segments.saturating_add(1);
-        self.totals.bytes = self.totals.bytes.saturating_add(u64::from(segment.len));
-        if is_over(self.swept_ns, SWEEP_NS, segment.time_ns) {
-            self.tick(segment.time_ns);
+        let Push { direction, fin, len, time_ns, .. } = segment.push;
+        self.totals.bytes = self.totals.bytes.saturating_add(u64::from(len));
+        if is_over(self.swept_ns, SWEEP_NS, time_ns) {
+            self.tick(time_ns);
         }
-        let direction = match segment.direction {
-            Direction::ToBroker => kafka::Direction::ToBroker,
-            Direction::ToClient => kafka::Direction::ToClient,
-        };
         let mut claimed = 0;
         match self.connections.get(&segment.connection) {
             Some(connection) => {
-                let wants = connection.kafka.wants(direction, segment.payload.len());
+                let wants = connection.kafka.wants(direction, segment.push.bytes.len());
                 if wants > 0 {
                     claimed = self.claim(segment.connection, wants);
                 }
@@ -336,26 +333,16 @@ impl Worker {
             None => self.opened(segment.connection, (segment.ends, segment.side), None),
         }
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
-        connection.last_ns = segment.time_ns;
-        self.told.now_ns = segment.time_ns;
-        self.told.give_late_runs(Some(segment.time_ns));
-        self.told.give_sent(Some(segment.time_ns));
-        let push = Push {
-            direction,
-            seq: segment.seq,
-            ack: segment.ack,
-            syn: segment.syn,
-            fin: segment.fin,
-            bytes: segment.payload,
-            len: segment.len,
-            time_ns: segment.time_ns,
-        };
+        connection.last_ns = time_ns;
+        self.told.now_ns = time_ns;
+        self.told.give_late_runs(Some(time_ns));
+        self.told.give_sent(Some(time_ns));
         let mut listener =
             Listener { id: segment.connection, peer: &mut connection.peer, told: &mut self.told };
         let scratch = &mut self.scratch;
         if !connection.left_out {
             weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
-                kafka.push(scratch, push, &mut listener);
+                kafka.push(scratch, segment.push, &mut listener);
                 listener.settle();
             });
             weigh_peer(&mut self.held_bytes, connection);
@@ -366,29 +353,29 @@ impl Worker {
         let over = connection.left_out || matches!(connection.kafka.speaks(), Speaks::Tls | Speaks::Other);
         let is_to_be_given_up = over && !connection.given_up;
         let is_inside = connection.kafka.tls().is_some() || self.tls.is_waiting(segment.connection);
-        if segment.fin {
-            match segment.direction {
+        if fin {
+            match direction {
                 Direction::ToBroker => connection.fin.0 = true,
                 Direction::ToClient => connection.fin.1 = true,
             }
         }
         connection.closed |= connection.fin == (true, true);
         // Data after a reset says that the reset was none: TCP checks it after it was seen here.
-        connection.reset = segment.rst || (connection.reset && segment.len == 0);
-        if segment.rst && segment.ack.is_some() {
+        connection.reset = segment.rst || (connection.reset && len == 0);
+        if segment.rst && segment.push.ack.is_some() {
             connection.refused = Some(direction);
-        } else if segment.len > 0 {
+        } else if len > 0 {
             connection.refused = None;
         }
-        let hangs_up = segment.rst || (segment.fin && connection.closed);
+        let hangs_up = segment.rst || (fin && connection.closed);
         if is_to_be_given_up || is_inside {
-            self.give_up(segment.connection, segment.time_ns);
-            self.look_at_tls(segment.connection, segment.time_ns);
+            self.give_up(segment.connection, time_ns);
+            self.look_at_tls(segment.connection, time_ns);
         }
         if hangs_up {
             self.hung_up(segment.connection);
         }
-        self.told.release_news(segment.time_ns);
+        self.told.release_news(time_ns);
         self.weigh_all(claimed > 0);
     }
 

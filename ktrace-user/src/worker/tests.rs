@@ -131,15 +131,17 @@ impl Watched {
             connection: ConnectionId(self.socket.0),
             ends,
             side: self.socket.1,
-            direction,
-            seq,
-            ack: Some(ack),
-            syn: false,
-            fin: false,
             rst,
-            time_ns: self.now_ns,
-            payload,
-            len: payload.len() as u32,
+            push: Push {
+                direction,
+                seq,
+                ack: Some(ack),
+                syn: false,
+                fin: false,
+                bytes: payload,
+                len: payload.len() as u32,
+                time_ns: self.now_ns,
+            },
         }));
     }
 

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 
 use super::blocks::TLS_KEY_LOG;
 use super::*;
-use crate::capture::{ConnectionId, Direction, PortSet};
+use crate::capture::{ConnectionId, Direction, PortSet, Segment};
 
 const RAW_IP: u32 = 101;
 
@@ -69,9 +69,9 @@ fn read(file: Vec<u8>) -> (Vec<String>, Result<FileCounters, FileError>) {
     let mut each = |event: Event<'_>| {
         seen.push(match event {
             Event::Opened { connection: ConnectionId(id), owner: None, .. } => format!("open {id}"),
-            Event::Segment(s) => {
-                let arrow = if s.direction == Direction::ToBroker { '>' } else { '<' };
-                format!("{arrow}{} {} @{}", s.seq, s.payload.len(), s.time_ns)
+            Event::Segment(Segment { push, .. }) => {
+                let arrow = if push.direction == Direction::ToBroker { '>' } else { '<' };
+                format!("{arrow}{} {} @{}", push.seq, push.bytes.len(), push.time_ns)
             }
             Event::Closed { connection: ConnectionId(id) } => format!("close {id}"),
             other => format!("{other:?}"),
