@@ -3,6 +3,7 @@
 //! Record values and secrets of clients pass through byte buffers: segments that came early, frames put together, requests that wait, batches
 //! decompressed. Each is overwritten when it is freed or grows out of its place. All buffers of bytes count as such, as do large blocks of
 //! whatever kind (a codec's window). What is smaller and no byte buffer, such as a hop, holds none, and is freed as it is.
+#![expect(unsafe_code, reason = "a global allocator is unsafe to implement")]
 
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -30,8 +31,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Overwriting<A> {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if may_hold_payload(layout) {
-            // SAFETY: the block is the caller's until it is given back below, and has so many bytes. The inner allocator is foreign code, so
-            // the writes are not left out as those to memory that nobody reads.
+            // SAFETY: the block is the caller's until it is given back below, and has this number of bytes. The inner allocator is foreign code, so
+            // the writes are not left out as those to memory that is not read again.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         // SAFETY: the caller's promise.
@@ -75,7 +76,7 @@ mod tests {
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-            // SAFETY: so many bytes, which the test has written.
+            // SAFETY: a block of this size, which the test has written.
             self.0.borrow_mut().push(unsafe { std::slice::from_raw_parts(block, layout.size()) }.to_vec());
             // SAFETY: the caller's promise.
             unsafe { System.dealloc(block, layout) };

@@ -96,13 +96,13 @@ impl Capture {
                 Event::Opened { ends, side, owner, .. } => {
                     pids.insert((ends.client, side), owner.map(|owner| owner.pid));
                 }
-                Event::Segment(segment) if !segment.payload.is_empty() => {
+                Event::Segment(segment) if !segment.push.bytes.is_empty() => {
                     let key = (segment.ends.client, segment.side);
                     let pid = || pids.get(&key).copied().flatten();
                     known.lock().unwrap().entry(key).or_insert_with(pid);
                     let mut seen = into.lock().unwrap();
                     let of = seen.entry(key).or_default();
-                    of[usize::from(segment.direction == Direction::ToClient)].extend(segment.payload);
+                    of[usize::from(segment.push.direction == Direction::ToClient)].extend(segment.push.bytes);
                 }
                 _ => {}
             };
@@ -305,10 +305,10 @@ fn watch_first_data(ports: &str, tls: Option<&str>) -> (impl FnOnce(), Receiver<
     let thread = thread::spawn(move || {
         let each = |event: Event<'_>| {
             if let Event::Segment(segment) = event
-                && segment.payload.first() == Some(&DATA)
+                && segment.push.bytes.first() == Some(&DATA)
             {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-                sender.send(now.saturating_sub(Duration::from_nanos(segment.time_ns))).unwrap();
+                sender.send(now.saturating_sub(Duration::from_nanos(segment.push.time_ns))).unwrap();
             }
         };
         live.run(&until, each).unwrap();

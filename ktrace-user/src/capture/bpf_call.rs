@@ -1,7 +1,10 @@
 //! Whether bpf(2) can be called at all, and if not, who forbids it: for `ktrace doctor`.
+#![expect(unsafe_code, reason = "fork(2), and bpf(2) with attributes that no library makes")]
 
 use std::fs;
 use std::io;
+
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::privilege;
 
@@ -50,12 +53,12 @@ pub(super) fn call() -> Call {
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(error) };
     }
-    let mut status = 0;
-    // SAFETY: our own child, and a place for its status.
-    if child < 0 || unsafe { libc::waitpid(child, &raw mut status, 0) } != child {
-        return judge(error_of_call());
+    let status =
+        Pid::from_raw(child).filter(|_| child > 0).map(|child| waitpid(Some(child), WaitOptions::empty()));
+    match status {
+        Some(Ok(Some((_, status)))) => status.exit_status().map_or(Call::Killed, judge),
+        _ => judge(error_of_call()),
     }
-    if libc::WIFEXITED(status) { judge(libc::WEXITSTATUS(status)) } else { Call::Killed }
 }
 
 fn judge(error: i32) -> Call {

@@ -1,4 +1,4 @@
-//! Which connections have been told of, so that each is opened once, before its first Segment, and again when its process becomes known.
+//! Which connections have been reported, so that each is opened once, before its first Segment, and again when its process becomes known.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -20,7 +20,7 @@ const SILENT_NS: u64 = 600_000_000_000;
 /// The connections of one source.
 pub(super) struct Connections {
     known: HashMap<u64, Connection>,
-    /// So many are remembered at a time.
+    /// At most this many are remembered at a time.
     capacity: usize,
 }
 
@@ -38,7 +38,7 @@ struct Connection {
     opened_ns: u64,
     owner: Option<Arc<Process>>,
     closed: bool,
-    /// It belongs to nobody who is watched.
+    /// It belongs to a process that is not watched.
     refused: bool,
     /// Kernel time of what was last heard of it.
     last_ns: u64,
@@ -50,7 +50,7 @@ impl Connections {
         Self { known: HashMap::new(), capacity: capacity.clamp(64, CAPACITY) }
     }
 
-    /// A process connects the socket, or was found to hold it. Gives `Opened` if that was told before without this process.
+    /// A process connects the socket, or was found to hold it. Gives `Opened` if that was reported before without this process.
     pub(super) fn owned(&mut self, cookie: u64, owner: Arc<Process>, now_ns: u64) -> Option<Event<'static>> {
         let connection = self.entry(cookie, now_ns);
         let known = connection.owner.replace(Arc::clone(&owner));
@@ -96,14 +96,14 @@ impl Connections {
         (first && connection.ends.is_some()).then_some(Event::Closed { connection: ConnectionId(cookie) })
     }
 
-    /// Tells nothing more of a connection.
+    /// Reports nothing more of a connection.
     pub(super) fn refuse(&mut self, cookie: u64) {
         if let Some(connection) = self.known.get_mut(&cookie) {
             connection.refused = true;
         }
     }
 
-    /// Whether nothing is told of it.
+    /// Whether nothing is reported of it.
     pub(super) fn is_refused(&self, cookie: u64) -> bool {
         self.known.get(&cookie).is_some_and(|connection| connection.refused)
     }
@@ -142,7 +142,7 @@ impl Connections {
     }
 }
 
-/// The two ends, told by role.
+/// The two ends, by role.
 pub(super) fn ends(header: &SegmentHeader) -> Ends {
     let local = address(header.local, header.local_port);
     let remote = address(header.remote, header.remote_port);
@@ -157,7 +157,7 @@ pub(super) fn side(header: &SegmentHeader) -> Side {
     if header.flags & flags::BROKER_END == 0 { Side::Client } else { Side::Broker }
 }
 
-/// Which way the bytes go, told by role.
+/// Which way the bytes go, by role.
 pub(super) fn direction(header: &SegmentHeader) -> Direction {
     let sent = header.flags & flags::INGRESS == 0;
     let by_client = side(header) == Side::Client;

@@ -1,13 +1,15 @@
 //! Kafka sockets that are there already, and the processes that hold them: for connections older than the agent, and for those whose owner
-//! the kernel side could not tell.
+//! the kernel side does not know.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{Socket, each_tcp_socket};
 use crate::seen::Ends;
@@ -137,13 +139,13 @@ fn in_all_namespaces<T: Send>(
         let enter = || {
             for (name, path) in others {
                 let Ok(namespace) = File::open(&path) else { continue };
-                // SAFETY: an open descriptor; only this thread changes its namespace.
-                if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+                match move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)) {
                     // One that cannot be listed has none that could be found.
-                    drop(list(&name, &mut sockets));
-                } else {
-                    let error = io::Error::last_os_error();
-                    tracing::debug!(path = %path.display(), %error, "cannot list the sockets of a network namespace");
+                    Ok(()) => drop(list(&name, &mut sockets)),
+                    Err(error) => {
+                        let path = path.display();
+                        tracing::debug!(%path, %error, "cannot list the sockets of a network namespace");
+                    }
                 }
             }
         };

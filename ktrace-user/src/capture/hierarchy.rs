@@ -5,6 +5,7 @@
 //! have none of their own; ours, which is attached by a link and so always with that flag, would be such a
 //! one. The kernel says nothing then (`compute_effective_progs` in `kernel/bpf/cgroup.c`), so it has to be
 //! asked before.
+#![expect(unsafe_code, reason = "bpf(2) with attributes that the library does not make")]
 
 use std::fs::File;
 use std::io;
@@ -142,7 +143,7 @@ impl Hierarchy {
         let mut levels = vec![(path.clone(), target)];
         for above in path.ancestors().skip(1) {
             match File::open(above) {
-                Ok(directory) if is_cgroup2(directory.as_raw_fd()) => {
+                Ok(directory) if is_cgroup2(&directory) => {
                     levels.push((above.to_owned(), directory.into()));
                 }
                 // Out of sight from here on. Any other failure must not be taken for that.

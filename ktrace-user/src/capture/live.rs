@@ -21,6 +21,7 @@ use super::connections::CAPACITY;
 use super::hierarchy::Conflict;
 use super::netns::{Netns, NetnsError};
 use super::owners::Owners;
+use super::page::page_size;
 use super::programs::{Maps, Programs, Settings};
 use super::reader::{Reader, Shared, Wanted};
 use super::resolver::Resolver;
@@ -28,7 +29,7 @@ use super::ring::{LARGEST, ring_size, wake_shift};
 use super::{CounterReader, Counters, PortSet, Refusals, TakenPorts, privilege};
 use crate::keys::uprobes::{Probes, Store, Watch};
 use crate::process::{ServiceNames, Table};
-use crate::prompt;
+use crate::sched;
 use crate::seen::Event;
 
 /// Of a ring, where nobody says otherwise: a host that sends as fast as it can fills it in some milliseconds, by when its reader was woken several
@@ -357,7 +358,7 @@ impl Live {
                     let (watched, detached) = (&watched, &detached);
                     scope.spawn(move || {
                         if reads_tls {
-                            prompt::be_prompt(0);
+                            sched::be_prompt(0);
                         }
                         // Nothing is used of a reader or a sink that has panicked.
                         let seen = catch_unwind(AssertUnwindSafe(|| reader.watch(stop, &mut sink)));
@@ -434,10 +435,4 @@ pub fn ring_size_of(bytes: usize) -> usize {
 #[must_use]
 pub fn ring_bounds() -> [usize; 2] {
     [page_size(), LARGEST]
-}
-
-/// Bytes of a memory page.
-pub(super) fn page_size() -> usize {
-    // SAFETY: no pointers.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

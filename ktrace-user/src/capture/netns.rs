@@ -1,12 +1,16 @@
 //! A network namespace that the user names.
+#![expect(unsafe_code, reason = "SO_NETNS_COOKIE, which rustix does not have")]
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::pidfd::WatchedProcess;
 
@@ -22,7 +26,7 @@ pub(super) struct Netns {
     pub(super) inode: u64,
 }
 
-/// Why it cannot be told.
+/// Why there is none.
 #[derive(Debug, thiserror::Error)]
 #[error("network namespace {name}: {source}")]
 pub struct NetnsError {
@@ -106,17 +110,8 @@ impl NetnsName {
 
 /// Enters the namespace, for good, and asks a socket there.
 fn cookie_in(namespace: &File) -> io::Result<u64> {
-    // SAFETY: an open descriptor; only the calling thread changes its namespace.
-    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just gave this descriptor to us alone.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: an open descriptor and a place for eight bytes.

@@ -26,7 +26,7 @@ pub enum PortsError {
 impl PortSet {
     /// Ports that are Kafka's by convention: those of its own examples and of the large providers (9092 Confluent Cloud, 9093 Event Hubs
     /// and Strimzi, 9094 to 9098 Amazon MSK, the same with 1 for its public ones; 19092 to 19094 where several brokers share a host, as
-    /// Redpanda's examples have it). Where Kafka is recognised on any port, they tell for what cannot be recognised: TLS.
+    /// Redpanda's examples have it). Where Kafka is recognised on any port, they decide where it cannot be recognised: inside TLS.
     pub const CONVENTIONAL: [RangeInclusive<u16>; 3] = [9092..=9098, 9192..=9198, 19092..=19094];
 
     /// Whether Kafka is to be recognised on any port.

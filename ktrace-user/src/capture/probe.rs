@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use ktrace_common::ends;
 use ktrace_kafka::Speaks;
+use rustix::process::{Resource, getrlimit};
 
 use super::attachment::attach_for_a_moment;
 use super::bpf_call::{self, Standing};
 use super::cgroup::{self, Cgroup};
 use super::existing;
-use super::live::{page_size, refusal};
+use super::live::refusal;
+use super::page::page_size;
 use super::programs::{HOOKS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
 use super::{CaptureError, PortSet, privilege};
@@ -133,12 +135,7 @@ fn kernel() -> Check {
 
 /// Without /proc, as that may be what is missing.
 fn release() -> String {
-    // SAFETY: all-zero bytes are valid names.
-    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
-    // SAFETY: a valid place to write to.
-    unsafe { libc::uname(&raw mut names) };
-    let release = names.release.iter().map(|c| *c as u8).take_while(|byte| *byte != 0).collect();
-    String::from_utf8(release).unwrap_or_default()
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Major and minor number of a kernel release such as `5.10.0-33-amd64`.
@@ -273,14 +270,12 @@ fn memlock() -> Option<Check> {
     if version(&release())? >= (5, 11) {
         return None;
     }
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a valid place to write to.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    let ok = limit.rlim_max == libc::RLIM_INFINITY || privilege::holds(privilege::SYS_RESOURCE);
+    let most = getrlimit(Resource::Memlock).maximum;
+    let ok = most.is_none() || privilege::holds(privilege::SYS_RESOURCE);
     let advice = "this kernel counts BPF maps as locked memory: raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity)";
-    let detail = match limit.rlim_max {
-        libc::RLIM_INFINITY => "no limit".to_owned(),
-        bytes => format!("at most {} KiB; raised by ktrace where it may", bytes >> 10),
+    let detail = match most {
+        None => "no limit".to_owned(),
+        Some(bytes) => format!("at most {} KiB; raised by ktrace where it may", bytes >> 10),
     };
     Some(check("locked memory", ok, detail, (!ok).then_some(advice)).needed())
 }

@@ -8,8 +8,9 @@ use aya::programs::{
 };
 use aya::{Ebpf, EbpfLoader};
 use ktrace_common::{PORT_WORDS, RING_TEMPLATE_BYTES, Tally, port_slot};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::live::page_size;
+use super::page::page_size;
 use super::privilege;
 use super::scrubber::Scrubber;
 use super::{CaptureError, PortSet};
@@ -235,7 +236,5 @@ fn rings(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<Vec<(RingBuf<MapDat
 
 /// Before Linux 5.11, maps count as locked memory. Where this fails on such a kernel, loading fails, and says so.
 fn raise_memlock() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid limit.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }

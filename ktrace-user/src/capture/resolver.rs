@@ -54,7 +54,7 @@ struct State {
     found: HashMap<u64, Found>,
     accepting: Accepting,
     searches: u64,
-    /// Somebody lacks an owner since.
+    /// A connection lacks its owner since.
     asked: Option<Instant>,
     stop: bool,
 }
@@ -113,7 +113,7 @@ impl Resolver {
         found.process.as_ref().is_some_and(|process| is_alive(process)).then_some(found)
     }
 
-    /// Ends the thread, after the search at hand.
+    /// Ends the thread, after the search that it is in.
     pub(super) fn finish(&self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();

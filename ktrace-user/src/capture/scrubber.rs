@@ -4,6 +4,7 @@
 //! The kernel lets the agent only read the ring's data (`ringbuf_map_mmap_kern` in `kernel/bpf/ringbuf.c`). So a program of ours writes blank
 //! records behind what is there, and the agent reads over them: once around the ring, a part each second, so that the ring keeps its room for
 //! what the sockets send.
+#![expect(unsafe_code, reason = "bpf(2) with attributes that the library does not make")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -14,7 +15,7 @@ use ktrace_common::{BLANK_BYTES, RECORD_HEADER_BYTES};
 
 /// Between two parts.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
-/// A part is this share of the ring: what was read is gone after a little more than so many seconds.
+/// A part is this share of the ring: what was read is gone after a little more than this number of seconds.
 const SHARE: usize = 8;
 /// And no more than this: half a millisecond of a processor. Rings of more than 32 MiB take longer.
 const MOST_BYTES: usize = 4 << 20;
@@ -35,7 +36,7 @@ impl Scrubbed {
         Self { ring_bytes, blank_bytes: ring_bytes }
     }
 
-    /// So many records were read, `blanks` of them blank.
+    /// `records` were read, `blanks` of them blank.
     pub(super) fn read(&mut self, records: usize, blanks: usize) {
         if records > blanks {
             self.blank_bytes = 0;
@@ -87,7 +88,7 @@ impl Scrubber {
         Ok(Self { program: self.program.try_clone()? })
     }
 
-    /// Writes so many blank records into this ring, or as many as it has room for.
+    /// Writes this number of blank records into this ring, or as many as it has room for.
     pub(crate) fn write(&self, ring: u8, records: u32) -> io::Result<()> {
         // Not the library's call, which takes the program itself and not its descriptor.
         let mut packet = [0_u8; 64];

@@ -55,7 +55,7 @@ impl Answer {
     }
 }
 
-/// See the module.
+/// Connections that wait for keys, and the processes to search for them.
 #[derive(Default)]
 pub(super) struct Asked {
     connections: HashMap<ConnectionId, Connection>,

@@ -13,11 +13,12 @@
 //! Words lie in memory as bytes, or as 32-bit integers of the processor (Java's `int[]`), which here means
 //! that each is turned around. What is only added is so in both: it makes a filter that needs no S-box, and
 //! that compilers turn into vector instructions.
+#![expect(unsafe_code, reason = "a call of what is compiled for AVX2")]
 
 use ktrace_tls::sample::AesKey;
 use zeroize::Zeroizing;
 
-/// Bytes of the longest schedule: who searches in pieces has them overlap by so many, less one word.
+/// Bytes of the longest schedule: who searches in pieces has them overlap by this length, less one word.
 pub const LONGEST: usize = 4 * AES256_WORDS;
 
 const AES128_WORDS: usize = 44;

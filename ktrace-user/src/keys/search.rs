@@ -22,7 +22,7 @@ use super::memory::{self, Buffer, Piece, Target, Unreadable};
 use super::schedule;
 use super::trial::{self, Effort, Wanted};
 use crate::seen::ConnectionId;
-use crate::{privilege, prompt, purge};
+use crate::{privilege, purge, sched};
 
 /// How long keys that open nothing are kept after a search where a direction has had no record yet: a client
 /// that sends one message closes 150 ms later, and its key is gone with it.
@@ -139,7 +139,7 @@ impl Keys {
             unknown,
         };
         let thread = thread::Builder::new().name("ktrace-keys".to_owned()).spawn(move || {
-            prompt::be_prompt(FORWARD);
+            sched::be_prompt(FORWARD);
             privilege::shed();
             searcher.run();
         })?;

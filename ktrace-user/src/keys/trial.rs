@@ -24,7 +24,7 @@ pub(super) struct Wanted {
 pub(super) struct Effort<'a> {
     /// Numbers that are tried.
     pub(super) tries: u64,
-    /// Memory on either side of the key, where it is at hand.
+    /// Memory on either side of the key, where it was read.
     pub(super) beside: &'a [u8],
     /// How often that is done at most, as it takes a hundred times longer than to try a key otherwise:
     /// counted down.

@@ -6,6 +6,7 @@
 //!
 //! Among those left out: `execve`, `ptrace`, `process_vm_writev`, `process_vm_readv` (but for the thread that searches for keys), `mount`, `unshare`, `clone3` (whose flags a filter cannot see, so that C libraries
 //! take `clone`), `io_uring_setup`, `perf_event_open` (but for the thread that probes libraries), `listen`, `accept4`, `init_module`, all that changes files by name, owner or mode.
+#![expect(unsafe_code, reason = "seccomp(2), which rustix does not have")]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -158,10 +159,7 @@ fn put(program: &BpfProgram, threads: Threads) -> Result<(), FilterError> {
     };
     let all = if threads == Threads::All { libc::SECCOMP_FILTER_FLAG_TSYNC } else { 0 };
     let flags = all | libc::SECCOMP_FILTER_FLAG_LOG;
-    // SAFETY: no pointers.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(FilterError::Refused(io::Error::last_os_error()));
-    }
+    rustix::thread::set_no_new_privs(true).map_err(|error| FilterError::Refused(error.into()))?;
     // By hand, as the library does not set the flag that has refusals logged.
     // SAFETY: a filter of as many instructions as it says, which the kernel copies.
     match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) }
@@ -275,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_others_is_read_by_the_thread_that_needs_to_and_never_written() {
+    fn memory_of_others_is_read_by_one_thread_and_never_written() {
         const READ: libc::c_long = libc::SYS_process_vm_readv;
         const WRITE: libc::c_long = libc::SYS_process_vm_writev;
         assert_eq!((copied(READ), copied(WRITE)), (Ok(()), Ok(())));

@@ -1,7 +1,10 @@
 //! Whether the memory of other processes may be read, tried and not guessed: what `--tls memory` takes.
+#![expect(unsafe_code, reason = "process_vm_readv(2), which rustix does not have")]
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
+use std::slice;
 
 use super::{DAC_READ_SEARCH, SYS_PTRACE, holds, is_in_host_pid_namespace};
 
@@ -75,7 +78,7 @@ impl Lack {
 /// Tries some processes, the newest first, as one alone may be protected for reasons of its own; 0, or the
 /// last error.
 fn read_a_word_of_any() -> Option<i32> {
-    /// A host where none of so many can be read is one where none can.
+    /// A host where none of this number can be read is one where none can.
     const TRIES: usize = 16;
     let own = libc::pid_t::try_from(std::process::id()).unwrap_or(0);
     let names = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.file_name());
@@ -108,17 +111,31 @@ fn read_a_word(pid: libc::pid_t) -> io::Result<bool> {
     File::open(format!("/proc/{pid}/pagemap"))?;
     let writable =
         maps.lines().find(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")));
-    let start = writable.and_then(|line| usize::from_str_radix(line.split_once('-')?.0, 16).ok());
+    let start = writable.and_then(|line| u64::from_str_radix(line.split_once('-')?.0, 16).ok());
     // A thread of the kernel has none.
     let Some(start) = start else { return Ok(false) };
     let mut word = [0_u8; 8];
-    let here = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
-    let there = libc::iovec { iov_base: std::ptr::without_provenance_mut(start), iov_len: word.len() };
-    // SAFETY: `here` is eight bytes that are ours alone; `there` is an address of the other process, which
-    // the kernel checks.
-    let read = unsafe { libc::process_vm_readv(pid, &raw const here, 1, &raw const there, 1, 0) };
+    let range = start..start.saturating_add(8);
+    let read = read(pid, &mut word, slice::from_ref(&range));
     word.fill(0);
-    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(true) }
+    read.map(|_| true)
+}
+
+/// Reads ranges of a process's memory one behind the other, as far as they are there and have room; how many bytes were read.
+pub(crate) fn read(pid: libc::pid_t, into: &mut [u8], ranges: &[Range<u64>]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote: Vec<_> = ranges
+        .iter()
+        .map(|range| libc::iovec {
+            iov_base: std::ptr::without_provenance_mut(range.start as usize),
+            iov_len: range.end.saturating_sub(range.start) as usize,
+        })
+        .collect();
+    let count = remote.len() as libc::c_ulong;
+    // SAFETY: as many ranges as are said, and room for what is written. Addresses of the other process are looked at by the
+    // kernel alone.
+    let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), count, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]

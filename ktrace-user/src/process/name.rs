@@ -46,7 +46,7 @@ struct Runtime {
 const RUNTIMES: [Runtime; 8] = [
     Runtime {
         executables: &["java"],
-        // Which of the virtual machines it is cannot be told from outside.
+        // Which of the virtual machines it is cannot be seen from outside.
         name: None,
         with_value: &[
             "-cp",

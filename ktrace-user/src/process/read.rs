@@ -1,4 +1,4 @@
-//! What /proc tells of a process (proc(5)), and the resource that follows from it.
+//! What /proc says of a process (proc(5)), and the resource that follows from it.
 //!
 //! Command lines and environments hold secrets: of the command only the first argument is kept, of the environment only what
 //! [`environment`] names.

@@ -10,6 +10,7 @@ use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
 use crate::hop::sampling::Sampling;
 use crate::hop::shown;
+use crate::seen::Direction;
 use crate::seen::Side;
 use crate::span::{Span, Value};
 
@@ -107,15 +108,17 @@ impl Watched {
             connection: ConnectionId(self.socket.0),
             ends,
             side: self.socket.1,
-            direction,
-            seq,
-            ack: Some(ack),
-            syn: false,
-            fin: false,
             rst,
-            time_ns: self.now_ns,
-            payload,
-            len: payload.len() as u32,
+            push: Push {
+                direction,
+                seq,
+                ack: Some(ack),
+                syn: false,
+                fin: false,
+                bytes: payload,
+                len: payload.len() as u32,
+                time_ns: self.now_ns,
+            },
         }));
     }
 

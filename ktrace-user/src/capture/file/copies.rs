@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use ktrace_kafka::Push;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::seen::{ConnectionId, Direction, Ends, Segment};
@@ -68,7 +69,8 @@ type Name = (bool, u32, u32, u64);
 impl Mark {
     /// `None` for packets without data.
     pub fn of(segment: &Segment<'_>) -> Option<Self> {
-        let Segment { direction, seq, len, payload, ack, syn, fin, rst, .. } = *segment;
+        let Segment { rst, push: Push { direction, seq, len, bytes: payload, ack, syn, fin, .. }, .. } =
+            *segment;
         let tail = payload.get(payload.len().saturating_sub(KNOWN_BY)..)?;
         let print = match payload.get(..KNOWN_BY) {
             Some(head) => xxh3_64_with_seed(tail, xxh3_64(head)),

@@ -128,7 +128,7 @@ impl FileCounters {
 pub struct CaptureFile {
     name: String,
     reader: Box<dyn PcapReaderIterator + Send>,
-    /// The reader tells only that reading failed; this is why.
+    /// The reader reports only that reading failed; this is why.
     failure: Failure,
     links: Links,
     counters: FileCounters,
@@ -286,7 +286,7 @@ impl CaptureFile {
                     }
                 }
                 Next::Grow => capacity = self.grow(capacity)?,
-                // A reader that was told to stop ends anywhere.
+                // A reader that was asked to stop ends anywhere.
                 Next::Fail(_) if stop.load(Ordering::Relaxed) => return Ok(()),
                 Next::Fail(what) => {
                     let (name, packets) = (self.name.clone(), self.counters.packets);
@@ -365,7 +365,7 @@ fn give(
     }
 }
 
-/// So many link types that are not read are named.
+/// At most this many link types that are not read are named.
 const MAX_LINK_TYPES: usize = 16;
 
 /// One more packet of a link type that is not read.

@@ -1,4 +1,8 @@
 //! A program attached to a place in a file, for all processes that have it mapped.
+#![expect(
+    unsafe_code,
+    reason = "bpf(2), perf_event_open(2) and ioctl(2) with attributes that no library makes"
+)]
 
 use std::fs::{self, File};
 use std::io;

@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(store.lock().len(), PROCESSES, "not yet");
         store.tick(62 * 1_000_000_000);
         assert_eq!(store.lock().len(), 0);
-        // A length that the kernel never tells.
+        // A length that the kernel never reports.
         store.add(SecretKind::Master, &Secret { length: 49, ..told(1, 0, None, 1) });
         assert!(store.of(1, None).is_empty());
     }

@@ -1,4 +1,4 @@
-//! Secrets of TLS connections from probes on the functions that derive them: for ciphers whose keys cannot be told in memory (ChaCha20), and for
+//! Secrets of TLS connections from probes on the functions that derive them: for ciphers whose keys cannot be recognised in memory (ChaCha20), and for
 //! processes that end at once.
 //!
 //! ```text
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use aya::programs::ProgramFd;
 use ktrace_common::{Secret, SecretKind};
+use zerocopy::FromBytes as _;
 
 pub use derived::{Derived, Store};
 pub use watch::Watch;
@@ -181,7 +182,6 @@ impl Probes {
 /// Reads a record; `None` for what the programs never write, and what says nothing.
 fn decode(record: &[u8]) -> Option<(SecretKind, Secret)> {
     let kind = SecretKind::from_byte(*record.first()?)?;
-    let bytes = record.get(..size_of::<Secret>()).filter(|_| kind != SecretKind::Blank)?;
-    // SAFETY: as many bytes as it has were just taken, and any bytes make a valid one: integers only, without padding.
-    Some((kind, unsafe { bytes.as_ptr().cast::<Secret>().read_unaligned() }))
+    let (secret, _) = Secret::read_from_prefix(record).ok().filter(|_| kind != SecretKind::Blank)?;
+    Some((kind, secret))
 }

@@ -33,7 +33,7 @@ const KEY_LOG: &[u8] = b"crypto/tls.(*Config).writeKeyLog";
 const GO_TABLES: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
 /// Of Node, which exports more than any other, 2 MB of symbols and 5 MB of names.
 const MOST_BYTES: u64 = 32 << 20;
-/// Go's linker puts this before all other text, unless it is told not to.
+/// Go's linker puts this before all other text, unless a flag forbids it.
 const BUILD_ID: &[u8] = b"\xff Go build ID: \"";
 /// Before it, in programs that have C in them, is what C begins with.
 const BEFORE_BUILD_ID: u64 = 64 << 10;

@@ -15,7 +15,7 @@ use crate::privilege;
 /// Blank records that go around the ring of secrets with what is read between two halves: 64 KiB, each 2 KiB long.
 const HALF: u32 = 16;
 /// How often secrets are looked through for those that are too old, while there are any.
-const TICK_MS: i32 = 1000;
+const TICK_MS: u32 = 1000;
 
 /// The thread; it ends, and all probes are taken off, when this is dropped or the process dies.
 pub struct Watch {
