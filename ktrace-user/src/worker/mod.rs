@@ -1,7 +1,7 @@
 //! From Events to Hops: the pipeline of one ring or one capture file.
 //!
 //! ```text
-//!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Hop
+//!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Stages ─▶ emitted
 //! ```
 //!
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the

@@ -259,7 +259,7 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
     assert_eq!(watched.worker.finish().lost["gap_bytes"], 500);
 }
 
-/// Killed while answers were on their way: what came behind a lost one is read by nobody.
+/// Killed while answers were on their way: what came behind a lost one is not read.
 #[test]
 fn a_hole_before_a_reset_is_no_loss() {
     let (by_client, by_broker) = (Direction::ToBroker, Direction::ToClient);
