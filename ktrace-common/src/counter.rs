@@ -17,9 +17,11 @@ pub enum Counter {
     OverLimit = 3,
     /// Packets of a captured socket whose headers were not understood.
     Unparsed = 4,
-    /// [`Owner`](crate::Owner) and [`Closed`](crate::Closed) events that found no room in the ring; they have no bytes.
+    /// [`Owner`](crate::Owner) and [`Closed`](crate::Closed) events that found no room in the ring;
+    /// they have no bytes.
     OwnerLost = 5,
-    /// Secrets of TLS, and processes to be probed for them, that found no room in their ring, or could not be read; they have no bytes.
+    /// Secrets of TLS, and processes to be probed for them, that found no room in their ring, or
+    /// could not be read; they have no bytes.
     SecretLost = 6,
 }
 
@@ -35,7 +37,7 @@ impl Counter {
         Self::SecretLost,
     ];
 
-    /// Name as told to users: in summaries under `lost`, in metrics as the reason.
+    /// Name as users see it: in summaries under `lost`, in metrics as the reason.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -39,9 +39,11 @@ pub mod flags {
     pub const INGRESS: u8 = 1 << 4;
     /// The socket is the broker's end: its *local* port is a Kafka port. Without it, the client's.
     pub const BROKER_END: u8 = 1 << 5;
-    /// The cookie is that of the listening socket: these bytes came before the connection had a socket of its own.
+    /// The cookie is that of the listening socket: these bytes came before the connection had a
+    /// socket of its own.
     pub const LISTENING: u8 = 1 << 6;
-    /// The agent is woken for it: it begins with a record of application data, and is among the first of a connection that may be TLS.
+    /// The agent is woken for it: it begins with a record of application data, and is among the
+    /// first of a connection that may be TLS.
     pub const WAKES: u8 = 1 << 7;
 }
 
@@ -53,9 +55,11 @@ pub mod ends {
     pub const BROKER: u8 = 1 << 1;
 }
 
-/// A piece of a packet of one connection; `copied` payload bytes follow it, then bytes without meaning to the end of the record.
+/// A piece of a packet of one connection; `copied` payload bytes follow it, then bytes without
+/// meaning to the end of the record.
 ///
-/// A packet longer than the largest size class comes as several pieces, each with its own `seq`. `SYN` is on the first of them, `FIN` and `RST` on the last.
+/// A packet longer than the largest size class comes as several pieces, each with its own `seq`.
+/// `SYN` is on the first of them, `FIN` and `RST` on the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SegmentHeader {

@@ -3,11 +3,12 @@
 /// Rings at most.
 pub const MAX_RINGS: usize = 32;
 
-/// Bytes of a ring as the object declares it. Rings of any size take its place from Linux 5.10 on, of this size alone before.
+/// Bytes of a ring as the object declares it. Rings of any size take its place from Linux 5.10 on,
+/// of this size alone before.
 pub const RING_TEMPLATE_BYTES: usize = 16 << 20;
 
-/// The ring of a connection, told by the ports of its socket, which are known before the socket is; `mask` is the number of rings less one, and
-/// that number is a power of two.
+/// The ring of a connection, by the ports of its socket, which are known before the socket is;
+/// `mask` is the number of rings less one, and that number is a power of two.
 #[inline(always)]
 #[must_use]
 pub const fn ring_of(local_port: u16, remote_port: u16, mask: u32) -> u32 {

@@ -1,5 +1,6 @@
-//! The records of the ring of secrets, and how their programs know what they look at: parameters of OpenSSL's key derivation (`OSSL_PARAM` of
-//! `include/openssl/core.h`, names of `core_names.h`), labels of TLS 1.3 (RFC 8446, 7.1), and those of key logs.
+//! The records of the ring of secrets, and how their programs know what they look at: parameters of
+//! OpenSSL's key derivation (`OSSL_PARAM` of `include/openssl/core.h`, names of `core_names.h`),
+//! labels of TLS 1.3 (RFC 8446, 7.1), and those of key logs.
 
 /// What a record of the ring of secrets says; its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,8 @@ pub const LABEL_BYTES: usize = 12;
 /// The longest secret: of SHA-384, and the master secret.
 pub const SECRET_BYTES: usize = 48;
 
-/// To the program that overwrites: the ring of secrets. The others have numbers below [`MAX_RINGS`](crate::MAX_RINGS).
+/// To the program that overwrites: the ring of secrets. The others have numbers below
+/// [`MAX_RINGS`](crate::MAX_RINGS).
 pub const SECRETS_RING: u8 = u8::MAX;
 
 /// A secret of one connection, or a process that connects.
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_told_by_their_whole_name() {
+    fn parameters_are_found_by_their_whole_name() {
         for (name, parameter) in [
             (b"key\0xxxx", Parameter::Key),
             (b"label\0xx", Parameter::Label),

@@ -1,7 +1,9 @@
-//! How many instructions a record takes, counted by callgrind: the same on a busy machine as on an idle one, so that a
-//! change shows that no clock would tell. Held against `instructions.txt`, which `--bless` writes anew.
+//! How many instructions a record takes, counted by callgrind: the same on a busy machine as on an
+//! idle one, so that a change shows that no clock would. Held against `instructions.txt`,
+//! which `--bless` writes anew.
 //!
-//! The numbers are of one compiler and one processor's `memcpy`; elsewhere they are some percent off.
+//! The numbers are of one compiler and one processor's `memcpy`; elsewhere they are some percent
+//! off.
 
 #[path = "callgrind/mod.rs"]
 mod callgrind;

@@ -1,10 +1,12 @@
-//! How fast Fetch exchanges become records with their trace context, beside the `kafka-protocol` crate on the same bytes
-//! in the same run; and, where batches are compressed, beside their codec alone.
+//! How fast Fetch exchanges become records with their trace context, beside the `kafka-protocol`
+//! crate on the same bytes in the same run; and, where batches are compressed, beside their codec
+//! alone.
 //!
-//! Both get the frame of a response and read all of it. ktrace gets it as [`Connection::push`] takes it, with the request
-//! before it, and reads each record's trace context too; the other makes records of it, and checks their CRC. Figures are
-//! medians of rounds, each of which runs all contestants one after the other. Ratios are what counts; the absolute
-//! numbers are this machine's.
+//! Both get the frame of a response and read all of it. ktrace gets it as [`Connection::push`]
+//! takes it, with the request before it, and reads each record's trace context too; the other makes
+//! records of it, and checks their CRC. Figures are medians of rounds, each of which runs all
+//! contestants one after the other. Ratios are what counts; the absolute numbers are this
+//! machine's.
 
 #[path = "traffic/mod.rs"]
 mod traffic;

@@ -6,6 +6,7 @@ macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub enum $name { $($(#[$vdoc])* $variant,)+ }
 
         impl $name {
@@ -14,7 +15,7 @@ macro_rules! reasons {
 
             /// The name under which summaries and metrics report it.
             #[must_use]
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
         }
@@ -32,22 +33,26 @@ reasons! {
         HeldTooMuch = "held_too_much",
         /// Requests whose response was never seen.
         Unanswered = "unanswered",
-        /// Requests waiting for a response over [`crate::Limits::pending`] or [`crate::Limits::pending_bytes`].
+        /// Requests waiting for a response over [`crate::Limits::pending`] or
+        /// [`crate::Limits::pending_bytes`].
         TooManyPending = "too_many_pending",
-        /// Requests without a response that a search has found, and that nothing behind them has confirmed: most were none.
+        /// Requests without a response that a search has found, and that nothing behind them has
+        /// confirmed: most were none.
         Unconfirmed = "unconfirmed",
-        /// Responses of which nobody can tell the request: its id came again while responses were missing.
+        /// Responses whose request is not certain: its id came again while responses were missing.
         AmbiguousResponse = "ambiguous_response",
-        /// Lists of aborted transactions that are too long to be kept: of such a partition, messages of transactions are not
-        /// shown to who reads committed ones.
+        /// Lists of aborted transactions that are too long to be kept: of such a partition,
+        /// messages of transactions are not shown to who reads committed ones.
         TooManyAborted = "too_many_aborted",
-        /// Given up because all connections together held too much. Counts connections whose frames and requests were given
-        /// up, and batches for which there was no memory to decompress them.
+        /// Given up because all connections together held too much. Counts connections whose frames
+        /// and requests were given up, and batches for which there was no memory to decompress
+        /// them.
         MemoryLimit = "memory_limit",
-        /// Compressed batches that were passed over as too much for the records in them, on a connection or among connections
-        /// that had many such.
+        /// Compressed batches that were passed over as too much for the records in them, on a
+        /// connection or among connections that had many such.
         InflationLimit = "inflation_limit",
-        /// Responses whose request was never seen: of before the capture's start, or taken by a gap.
+        /// Responses whose request was never seen: of before the capture's start, or taken by a
+        /// gap.
         ResponseWithoutRequest = "response_without_request",
         /// Requests and responses of an API version that no known release has. Counts exchanges.
         UnsupportedVersion = "unsupported_version",
@@ -65,9 +70,11 @@ reasons! {
         TlsDenied = "tls_denied",
         /// Connections inside TLS that were over before their key was found.
         TlsEnded = "tls_ended",
-        /// Connections inside TLS of which more waited for a key than may, or for longer. Counts times.
+        /// Connections inside TLS of which more waited for a key than may, or for longer. Counts
+        /// times.
         TlsWaitingFull = "tls_waiting_full",
-        /// Records of TLS that could not be opened though a key was there: a gap took a part of them, or the key had changed.
+        /// Records of TLS that could not be opened though a key was there: a gap took a part of
+        /// them, or the key had changed.
         TlsRecord = "tls_record",
     }
 }
@@ -77,20 +84,22 @@ reasons! {
     NotKafka {
         /// The other end spoke first, before anything was sent: a broker never does.
         ServerSpeaksFirst = "server_speaks_first",
-        /// What the client has sent is no request, at the connection's beginning or behind requests that have no answer yet.
+        /// What the client has sent is no request, at the connection's beginning or behind requests
+        /// that have no answer yet.
         NoRequest = "no_request",
-        /// The first request has a client id that no client has, and its body is not that of its API.
+        /// The first request has a client id that no client has, and its body is not that of its
+        /// API.
         ClientId = "client_id",
         /// The first request is larger than any broker takes.
         Size = "size",
-        /// The connection is older than the capture, or its beginning was lost, and in [`crate::Limits::search_bytes`] there was no
-        /// request.
+        /// The connection is older than the capture, or its beginning was lost, and in
+        /// [`crate::Limits::search_bytes`] there was no request.
         Searched = "searched",
         /// The client speaks to a proxy first, in a way that is not read.
         Preface = "preface",
         /// The proxy has refused what the client asked for.
         ProxyRefused = "proxy_refused",
-        /// TLS behind a proxy, on a port of which nobody has said that it is Kafka's.
+        /// TLS behind a proxy, on a port that was not given as Kafka's.
         TlsBehindProxy = "tls_behind_proxy",
         /// The connection has ended, and nothing but words for a proxy was said.
         NothingBehindProxy = "nothing_behind_proxy",
@@ -136,13 +145,14 @@ pub struct Counters {
     pub tls_records: u64,
     /// Bytes that gaps took.
     pub gap_bytes: u64,
-    /// Bytes passed over by searches for the next frame: behind a gap, or at the beginning of a capture.
+    /// Bytes passed over by searches for the next frame: behind a gap, or at the beginning of a
+    /// capture.
     pub skipped_bytes: u64,
-    /// Bytes that never got to who reads at their end, because it had closed: with a hole before them that it has not
-    /// acknowledged. No loss: no program has read them.
+    /// Bytes that never got to who reads at their end, because it had closed: with a hole before
+    /// them that it has not acknowledged. No loss: no program has read them.
     pub unread_bytes: u64,
-    /// Bytes at the ends of requests and responses that their schemas do not have. No loss: clients and brokers pass over
-    /// them too.
+    /// Bytes at the ends of requests and responses that their schemas do not have. No loss: clients
+    /// and brokers pass over them too.
     pub surplus_bytes: u64,
     /// Of [`Malformed::Context`], those of each format.
     pub malformed_contexts: BTreeMap<&'static str, u64>,
@@ -158,7 +168,7 @@ impl Counters {
         }
     }
 
-    /// So many more for this reason.
+    /// `more` losses for this reason.
     pub fn lose_many(&mut self, reason: Lost, more: u64) {
         if let Some(count) = self.lost.get_mut(reason as usize) {
             *count = count.saturating_add(more);
@@ -174,7 +184,7 @@ impl Counters {
 
     /// Trace contexts of these formats were refused.
     #[cold]
-    pub fn refuse_contexts(&mut self, formats: impl Iterator<Item = &'static str>) {
+    pub(crate) fn refuse_contexts(&mut self, formats: impl Iterator<Item = &'static str>) {
         for format in formats {
             self.refuse(Malformed::Context);
             let count = self.malformed_contexts.entry(format).or_default();

@@ -1,21 +1,6 @@
-//! A passive reader of the Kafka protocol: TCP bytes and their times in, exchanges and records out.
-//!
-//! Sans-IO: no clock, no socket, no file, no thread. [`Connection::push`] takes the bytes of both directions of one
-//! connection as they passed the socket and tells a [`Sink`] what was said.
-//!
-//! ```text
-//!  bytes ─▶ stream ─▶ frames ─▶ pairs ─▶ protocol ─▶ record ─▶ context ─▶ Sink
-//!           (order,   (size      (request  (one file    (batches,  (record
-//!            gaps)     prefix)    and its   an API)      codec)     headers)
-//!                                 response)
-//! ```
-//!
-//! A [`Sink`] gets every exchange, every message ([`Sink::record`]), and as [`Event`]s what the exchanges say beside:
-//! topics, groups and their members, offsets, transactions.
-//!
-//! Bytes are hostile: every length is checked against the bytes that are there and against the frame, nothing is
-//! allocated from a wire-supplied count, decompression is capped, and what cannot be read is counted, not guessed.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 #![cfg_attr(
     not(test),
     deny(
@@ -27,16 +12,34 @@
     )
 )]
 
-pub mod codec;
-pub mod connection;
+mod codec;
+mod connection;
 pub mod context;
 pub mod counters;
 pub mod protocol;
 pub mod record;
 pub mod room;
-pub mod stream;
+mod sink;
+mod stream;
 
-pub use connection::{Connection, Direction, Limits, Push, Scratch};
-pub use counters::Counters;
-pub use protocol::event::{Committed, Event, GroupProtocol, Member, MemberState, Transaction};
-pub use protocol::sink::{Began, Head, Operation, Partition, Sink, Topic};
+pub use connection::{Connection, Direction, Limits, Push, Scratch, Speaks, Unread};
+pub use protocol::event::{
+    Committed, CoordinatorKind, Event, GroupProtocol, Member, MemberState, Transaction,
+};
+pub use protocol::topic::Topic;
+pub use sink::{Began, Head, Operation, Partition, ResponseHead, Sink};
+
+/// TLS: what [`Connection::tls`] gives and [`Connection::open_tls`] takes.
+pub use ktrace_tls as tls;
+
+/// For ktrace's own tests, benches and fuzz targets. No part of the API: it changes without notice.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::codec::{CodecError, Decompressor};
+    pub use crate::protocol::reader::Reader;
+    pub use crate::record::inner::Inner;
+    pub use crate::record::message::Message;
+    pub use crate::record::set::{Batches, Next};
+    pub use crate::record::walk::walk;
+    pub use crate::stream::{Piece, Run, Stream};
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Grants memory to all who share a bound.
 pub trait Room: Send + Sync {
-    /// Takes so many bytes, if there is room for them.
+    /// Takes `bytes`, if there is room for them.
     fn take(&self, bytes: usize) -> bool;
     /// Gives back what was taken.
     fn give_back(&self, bytes: usize);
@@ -23,7 +23,7 @@ impl Room for Boundless {
 }
 
 /// What one user of a [`Room`] has taken of it, given back when this is dropped.
-pub struct Taken {
+pub(crate) struct Taken {
     room: Arc<dyn Room>,
     bytes: usize,
 }
@@ -34,13 +34,7 @@ impl Taken {
         Self { room, bytes: 0 }
     }
 
-    /// What is taken now.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.bytes
-    }
-
-    /// Takes so many bytes more, if there is room for them.
+    /// Takes `more` bytes, if there is room for them.
     pub fn take(&mut self, more: usize) -> bool {
         let granted = self.room.take(more);
         if granted {
@@ -49,14 +43,14 @@ impl Taken {
         granted
     }
 
-    /// Gives back so many bytes.
+    /// Gives back `bytes`.
     pub fn give_back(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.room.give_back(bytes);
     }
 
-    /// Holds so many bytes from now on, or as many as before if there is no room for them.
+    /// Holds `bytes` from now on, or as many as before if there is no room for them.
     pub fn hold(&mut self, bytes: usize) -> bool {
         match bytes.checked_sub(self.bytes) {
             Some(more) => more == 0 || self.take(more),

@@ -1,6 +1,8 @@
-//! The fuzz functions on stable Rust: the corpus, and some mutations of each of its files. `./dev fuzz` goes on from here.
+//! The fuzz functions on stable Rust: the corpus, and some mutations of each of its files.
+//! `./dev fuzz` goes on from here.
 //!
-//! The first corpus comes from the tests' own client and broker: `cargo test --test fuzz_smoke -- --ignored`.
+//! The first corpus comes from the tests' own client and broker:
+//! `cargo test --test fuzz_smoke -- --ignored`.
 
 #[path = "connection/conversation.rs"]
 #[expect(dead_code, reason = "this is the vocabulary of other tests too")]

@@ -1,14 +1,14 @@
-//! Opens AES-CBC records of TLS 1.2: the MAC over the plaintext (RFC 5246, 6.2.3.2), or over the ciphertext
-//! (RFC 7366).
+//! Opens AES-CBC records of TLS 1.2: the MAC over the plaintext (RFC 5246, 6.2.3.2), or over the
+//! ciphertext (RFC 7366).
 //!
 //! ```text
 //!  MAC first:      IV ║ encrypted (plaintext ║ MAC ║ padding)
 //!  encrypt first:  IV ║ encrypted (plaintext ║ padding) ║ MAC
 //! ```
 //!
-//! The MAC covers the record's number, type, version and length, so it proves all of them. It and the padding
-//! are compared as fast as may be: who could measure the time has no way to offer records and to learn what
-//! became of them.
+//! The MAC covers the record's number, type, version and length, so it proves all of them. It and
+//! the padding are compared as fast as may be: who could measure the time has no way to offer
+//! records and to learn what became of them.
 
 use std::ops::Range;
 
@@ -39,7 +39,8 @@ enum Aes {
 }
 
 impl CbcKey {
-    /// `None` for keys of another cipher. `encrypt_then_mac` is what both sides have agreed on in their hellos.
+    /// `None` for keys of another cipher. `encrypt_then_mac` is what both sides have agreed on in
+    /// their hellos.
     #[must_use]
     pub fn new(keys: &Keys, encrypt_then_mac: bool) -> Option<Self> {
         let Cipher::Cbc { key_bytes, mac } = keys.cipher else { return None };
@@ -55,14 +56,14 @@ impl CbcKey {
         Some(Self { aes, mac: hmac::Key::new(hmac_of(mac), &keys.mac), mac_bytes, encrypt_then_mac })
     }
 
-    /// Opens the record with this number. Returns where in `body` its plaintext lies, or `None` where the MAC
-    /// does not prove it: then what is left in `body` is of no use.
+    /// Opens the record with this number. Returns where in `body` its plaintext lies, or `None`
+    /// where the MAC does not prove it: then what is left in `body` is of no use.
     pub fn open(&self, number: u64, header: [u8; 5], body: &mut [u8]) -> Option<Range<usize>> {
         self.open_among(number..number.saturating_add(1), header, body).map(|(_, plain)| plain)
     }
 
-    /// The same for a record of which only a range of numbers is known, as behind a gap. Returns its number,
-    /// too. Each number costs a MAC over the record, and it is decrypted once.
+    /// The same for a record of which only a range of numbers is known, as behind a gap. Returns
+    /// its number, too. Each number costs a MAC over the record, and it is decrypted once.
     pub fn open_among(
         &self,
         numbers: Range<u64>,
@@ -90,7 +91,8 @@ impl CbcKey {
         if len < 2 * BLOCK || !len.is_multiple_of(BLOCK) {
             return None;
         }
-        // Each block is XORed with the ciphertext in front of it, which is overwritten: so that is kept.
+        // Each block is XORed with the ciphertext in front of it, which is overwritten: so that is
+        // kept.
         let before = sealed.get(..len.checked_sub(BLOCK)?)?.to_vec();
         let plain = sealed.get_mut(BLOCK..)?;
         match &self.aes {
@@ -189,7 +191,8 @@ mod tests {
                     let mut body = sealed.clone();
                     let range = key.open(7, header, &mut body).unwrap();
                     assert_eq!(body[range], plain, "{mac:?} {key_bytes} {encrypt_first} {len}");
-                    // Another number, another type, and the other order of MAC and encryption prove nothing.
+                    // Another number, another type, and the other order of MAC and encryption prove
+                    // nothing.
                     assert!(key.open(8, header, &mut sealed.clone()).is_none());
                     let alert = [21, 3, 3, header[3], header[4]];
                     assert!(key.open(7, alert, &mut sealed.clone()).is_none());

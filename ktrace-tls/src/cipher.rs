@@ -7,12 +7,17 @@ pub struct Suite(pub u16);
 /// How records are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cipher {
+    /// AES-128-GCM.
     Aes128Gcm,
+    /// AES-256-GCM.
     Aes256Gcm,
+    /// ChaCha20-Poly1305.
     ChaCha20Poly1305,
     /// TLS 1.2, with the MAC before or behind the encryption (RFC 7366).
     Cbc {
+        /// The length of the AES key: 16 or 32.
         key_bytes: usize,
+        /// The hash of the MAC.
         mac: Hash,
     },
 }
@@ -20,8 +25,11 @@ pub enum Cipher {
 /// Hash functions of MACs, of HKDF and of the PRF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
+    /// SHA-1.
     Sha1,
+    /// SHA-256.
     Sha256,
+    /// SHA-384.
     Sha384,
 }
 
@@ -38,8 +46,8 @@ impl Suite {
         })
     }
 
-    /// The hash of its key derivation. Suites that are older than TLS 1.2 have SHA-256 there, whatever their
-    /// MAC.
+    /// The hash of its key derivation. Suites that are older than TLS 1.2 have SHA-256 there,
+    /// whatever their MAC.
     #[must_use]
     pub fn hash(self) -> Option<Hash> {
         match self.kind() {
@@ -62,8 +70,8 @@ impl Suite {
         }
     }
 
-    /// IANA's "TLS Cipher Suites", of those with AES or ChaCha20. How keys are exchanged makes no difference
-    /// here.
+    /// IANA's "TLS Cipher Suites", of those with AES or ChaCha20. How keys are exchanged makes no
+    /// difference here.
     fn kind(self) -> Kind {
         match self.0 {
             // RFC 8446, B.4
@@ -71,7 +79,8 @@ impl Suite {
             0x1302 => Kind::Gcm(32, Hash::Sha384),
             0x1303 => Kind::ChaCha20,
             0x1304 | 0x1305 => Kind::Ccm,
-            // RFC 5288 and 5487: RSA, DHE_RSA, DH_RSA, DHE_DSS, DH_DSS, DH_anon, PSK, DHE_PSK, RSA_PSK
+            // RFC 5288 and 5487: RSA, DHE_RSA, DH_RSA, DHE_DSS, DH_DSS, DH_anon, PSK, DHE_PSK,
+            // RSA_PSK
             0x009c | 0x009e | 0x00a0 | 0x00a2 | 0x00a4 | 0x00a6 | 0x00a8 | 0x00aa | 0x00ac => {
                 Kind::Gcm(16, Hash::Sha256)
             }
@@ -93,7 +102,8 @@ impl Suite {
             0x008d | 0x0091 | 0x0095 => Kind::Cbc(32, Hash::Sha1),
             0x00ae | 0x00b2 | 0x00b6 => Kind::Cbc(16, Hash::Sha256),
             0x00af | 0x00b3 | 0x00b7 => Kind::Cbc(32, Hash::Sha384),
-            // RFC 8422: ECDH_ECDSA, ECDHE_ECDSA, ECDH_RSA, ECDHE_RSA, ECDH_anon; RFC 5489: ECDHE_PSK
+            // RFC 8422: ECDH_ECDSA, ECDHE_ECDSA, ECDH_RSA, ECDHE_RSA, ECDH_anon; RFC 5489:
+            // ECDHE_PSK
             0xc004 | 0xc009 | 0xc00e | 0xc013 | 0xc018 | 0xc035 => Kind::Cbc(16, Hash::Sha1),
             0xc005 | 0xc00a | 0xc00f | 0xc014 | 0xc019 | 0xc036 => Kind::Cbc(32, Hash::Sha1),
             // RFC 5289 and 5489

@@ -1,5 +1,5 @@
-//! What a handshake says in the clear: randoms, version, cipher suite, extensions that change how records are
-//! read.
+//! What a handshake says in the clear: randoms, version, cipher suite, extensions that change how
+//! records are read.
 
 use zeroize::Zeroize;
 
@@ -9,15 +9,20 @@ use crate::cipher::Suite;
 /// What is known of a connection's handshake; empty for one that is older than the capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
+    /// The ClientHello's random.
     pub client_random: Option<[u8; 32]>,
+    /// The ServerHello's random.
     pub server_random: Option<[u8; 32]>,
+    /// The version that was agreed on.
     pub version: Option<Version>,
+    /// The cipher suite that was agreed on.
     pub suite: Option<Suite>,
     /// Both sides have agreed to encrypt first (RFC 7366).
     pub encrypt_then_mac: bool,
     /// The name of the server that the client has asked for; not kept beyond 255 bytes.
     pub server_name: Option<Box<str>>,
-    /// The client has offered protocols to be spoken inside (ALPN, RFC 7301), as HTTPS does and no client of Kafka's.
+    /// The client has offered protocols to be spoken inside (ALPN, RFC 7301), as HTTPS does and no
+    /// client of Kafka's.
     pub alpn: bool,
 }
 
@@ -36,16 +41,16 @@ const SUPPORTED_VERSIONS: u16 = 43;
 /// A DNS name is no longer (RFC 1035, 2.3.4).
 const MAX_NAME_BYTES: usize = 255;
 
-/// SHA-256 of "HelloRetryRequest": a ServerHello with this random asks for another ClientHello (RFC 8446,
-/// 4.1.3).
+/// SHA-256 of "HelloRetryRequest": a ServerHello with this random asks for another ClientHello (RFC
+/// 8446, 4.1.3).
 const RETRY: [u8; 32] = [
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
     0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
 impl Hello {
-    /// Takes a ClientHello: all of the message but its header. Behind a HelloRetryRequest the second has the
-    /// random of the first.
+    /// Takes a ClientHello: all of the message but its header. Behind a HelloRetryRequest the
+    /// second has the random of the first.
     pub(crate) fn client(&mut self, body: &[u8]) -> Option<()> {
         let mut reader = Reader(body);
         reader.take(2)?;
@@ -68,7 +73,8 @@ impl Hello {
         })
     }
 
-    /// Takes a ServerHello. Returns whether it settles version and cipher: a HelloRetryRequest does not.
+    /// Takes a ServerHello. Returns whether it settles version and cipher: a HelloRetryRequest does
+    /// not.
     pub(crate) fn server(&mut self, body: &[u8]) -> Option<bool> {
         let mut reader = Reader(body);
         let mut version = *reader.array()?;
@@ -150,7 +156,8 @@ impl<'a> Reader<'a> {
 /// A message is `type ‖ length (3 bytes) ‖ body`.
 #[derive(Default)]
 pub(crate) struct Messages {
-    /// Of the message at hand, as far as it has come: all of its header, and its body where that is kept.
+    /// Of the current message, as far as it has come: all of its header, and its body where that is
+    /// kept.
     bytes: Vec<u8>,
     /// What is still to come of a body that is not kept.
     skip: usize,
@@ -158,14 +165,15 @@ pub(crate) struct Messages {
     skipped: u8,
 }
 
-/// Hellos are kept up to here: a ClientHello with a key share of post-quantum cryptography has 2 KiB.
+/// Hellos are kept up to here: a ClientHello with a key share of post-quantum cryptography has 2
+/// KiB.
 const MAX_HELLO_BYTES: usize = 16 << 10;
 
 const HEADER: usize = 4;
 
 impl Messages {
-    /// Takes the plaintext of a handshake record. `see` gets each message that it completes: its type, and
-    /// the body of a hello.
+    /// Takes the plaintext of a handshake record. `see` gets each message that it completes: its
+    /// type, and the body of a hello.
     pub(crate) fn push(&mut self, mut bytes: &[u8], mut see: impl FnMut(u8, &[u8])) {
         loop {
             if self.skip > 0 {

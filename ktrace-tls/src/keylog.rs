@@ -1,8 +1,8 @@
-//! NSS key logs (`SSLKEYLOGFILE`, draft-ietf-tls-keylogfile): secrets of connections by the random of their
-//! client.
+//! NSS key logs (`SSLKEYLOGFILE`, draft-ietf-tls-keylogfile): secrets of connections by the random
+//! of their client.
 //!
-//! A line is a label, the client's random, and a secret, in hexadecimal. What a line says is kept or counted;
-//! no line is ever given back or named, as each holds a secret.
+//! A line is a label, the client's random, and a secret, in hexadecimal. What a line says is kept
+//! or counted; no line is ever given back or named, as each holds a secret.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -11,16 +11,17 @@ use zeroize::Zeroizing;
 
 use crate::secret::{MASTER_BYTES, Secrets};
 
-/// So many connections are remembered: a broker's log of a day, and at most [`MAX_BYTES`] with all that a
-/// line can hold.
+/// Connections that are remembered: a broker's log of a day, and at most [`MAX_BYTES`] with all
+/// that a line can hold.
 pub const MAX_CONNECTIONS: usize = 65_536;
-/// So many bytes they take.
+/// Bytes that they take.
 pub const MAX_BYTES: usize = 32 << 20;
-/// The longest line that is of use has 194 bytes. Lines of other labels may be longer, and are passed over.
+/// The longest line that is of use has 194 bytes. Lines of other labels may be longer, and are
+/// passed over.
 pub const MAX_LINE: usize = 1024;
 
-/// What a connection takes beside its secrets: its places in the table, which is half empty at worst, and in
-/// the order.
+/// What a connection takes beside its secrets: its places in the table, which is half empty at
+/// worst, and in the order.
 const CONNECTION_BYTES: usize = 2 * (size_of::<[u8; 32]>() + size_of::<Secrets>()) + size_of::<[u8; 32]>();
 
 /// Secrets by client random, bounded. Those that were added first go first.
@@ -79,7 +80,7 @@ enum Kind {
 }
 
 impl KeyLog {
-    /// With so many bytes at most. The latest connection is kept whatever it takes.
+    /// Holds at most `most_bytes`. The latest connection is kept whatever it takes.
     #[must_use]
     pub fn within(most_bytes: usize) -> Self {
         Self {
@@ -91,8 +92,8 @@ impl KeyLog {
         }
     }
 
-    /// Takes a line of a key log, with or without its end. Returns the client random that it is of, if it has
-    /// said anything new of use.
+    /// Takes a line of a key log, with or without its end. Returns the client random that it is of,
+    /// if it has said anything new of use.
     pub fn line(&mut self, line: &[u8]) -> Option<[u8; 32]> {
         let (kind, random, secret) = match read(line) {
             Line::Blank => return None,
@@ -108,8 +109,8 @@ impl KeyLog {
         self.add(kind, random, secret).then_some(random)
     }
 
-    /// Takes all lines of a text that is whole, such as a Decryption Secrets Block. Returns how many have
-    /// said anything new of use.
+    /// Takes all lines of a text that is whole, such as a Decryption Secrets Block. Returns how
+    /// many have said anything new of use.
     pub fn lines(&mut self, text: &[u8]) -> usize {
         text.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| self.line(line).is_some()).count()
     }
@@ -131,6 +132,7 @@ impl KeyLog {
         self.secrets.len()
     }
 
+    /// Whether no connection is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.secrets.is_empty()
@@ -142,6 +144,7 @@ impl KeyLog {
         self.secrets.len().saturating_mul(CONNECTION_BYTES).saturating_add(self.secret_bytes)
     }
 
+    /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts

@@ -9,11 +9,11 @@ use crate::queue::{Entry, Held};
 use crate::record::Bytes;
 use crate::sample::FoundKey;
 use crate::secret::{self, Secrets};
-use crate::session::Session;
 use crate::side::{Key, MAX_HANDSHAKE_RECORDS, Open};
+use crate::state::State;
 use crate::{Sender, Version};
 
-/// No connection has sent so many records.
+/// No connection has sent this many records.
 const MAX_NUMBER: u64 = 1 << 48;
 
 /// Any number.
@@ -28,26 +28,27 @@ const MAX_UPDATES: usize = 8;
 /// Held records that secrets of unknown connections are tried with.
 const MAX_TRIED: usize = 8;
 
-/// Bytes of records that one call may read to try secrets of which it is not known whether they are right: some
-/// 10 ms.
+/// Bytes of records that one call may read to try secrets of which it is not known whether they are
+/// right: some 10 ms.
 const TRIED_BYTES: u64 = 16 << 20;
 
-/// Of these, a try takes so many at least.
+/// Of these, a try takes at least this many.
 const MIN_COST: u64 = 64;
 
 /// Suites of TLS 1.3, where the handshake was not seen.
 const SUITES: [Suite; 3] = [Suite(0x1302), Suite(0x1301), Suite(0x1303)];
 
-/// Takes a key that a search has found. Returns whether it opens the record that it is said to open.
-pub(crate) fn take_found(session: &mut Session, found: FoundKey) -> bool {
+/// Takes a key that a search has found. Returns whether it opens the record that it is said to
+/// open.
+pub(crate) fn take_found(state: &mut State, found: FoundKey) -> bool {
     let FoundKey { sender, seq, version, key, nonce, number } = found;
-    if matches!(session.side_of(sender).key, Key::Open(_)) {
+    if matches!(state.side_of(sender).key, Key::Open(_)) {
         return false;
     }
     let is_it = |entry: &Entry| matches!(entry, Entry::Record(held) if held.seq == seq);
-    let place = session.queue.of(sender).position(is_it);
-    let Some((place, held)) = place.zip(session.queue.records(sender).find(|held| held.seq == seq)) else {
-        return take_late(session, sender, Opener::found(key, version, nonce, number));
+    let place = state.queue.of(sender).position(is_it);
+    let Some((place, held)) = place.zip(state.queue.records(sender).find(|held| held.seq == seq)) else {
+        return take_late(state, sender, Opener::found(key, version, nonce, number));
     };
     let number = number.or(held.number);
     let Some(mut opener) = Opener::found(key, version, nonce, number) else { return false };
@@ -58,7 +59,7 @@ pub(crate) fn take_found(session: &mut Session, found: FoundKey) -> bool {
     // Those before it are its own for as long as it opens them, one after the other.
     let mut first = First { held, nonce, number };
     let mut missing = Missing::NONE;
-    let before: Vec<&Entry> = session.queue.of(sender).take(place).collect();
+    let before: Vec<&Entry> = state.queue.of(sender).take(place).collect();
     let mut nothing_lost = true;
     for entry in before.into_iter().rev() {
         match entry {
@@ -70,44 +71,44 @@ pub(crate) fn take_found(session: &mut Session, found: FoundKey) -> bool {
         }
     }
     let start = first.held.seq;
-    for entry in session.queue.of(sender) {
+    for entry in state.queue.of(sender) {
         match entry {
             Entry::Lost { .. } => nothing_lost = false,
             Entry::Record(held) if held.seq == start => break,
             Entry::Record(_) => (),
         }
     }
-    if version == Version::Tls13 && session.side_of(sender).fresh && nothing_lost {
+    if version == Version::Tls13 && state.side_of(sender).handshake.fresh && nothing_lost {
         opener.begins(first.nonce);
     } else {
         opener.goes_on(first.nonce, first.number);
     }
-    session.side(sender).take_key(Open { start: Some(start), waiting: false, ..Open::new(opener) });
+    state.side(sender).take_key(Open { start: Some(start), waiting: false, ..Open::new(opener) });
     true
 }
 
-/// A key that was proved by a record which is gone: the direction was given up, or what it held was shed. What is
-/// held since, or what comes next, shows whether it is right.
-fn take_late(session: &mut Session, sender: Sender, opener: Option<Opener>) -> bool {
-    let side = session.side_of(sender);
+/// A key that was proved by a record which is gone: the direction was given up, or what it held was
+/// shed. What is held since, or what comes next, shows whether it is right.
+fn take_late(state: &mut State, sender: Sender, opener: Option<Opener>) -> bool {
+    let side = state.side_of(sender);
     let given_up = matches!(side.key, Key::GivenUp(_));
     // Else it may be the key of before an update, and the next one is looked for.
-    let was_shed = side.was_shed && matches!(side.key, Key::Lacking);
+    let was_shed = side.trials.was_shed && matches!(side.key, Key::Lacking);
     let Some(mut opener) = opener.filter(|_| given_up || was_shed) else { return false };
     let mut out = Bytes::default();
-    let first = session
+    let first = state
         .queue
         .records(sender)
         .take(MAX_TRIED)
         .find(|held| opener.open(held.header, held.body.as_slice(), UNKNOWN, 1, &mut out).is_some());
     let start = first.map(|held| held.seq);
-    let holds = session.queue.records(sender).next().is_some();
+    let holds = state.queue.records(sender).next().is_some();
     match start {
         Some(_) => opener.step_back(),
         None if holds && was_shed => return false,
-        None => session.side(sender).doubt(UNKNOWN),
+        None => state.side(sender).doubt(UNKNOWN),
     }
-    session.side(sender).take_key(Open { start, waiting: false, ..Open::new(opener) });
+    state.side(sender).take_key(Open { start, waiting: false, ..Open::new(opener) });
     true
 }
 
@@ -154,14 +155,14 @@ impl First<'_> {
 }
 
 /// Takes secrets of TLS 1.3 that may be another connection's. Returns whether they open something.
-pub(crate) fn try_secrets(session: &mut Session, secrets: &Secrets, again: bool) -> bool {
+pub(crate) fn try_secrets(state: &mut State, secrets: &Secrets, again: bool) -> bool {
     let mut taken = false;
     for sender in [Sender::Client, Sender::Server] {
-        if matches!(session.side_of(sender).key, Key::Lacking)
+        if matches!(state.side_of(sender).key, Key::Lacking)
             && let Some(secret) = of(secrets, sender).0
-            && let Some(open) = try_first(session, secret, sender, again)
+            && let Some(open) = try_first(state, secret, sender, again)
         {
-            let side = session.side(sender);
+            let side = state.side(sender);
             side.doubt(Missing::NONE);
             side.take_key(open);
             taken = true;
@@ -170,15 +171,16 @@ pub(crate) fn try_secrets(session: &mut Session, secrets: &Secrets, again: bool)
     taken
 }
 
-/// The keys of a secret that was derived in this connection's handshake, if it is this one's: it opens one of its first records.
-fn try_first(session: &Session, secret: &[u8], sender: Sender, again: bool) -> Option<Open> {
-    let hello = session.hello();
+/// The keys of a secret that was derived in this connection's handshake, if it is this one's: it
+/// opens one of its first records.
+fn try_first(state: &State, secret: &[u8], sender: Sender, again: bool) -> Option<Open> {
+    let hello = &state.hello;
     if hello.version == Some(Version::Tls12) {
         return None;
     }
-    let skip = if again { session.side_of(sender).tried_first } else { 0 };
+    let skip = if again { state.side_of(sender).trials.tried_first } else { 0 };
     // Those before it are of the handshake.
-    let held = || session.queue.records(sender).take(usize::from(MAX_HANDSHAKE_RECORDS)).skip(skip);
+    let held = || state.queue.records(sender).take(usize::from(MAX_HANDSHAKE_RECORDS)).skip(skip);
     // Else the keys are not derived.
     held().next()?;
     let mut out = Bytes::default();
@@ -193,23 +195,24 @@ fn try_first(session: &Session, secret: &[u8], sender: Sender, again: bool) -> O
 }
 
 /// Takes secrets. Returns whether they open something, or may.
-pub(crate) fn take_secrets(session: &mut Session, secrets: &Secrets) -> bool {
+pub(crate) fn take_secrets(state: &mut State, secrets: &Secrets) -> bool {
     let mut taken = false;
     let mut allowance = TRIED_BYTES;
     for sender in [Sender::Client, Sender::Server] {
-        if matches!(session.side_of(sender).key, Key::Open(_)) {
+        if matches!(state.side_of(sender).key, Key::Open(_)) {
             continue;
         }
-        // Secrets are looked up by the client's random, so where that is known they are this connection's.
-        let hello = session.hello();
+        // Secrets are looked up by the client's random, so where that is known they are this
+        // connection's.
+        let hello = &state.hello;
         let whole = hello.client_random.is_some() && hello.suite.is_some() && hello.version.is_some();
-        let sure = whole && !session.side_of(sender).distrust;
+        let sure = whole && !state.side_of(sender).trials.distrust;
         let open = match sure {
-            true => adopt(session, secrets, sender),
-            false => try_held(session, secrets, sender, &mut allowance),
+            true => adopt(state, secrets, sender),
+            false => try_held(state, secrets, sender, &mut allowance),
         };
         if let Some((open, missing)) = open {
-            let side = session.side(sender);
+            let side = state.side(sender);
             side.doubt(missing);
             side.take_key(open);
             taken = true;
@@ -219,15 +222,15 @@ pub(crate) fn take_secrets(session: &mut Session, secrets: &Secrets) -> bool {
 }
 
 /// The keys of secrets that are this connection's, and what number may be the next.
-fn adopt(session: &Session, secrets: &Secrets, sender: Sender) -> Option<(Open, Missing)> {
-    let hello = session.hello();
-    let side = session.side_of(sender);
+fn adopt(state: &State, secrets: &Secrets, sender: Sender) -> Option<(Open, Missing)> {
+    let hello = &state.hello;
+    let side = state.side_of(sender);
     let suite = hello.suite?;
-    let next = session.queue.records(sender).next().map_or(side.passed, |held| held.number);
+    let next = state.queue.records(sender).next().map_or(side.handshake.passed, |held| held.number);
     match hello.version? {
         Version::Tls12 => {
             let missing = if next.is_some() { Missing::NONE } else { UNKNOWN };
-            let opener = tls12(session, secrets, sender, next.unwrap_or(0))?;
+            let opener = tls12(state, secrets, sender, next.unwrap_or(0))?;
             Some((Open::new(opener), missing))
         }
         Version::Tls13 => {
@@ -236,7 +239,7 @@ fn adopt(session: &Session, secrets: &Secrets, sender: Sender) -> Option<(Open, 
             // Some records of the handshake have passed before, and they do not count.
             let handshake_records = u64::from(MAX_HANDSHAKE_RECORDS);
             let (number, missing) = match next {
-                Some(0) if side.fresh => (0, Missing::NONE),
+                Some(0) if side.handshake.fresh => (0, Missing::NONE),
                 Some(next) => {
                     (next.saturating_sub(handshake_records), Missing { min: 0, max: handshake_records })
                 }
@@ -253,30 +256,30 @@ fn adopt(session: &Session, secrets: &Secrets, sender: Sender) -> Option<(Open, 
     }
 }
 
-/// The keys of secrets that may be another connection's, or older: they have to open a record that is held. What
-/// was tried before is not tried again.
+/// The keys of secrets that may be another connection's, or older: they have to open a record that
+/// is held. What was tried before is not tried again.
 fn try_held(
-    session: &mut Session,
+    state: &mut State,
     secrets: &Secrets,
     sender: Sender,
     allowance: &mut u64,
 ) -> Option<(Open, Missing)> {
-    let print = fingerprint(session, secrets, sender);
-    let tried = session.side_of(sender).tried;
+    let print = fingerprint(state, secrets, sender);
+    let tried = state.side_of(sender).trials.tried;
     let skip = if tried.0 == print { tried.1 } else { 0 };
-    let held = session.queue.records(sender).take(MAX_TRIED).count();
-    session.side(sender).tried = (print, held.max(skip));
+    let held = state.queue.records(sender).take(MAX_TRIED).count();
+    state.side(sender).trials.tried = (print, held.max(skip));
     if held <= skip {
         return None;
     }
-    let openers = openers(session, secrets, sender);
+    let openers = openers(state, secrets, sender);
     let mut left = u64::try_from(openers.len()).unwrap_or(u64::MAX);
     for opener in openers {
         // A key that takes little leaves more to those behind it.
         let mut share = allowance.checked_div(left).unwrap_or(0);
         *allowance = allowance.saturating_sub(share);
         left = left.saturating_sub(1);
-        let open = try_opener(session, sender, opener, skip, &mut share);
+        let open = try_opener(state, sender, opener, skip, &mut share);
         *allowance = allowance.saturating_add(share);
         if let Some(open) = open {
             return Some((open, Missing::NONE));
@@ -286,11 +289,11 @@ fn try_held(
 }
 
 /// All keys that secrets may have become.
-fn openers(session: &Session, secrets: &Secrets, sender: Sender) -> Vec<Opener> {
-    let hello = session.hello();
+fn openers(state: &State, secrets: &Secrets, sender: Sender) -> Vec<Opener> {
+    let hello = &state.hello;
     let mut openers = Vec::new();
     if hello.version != Some(Version::Tls13) {
-        openers.extend(tls12(session, secrets, sender, 0));
+        openers.extend(tls12(state, secrets, sender, 0));
     }
     let traffic = of(secrets, sender).0.as_ref().filter(|_| hello.version != Some(Version::Tls12));
     let Some(traffic) = traffic else { return openers };
@@ -308,8 +311,8 @@ fn openers(session: &Session, secrets: &Secrets, sender: Sender) -> Vec<Opener> 
 }
 
 /// Changes with the secrets of a direction, and with what of the handshake goes into its keys.
-fn fingerprint(session: &Session, secrets: &Secrets, sender: Sender) -> u64 {
-    let hello = session.hello();
+fn fingerprint(state: &State, secrets: &Secrets, sender: Sender) -> u64 {
+    let hello = &state.hello;
     let randoms = (hello.client_random, hello.server_random);
     let secrets = (secrets.master.as_deref(), of(secrets, sender).0.as_deref());
     BuildHasherDefault::<DefaultHasher>::default().hash_one((
@@ -319,10 +322,10 @@ fn fingerprint(session: &Session, secrets: &Secrets, sender: Sender) -> u64 {
     ))
 }
 
-/// A key of which no number is known. Short records are tried first, as they cost least; then those before them.
-/// The first `skip` records were tried before.
+/// A key of which no number is known. Short records are tried first, as they cost least; then those
+/// before them. The first `skip` records were tried before.
 fn try_opener(
-    session: &Session,
+    state: &State,
     sender: Sender,
     mut opener: Opener,
     skip: usize,
@@ -330,13 +333,13 @@ fn try_opener(
 ) -> Option<Open> {
     let mut out = Bytes::default();
     let mut held: Vec<(usize, &Held)> =
-        session.queue.records(sender).take(MAX_TRIED).enumerate().skip(skip).collect();
+        state.queue.records(sender).take(MAX_TRIED).enumerate().skip(skip).collect();
     held.sort_by_key(|(_, held)| held.body.as_slice().len());
-    let reached = session.side_of(sender).reached;
+    let reached = state.side_of(sender).trials.reached;
     let (place, mut first) =
         held.into_iter().find(|(_, held)| try_record(&mut opener, held, reached, allowance, &mut out))?;
     let mut number = opener.number()?;
-    let before: Vec<&Held> = session.queue.records(sender).take(place).collect();
+    let before: Vec<&Held> = state.queue.records(sender).take(place).collect();
     for held in before.into_iter().rev() {
         let Some(one_less) = number.checked_sub(1) else { break };
         opener.expect(one_less);
@@ -349,8 +352,8 @@ fn try_opener(
     Some(Open { start: Some(first.seq), waiting: false, ..Open::new(opener) })
 }
 
-/// Tries a record with the numbers that it may have: around those that passed before it or behind the last that
-/// was opened, and from zero on, as behind a KeyUpdate.
+/// Tries a record with the numbers that it may have: around those that passed before it or behind
+/// the last that was opened, and from zero on, as behind a KeyUpdate.
 fn try_record(
     opener: &mut Opener,
     held: &Held,
@@ -365,8 +368,8 @@ fn try_record(
     let likely = likely.or(reached.map(|number| (number, MAX_TRIES)));
     let from_zero = likely.is_none_or(|(number, _)| number > 0).then_some((0, MAX_TRIES));
     for (number, most) in likely.into_iter().chain(from_zero) {
-        // The tag of TLS 1.3 with AES-GCM gives the number, and costs about as much as two tries. Else half of
-        // what is left is left to the others.
+        // The tag of TLS 1.3 with AES-GCM gives the number, and costs about as much as two tries.
+        // Else half of what is left is left to the others.
         let by_tag = opener.proves() && opener.version() == Version::Tls13;
         let tries = if by_tag { 2 } else { most.min((*allowance / 2).checked_div(len).unwrap_or(0)) };
         let Some(left) = allowance.checked_sub(tries.saturating_mul(len)).filter(|_| tries > 0) else {
@@ -381,8 +384,8 @@ fn try_record(
     false
 }
 
-fn tls12(session: &Session, secrets: &Secrets, sender: Sender, number: u64) -> Option<Opener> {
-    let hello = session.hello();
+fn tls12(state: &State, secrets: &Secrets, sender: Sender, number: u64) -> Option<Opener> {
+    let hello = &state.hello;
     let (client_random, server_random) = (hello.client_random.as_ref()?, hello.server_random.as_ref()?);
     let master = secrets.master.as_ref()?;
     let (client, server) = secret::tls12_keys(master, client_random, server_random, hello.suite?)?;
@@ -403,6 +406,7 @@ fn of(secrets: &Secrets, sender: Sender) -> (&Secret, &Secret) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Session;
 
     fn session(records: u8) -> (Session, Secrets) {
         let mut session = Session::new(false);
@@ -421,7 +425,7 @@ mod tests {
     /// What trials read.
     fn cost(session: &mut Session, secrets: &Secrets) -> u64 {
         let mut allowance = TRIED_BYTES;
-        assert!(try_held(session, secrets, Sender::Client, &mut allowance).is_none());
+        assert!(try_held(&mut session.state, secrets, Sender::Client, &mut allowance).is_none());
         TRIED_BYTES - allowance
     }
 

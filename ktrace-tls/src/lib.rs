@@ -1,4 +1,5 @@
-//! TLS as it passed a socket: ciphertext of both directions in, plaintext out, with keys that others have found.
+//! TLS as it passed a socket: ciphertext of both directions in, plaintext out, with keys that
+//! others have found.
 //!
 //! ```text
 //!  ciphertext ─▶ record ─▶ waiting for a key ─▶ open ─▶ plaintext, in pieces with positions
@@ -6,9 +7,11 @@
 //!               secrets of a key log, or an AES key from memory with the proof that a record gives
 //! ```
 //!
-//! Pure: bytes and times in, bytes out. Nothing here reads memory, files or sockets, and nothing panics whatever the bytes are.
+//! Pure: bytes and times in, bytes out. Nothing here reads memory, files or sockets, and nothing
+//! panics whatever the bytes are.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 #![cfg_attr(
     not(test),
     deny(
@@ -20,9 +23,11 @@
     )
 )]
 
-pub mod cbc;
+mod aes_key;
+mod cbc;
 pub mod cipher;
-pub mod hello;
+mod counts;
+mod hello;
 pub mod keylog;
 mod keys;
 pub mod nonce;
@@ -34,6 +39,7 @@ pub mod sample;
 pub mod secret;
 pub mod session;
 mod side;
+mod state;
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +53,8 @@ pub enum Sender {
 /// The versions that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
+    /// TLS 1.2.
     Tls12,
+    /// TLS 1.3.
     Tls13,
 }

@@ -5,8 +5,8 @@
 //!  J0  = D_K(tag XOR GHASH_H(header, ciphertext))
 //! ```
 //!
-//! So a key needs neither IV nor sequence number to be tried: of another key the last four bytes are 00000001
-//! once in 2³² records. NIST SP 800-38D has the parts.
+//! So a key needs neither IV nor sequence number to be tried: of another key the last four bytes
+//! are 00000001 once in 2³² records. NIST SP 800-38D has the parts.
 
 use std::sync::LazyLock;
 
@@ -16,14 +16,15 @@ use aes::{Aes128, Aes256, Block};
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
 
-use crate::sample::AesKey;
+use crate::aes_key::AesKey;
 
 /// What the counter of the block that hides the tag begins at.
 const FIRST: u32 = 1;
 /// The counter of the first block of plaintext.
 const FIRST_OF_TEXT: u32 = 2;
 
-/// An AES key made ready for trials: both its schedules and its hash. Overwritten when it is dropped.
+/// An AES key made ready for trials: both its schedules and its hash. Overwritten when it is
+/// dropped.
 pub struct GcmKey {
     cipher: Cipher,
     hash: Hash,
@@ -50,8 +51,8 @@ impl GcmKey {
         Self { cipher, hash }
     }
 
-    /// The nonce of the record that has these additional data, ciphertext and tag, if this key seals it.
-    /// Proves 32 bits: of other keys one in 2³² has a nonce, too.
+    /// The nonce of the record that has these additional data, ciphertext and tag, if this key
+    /// seals it. Proves 32 bits: of other keys one in 2³² has a nonce, too.
     #[must_use]
     pub fn out_of_tag(&self, aad: &[u8], ciphertext: &[u8], tag: &[u8; 16]) -> Option<[u8; 12]> {
         let mut block = self.mask(aad, ciphertext, tag);
@@ -88,8 +89,8 @@ impl GcmKey {
         self.counter_block(nonce, FIRST)
     }
 
-    /// The last byte of the plaintext that is not zero: in TLS 1.3 the content's type, behind which is
-    /// padding.
+    /// The last byte of the plaintext that is not zero: in TLS 1.3 the content's type, behind which
+    /// is padding.
     pub(crate) fn last_byte(&self, nonce: &[u8; 12], ciphertext: &[u8]) -> Option<u8> {
         let chunks = ciphertext.chunks(16);
         let end = FIRST_OF_TEXT.saturating_add(u32::try_from(chunks.len()).ok()?);
@@ -180,8 +181,8 @@ impl Hash {
 }
 
 impl Drop for Hash {
-    /// The ciphers do so themselves. The hash does not where it chooses its implementation at run time
-    /// (`polyval::backend::autodetect`).
+    /// The ciphers do so themselves. The hash does not where it chooses its implementation at run
+    /// time (`polyval::backend::autodetect`).
     fn drop(&mut self) {
         self.0.clone_from(&BLANK);
         // A use behind the write, or the compiler would leave it out.

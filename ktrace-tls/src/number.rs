@@ -2,7 +2,7 @@
 
 use crate::record::MIN_RECORD;
 
-/// How many records were missed between the last that was opened and the one at hand.
+/// How many records were missed between the last that was opened and the current one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) min: u64,
@@ -16,7 +16,7 @@ impl Missing {
         (self.min == self.max).then_some(self.min)
     }
 
-    /// The same, when more is lost: just so many records, or as many as their bytes may be.
+    /// The same, when more is lost: exactly `records`, or as many as their bytes may be.
     pub(crate) fn and(self, bytes: u64, records: Option<u64>) -> Self {
         let most = records.unwrap_or_else(|| (bytes / MIN_RECORD).saturating_add(1));
         Self { min: self.min.saturating_add(records.unwrap_or(0)), max: self.max.saturating_add(most) }
@@ -29,10 +29,10 @@ impl Missing {
 
 /// Nonces that are `iv XOR number`.
 ///
-/// Where the iv is not known, one nonce and the next still say something: as the number goes from s to s +
-/// 1, the lowest bits that are all ones turn to zero, and the one above them to one, so `nonce XOR next`
-/// shows how s ended. While the known end of s is not all ones, the next nonce follows from it; so it has to
-/// be found out of a tag only once for each bit of the number.
+/// Where the iv is not known, one nonce and the next still say something: as the number goes from s
+/// to s + 1, the lowest bits that are all ones turn to zero, and the one above them to one, so
+/// `nonce XOR next` shows how s ended. While the known end of s is not all ones, the next nonce
+/// follows from it; so it has to be found out of a tag only once for each bit of the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counted {
     /// The first four bytes of all nonces.
@@ -81,12 +81,12 @@ impl Counted {
         Self { low: 0, bits: 0, ..*self }
     }
 
-    /// How far the number has gone when so many records were missed.
+    /// How far the number has gone when `missed` records were missed.
     fn steps(&self, missed: u64) -> u64 {
         missed.saturating_add(self.opened.into())
     }
 
-    /// The record behind so many others, if what is known says its nonce.
+    /// The record behind `missed` others, if what is known gives its nonce.
     pub(crate) fn after(&self, missed: u64) -> Option<Self> {
         let low = self.low.checked_add(self.steps(missed))?;
         if self.bits < u64::BITS && low >> self.bits != 0 {
@@ -95,12 +95,13 @@ impl Counted {
         Some(Self { nonce: self.nonce ^ self.low ^ low, low, opened: true, ..*self })
     }
 
-    /// The record that has this nonce, if it may come when so much is missing; and how much was, if that is
-    /// certain.
+    /// The record that has this nonce, if it may come when so much is missing; and how much was, if
+    /// that is certain.
     ///
-    /// With the unknown part u of the number and u' of the next, `nonce XOR next` has `u XOR u'` at its top.
-    /// u' - u is a sum over the bits of that, each added or taken away; the highest is added. So the least is
-    /// `2^(t+1) - (u XOR u')`, and others are larger by twice the lowest bit at least.
+    /// With the unknown part u of the number and u' of the next, `nonce XOR next` has `u XOR u'` at
+    /// its top. u' - u is a sum over the bits of that, each added or taken away; the highest is
+    /// added. So the least is `2^(t+1) - (u XOR u')`, and others are larger by twice the lowest bit
+    /// at least.
     pub(crate) fn seen(&self, nonce: [u8; 12], missing: Missing) -> Option<(Self, Option<u64>)> {
         let (fixed, nonce) = split(nonce);
         if fixed != self.fixed {
@@ -151,8 +152,8 @@ impl Counted {
     }
 }
 
-/// AES-GCM of TLS 1.2: a record has eight bytes of its nonce in front, and its number is in the additional
-/// data. Most senders count both.
+/// AES-GCM of TLS 1.2: a record has eight bytes of its nonce in front, and its number is in the
+/// additional data. Most senders count both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Explicit {
     salt: [u8; 4],
@@ -192,14 +193,14 @@ impl Explicit {
         Self { sent: None, number, opened: false, ..*self }
     }
 
-    /// The record behind so many others.
+    /// The record behind `missed` others.
     pub(crate) fn after(&self, missed: u64, sent: u64) -> Self {
         let number = self.number.wrapping_add(missed).wrapping_add(self.opened.into());
         Self { sent: Some(sent), number, opened: true, ..*self }
     }
 
-    /// How many were missed if the sender counts the part that it sends, or if that is the number itself; or
-    /// what is known.
+    /// How many were missed if the sender counts the part that it sends, or if that is the number
+    /// itself; or what is known.
     pub(crate) fn likely(&self, sent: u64, missing: Missing) -> [Option<u64>; 3] {
         let missed =
             |steps: u64| steps.checked_sub(self.opened.into()).filter(|missed| missing.contains(*missed));
@@ -234,7 +235,7 @@ mod tests {
         join(fixed, rest ^ number)
     }
 
-    /// Nonces out of tags that it takes to follow so many records from one number on.
+    /// Nonces out of tags that it takes to follow records from one number on.
     fn follow(iv: [u8; 12], from: u64, records: u64) -> u32 {
         let mut counted = Counted::unknown(nonce(iv, from));
         let mut asked = 0;
@@ -268,7 +269,8 @@ mod tests {
     }
 
     proptest! {
-        /// The right number of missed records is never excluded, and what is called certain is right.
+        /// The right number of missed records is never excluded, and what is called certain is
+        /// right.
         #[test]
         fn gaps(
             iv: [u8; 12],

@@ -1,8 +1,9 @@
 //! The key of one direction, and the numbers of its records: opens one record after the other.
 //!
-//! A record's nonce is `iv XOR number` (TLS 1.3, and ChaCha20 of TLS 1.2), or `salt ‖ explicit nonce` with
-//! the number in the additional data (AES-GCM of TLS 1.2). Where the iv is not known, as with a key from
-//! memory, a record's own tag gives its nonce, and the next ones follow from it.
+//! A record's nonce is `iv XOR number` (TLS 1.3, and ChaCha20 of TLS 1.2), or
+//! `salt ‖ explicit nonce` with the number in the additional data (AES-GCM of TLS 1.2). Where the
+//! iv is not known, as with a key from memory, a record's own tag gives its nonce, and the next
+//! ones follow from it.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -13,12 +14,12 @@ use ring::aead::{
 use zeroize::Zeroizing;
 
 use crate::Version;
+use crate::aes_key::AesKey;
 use crate::cbc::CbcKey;
 use crate::cipher::{Cipher, Suite};
 use crate::nonce::GcmKey;
 use crate::number::{Counted, Explicit, Missing};
 use crate::record::{ALERT, APPLICATION_DATA, Bytes, Header};
-use crate::sample::AesKey;
 use crate::secret::{self, Keys};
 
 /// Numbers that are tried for one record behind a gap where nothing says them.
@@ -161,8 +162,8 @@ impl Opener {
         }
     }
 
-    /// Opens a record into `out`, whose content is of no use where it fails. What is learnt of numbers is
-    /// kept.
+    /// Opens a record into `out`, whose content is of no use where it fails. What is learnt of
+    /// numbers is kept.
     pub(crate) fn open(
         &mut self,
         header: Header,
@@ -174,12 +175,12 @@ impl Opener {
         let (numbers, plain, missed) = match self.numbers {
             Numbers::Counted(counted) => {
                 let (counted, plain, missed) =
-                    self.counted(counted, header, body, missing, max_tries, out)?;
+                    self.counted(counted, Sealed { header, body }, missing, max_tries, out)?;
                 (Numbers::Counted(counted), plain, missed)
             }
             Numbers::Explicit(explicit) => {
                 let (explicit, plain, missed) =
-                    self.explicit(explicit, header, body, missing, max_tries, out)?;
+                    self.explicit(explicit, Sealed { header, body }, missing, max_tries, out)?;
                 (Numbers::Explicit(explicit), plain, missed)
             }
         };
@@ -200,7 +201,8 @@ impl Opener {
         Some(opened)
     }
 
-    /// Whether the record is one of this key, that may come when so much is missing. Nothing is learnt.
+    /// Whether the record is one of this key, that may come when so much is missing. Nothing is
+    /// learnt.
     pub(crate) fn fits(&mut self, header: Header, body: &[u8], missing: Missing, out: &mut Bytes) -> bool {
         let numbers = self.numbers;
         let fits = self.open(header, body, missing, 1, out).is_some();
@@ -218,34 +220,34 @@ impl Opener {
     fn counted(
         &mut self,
         counted: Counted,
-        header: Header,
-        body: &[u8],
+        record: Sealed<'_>,
         missing: Missing,
         max_tries: u64,
         out: &mut Bytes,
     ) -> Option<(Counted, Range<usize>, Option<u64>)> {
         let version = self.version;
         if let Some(next) = missing.exact().and_then(|missed| counted.after(missed))
-            && let Some(plain) = self.key.open(version, header, body, next.nonce(), next.number(), out)
+            && let Some(plain) = self.key.open(version, record, next.nonce(), next.number(), out)
         {
             return Some((next, plain, missing.exact()));
         }
         if version == Version::Tls13 && self.proves() {
-            let nonce = self.out_of_tag(header, body)?;
-            // What was taken for known may not be: then the number is learnt anew, if the nonce may be the
-            // next one.
+            let nonce = self.out_of_tag(record.header, record.body)?;
+            // What was taken for known may not be: then the number is learnt anew, if the nonce may
+            // be the next one.
             let (next, missed) =
                 counted.seen(nonce, missing).or_else(|| counted.forgotten().seen(nonce, missing))?;
-            let plain = self.key.open(version, header, body, nonce, next.number(), out)?;
+            let plain = self.key.open(version, record, nonce, next.number(), out)?;
             return Some((next, plain, missed));
         }
         if missing.exact().is_some() {
             return None;
         }
-        let tries = tries(body, max_tries).min(missing.max.saturating_sub(missing.min).saturating_add(1));
+        let tries =
+            tries(record.body, max_tries).min(missing.max.saturating_sub(missing.min).saturating_add(1));
         (missing.min..missing.min.saturating_add(tries)).find_map(|missed| {
             let next = counted.after(missed)?;
-            let plain = self.key.open(version, header, body, next.nonce(), next.number(), out)?;
+            let plain = self.key.open(version, record, next.nonce(), next.number(), out)?;
             Some((next, plain, Some(missed)))
         })
     }
@@ -253,24 +255,30 @@ impl Opener {
     fn explicit(
         &self,
         explicit: Explicit,
-        header: Header,
-        body: &[u8],
+        record: Sealed<'_>,
         missing: Missing,
         max_tries: u64,
         out: &mut Bytes,
     ) -> Option<(Explicit, Range<usize>, Option<u64>)> {
-        let sent = u64::from_be_bytes(*body.first_chunk()?);
+        let sent = u64::from_be_bytes(*record.body.first_chunk()?);
         let likely = explicit.likely(sent, missing);
         let others = missing.exact().is_none().then(|| {
-            let tries = tries(body, max_tries).min(missing.max.saturating_sub(missing.min));
+            let tries = tries(record.body, max_tries).min(missing.max.saturating_sub(missing.min));
             missing.min..=missing.min.saturating_add(tries)
         });
         likely.into_iter().flatten().chain(others.into_iter().flatten()).find_map(|missed| {
             let next = explicit.after(missed, sent);
-            let plain = self.key.open(self.version, header, body, next.nonce(), Some(next.number()), out)?;
+            let plain = self.key.open(self.version, record, next.nonce(), Some(next.number()), out)?;
             Some((next, plain, Some(missed)))
         })
     }
+}
+
+/// A record that is to be opened.
+#[derive(Clone, Copy)]
+struct Sealed<'a> {
+    header: Header,
+    body: &'a [u8],
 }
 
 fn tries(body: &[u8], max: u64) -> u64 {
@@ -304,16 +312,17 @@ impl Key {
         Some(Self::Gcm { aead, aes, tags: None })
     }
 
-    /// Opens a record with a nonce and, in TLS 1.2, a number. Returns where its plaintext lies in `out`.
+    /// Opens a record with a nonce and, in TLS 1.2, a number. Returns where its plaintext lies in
+    /// `out`.
     fn open(
         &self,
         version: Version,
-        header: Header,
-        body: &[u8],
+        record: Sealed<'_>,
         nonce: [u8; 12],
         number: Option<u64>,
         out: &mut Bytes,
     ) -> Option<Range<usize>> {
+        let Sealed { header, body } = record;
         out.0.clear();
         out.0.extend_from_slice(body);
         let (aead, start) = match self {
@@ -363,8 +372,8 @@ fn expand(algorithm: &'static Algorithm, key: &[u8]) -> Option<Box<LessSafeKey>>
 
 impl Drop for Aead {
     fn drop(&mut self) {
-        // ring does not overwrite keys, and a key schedule is found in memory by its form: that of another
-        // key takes its place.
+        // ring does not overwrite keys, and a key schedule is found in memory by its form: that of
+        // another key takes its place.
         if let Some(blank) = BLANK.get(..self.1.key_len()).and_then(|key| UnboundKey::new(self.1, key).ok()) {
             *self.0 = LessSafeKey::new(blank);
             black_box(&self.0);

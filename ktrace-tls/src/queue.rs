@@ -1,4 +1,5 @@
-//! Records that are held until a key opens them: of both directions, in the order in which they passed.
+//! Records that are held until a key opens them: of both directions, in the order in which they
+//! passed.
 
 use std::collections::VecDeque;
 
@@ -10,8 +11,8 @@ use crate::{Sender, Version};
 pub(crate) struct Held {
     pub(crate) seq: u32,
     pub(crate) header: Header,
-    /// How many protected records of its direction passed before it: in TLS 1.2 its number. `None` where that
-    /// is not known.
+    /// How many protected records of its direction passed before it: in TLS 1.2 its number. `None`
+    /// where that is not known.
     pub(crate) number: Option<u64>,
     /// Whether a key that is searched for may open it.
     pub(crate) sample: bool,
@@ -50,7 +51,7 @@ impl From<Body<'_>> for HeldBody {
 
 pub(crate) enum Entry {
     Record(Held),
-    /// Bytes that are missing here: of just so many records, or of an unknown number.
+    /// Bytes that are missing here: of exactly `records`, or of an unknown number.
     Lost {
         bytes: u64,
         records: Option<u64>,
@@ -71,7 +72,7 @@ pub(crate) struct Queue {
     server_bytes: usize,
 }
 
-/// Samples of a direction are of so many bytes together at most, if they are several.
+/// Bytes of a direction's samples together, where there are several.
 const SAMPLE_BYTES: usize = 16 << 10;
 
 /// Short records prove as much, and cost less.
@@ -135,8 +136,8 @@ impl Queue {
         })
     }
 
-    /// Records for a search: the first, as they are the ones to be opened, and the last, as a key may have
-    /// changed in between.
+    /// Records for a search: the first, as they are the ones to be opened, and the last, as a key
+    /// may have changed in between.
     pub(crate) fn samples(&self, from: Sender, version: Option<Version>) -> Vec<Sample> {
         let all: Vec<&Held> = self.records(from).filter(|held| held.sample).collect();
         let half = Self::MAX_SAMPLES / 2;

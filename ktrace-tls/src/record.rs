@@ -1,4 +1,5 @@
-//! Records: five bytes of header (type, version, length) and a body, cut anywhere into pieces, with gaps.
+//! Records: five bytes of header (type, version, length) and a body, cut anywhere into pieces, with
+//! gaps.
 //!
 //! ```text
 //!            ┌──────────────── a gap within a record costs that record ───────────────┐
@@ -8,7 +9,8 @@
 //!                        └── a header, proved by the record's tag or by another header behind it ── Seeking
 //! ```
 //!
-//! A record that lies whole in one piece is given from there; of others what has come so far is kept.
+//! A record that lies whole in one piece is given from there; of others what has come so far is
+//! kept.
 
 use zeroize::Zeroize;
 
@@ -19,12 +21,12 @@ pub(crate) const APPLICATION_DATA: u8 = 23;
 
 pub(crate) const HEADER: usize = 5;
 
-/// The longest body: 2¹⁴ bytes of plaintext, and what protection may add (RFC 5246, 6.2.3; 256 bytes in TLS
-/// 1.3).
+/// The longest body: 2¹⁴ bytes of plaintext, and what protection may add (RFC 5246, 6.2.3; 256
+/// bytes in TLS 1.3).
 pub(crate) const MAX_BODY: usize = (1 << 14) + 2048;
 
-/// The shortest body that is protected: a tag, and one byte of plaintext (TLS 1.3) or none with ChaCha20 (TLS
-/// 1.2).
+/// The shortest body that is protected: a tag, and one byte of plaintext (TLS 1.3) or none with
+/// ChaCha20 (TLS 1.2).
 const MIN_PROTECTED: usize = 16;
 
 /// The shortest protected record, to say how many a gap may have taken.
@@ -35,8 +37,8 @@ pub(crate) const MIN_RECORD: u64 = (HEADER + MIN_PROTECTED) as u64;
 pub(crate) struct Header(pub(crate) [u8; HEADER]);
 
 impl Header {
-    /// `None` for what begins no record: types other than 20 to 23, versions other than 3.0 to 3.4, no body,
-    /// or one that is too long.
+    /// `None` for what begins no record: types other than 20 to 23, versions other than 3.0 to 3.4,
+    /// no body, or one that is too long.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let header = Self(*bytes.first_chunk()?);
         let [kind, major, minor, ..] = header.0;
@@ -52,8 +54,8 @@ impl Header {
         (CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(kind) && *major == 3
     }
 
-    /// The same for one that is looked for: it is stricter, as all records have 3.3 once both sides have
-    /// agreed.
+    /// The same for one that is looked for: it is stricter, as all records have 3.3 once both sides
+    /// have agreed.
     fn find(bytes: &[u8]) -> Option<Self> {
         let header = Self::parse(bytes)?;
         let len = header.body_bytes();
@@ -137,8 +139,8 @@ impl Drop for Bytes {
 /// What a framer makes of a piece.
 pub(crate) enum Step<'a> {
     Record(Record<'a>),
-    /// Bytes that belong to no record that will be given. Other than of a gap, it is not known of how many
-    /// records they are.
+    /// Bytes that belong to no record that will be given. Other than of a gap, it is not known of
+    /// how many records they are.
     Lost(u64),
     /// A record that may be one: its tag is asked for, and [`Framer::judge`] takes the answer.
     Prove,
@@ -151,14 +153,15 @@ pub(crate) enum Step<'a> {
 pub(crate) struct Taken {
     /// Bytes that will not be given, all of a record that was cut with them.
     pub(crate) bytes: u64,
-    /// It is known that they are so many records.
+    /// It is known how many records they are.
     pub(crate) records: Option<u64>,
 }
 
 /// Divides one direction into records.
 pub(crate) struct Framer {
     state: State,
-    /// From `start` on: what has come of a record, from its header on; while seeking, of what may be one.
+    /// From `start` on: what has come of a record, from its header on; while seeking, of what may
+    /// be one.
     kept: Vec<u8>,
     start: usize,
     /// The position of the byte at `start`.
@@ -178,9 +181,10 @@ enum State {
 struct Seeking {
     /// What lies before was looked at.
     scanned: usize,
-    /// Where the piece at hand begins, if that is still kept.
+    /// Where the current piece begins, if that is still kept.
     piece: Option<usize>,
-    /// What may be headers, in order. What is kept, from its start on, begins with the first of them.
+    /// What may be headers, in order. What is kept, from its start on, begins with the first of
+    /// them.
     candidates: Vec<Candidate>,
     /// The one that [`Step::Prove`] is about.
     asked: usize,
@@ -195,8 +199,8 @@ struct Candidate {
     verdict: Verdict,
 }
 
-/// Ciphertext looks like a header once in 2²⁴ bytes. Of so many candidates whose records are still to come one
-/// is right, unless a peer makes them; else the first of them gives way.
+/// Ciphertext looks like a header once in 2²⁴ bytes. Of this many candidates whose records are
+/// still to come one is right, unless a peer makes them; else the first of them gives way.
 const MAX_CANDIDATES: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -206,8 +210,8 @@ enum Verdict {
     Refused,
 }
 
-/// Proofs read at most so many bytes for each byte that is looked through, so that a peer who sends nothing
-/// but headers costs no more than that; chains of headers are still found.
+/// Bytes that proofs may read for each byte that is looked through, so that a peer who sends
+/// nothing but headers costs no more than that; chains of headers are still found.
 const PROOF_BYTES: usize = 16;
 
 impl Seeking {
@@ -215,7 +219,7 @@ impl Seeking {
         Self { scanned: 0, piece: None, candidates: Vec::new(), asked: 0, allowance: 4 * MAX_BODY }
     }
 
-    /// So many bytes are dropped from the front of what is kept.
+    /// Notes that bytes are dropped from the front of what is kept.
     fn forget(&mut self, len: usize) {
         self.scanned = self.scanned.saturating_sub(len);
         self.piece = self.piece.and_then(|piece| piece.checked_sub(len));
@@ -313,8 +317,8 @@ impl Framer {
     fn fill(&mut self, piece: &mut Piece<'_>, len: usize) -> bool {
         let wanted = len.saturating_sub(self.rest().len());
         let taken = piece.take(wanted);
-        // Room for all of a record that comes in small pieces, but for no more than four times what has come
-        // of it.
+        // Room for all of a record that comes in small pieces, but for no more than four times what
+        // has come of it.
         self.kept.reserve(wanted.min(taken.len().saturating_mul(4)));
         self.kept.extend_from_slice(taken);
         self.rest().len() >= len
@@ -401,7 +405,8 @@ impl Framer {
                 piece.bytes.len().saturating_mul(PROOF_BYTES).saturating_add(seeking.allowance);
             self.kept.extend(piece.take(piece.bytes.len()));
         }
-        // Each is judged before the next is looked for: those behind one that is right are not looked for at all.
+        // Each is judged before the next is looked for: those behind one that is right are not
+        // looked for at all.
         loop {
             let mut index = 0;
             while let Some(candidate) = seeking.candidates.get_mut(index) {
@@ -419,7 +424,8 @@ impl Framer {
                     seeking.asked = index;
                     return Some(Step::Prove);
                 }
-                // Records mostly begin with a piece, and the last of what a sender has to say ends with one.
+                // Records mostly begin with a piece, and the last of what a sender has to say ends
+                // with one.
                 let alone = behind.is_empty() && !keyed && seeking.piece == Some(candidate.at);
                 if candidate.verdict == Verdict::Proved || alone || Header::find(behind).is_some() {
                     let at = candidate.at;
@@ -443,8 +449,8 @@ impl Framer {
         Some(if lost > 0 { Step::Lost(lost) } else { Step::Done })
     }
 
-    /// A record begins there. What lies before is lost; it comes next, and its time may be that of an earlier
-    /// piece.
+    /// A record begins there. What lies before is lost; it comes next, and its time may be that of
+    /// an earlier piece.
     fn found<'a>(&mut self, at: usize, header: Header, whole_ns: u64) -> Step<'a> {
         let lost = self.drop_front(at);
         if lost > 0 {

@@ -1,10 +1,11 @@
 //! Records that a search for keys is given, and the proof that a key opens one of them.
 
 use aes::Block;
-use zeroize::Zeroizing;
 
 use crate::nonce::{GcmKey, xor};
 use crate::{Sender, Version};
+
+pub use crate::aes_key::AesKey;
 
 const APPLICATION_DATA: u8 = 23;
 /// What a record holds: alert, handshake, application data.
@@ -15,7 +16,9 @@ const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 21..=23;
 pub struct Sample {
     /// TCP sequence number of its header's first byte: names the record within its direction.
     pub seq: u32,
+    /// The record's header.
     pub header: [u8; 5],
+    /// What follows the header: ciphertext and tag.
     pub body: Box<[u8]>,
     /// `None` where the handshake was not seen: both are tried.
     pub version: Option<Version>,
@@ -26,23 +29,23 @@ pub struct Sample {
 /// Some records of each direction, the first ones first.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
+    /// Of the client's direction.
     pub client: Vec<Sample>,
+    /// Of the server's direction.
     pub server: Vec<Sample>,
-}
-
-/// An AES key as a search has found it.
-pub enum AesKey {
-    Aes128(Zeroizing<[u8; 16]>),
-    Aes256(Zeroizing<[u8; 32]>),
 }
 
 /// A key that opens a record of a direction.
 pub struct FoundKey {
+    /// Whose records it opens.
     pub sender: Sender,
     /// Of the record that it opens: [`Sample::seq`].
     pub seq: u32,
+    /// The version of the record.
     pub version: Version,
+    /// The key.
     pub key: AesKey,
+    /// The record's nonce.
     pub nonce: [u8; 12],
     /// TLS 1.2: the record's number.
     pub number: Option<u64>,
@@ -51,7 +54,9 @@ pub struct FoundKey {
 /// What a key has to do with a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
+    /// The version of the record.
     pub version: Version,
+    /// The record's nonce.
     pub nonce: [u8; 12],
     /// TLS 1.2: the record's number.
     pub number: Option<u64>,
@@ -66,8 +71,8 @@ const BATCH: u32 = 64;
 const LONGEST: usize = (1 << 14) + 2048;
 
 impl AesKey {
-    /// Whether this key opens the record. TLS 1.3 and TLS 1.2 with a known number cost one GHASH and one
-    /// block; TLS 1.2 of which the number is not known tries numbers up to `tries`.
+    /// Whether this key opens the record. TLS 1.3 and TLS 1.2 with a known number cost one GHASH
+    /// and one block; TLS 1.2 of which the number is not known tries numbers up to `tries`.
     #[must_use]
     pub fn opens(&self, sample: &Sample, tries: u64) -> Option<Proof> {
         GcmKey::new(self).opens(sample, tries)
@@ -77,9 +82,9 @@ impl AesKey {
 impl GcmKey {
     /// As [`AesKey::opens`], with a key that was expanded before.
     ///
-    /// TLS 1.3 proves 38 bits: the counter behind the nonce, and that the plaintext ends in a content type.
-    /// Nonces of more records of the same direction prove the rest ([`Proof::continues`]). TLS 1.2 proves 96
-    /// bits.
+    /// TLS 1.3 proves 38 bits: the counter behind the nonce, and that the plaintext ends in a
+    /// content type. Nonces of more records of the same direction prove the rest
+    /// ([`Proof::continues`]). TLS 1.2 proves 96 bits.
     #[must_use]
     pub fn opens(&self, sample: &Sample, tries: u64) -> Option<Proof> {
         self.opens_tls13(sample).or_else(|| self.opens_tls12(&Explicit::of(sample)?, tries))
@@ -111,8 +116,9 @@ impl GcmKey {
         }
     }
 
-    /// Tries numbers from 0 on. The number is a part of the hash's first block, and the hash is linear: so
-    /// each of its bits adds the same, whatever the others are, and a number costs an addition and a block.
+    /// Tries numbers from 0 on. The number is a part of the hash's first block, and the hash is
+    /// linear: so each of its bits adds the same, whatever the others are, and a number costs an
+    /// addition and a block.
     fn count(&self, record: &Explicit<'_>, tries: u64) -> Option<Proof> {
         if tries == 0 {
             return None;
@@ -147,9 +153,10 @@ impl GcmKey {
         None
     }
 
-    /// As [`GcmKey::opens`] for a record of TLS 1.2 of any number, where the memory beside the key is at
-    /// hand: OpenSSL and rustls keep the secret part of the nonce there. With a nonce the hash's first block
-    /// can be solved for, which holds the number, and of which eight bytes are known.
+    /// As [`GcmKey::opens`] for a record of TLS 1.2 of any number, where the memory beside the key
+    /// is available: OpenSSL and rustls keep the secret part of the nonce there. With a nonce the
+    /// hash's first block can be solved for, which holds the number, and of which eight bytes are
+    /// known.
     #[must_use]
     pub fn opens_beside(&self, sample: &Sample, beside: &[u8]) -> Option<Proof> {
         let record = Explicit::of(sample)?;
@@ -221,9 +228,9 @@ impl<'a> Explicit<'a> {
 }
 
 impl Proof {
-    /// Whether another record of the same direction and key has a nonce that goes with this one. In TLS 1.3 a
-    /// nonce is a constant XOR the record's number (RFC 8446, 5.3): those of records that follow each other
-    /// differ in their last bytes alone. That proves 64 bits.
+    /// Whether another record of the same direction and key has a nonce that goes with this one. In
+    /// TLS 1.3 a nonce is a constant XOR the record's number (RFC 8446, 5.3): those of records that
+    /// follow each other differ in their last bytes alone. That proves 64 bits.
     #[must_use]
     pub fn continues(&self, other: &Self) -> bool {
         let start = |proof: &Self| proof.nonce.first_chunk::<8>().copied();
@@ -243,6 +250,8 @@ fn number(block: &Block) -> u128 {
 mod tests {
     use proptest::prelude::*;
     use ring::aead;
+
+    use zeroize::Zeroizing;
 
     use super::*;
 

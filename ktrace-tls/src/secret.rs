@@ -1,5 +1,5 @@
-//! From secrets to keys: HKDF of TLS 1.3 (RFC 8446, 7.1 and 7.3), the PRF of TLS 1.2 (RFC 5246, 5 and 6.3),
-//! KeyUpdate.
+//! From secrets to keys: HKDF of TLS 1.3 (RFC 8446, 7.1 and 7.3), the PRF of TLS 1.2 (RFC 5246, 5
+//! and 6.3), KeyUpdate.
 
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
@@ -9,7 +9,7 @@ use crate::cipher::{Cipher, Hash, Suite};
 /// Of TLS 1.2, whatever the suite (RFC 5246, 8.1).
 pub const MASTER_BYTES: usize = 48;
 
-/// What a key log, or a probe, tells of one connection.
+/// What a key log, or a probe, says of one connection.
 #[derive(Clone, Default)]
 pub struct Secrets {
     /// TLS 1.2: `CLIENT_RANDOM`, 48 bytes.
@@ -35,18 +35,20 @@ impl Secrets {
 /// What one direction's records are opened with.
 #[derive(Clone)]
 pub struct Keys {
+    /// What they are for.
     pub cipher: Cipher,
+    /// The key of the cipher.
     pub key: Zeroizing<Vec<u8>>,
-    /// A record's nonce is this, its last eight bytes XORed with the record's number (TLS 1.3, and `ChaCha20`
-    /// of TLS 1.2) or with the explicit nonce that the record begins with (AES-GCM of TLS 1.2: the first four
-    /// bytes are the salt, the others zero). All zero for CBC.
+    /// A record's nonce is this, its last eight bytes XORed with the record's number (TLS 1.3, and
+    /// `ChaCha20` of TLS 1.2) or with the explicit nonce that the record begins with (AES-GCM of
+    /// TLS 1.2: the first four bytes are the salt, the others zero). All zero for CBC.
     pub iv: [u8; 12],
     /// CBC: the key of the MAC. Empty for others.
     pub mac: Zeroizing<Vec<u8>>,
 }
 
-/// The keys of a direction of TLS 1.3 out of its traffic secret. `None` where the suite is not read, is none
-/// of TLS 1.3, or the secret is not as long as its hash.
+/// The keys of a direction of TLS 1.3 out of its traffic secret. `None` where the suite is not
+/// read, is none of TLS 1.3, or the secret is not as long as its hash.
 #[must_use]
 pub fn traffic_keys(secret: &[u8], suite: Suite) -> Option<Keys> {
     let (cipher, hash) = (suite.cipher()?, suite.hash()?);
@@ -60,14 +62,15 @@ pub fn traffic_keys(secret: &[u8], suite: Suite) -> Option<Keys> {
     Some(Keys { cipher, key, iv, mac: Zeroizing::default() })
 }
 
-/// The traffic secret behind a KeyUpdate (RFC 8446, 7.2). `None` where the secret is not as long as the hash.
+/// The traffic secret behind a KeyUpdate (RFC 8446, 7.2). `None` where the secret is not as long as
+/// the hash.
 #[must_use]
 pub fn next_traffic_secret(secret: &[u8], hash: Hash) -> Option<Zeroizing<Vec<u8>>> {
     expand_label(&prk(secret, hash)?, b"traffic upd", hash_bytes(hash))
 }
 
-/// The keys of the client's and of the server's records of TLS 1.2. `None` where the suite is not read, or
-/// the master secret has another length.
+/// The keys of the client's and of the server's records of TLS 1.2. `None` where the suite is not
+/// read, or the master secret has another length.
 #[must_use]
 pub fn tls12_keys(
     master: &[u8],
@@ -160,8 +163,8 @@ fn expand_label(prk: &hkdf::Prk, label: &[u8], bytes: usize) -> Option<Zeroizing
     Some(out)
 }
 
-/// `PRF(secret, label, seed)`, where `seed` has the label in front. Suites of before TLS 1.2 have SHA-256 with it
-/// (RFC 5246, 5).
+/// `PRF(secret, label, seed)`, where `seed` has the label in front. Suites of before TLS 1.2 have
+/// SHA-256 with it (RFC 5246, 5).
 fn prf(secret: &[u8], seed: &[u8], hash: Hash, bytes: usize) -> Zeroizing<Vec<u8>> {
     let hash = if hash == Hash::Sha384 { Hash::Sha384 } else { Hash::Sha256 };
     let key = hmac::Key::new(hmac_of(hash), secret);

@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ktrace_common::Counter;
-use ktrace_user::capture::{Direction, Event, Live, LiveOptions};
+use ktrace_user::capture::{Live, LiveOptions};
+use ktrace_user::seen::{Direction, Event};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

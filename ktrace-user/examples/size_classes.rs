@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use ktrace_common::{CLASSES, SegmentHeader};
+use ktrace_user::capture::PortSet;
 use ktrace_user::capture::file::{CaptureFile, Connections};
-use ktrace_user::capture::{Event, PortSet};
+use ktrace_user::seen::Event;
 
 /// The kernel's own header of a record (`BPF_RINGBUF_HDR_SZ`), and ours.
 const HEADERS: usize = 8 + size_of::<SegmentHeader>();

@@ -6,7 +6,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::export::printable;
-use crate::worker::{Lossy, Shared, Totals, Waits, keep_lossiest};
+use crate::losses::{Lossy, Reason, keep_lossiest};
+use crate::worker::{Shared, Totals, Waits};
 
 /// One JSON object; every count is 0 where nothing was seen, and a reason is there only where it occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -60,21 +61,23 @@ pub struct Summary {
     /// How long brokers made clients wait, by operation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub throttled: BTreeMap<&'static str, Waits>,
-    pub lost: BTreeMap<&'static str, u64>,
+    /// What was not shown, or not all of it.
+    pub lost: BTreeMap<Reason, u64>,
     /// Of `lost.link_type`, packets by their link type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub link_types: BTreeMap<String, u64>,
     /// The connections that lost most bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lossy: Vec<Lossy>,
-    pub malformed: BTreeMap<&'static str, u64>,
+    /// What was refused, as Kafka does not write it.
+    pub malformed: BTreeMap<Reason, u64>,
     /// Of `malformed.context`, those of each format of trace context.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub malformed_contexts: BTreeMap<&'static str, u64>,
 }
 
 impl Summary {
-    /// Adds what a worker has seen.
+    /// Adds what a worker has seen. What all workers have lost comes with [`Summary::add_shared`].
     pub fn add(&mut self, totals: &Totals) {
         self.connections += totals.connections;
         self.left_out += totals.left_out;
@@ -84,7 +87,6 @@ impl Summary {
         self.exchanges += totals.exchanges;
         self.batches += totals.batches;
         self.records += totals.records;
-        self.add_lost(totals.lost.iter().map(|(reason, count)| (*reason, *count)));
         self.sasl_tokens += totals.sasl_tokens;
         self.unread_bytes += totals.unread_bytes;
         self.surplus_bytes += totals.surplus_bytes;
@@ -104,17 +106,18 @@ impl Summary {
             *self.not_kafka.entry(reason).or_default() += count;
         }
         keep_lossiest(&mut self.lossy, totals.lossy.iter().cloned());
-        for (reason, count) in &totals.malformed {
-            *self.malformed.entry(reason).or_default() += count;
-        }
         for (format, count) in &totals.malformed_contexts {
             *self.malformed_contexts.entry(format).or_default() += count;
         }
     }
 
-    /// Adds what all workers have counted together: spans, refusals, and how long clients had to wait.
+    /// Adds what all workers have counted together: spans, losses, refusals, and how long clients had to wait.
     pub fn add_shared(&mut self, shared: &Shared) {
         self.spans += shared.spans();
+        self.add_lost(shared.losses());
+        for (reason, count) in shared.malformed().filter(|(_, count)| *count > 0) {
+            *self.malformed.entry(reason).or_default() += count;
+        }
         for (topic, count) in shared.own_telemetry() {
             *self.own_telemetry.entry(topic).or_default() += count;
         }
@@ -129,7 +132,7 @@ impl Summary {
     }
 
     /// Adds losses by reason; a count of 0 leaves no trace.
-    pub fn add_lost(&mut self, losses: impl IntoIterator<Item = (&'static str, u64)>) {
+    pub fn add_lost(&mut self, losses: impl IntoIterator<Item = (Reason, u64)>) {
         for (reason, count) in losses.into_iter().filter(|(_, count)| *count > 0) {
             *self.lost.entry(reason).or_default() += count;
         }
@@ -202,20 +205,24 @@ impl fmt::Display for Summary {
             };
             write!(f, "\nthrottled: {}", self.throttled.iter().map(waits).collect::<Vec<_>>().join(", "))?;
         }
-        for (what, reasons) in [
-            ("not Kafka", &self.not_kafka),
-            ("lost", &self.lost),
-            ("malformed", &self.malformed),
-            ("malformed contexts", &self.malformed_contexts),
-        ] {
-            if !reasons.is_empty() {
-                let reasons: Vec<_> =
-                    reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-                write!(f, "\n{what}: {}", reasons.join(", "))?;
-            }
+        list(f, "not Kafka", &self.not_kafka)?;
+        list(f, "lost", &self.lost)?;
+        list(f, "malformed", &self.malformed)?;
+        list(f, "malformed contexts", &self.malformed_contexts)?;
+        if [self.not_kafka.is_empty(), self.lost.is_empty(), self.malformed.is_empty()] != [true; 3] {
+            write!(f, "\nktrace explain REASON says what each means, and what to do")?;
         }
         Ok(())
     }
+}
+
+/// A line of counts, if there are any.
+fn list<K: fmt::Display>(f: &mut fmt::Formatter<'_>, what: &str, counts: &BTreeMap<K, u64>) -> fmt::Result {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let counts: Vec<_> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    write!(f, "\n{what}: {}", counts.join(", "))
 }
 
 #[cfg(test)]
@@ -243,10 +250,11 @@ mod tests {
     fn text_and_json() {
         let mut summary = Summary { spans: 2, ..Summary::default() };
         summary.add(&Totals { records: 3, bytes: 900, connections: 1, ..Totals::default() });
-        summary.add_lost([("snaplen", 4), ("ip_fragment", 0)]);
+        summary.add_lost([(Reason::Snaplen, 4), (Reason::IpFragment, 0)]);
         assert_eq!(
             summary.to_string(),
-            "1 connections, 0 segments, 900 bytes, 0 frames, 0 exchanges\n0 batches, 3 records, 2 spans\nlost: 4 snaplen"
+            "1 connections, 0 segments, 900 bytes, 0 frames, 0 exchanges\n0 batches, 3 records, 2 spans\nlost: 4 snaplen\n\
+             ktrace explain REASON says what each means, and what to do"
         );
         assert_eq!(
             serde_json::to_string(&summary).unwrap(),

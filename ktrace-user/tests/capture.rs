@@ -13,9 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ktrace_common::Counter;
-use ktrace_user::capture::{
-    ConnectionId, Counters, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment, probe,
-};
+use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet, probe};
+use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Segment};
 use ktrace_user::worker::TlsOptions;
 
 /// When to give up: only a test that has failed takes so long, on however busy a machine.

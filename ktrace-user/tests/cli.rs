@@ -67,6 +67,12 @@ fn usage_errors_are_one_line_and_a_hint() {
         ),
         (&["fly"], "unrecognized subcommand 'fly'", "see ktrace --help"),
         (
+            &["explain", "ring_ful"],
+            "no reason is named ring_ful",
+            "did you mean ring_full? ktrace explain lists all",
+        ),
+        (&["explain", "xyzzy"], "no reason is named xyzzy", "ktrace explain lists all"),
+        (
             &["replay", "--topik", "x"],
             "unexpected argument '--topik' found",
             "a similar argument exists: '--topic'",
@@ -396,6 +402,10 @@ fn manual_completions_help_and_version_print() {
         (&["man"][..], ".TH ktrace 1"),
         (&["completions", "bash"], "complete -F _ktrace"),
         (&["completions", "zsh"], "#compdef ktrace"),
+        (&["completions", "bash"], "ring_full"),
+        (&["explain"], "ktrace explain REASON says what to do about one."),
+        (&["explain", "ring_full", "malformed.frame"], "what to do  Make the rings larger (--ring-size)"),
+        (&["explain", "-o", "json", "ring_full"], r#""metric":"ktrace.lost.events""#),
         (&["--version"], concat!("ktrace ", env!("CARGO_PKG_VERSION"))),
         (&["replay", "--help"], "--sample <RATIO>"),
     ] {
@@ -407,7 +417,8 @@ fn manual_completions_help_and_version_print() {
 
 #[test]
 fn what_cannot_be_printed_is_an_error() {
-    for args in [&["man"][..], &["completions", "bash"], &["replay", "--help"], &["--version"]] {
+    for args in [&["man"][..], &["completions", "bash"], &["replay", "--help"], &["--version"], &["explain"]]
+    {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (code, lines) = end(&ktrace(args).stdout(full).output().unwrap());
         assert_eq!((code, lines.len()), (1, 2), "{args:?}: {lines:?}");
@@ -474,7 +485,7 @@ fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
 
 #[test]
 fn a_closed_pipe_is_quiet() {
-    for args in [&["man"][..], &["completions", "bash"], &["replay", "--help"], &["doctor"]] {
+    for args in [&["man"][..], &["completions", "bash"], &["replay", "--help"], &["doctor"], &["explain"]] {
         let mut child = ktrace(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut said = String::new();

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ktrace_user::capture::{Direction, Event, Live, LiveOptions, Side, TakenPorts};
+use ktrace_user::capture::{Live, LiveOptions, TakenPorts};
+use ktrace_user::seen::{Direction, Event, Side};
 
 /// When to give up: only a test that has failed takes so long, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(60);

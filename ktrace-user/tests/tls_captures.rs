@@ -13,8 +13,8 @@ use flate2::read::GzDecoder;
 use ktrace_tls::Sender;
 use ktrace_tls::session::{Plain, Session};
 use ktrace_user::capture::file::{CaptureFile, Connections};
-use ktrace_user::capture::{Direction, Event};
 use ktrace_user::keys::log_file::SharedKeyLog;
+use ktrace_user::seen::{Direction, Event};
 
 /// Client and version, and what of TLS passes there beside the suite.
 const CAPTURES: [&str; 11] = [
@@ -85,7 +85,7 @@ impl Opened {
 
     fn look_for_secrets(&mut self, log: &SharedKeyLog) {
         let Some(random) = self.session.hello().client_random else { return };
-        if let Some(secrets) = log.look(|log| log.secrets(&random).cloned()).filter(|_| !self.has_secrets) {
+        if let Some(secrets) = log.read(|log| log.secrets(&random).cloned()).filter(|_| !self.has_secrets) {
             let mut taken = false;
             self.with(|session, mut give| taken = session.take_secrets(&secrets, &mut give));
             self.has_secrets = taken;

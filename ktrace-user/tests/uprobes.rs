@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use ktrace_common::SecretKind;
 use ktrace_user::capture::{Live, LiveOptions, PortSet};
 use ktrace_user::keys::uprobes::Derived;
+use ktrace_user::losses::Reason;
 
 /// When to give up: only a test that has failed takes so long, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -227,8 +228,12 @@ fn secrets_of_short_lived_processes() {
         let server = Server::start(name, options);
         let live = watch(&server);
         each_is_seen(&server, &live, || server.client(), labels, random);
-        let lost: u64 =
-            live.counters().lost().filter(|(name, _)| *name == "secret_lost").map(|(_, n)| n.events).sum();
+        let lost: u64 = live
+            .counters()
+            .lost()
+            .filter(|(reason, _)| *reason == Reason::SecretLost)
+            .map(|(_, n)| n.events)
+            .sum();
         assert_eq!(lost, 0);
     }
 }

@@ -234,6 +234,9 @@ fn keys_of_tls() -> Result<()> {
     filtered(&mut without_call, libc::SYS_process_vm_readv, Denial::Errno(libc::ENOSYS));
     doctor(&mut without_call)?.ensure(ITEM, false, "seccomp")?;
 
+    let said = doctor(&mut with(&["unshare", "--pid", "--fork", "--mount-proc"]))?;
+    said.ensure(ITEM, false, "pid namespace")?;
+
     // a connection of this very process, on a port of its own
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port().to_string();

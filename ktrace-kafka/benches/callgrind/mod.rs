@@ -1,4 +1,5 @@
-//! Instructions counted by callgrind: a table of cases, each beside its count in a file, which `--bless` writes anew.
+//! Instructions counted by callgrind: a table of cases, each beside its count in a file, which
+//! `--bless` writes anew.
 //!
 //! A case runs in a process of its own, which is this program again: `--case NAME`.
 
@@ -12,8 +13,9 @@ pub fn counted(act: &mut dyn FnMut()) {
     act();
 }
 
-/// Runs a case under callgrind, or all of them; `unit` is what the counts are of. Each case has a name, and how many of the unit it
-/// takes; `run` does what it is, once to warm and then once in [`counted`].
+/// Runs a case under callgrind, or all of them; `unit` is what the counts are of. Each case has a
+/// name, and how many of the unit it takes; `run` does what it is, once to warm and then once in
+/// [`counted`].
 pub fn table(unit: &str, kept: &str, cases: &[(&str, u64)], run: impl FnOnce(&str)) {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--case") {
@@ -47,9 +49,9 @@ fn count(case: &str) -> f64 {
         .args(["--case", case])
         .output()
         .expect("valgrind");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    let total = told.lines().find_map(|line| line.split_once("Collected : "));
+    let reported = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{reported}");
+    let total = reported.lines().find_map(|line| line.split_once("Collected : "));
     let total: f64 = total.and_then(|(_, number)| number.trim().parse().ok()).expect("callgrind's count");
     assert!(total > 0.0, "the counted function was not found");
     total

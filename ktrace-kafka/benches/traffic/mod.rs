@@ -1,4 +1,5 @@
-//! The traffic that benches read: one Fetch exchange of many records, encoded by the `kafka-protocol` crate.
+//! The traffic that benches read: one Fetch exchange of many records, encoded by the
+//! `kafka-protocol` crate.
 
 use std::io::{Cursor, Read as _};
 
@@ -10,7 +11,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, StrBytes};
 use kafka_protocol::records::{Compression, Record, RecordBatchDecoder};
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::record::{Batches, Next};
+use ktrace_kafka::internal::{Batches, Next};
 use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch, Sink};
 use ktrace_testkit::{encoder, framed};
 
@@ -34,7 +35,8 @@ const fn case(name: &'static str, records: usize, value: usize, headers: usize, 
     Case { name, records, value, headers, codec, segment: usize::MAX }
 }
 
-/// All cases. Records of a batch are as many as make about a megabyte, Kafka's default for a partition's fetch.
+/// All cases. Records of a batch are as many as make about a megabyte, Kafka's default for a
+/// partition's fetch.
 pub const CASES: &[Case] = &[
     case("1 KB", 1000, 1000, 0, Compression::None),
     case("1 KB, 3 headers", 1000, 1000, 3, Compression::None),
@@ -160,14 +162,14 @@ impl Default for Reader {
         };
         for direction in [Direction::ToBroker, Direction::ToClient] {
             let syn = Push { syn: true, ..segment(direction, 0, &[]) };
-            reader.connection.push(&mut reader.scratch, syn, &mut Nobody);
+            reader.connection.push(&mut reader.scratch, syn, &mut Ignore);
         }
         reader
     }
 }
 
-struct Nobody;
-impl Sink for Nobody {}
+struct Ignore;
+impl Sink for Ignore {}
 
 fn segment(direction: Direction, seq: u32, bytes: &[u8]) -> Push<'_> {
     let len = u32::try_from(bytes.len()).expect("a small segment");
@@ -223,7 +225,8 @@ impl Traffic {
     }
 }
 
-/// Where snappy's blocks lie in snappy-java's framing: a header of 16 bytes, then blocks with their length before them.
+/// Where snappy's blocks lie in snappy-java's framing: a header of 16 bytes, then blocks with their
+/// length before them.
 fn java_blocks(packed: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut blocks = vec![];
     let mut at = 16;

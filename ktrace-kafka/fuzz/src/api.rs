@@ -1,12 +1,14 @@
-//! One exchange of any API: three bytes pick the API, its version, and what of the connection's beginning was seen; the
-//! rest are the bodies of the request and the response. Both are framed as they should be, so that every API's reader
-//! gets the bytes; an API that is new in the table is fuzzed with no change here.
+//! One exchange of any API: three bytes pick the API, its version, and what of the connection's
+//! beginning was seen; the rest are the bodies of the request and the response. Both are framed as
+//! they should be, so that every API's reader gets the bytes; an API that is new in the table is
+//! fuzzed with no change here.
 
 use std::cell::RefCell;
 
 use ktrace_kafka::context::Extractor;
+use ktrace_kafka::counters::Counters;
 use ktrace_kafka::protocol::api::Api;
-use ktrace_kafka::{Connection, Counters, Direction, Limits, Push, Scratch};
+use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch};
 use ktrace_testkit::framed;
 
 use super::input::Input;
@@ -41,7 +43,7 @@ pub fn encode(api_key: i16, version: i16, request: &[u8], response: &[u8]) -> Ve
     [&out, request, response].concat()
 }
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     thread_local! {
         static APIS: i16 = apis();

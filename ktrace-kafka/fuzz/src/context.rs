@@ -25,7 +25,7 @@ fn noted<'a, K: AsRef<[u8]>>(extractor: &Extractor, headers: &[(K, &'a [u8])]) -
     slots
 }
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     thread_local! {
         static EXTRACTORS: [Extractor; 2] = [

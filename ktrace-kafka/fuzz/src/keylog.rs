@@ -5,7 +5,7 @@ use ktrace_tls::keylog::KeyLog;
 /// Room for some ten connections.
 const MOST_BYTES: usize = 4 << 10;
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     let mut log = KeyLog::within(MOST_BYTES);
     let news = log.lines(data);

@@ -1,7 +1,8 @@
-//! What is fuzzed, as plain functions of bytes: `./dev fuzz` calls them from libFuzzer, and `tests/fuzz_smoke.rs` on every
-//! test run with the corpus and mutations of it.
+//! What is fuzzed, as plain functions of bytes: `./dev fuzz` calls them from libFuzzer, and
+//! `tests/fuzz_smoke.rs` on every test run with the corpus and mutations of it.
 //!
-//! Each makes something plausible of the bytes, so that it gets deep, and panics where a promise is broken.
+//! Each makes something plausible of the bytes, so that it gets deep, and panics where a promise is
+//! broken.
 
 pub mod api;
 pub mod codec;

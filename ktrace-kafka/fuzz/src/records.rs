@@ -1,10 +1,11 @@
-//! A record set: bytes as they come, or a batch that is built from them and then damaged in some places.
+//! A record set: bytes as they come, or a batch that is built from them and then damaged in some
+//! places.
 
 use std::cell::RefCell;
 
-use ktrace_kafka::codec::{Codec, Decompressor};
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::record::{Batch, Batches, Inner, Message, Next, walk};
+use ktrace_kafka::internal::{Batches, Decompressor, Inner, Message, Next, walk};
+use ktrace_kafka::record::{Batch, Codec};
 use ktrace_testkit::varint;
 
 use super::context::key;
@@ -19,7 +20,7 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Decompressor> = RefCell::new(Decompressor::new(64 << 10));
 }
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     if input.u8() & BUILT == 0 {
@@ -72,7 +73,7 @@ fn read_batch(batch: &Batch<'_>, extractor: &Extractor) -> u64 {
                 .map(|(key, value)| key.len() + value.unwrap_or(&[]).len())
                 .sum::<usize>();
         });
-        assert!(bytes <= records.len(), "no byte is told twice");
+        assert!(bytes <= records.len(), "no byte is reported twice");
         assert!(walked.records <= records.len() as u64);
         walked.records
     })
@@ -91,7 +92,7 @@ fn read_message(message: &Message<'_>) {
     let Ok(plain) = plain else { return };
     for inner in [Inner::read(&plain), Inner::read(&plain).and_then(|inner| inner.in_log(message))] {
         let Ok(inner) = inner else { continue };
-        let batch = message.batch(Some(&inner));
+        let batch = message.batch(Some(inner.extent()));
         let mut count = 0;
         for (message, place) in inner.messages().zip(0..) {
             check(&message.record(&batch, place));

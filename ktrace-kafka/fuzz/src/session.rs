@@ -1,8 +1,8 @@
-//! A connection that speaks TLS: a talk (`tls-*.bin`), and a script that says what becomes of its bytes and
-//! when keys come. They are cut, lost, and mixed with bytes of the fuzzer's own.
+//! A connection that speaks TLS: a talk (`tls-*.bin`), and a script that says what becomes of its
+//! bytes and when keys come. They are cut, lost, and mixed with bytes of the fuzzer's own.
 //!
-//! What is given has been said, what is held is bounded by what has come, and nothing is held once both
-//! directions are given up.
+//! What is given has been said, what is held is bounded by what has come, and nothing is held once
+//! both directions are given up.
 
 use std::collections::HashSet;
 
@@ -13,8 +13,9 @@ use ktrace_tls::session::{Closed, Plain, Session};
 
 use super::input::Input;
 
-/// With AES-256-GCM: TLS 1.3 with a KeyUpdate, the same from its middle on, and TLS 1.2. A byte for who
-/// sends, an int32 length, the bytes; then the keys. `ktrace-tls/tests/session/fuzz.rs` writes them.
+/// With AES-256-GCM: TLS 1.3 with a KeyUpdate, the same from its middle on, and TLS 1.2. A byte for
+/// who sends, an int32 length, the bytes; then the keys. `ktrace-tls/tests/session/fuzz.rs` writes
+/// them.
 static TALKS: [&[u8]; 3] =
     [include_bytes!("../tls-13.bin"), include_bytes!("../tls-middle.bin"), include_bytes!("../tls-12.bin")];
 

@@ -1,16 +1,17 @@
-//! A whole connection: a conversation of a client and a broker (`talk.bin`), and a script that says what becomes of its
-//! segments. They are cut, lost, swapped, sent again, sent over each other, acknowledged or not, copied in part, damaged,
-//! and mixed with bytes of the fuzzer's own.
+//! A whole connection: a conversation of a client and a broker (`talk.bin`), and a script that says
+//! what becomes of its segments. They are cut, lost, swapped, sent again, sent over each other,
+//! acknowledged or not, copied in part, damaged, and mixed with bytes of the fuzzer's own.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::{Connection, Counters, Direction, Limits, Push, Scratch};
+use ktrace_kafka::counters::Counters;
+use ktrace_kafka::{Connection, Direction, Limits, Push, Scratch};
 
 use super::input::Input;
-use super::watch::{Told, Watch};
+use super::watch::{Reported, Watch};
 
 /// Who sends, and the bytes.
 type Message = (Direction, &'static [u8]);
@@ -148,8 +149,8 @@ impl Wire<'_> {
     }
 }
 
-/// All that can be told of the talk, offsets with and without the broker's answer.
-fn whole(talk: &[Message]) -> HashSet<Told> {
+/// All that can be reported of the talk, offsets with and without the broker's answer.
+fn whole(talk: &[Message]) -> HashSet<Reported> {
     let mut scratch = Scratch::new(ROOMY, Extractor::default());
     let mut wire = wire(&mut scratch, ROOMY, 1);
     wire.syn(Direction::ToBroker);
@@ -157,7 +158,7 @@ fn whole(talk: &[Message]) -> HashSet<Told> {
     for (direction, bytes) in talk {
         wire.send(*direction, bytes);
     }
-    wire.watch.told.into_iter().collect()
+    wire.watch.reported.into_iter().collect()
 }
 
 fn wire(scratch: &mut Scratch, limits: Limits, isn: u32) -> Wire<'_> {
@@ -176,10 +177,10 @@ fn wire(scratch: &mut Scratch, limits: Limits, isn: u32) -> Wire<'_> {
     }
 }
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     thread_local! {
-        static TALK: (Vec<Message>, HashSet<Told>) = {
+        static TALK: (Vec<Message>, HashSet<Reported>) = {
             let talk = decode();
             let whole = whole(&talk);
             assert!(whole.len() > 20, "the talk has records");
@@ -190,7 +191,7 @@ pub fn run(data: &[u8]) {
     TALK.with(|(talk, whole)| SCRATCH.with_borrow_mut(|scratch| script(data, talk, whole, scratch)));
 }
 
-fn script(data: &[u8], talk: &[Message], whole: &HashSet<Told>, scratch: &mut Scratch) {
+fn script(data: &[u8], talk: &[Message], whole: &HashSet<Reported>, scratch: &mut Scratch) {
     let mut input = Input(data);
     let start = input.u8();
     let limits = if start & 1 == 0 { ROOMY } else { TIGHT };
@@ -339,10 +340,13 @@ fn script(data: &[u8], talk: &[Message], whole: &HashSet<Told>, scratch: &mut Sc
     wire.connection.finish(wire.scratch, &mut wire.watch);
     assert_eq!(wire.connection.held_bytes(), 0);
     if honest {
-        for told in &wire.watch.told {
+        for reported in &wire.watch.reported {
             // Where the answer is missing, or the talk went another way, the offset may be.
-            let without = (-1, told.1, told.2, told.3);
-            assert!(whole.contains(told) || *told == without, "told and never said: {told:?}");
+            let without = (-1, reported.1, reported.2, reported.3);
+            assert!(
+                whole.contains(reported) || *reported == without,
+                "reported and never said: {reported:?}"
+            );
         }
     }
 }

@@ -1,6 +1,8 @@
-//! A connection inside TLS: pieces of both directions, some of them lost, and secrets that open it or do not.
+//! A connection inside TLS: pieces of both directions, some of them lost, and secrets that open it
+//! or do not.
 //!
-//! An input is whether the connection was seen from its beginning, secrets, and a script of what passes.
+//! An input is whether the connection was seen from its beginning, secrets, and a script of what
+//! passes.
 
 use ktrace_tls::Sender;
 use ktrace_tls::secret::Secrets;
@@ -12,7 +14,7 @@ use super::input::Input;
 /// More than a session takes that holds nothing for long.
 const ROOM: usize = 64 << 10;
 
-/// See the module.
+/// Runs one input.
 pub fn run(data: &[u8]) {
     opened(data);
 }

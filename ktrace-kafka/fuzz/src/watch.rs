@@ -4,13 +4,13 @@ use ktrace_kafka::context::Found;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Head, Partition, Sink};
 
-/// What tells a record from another: offset, time, and the lengths of key and value.
-pub type Told = (i64, i64, Option<usize>, Option<usize>);
+/// What distinguishes a record from another: offset, time, and the lengths of key and value.
+pub type Reported = (i64, i64, Option<usize>, Option<usize>);
 
-/// See the module.
+/// A sink that checks what it gets.
 #[derive(Default)]
 pub struct Watch {
-    pub told: Vec<Told>,
+    pub reported: Vec<Reported>,
 }
 
 /// What holds for any record.
@@ -45,6 +45,11 @@ impl Sink for Watch {
         record: &Record<'_>,
     ) {
         check(record);
-        self.told.push((record.offset, record.timestamp_ms, record.key.map(<[u8]>::len), record.value_len()));
+        self.reported.push((
+            record.offset,
+            record.timestamp_ms,
+            record.key.map(<[u8]>::len),
+            record.value_len(),
+        ));
     }
 }

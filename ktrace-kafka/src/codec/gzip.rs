@@ -1,6 +1,7 @@
 //! gzip (RFC 1952), perhaps of several members.
 
-use super::{CodecError, Output};
+use super::error::CodecError;
+use super::output::Output;
 
 pub fn decompress(input: &[u8], output: &mut Output) -> Result<(), CodecError> {
     output.read_from(flate2::bufread::MultiGzDecoder::new(input), |decoder| {

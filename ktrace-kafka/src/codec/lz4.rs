@@ -1,17 +1,19 @@
-//! LZ4 frames, as batch v2 and message sets have them: their blocks one by one, straight into the output. The library's own reader of frames has
-//! buffers of the largest block for each frame, which would be overwritten for each small batch.
+//! LZ4 frames, as batch v2 and message sets have them: their blocks one by one, straight into the
+//! output. The library's own reader of frames has buffers of the largest block for each frame,
+//! which would be overwritten for each small batch.
 //!
-//! Kafka's first LZ4 writers hashed the frame's magic into the header checksum, which the frame format leaves out
-//! (KIP-57), and message sets of magic 0 keep that fault for the sake of old readers: `Lz4BlockOutputStream`
-//! (`useBrokenFlagDescriptorChecksum`) and `rdkafka_lz4.c` write it, `Lz4BlockInputStream`
-//! (`ignoreFlagDescriptorChecksum`) reads over it. So does this file, for every magic and every checksum: like a CRC, they
-//! are the client's and the broker's business.
+//! Kafka's first LZ4 writers hashed the frame's magic into the header checksum, which the frame
+//! format leaves out (KIP-57), and message sets of magic 0 keep that fault for the sake of old
+//! readers: `Lz4BlockOutputStream` (`useBrokenFlagDescriptorChecksum`) and `rdkafka_lz4.c` write
+//! it, `Lz4BlockInputStream` (`ignoreFlagDescriptorChecksum`) reads over it. So does this file, for
+//! every magic and every checksum: like a CRC, they are the client's and the broker's business.
 //!
 //! <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>
 
 use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
 
-use super::{CodecError, Output};
+use super::error::CodecError;
+use super::output::Output;
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// How far a byte of a block may go.
@@ -130,7 +132,8 @@ mod tests {
         }
     }
 
-    /// Of all sizes of blocks, with and without checksums, referring to each other and not, and blocks that compress to nothing less.
+    /// Of all sizes of blocks, with and without checksums, referring to each other and not, and
+    /// blocks that compress to nothing less.
     #[test]
     fn every_kind_of_frame() {
         let mut noise = 1_u32;

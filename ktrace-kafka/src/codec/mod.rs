@@ -1,24 +1,36 @@
-//! Compression codecs of record batches: one file each. Output is capped, so a bomb is refused; it is looked at while it
-//! comes, so that most bombs are known by their first bytes; and its memory is asked for before it is taken.
+//! Compression codecs of record batches: one file each. Output is capped, so a bomb is refused; it
+//! is looked at while it comes, so that most bombs are known by their first bytes; and its memory
+//! is asked for before it is taken.
 
+mod error;
 mod gzip;
 mod lz4;
+mod output;
 mod snappy;
 mod watch;
 mod zstd;
 
 use std::sync::Arc;
 
-use crate::room::{Boundless, Room, Taken};
-pub use watch::{Fault, Shape, USEFUL_BYTES, Watch};
+use crate::room::{Boundless, Room};
+
+pub use error::CodecError;
+use output::Output;
+pub use watch::{Shape, USEFUL_BYTES, Watch};
 
 /// How a batch's records are compressed (the lowest three bits of its attributes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Codec {
+    /// Not at all.
     None,
+    /// gzip.
     Gzip,
+    /// Snappy.
     Snappy,
+    /// LZ4.
     Lz4,
+    /// Zstandard.
     Zstd,
 }
 
@@ -37,194 +49,6 @@ impl Codec {
     }
 }
 
-/// Why a batch was not decompressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CodecError {
-    /// The codec refuses the bytes.
-    #[error("the compressed records are damaged")]
-    Damaged,
-    /// The output is over the cap.
-    #[error("the records are over the cap when decompressed")]
-    TooLarge,
-    /// There is no memory for the output.
-    #[error("there is no memory for the decompressed records")]
-    NoRoom,
-    /// What comes out are no records.
-    #[error("what comes out are no records")]
-    NotRecords,
-    /// Too much comes out for the records that are in it.
-    #[error("too much comes out for the records in it")]
-    Useless,
-}
-
-impl From<Fault> for CodecError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::NotRecords => Self::NotRecords,
-            Fault::TooLarge => Self::TooLarge,
-            Fault::Useless => Self::Useless,
-        }
-    }
-}
-
-/// The output grows by at least this much at a time.
-const STEP_BYTES: usize = 64 << 10;
-
-/// What a codec writes: a buffer that is used again and again, and so is zeroed only where it grows.
-struct Output {
-    /// Those behind `len` are of batches before.
-    bytes: Vec<u8>,
-    len: usize,
-    limit: usize,
-    /// It holds what is not overwritten yet.
-    used: bool,
-    /// A larger buffer is given back after use.
-    kept: usize,
-    /// What the buffer, and what a codec holds aside, take.
-    taken: Taken,
-    watch: Watch,
-    /// Bytes of the input that the codec had read when it was stopped.
-    read: usize,
-}
-
-impl Output {
-    fn new(limit: usize, kept: usize, room: Arc<dyn Room>) -> Self {
-        let watch = Watch::new(Shape::Any, usize::MAX);
-        let taken = Taken::nothing_of(room);
-        Self { bytes: Vec::new(), len: 0, limit, used: false, kept, taken, watch, read: 0 }
-    }
-
-    fn clear(&mut self, watch: Watch) {
-        (self.len, self.watch, self.read) = (0, watch, 0);
-        self.trim();
-    }
-
-    /// Gives back a buffer that is too large to be kept.
-    fn trim(&mut self) {
-        if self.bytes.len() > self.kept {
-            self.taken.give_back(self.bytes.len());
-            (self.bytes, self.len) = (Vec::new(), 0);
-        }
-    }
-
-    /// Overwrites what was written, all of it: decoders write beyond what they say, as copies in whole words are faster.
-    fn wipe(&mut self) {
-        if std::mem::take(&mut self.used) {
-            self.len = 0;
-            self.bytes.fill(0);
-            // The last use of the bytes, or the compiler might leave the zeros out.
-            std::hint::black_box(&mut self.bytes);
-        }
-    }
-
-    /// Makes the buffer this long. The old one is there until it is copied.
-    fn grow(&mut self, to: usize) -> Result<(), CodecError> {
-        let before = self.bytes.len();
-        if !self.taken.take(to) {
-            return Err(CodecError::NoRoom);
-        }
-        self.bytes.reserve_exact(to.saturating_sub(before));
-        self.bytes.resize(to, 0);
-        self.taken.give_back(before);
-        Ok(())
-    }
-
-    /// Looks at what has come, if it is time to.
-    fn look(&mut self) -> Result<(), CodecError> {
-        self.look_at(self.len)
-    }
-
-    /// Looks at the first bytes of the buffer, where a decoder does not say how many it has written.
-    fn look_at(&mut self, len: usize) -> Result<(), CodecError> {
-        if len < self.watch.next() {
-            return Ok(());
-        }
-        let bytes = self.bytes.get(..len).unwrap_or_default();
-        Ok(self.watch.look(bytes, self.limit)?)
-    }
-
-    /// Room for the next `wanted` bytes.
-    fn room(&mut self, wanted: usize) -> Result<&mut [u8], CodecError> {
-        let end = self.len.saturating_add(wanted);
-        if end > self.limit {
-            return Err(CodecError::TooLarge);
-        }
-        self.look()?;
-        if end > self.bytes.len() {
-            let doubled = self.bytes.len().saturating_mul(2).min(self.limit);
-            self.grow(end.max(doubled))?;
-        }
-        self.bytes.get_mut(self.len..end).ok_or(CodecError::TooLarge)
-    }
-
-    /// All the room that there is until the next look, for who does not know how much it takes: at least a byte, up to one
-    /// beyond the limit, which tells that the output is over it.
-    fn rest(&mut self) -> Result<&mut [u8], CodecError> {
-        if self.len > self.limit {
-            return Err(CodecError::TooLarge);
-        }
-        self.look()?;
-        if self.len >= self.bytes.len() {
-            let more = self.len.max(STEP_BYTES);
-            self.grow(self.len.saturating_add(more).min(self.limit.saturating_add(1)))?;
-        }
-        let end = self.bytes.len().min(self.limit.saturating_add(1)).min(self.watch.next());
-        self.bytes.get_mut(self.len..end).filter(|rest| !rest.is_empty()).ok_or(CodecError::TooLarge)
-    }
-
-    /// So much of the room was written, or all of it, where an error does not tell.
-    fn wrote(&mut self, len: usize) {
-        self.len = self.len.saturating_add(len);
-    }
-
-    /// What was written, and room for at most `wanted` more, as far as the limit allows.
-    fn within(&mut self, wanted: usize) -> Result<(&[u8], &mut [u8]), CodecError> {
-        self.look()?;
-        let end = self.len.saturating_add(wanted).min(self.limit);
-        if end > self.bytes.len() {
-            let doubled = self.bytes.len().saturating_mul(2).min(self.limit);
-            self.grow(end.max(doubled))?;
-        }
-        let (before, room) = self.bytes.split_at_mut_checked(self.len).unwrap_or_default();
-        Ok((before, room.get_mut(..end.saturating_sub(self.len)).unwrap_or_default()))
-    }
-
-    /// The first bytes of the buffer, where a decoder begins anew: at most the limit.
-    fn anew(&mut self, wanted: usize) -> Result<&mut [u8], CodecError> {
-        let len = wanted.min(self.limit);
-        if len > self.bytes.len() {
-            self.grow(len)?;
-        }
-        Ok(self.bytes.get_mut(..len).unwrap_or_default())
-    }
-
-    /// Takes a decoder's output to its end, but no further than the limit. `read` says how much of the input it has read.
-    fn read_from<D: std::io::Read>(
-        &mut self,
-        mut decoder: D,
-        read: impl Fn(&D) -> usize,
-    ) -> Result<(), CodecError> {
-        loop {
-            let room = match self.rest() {
-                Ok(room) => room,
-                Err(error) => {
-                    self.read = read(&decoder);
-                    return Err(error);
-                }
-            };
-            match decoder.read(room) {
-                Ok(0) => return Ok(()),
-                Ok(len) => self.wrote(len),
-                Err(_) => {
-                    let most = self.rest().map_or(0, |room| room.len());
-                    self.wrote(most);
-                    return Err(CodecError::Damaged);
-                }
-            }
-        }
-    }
-}
-
 /// Decompresses into a buffer of its own, used again and again.
 pub struct Decompressor {
     output: Output,
@@ -238,7 +62,8 @@ impl Decompressor {
         Self::within(limit, limit, Arc::new(Boundless))
     }
 
-    /// The same, with memory from `room`, of which no more than `kept` bytes are kept for the next batch.
+    /// The same, with memory from `room`, of which no more than `kept` bytes are kept for the next
+    /// batch.
     #[must_use]
     pub fn within(limit: usize, kept: usize, room: Arc<dyn Room>) -> Self {
         let zstd = zstd::Context::new(Arc::clone(&room));
@@ -250,7 +75,8 @@ impl Decompressor {
         self.decompress_watched(codec, input, Watch::new(Shape::Any, usize::MAX))
     }
 
-    /// The records of a batch, decompressed where they have to be, as long as `watch` finds them to be some.
+    /// The records of a batch, decompressed where they have to be, as long as `watch` finds them to
+    /// be some.
     pub fn decompress_watched<'a>(
         &'a mut self,
         codec: Codec,
@@ -275,8 +101,8 @@ impl Decompressor {
         self.output.bytes.get(..self.output.len)
     }
 
-    /// Overwrites what was decompressed so far; buffers stay. For when it is no longer read, and not after each batch: that
-    /// would cost as much as a tenth of decompressing it.
+    /// Overwrites what was decompressed so far; buffers stay. For when it is no longer read, and
+    /// not after each batch: that would cost as much as a tenth of decompressing it.
     pub fn wipe(&mut self) {
         self.output.wipe();
         self.zstd.wipe();
@@ -288,7 +114,8 @@ impl Decompressor {
         self.output.len
     }
 
-    /// How much the last call, which was stopped, would have written of an input of so many bytes had it gone on as it began.
+    /// How much the last call would have written of `input` bytes, had it not been stopped and gone
+    /// on as it began.
     pub(crate) fn extrapolated(&self, input: usize) -> usize {
         self.output.len.saturating_mul(input).checked_div(self.output.read).unwrap_or(0)
     }
@@ -303,7 +130,7 @@ impl Decompressor {
         self.output.watch.records()
     }
 
-    /// Gives back what is too large to be kept. What the last call wrote may be gone.
+    /// Releases a buffer that is too large to be kept. What the last call wrote may be gone.
     pub(crate) fn trim(&mut self) {
         self.output.trim();
     }
@@ -387,7 +214,8 @@ mod tests {
         }
     }
 
-    /// Where nothing more may be inflated in vain, a codec that does not stream stops as early as the others do.
+    /// Where nothing more may be inflated in vain, a codec that does not stream stops as early as
+    /// the others do.
     #[test]
     fn without_allowance_little_is_inflated() {
         fn varint(mut zigzag: u32) -> Vec<u8> {

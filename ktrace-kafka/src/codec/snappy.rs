@@ -1,6 +1,8 @@
-//! Snappy: a raw block (librdkafka, franz-go), or raw blocks framed as snappy-java frames them (Java, sarama, …).
+//! Snappy: a raw block (librdkafka, franz-go), or raw blocks framed as snappy-java frames them
+//! (Java, sarama, …).
 
-use super::{CodecError, Output};
+use super::error::CodecError;
+use super::output::Output;
 use crate::protocol::reader::Reader;
 
 /// snappy-java's stream header: magic, version and compatible version (`SnappyCodec.java`).

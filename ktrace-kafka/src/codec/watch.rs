@@ -1,7 +1,9 @@
-//! A look at what comes out of a codec while it does: a few bytes may hold gigabytes, and most of such are known by the first.
+//! A look at what comes out of a codec while it does: a few bytes may hold gigabytes, and most of
+//! such are known by the first.
 //!
-//! A batch that inflates to less than [`HEAD_BYTES`] is never looked at. Beyond, its first record must be one; beyond
-//! [`WALK_BYTES`] all records are counted, each time that twice as much is there.
+//! A batch that inflates to less than [`HEAD_BYTES`] is never looked at. Beyond, its first record
+//! must be one; beyond [`WALK_BYTES`] all records are counted, each time that twice as much is
+//! there.
 
 use crate::protocol::reader::{ParseError, Reader, Result};
 
@@ -12,20 +14,22 @@ const WALK_BYTES: usize = 1 << 20;
 /// Here the records are counted where nothing may be inflated in vain.
 const STRICT_BYTES: usize = 4 << 10;
 
-/// So many bytes for each record are no waste: four times the largest message that Kafka takes by default
-/// (`message.max.bytes`), which is one of a batch as it is on the wire.
+/// Bytes that each record may take without being waste: four times the largest message that Kafka
+/// takes by default (`message.max.bytes`), which is one of a batch as it is on the wire.
 pub const USEFUL_BYTES: usize = 4 << 20;
 
-/// The shortest record: length, attributes, two deltas, key, value, number of headers, each of one byte.
+/// The shortest record: length, attributes, two deltas, key, value, number of headers, each of one
+/// byte.
 const SHORTEST_RECORD: usize = 6;
-/// Offset and size of a message in a set, and the least that the size counts: CRC, magic, attributes, key, value.
+/// Offset and size of a message in a set, and the least that the size counts: CRC, magic,
+/// attributes, key, value.
 const MESSAGE_HEAD_BYTES: usize = 12;
 const SHORTEST_MESSAGE: usize = 14;
 
 /// What should come out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// So many records.
+    /// This many records.
     Records(i32),
     /// Messages of magic 0 or 1.
     Messages,
@@ -44,15 +48,15 @@ pub enum Fault {
     Useless,
 }
 
-/// See the module.
+/// Looks at a codec's output while it grows, and stops what cannot be records or is not worth it.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
     shape: Shape,
     /// Bytes that may come out beyond what is useful.
     allowance: usize,
-    /// With so many bytes it looks next.
+    /// The number of bytes at which it looks next.
     next: usize,
-    /// Up to here records were counted, so many of them.
+    /// Up to here records were counted: this many.
     at: usize,
     records: usize,
 }
@@ -68,7 +72,7 @@ impl Watch {
         Self { shape, allowance, next, at: 0, records: 0 }
     }
 
-    /// With so many bytes it wants to look.
+    /// The number of bytes at which it wants to look.
     pub fn next(&self) -> usize {
         self.next
     }
@@ -101,7 +105,8 @@ impl Watch {
         if spent.saturating_sub(STRICT_BYTES) > self.allowance { Err(Fault::Useless) } else { Ok(()) }
     }
 
-    /// Counts records, and gives where the one will end that is not whole yet. A look at the first alone counts none.
+    /// Counts records, and gives where the one will end that is not whole yet. A look at the first
+    /// alone counts none.
     fn count(&mut self, bytes: &[u8], limit: usize, only_first: bool) -> std::result::Result<usize, Fault> {
         let (mut at, mut records) = (self.at, self.records);
         let most = match self.shape {
@@ -148,7 +153,8 @@ fn record_len(bytes: &[u8]) -> Result<usize> {
     Ok(bytes.len().saturating_sub(reader.left().len()).saturating_add(len))
 }
 
-/// Whether the first record can be one, as far as it is there; a field that goes beyond the record is malformed.
+/// Whether the first record can be one, as far as it is there; a field that goes beyond the record
+/// is malformed.
 fn first_record(bytes: &[u8]) -> Result<()> {
     let len = record_len(bytes)?;
     let Some(record) = bytes.get(..len) else { return Ok(()) };

@@ -1,17 +1,20 @@
-//! Zstandard frames, written by streaming encoders: the content size is often not told.
+//! Zstandard frames, written by streaming encoders: the content size is often missing.
 //!
-//! Decompressed in one go, into a buffer that is doubled until all fits. Streaming would leave parts of the content in windows of the
-//! library's own, which it frees as they are. Where it does not fit, what has come is looked at before the next try.
+//! Decompressed in one go, into a buffer that is doubled until all fits. Streaming would leave
+//! parts of the content in windows of the library's own, which it frees as they are. Where it does
+//! not fit, what has come is looked at before the next try.
 
 use std::sync::Arc;
 
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as TOO_SMALL;
 use zstd::zstd_safe::{DCtx, ErrorCode, get_frame_content_size};
 
-use super::{CodecError, Output, STEP_BYTES};
+use super::error::CodecError;
+use super::output::{Output, STEP_BYTES};
 use crate::room::{Room, Taken};
 
-/// What a size in a frame's header is believed, as a multiple of the frame: no more than encoders make of text.
+/// What a size in a frame's header is believed, as a multiple of the frame: no more than encoders
+/// make of text.
 const MAX_BELIEVED: usize = 64;
 /// Without one: what most batches have at least.
 const USUAL: usize = 4;
@@ -22,7 +25,8 @@ const LEAST_BYTES: usize = STEP_BYTES + BLOCK_BYTES;
 /// A decoder's own: its tables and literals.
 const DECODER_BYTES: usize = 256 << 10;
 
-/// A decompression context, kept because making one costs more than a small batch. It holds no window.
+/// A decompression context, kept because making one costs more than a small batch. It holds no
+/// window.
 pub struct Context {
     decoder: Option<DCtx<'static>>,
     taken: Taken,
@@ -89,8 +93,8 @@ impl Context {
     }
 }
 
-/// Where to begin: in the buffer of `at_hand` bytes, or one that most likely suffices; what is far larger than the input is not
-/// filled without a look.
+/// Where to begin: in the buffer of `at_hand` bytes, or one that most likely suffices; what is far
+/// larger than the input is not filled without a look.
 fn wanted(input: &[u8], at_hand: usize) -> usize {
     let declared = get_frame_content_size(input).ok().flatten();
     let most = input.len().saturating_mul(MAX_BELIEVED);
@@ -98,8 +102,8 @@ fn wanted(input: &[u8], at_hand: usize) -> usize {
     declared.unwrap_or_else(|| input.len().saturating_mul(USUAL).max(at_hand)).min(most).max(LEAST_BYTES)
 }
 
-/// How much of the input so many bytes have come of, at least: the frame's header and the blocks that can hold them (RFC 8878, section
-/// 3.1.1).
+/// How much of the input the first `len` bytes of output take, at least: the frame's header and the
+/// blocks that can hold them (RFC 8878, section 3.1.1).
 fn read_for(input: &[u8], len: usize) -> usize {
     let Some(&descriptor) = input.get(4) else { return input.len() };
     let window = usize::from(descriptor & 0x20 == 0);
@@ -129,11 +133,12 @@ fn is_too_small(error: ErrorCode) -> bool {
     usize::try_from(TOO_SMALL as u32).is_ok_and(|code| error.wrapping_add(code) == 0)
 }
 
-/// As much as the library keeps of literals (`ZSTD_LITBUFFEREXTRASIZE` in `lib/decompress/zstd_decompress_internal.h`). It keeps them aside if
-/// the room for the output has no more than they need.
+/// As much as the library keeps of literals (`ZSTD_LITBUFFEREXTRASIZE` in
+/// `lib/decompress/zstd_decompress_internal.h`). It keeps them aside if the room for the output has
+/// no more than they need.
 const LITERALS: usize = 64 << 10;
 
-/// A frame (RFC 8878) of one block, of so many literals, all of them the same zero, and no sequences.
+/// A frame (RFC 8878) of one block: [`LITERALS`] literals, all zero, and no sequences.
 const BLANK: [u8; 15] = [
     0x28, 0xb5, 0x2f, 0xfd, // magic
     0x60, 0x00, 0xff, // one segment; its size less 256 in two bytes

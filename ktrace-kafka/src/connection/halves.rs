@@ -1,4 +1,5 @@
-//! Both directions of a connection, and what lies between their streams and their framers: nothing, or TLS.
+//! Both directions of a connection, and what lies between their streams and their framers: nothing,
+//! or TLS.
 //!
 //! ```text
 //!  stream ──▶ framer                   in the clear
@@ -8,15 +9,18 @@
 use ktrace_tls::Sender;
 use ktrace_tls::session::{Plain, Session};
 
+use super::exchanges::{Exchanges, Speaks};
 use super::requests::Requests;
 use super::responses::Responses;
-use super::{Exchanges, Scratch, Speaks, Unread};
+use super::scratch::Scratch;
+use super::unread::Unread;
 use crate::counters::Lost;
-use crate::protocol::sink::Sink;
+use crate::sink::Sink;
 use crate::stream::Piece;
 use crate::stream::frame::Framer;
 
-/// See the module.
+/// Both directions' framers, with what reads their frames and, inside TLS, what opens their
+/// records.
 pub struct Halves<'x, S> {
     pub requests: &'x mut Option<Framer>,
     pub responses: &'x mut Option<Framer>,
@@ -59,13 +63,14 @@ impl<S: Sink> Halves<'_, S> {
     fn begin(&mut self, from: Sender, piece: Piece<'_>) {
         self.exchanges.speaks = Speaks::Unknown;
         self.exchanges.is_inside = true;
-        self.exchanges.preface.close();
+        self.exchanges.opening.preface.close();
         let framer = match from {
             Sender::Client => &mut *self.requests,
             Sender::Server => &mut *self.responses,
         };
         let from_beginning = framer.as_ref().is_some_and(|framer| !framer.is_searching());
-        // The first bytes may have come in several pieces, of which the framer has kept those before.
+        // The first bytes may have come in several pieces, of which the framer has kept those
+        // before.
         let kept = framer.as_ref().filter(|_| from_beginning).map_or((0, Vec::new()), Framer::kept);
         *self.requests = Some(Framer::new(from_beginning));
         *self.responses = Some(Framer::new(from_beginning));
@@ -92,12 +97,13 @@ impl<S: Sink> Halves<'_, S> {
     ) -> Option<R> {
         let mut session = self.inside.take()?;
         let result = act(&mut session, &mut |from, plain| self.opened(from, plain));
-        // The framers hear of what is lost when more of their direction is opened; whether a response is still to come is judged before.
+        // The framers hear of what is lost when more of their direction is opened; whether a
+        // response is still to come is judged before.
         let [requests, responses] = session.take_doubts();
         if requests {
             self.exchanges.miss_requests();
         }
-        self.exchanges.missed_responses |= responses;
+        self.exchanges.missed.responses |= responses;
         let counts = session.take_counts();
         let counters = &mut self.scratch.counters;
         counters.lose_many(Lost::TlsRecord, counts.failed);
@@ -118,7 +124,7 @@ impl<S: Sink> Halves<'_, S> {
             Plain::Gap { bytes, exact: false } => {
                 let lost = &mut self.scratch.counters.gap_bytes;
                 *lost = lost.saturating_add(bytes);
-                // The framer cannot know where the frame at hand ends.
+                // The framer cannot know where the current frame ends.
                 Piece::Gap { bytes: 0 }
             }
         };

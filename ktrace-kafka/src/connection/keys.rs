@@ -1,45 +1,17 @@
-//! A connection inside TLS, to whoever has its keys: what it lacks, what it is given, and why it is not read.
-
-use std::fmt;
+//! A connection inside TLS, to whoever has its keys: what it lacks, what it is given, and why it is
+//! not read.
 
 use ktrace_tls::Sender;
-use ktrace_tls::cipher::Suite;
 use ktrace_tls::sample::FoundKey;
 use ktrace_tls::secret::Secrets;
 use ktrace_tls::session::{Closed, Plain, Session};
 
-use super::{Connection, Scratch, Speaks};
+use super::Connection;
+use super::exchanges::Speaks;
+use super::scratch::Scratch;
+use super::unread::Unread;
 use crate::counters::Lost;
-use crate::protocol::sink::Sink;
-
-/// Why a connection inside TLS is not read, and what protects its records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unread {
-    pub why: Closed,
-    pub suite: Option<Suite>,
-}
-
-impl Unread {
-    pub(super) fn reason(self) -> Lost {
-        match self.why {
-            Closed::NoKey => Lost::TlsNoKey,
-            Closed::Denied => Lost::TlsDenied,
-            Closed::Ended => Lost::TlsEnded,
-            Closed::Full => Lost::TlsWaitingFull,
-        }
-    }
-}
-
-/// The reason by its name, and the cipher where it matters: `tls_no_key chacha20`.
-impl fmt::Display for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason().name())?;
-        match self.suite {
-            Some(suite) if self.why == Closed::NoKey => write!(f, " {}", suite.name()),
-            _ => Ok(()),
-        }
-    }
-}
+use crate::sink::Sink;
 
 impl Connection {
     /// From here on what is inside TLS is read, should it turn out to be TLS.
@@ -47,7 +19,8 @@ impl Connection {
         self.reads_tls = true;
     }
 
-    /// What is known of a connection that is TLS and is read: which keys it lacks, and which records are held for want of them.
+    /// What is known of a connection that is TLS and is read: which keys it lacks, and which
+    /// records are held for want of them.
     #[must_use]
     #[inline]
     pub fn tls(&self) -> Option<&Session> {
@@ -60,7 +33,8 @@ impl Connection {
         self.unread
     }
 
-    /// Does something to the session of the connection's TLS, such as giving it secrets, and reads what it opens. `None` where it has none.
+    /// Does something to the session of the connection's TLS, such as giving it secrets, and reads
+    /// what it opens. `None` where it has none.
     pub fn open_tls<R>(
         &mut self,
         act: impl FnOnce(&mut Session, &mut dyn FnMut(Sender, Plain<'_>)) -> R,
@@ -84,7 +58,8 @@ impl Connection {
         self.open_tls(|session, mut give| session.take_key(key, &mut give), scratch, sink).unwrap_or(false)
     }
 
-    /// Gives up the records that are held for want of keys. Keys are still wanted for those that follow.
+    /// Gives up the records that are held for want of keys. Keys are still wanted for those that
+    /// follow.
     pub fn shed_tls(&mut self, scratch: &mut Scratch) {
         if let Some(session) = &mut self.inside {
             // A handshake's own records are no loss.

@@ -1,4 +1,5 @@
-//! What a client says to a proxy before its first request, and what the proxy answers: read to its end, never kept.
+//! What a client says to a proxy before its first request, and what the proxy answers: read to its
+//! end, never kept.
 //!
 //! ```text
 //!  SOCKS 5  (RFC 1928, 1929)         greeting ─▶ ◀─ method   [password ─▶ ◀─ status]   target ─▶ ◀─ reply
@@ -7,9 +8,10 @@
 //!  PROXY protocol 1, 2 (HAProxy)     one line, or a header with a length ─▶
 //! ```
 //!
-//! No first request of Kafka begins as one of these: its first byte is the highest of its size, and a size of 64 MiB or more is
-//! what SOCKS would make of it. Several may follow each other, as a proxy is reached through another one. What is held of either
-//! side is the place in its message, whatever the bytes say; names, passwords and heads are passed over.
+//! No first request of Kafka begins as one of these: its first byte is the highest of its size, and
+//! a size of 64 MiB or more is what SOCKS would make of it. Several may follow each other, as a
+//! proxy is reached through another one. What is held of either side is the place in its message,
+//! whatever the bytes say; names, passwords and heads are passed over.
 
 use crate::counters::NotKafka;
 
@@ -41,15 +43,16 @@ enum At {
     Start,
     /// Nothing more is looked at on this side.
     Behind,
-    /// So many bytes of no interest, then this.
+    /// This many bytes of no interest, then this.
     Skip(u32, Then),
-    /// The byte that tells.
+    /// One byte that decides.
     Byte(Then),
-    /// So many bytes of a signature were there.
+    /// This many bytes of a signature were there.
     Signature(Signature, u8),
-    /// A head, until an empty line: so many of its bytes were there, the last so many of which may begin its end.
+    /// A head, until an empty line: `passed` bytes were there, of which the last `matched` may
+    /// begin its end.
     Head { passed: u16, matched: u8 },
-    /// Text until this byte, at most so many bytes more; then that.
+    /// Text until `end`, at most `left` bytes more; then that.
     Text { end: u8, left: u16, then: Then },
     /// The two bytes of a length.
     Length(Option<u8>),
@@ -87,7 +90,8 @@ enum Then {
     AddressType,
     DomainLen,
     Command4,
-    /// The bytes of an IPv4 address: the target's name follows the user's where the first three are 0 and the last is not.
+    /// The bytes of an IPv4 address: the target's name follows the user's where the first three are
+    /// 0 and the last is not.
     Address4 {
         at: u8,
         zeros: bool,
@@ -205,8 +209,8 @@ impl Preface {
     }
 }
 
-/// Whether bytes that begin like a word to a SOCKS proxy go on like one. Else they are a request's size: one of 64 MiB or more, which
-/// may come alone.
+/// Whether bytes that begin like a word to a SOCKS proxy go on like one. Else they are a request's
+/// size: one of 64 MiB or more, which may come alone.
 fn is_socks(bytes: &[u8]) -> bool {
     match *bytes {
         // Connect, and bind.
@@ -227,7 +231,7 @@ fn step(at: At, bytes: &[u8]) -> Result<(At, &[u8]), NotKafka> {
             let at = if left == 0 { after(then) } else { At::Skip(left, then) };
             return Ok((at, bytes.get(here..).unwrap_or_default()));
         }
-        At::Byte(then) => tell(then, byte)?,
+        At::Byte(then) => after_byte(then, byte)?,
         At::Signature(signature, seen) => {
             let text = signature.text();
             let seen = usize::from(seen);
@@ -293,8 +297,8 @@ fn address(kind: u8) -> Result<At, NotKafka> {
     }
 }
 
-/// What a byte tells of what comes next.
-fn tell(then: Then, byte: u8) -> Result<At, NotKafka> {
+/// What comes next, by this byte.
+fn after_byte(then: Then, byte: u8) -> Result<At, NotKafka> {
     let length = u32::from(byte);
     Ok(match (then, byte) {
         (Then::End | Then::Domain4 | Then::Length2, _) => At::Start,
@@ -316,7 +320,8 @@ fn tell(then: Then, byte: u8) -> Result<At, NotKafka> {
         (Then::Address4 { at, zeros }, byte) => {
             At::Byte(Then::Address4 { at: at.saturating_add(1), zeros: zeros && byte == 0 })
         }
-        // Version 2, for itself or for another; a byte of families follows, and the length of the rest.
+        // Version 2, for itself or for another; a byte of families follows, and the length of the
+        // rest.
         (Then::Command2, 0x20 | 0x21) => skip(1, Then::Length2),
         (Then::Method, 5) => At::Byte(Then::MethodChosen),
         (Then::MethodChosen, 0) => At::Byte(Then::Reply),

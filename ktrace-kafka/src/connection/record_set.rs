@@ -1,11 +1,16 @@
-//! What stands in the record sets of an exchange: batches, and the messages of before them, decompressed and counted.
+//! What stands in the record sets of an exchange: batches, and the messages of before them,
+//! decompressed and counted.
 
+use super::inflation::Inflating;
+use super::scratch::Scratch;
 use crate::codec::{Codec, CodecError, Decompressor, Shape, Watch};
-use crate::connection::Scratch;
-use crate::connection::inflation::Inflating;
 use crate::counters::{Counters, Lost, Malformed};
 use crate::protocol::produce::Appended;
-use crate::record::{Batch, Inner, Message, Next, Record, walk};
+use crate::record::inner::Inner;
+use crate::record::message::Message;
+use crate::record::set::Next;
+use crate::record::walk::walk;
+use crate::record::{Batch, Record};
 
 /// A place in a record set: how many records stood before it.
 #[derive(Clone, Copy, Debug)]
@@ -41,12 +46,12 @@ impl Place {
 pub enum Offsets {
     /// The log's, which stand in the set.
     Log,
-    /// Those that the broker gave, by the order in the set, whatever the producer wrote (`LogValidator.java`). −1 where
-    /// the broker gave none, or the order is not known.
+    /// Those that the broker gave, by the order in the set, whatever the producer wrote
+    /// (`LogValidator.java`). −1 where the broker gave none, or the order is not known.
     Given(Option<Appended>),
 }
 
-/// The broker's time of append takes the place of the producer's times, where it tells one.
+/// The broker's time of append takes the place of the producer's times, where it gives one.
 pub fn stamp(batch: &mut Batch<'_>, appended: Appended) {
     if appended.log_append_time_ms >= 0 {
         batch.attributes |= 0x08;
@@ -86,10 +91,10 @@ pub fn read_fetched(
 
 /// Gives the records of a batch; whether all of them could be read.
 pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut(&Record<'_>)) -> bool {
-    let Scratch { counters, decompressor, extractor, budget, inflating, .. } = scratch;
+    let Scratch { counters, decompressor, extractor, inflating, .. } = scratch;
     let codec = batch.codec();
     let compressed = Compressed { codec, bytes: batch.records, shape: Shape::Records(batch.count) };
-    let Some(records) = decompressed(&compressed, decompressor, (budget, inflating), counters) else {
+    let Some(records) = decompressed(&compressed, decompressor, inflating, counters) else {
         return false;
     };
     let walked = walk(batch, records, extractor, |record| {
@@ -108,7 +113,8 @@ pub fn read_batch(batch: &Batch<'_>, scratch: &mut Scratch, mut each: impl FnMut
     walked.whole
 }
 
-/// Gives a message, or those inside if it is a wrapper, each with the batch that stands for it; all or nothing.
+/// Gives a message, or those inside if it is a wrapper, each with the batch that stands for it; all
+/// or nothing.
 pub fn read_message(
     message: &Message<'_>,
     offsets: Offsets,
@@ -116,10 +122,10 @@ pub fn read_message(
     scratch: &mut Scratch,
     mut each: impl FnMut(&Batch<'_>, &Record<'_>),
 ) {
-    let Scratch { counters, decompressor, budget, inflating, .. } = scratch;
+    let Scratch { counters, decompressor, inflating, .. } = scratch;
     let codec = message.codec();
     let compressed = Compressed { codec, bytes: message.value.unwrap_or_default(), shape: Shape::Messages };
-    let Some(set) = decompressed(&compressed, decompressor, (budget, inflating), counters) else {
+    let Some(set) = decompressed(&compressed, decompressor, inflating, counters) else {
         return place.lose();
     };
     let inner = (codec != Some(Codec::None)).then(|| match offsets {
@@ -134,7 +140,7 @@ pub fn read_message(
         counters.refuse(Malformed::Record);
         return place.lose();
     };
-    let mut batch = message.batch(inner.as_ref());
+    let mut batch = message.batch(inner.as_ref().map(Inner::extent));
     if let Offsets::Given(Some(appended)) = offsets {
         batch.base_offset = place.offset(Some(appended));
         stamp(&mut batch, appended);
@@ -154,8 +160,8 @@ pub fn read_message(
     }
 }
 
-/// What would have had so large a part of the most that a batch may have, had it gone on as it began, was a bomb: a decoder has
-/// read some blocks more than it has written.
+/// A batch that would have come to a fraction of the limit, had it gone on as it began, counts as a
+/// bomb. A fraction, as a decoder has read some blocks more than it has written.
 const BOMBS_PART: usize = 8;
 
 /// Records as they are on the wire.
@@ -165,12 +171,13 @@ struct Compressed<'a> {
     shape: Shape,
 }
 
-/// What a codec makes of records, which are counted as a batch or as refused. What comes out may be cut short where it cannot
-/// be records to its end; what fails is charged here, what does not by who reads it.
+/// What a codec makes of records, which are counted as a batch or as refused. What comes out may be
+/// cut short where it cannot be records to its end; what fails is charged here, what does not by
+/// who reads it.
 fn decompressed<'a>(
     compressed: &Compressed<'a>,
     decompressor: &'a mut Decompressor,
-    (budget, inflating): (&mut usize, &mut Inflating),
+    inflating: &mut Inflating,
     counters: &mut Counters,
 ) -> Option<&'a [u8]> {
     let Compressed { codec, bytes, shape } = *compressed;
@@ -179,7 +186,7 @@ fn decompressed<'a>(
         return None;
     };
     counters.batches = counters.batches.saturating_add(1);
-    if codec != Codec::None && *budget == 0 {
+    if codec != Codec::None && inflating.is_spent() {
         counters.refuse(Malformed::DecompressionBomb);
         return None;
     }
@@ -189,7 +196,7 @@ fn decompressed<'a>(
     let watch = Watch::new(shape, inflating.allowance());
     let failed = decompressor.decompress_watched(codec, bytes, watch).err();
     // What fails in the end has cost as much.
-    *budget = budget.saturating_sub(decompressor.written());
+    inflating.spend(decompressor.written());
     let Some(failed) = failed else { return decompressor.output() };
     // The records before what is none are given, as of a batch that is not compressed.
     let would_be_bomb = decompressor.extrapolated(bytes.len()) > decompressor.limit() / BOMBS_PART;

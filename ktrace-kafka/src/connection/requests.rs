@@ -1,13 +1,18 @@
-//! The frames of the requests: each waits for its response, or is told at once where it has none.
+//! The frames of the requests: each waits for its response, or is reported at once where it has
+//! none.
 
-use super::exchange::{self, Found, is_read};
+use super::exchange::{self, is_read};
+use super::exchanges::{Exchanges, PROOF, Speaks, count_gap};
+use super::found::{Found, is_first_request, request_is_plausible};
 use super::pending::Pending;
 use super::sasl::{self, Sent};
-use super::{Exchanges, PROOF, Scratch, Sessions, Speaks, count_gap, tls};
+use super::scratch::Scratch;
+use super::session::Sessions;
+use super::tls;
 use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::header::{self, Begins, PLAUSIBLE_BYTES, RequestHeader};
-use crate::protocol::sink::Sink;
+use crate::sink::Sink;
 use crate::stream::Piece;
 use crate::stream::frame::{Frame, Framer, Reader, Verdict};
 
@@ -24,13 +29,13 @@ impl<S: Sink> Requests<'_, S> {
             Some(piece) => piece,
             None => return,
         };
-        self.exchanges.has_asked = true;
+        self.exchanges.opening.has_asked = true;
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
-            self.exchanges.has_gap = true;
+            self.exchanges.opening.has_gap = true;
             self.sink.missed(bytes);
             self.exchanges.miss_requests();
             // It may have taken a Fetch that moved the consumer elsewhere.
-            self.exchanges.sessions = Sessions::default();
+            self.exchanges.carried.sessions = Sessions::default();
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
@@ -52,17 +57,18 @@ impl<S: Sink> Requests<'_, S> {
         self.judge(framer, framer.held());
     }
 
-    /// A connection seen from its beginning begins with a request, or with a token, or it is not Kafka.
+    /// A connection seen from its beginning begins with a request, or with a token, or it is not
+    /// Kafka.
     fn judge(&mut self, framer: &Framer, bytes: &[u8]) {
         if self.exchanges.speaks != Speaks::Unknown
             || framer.is_searching()
-            || self.exchanges.unconfirmed
+            || self.exchanges.search.unconfirmed
             || self.exchanges.tokens.are_expected()
         {
             return;
         }
         if tls::is_handshake(bytes) && !self.exchanges.is_inside {
-            if self.exchanges.preface.was_begun() && !self.scratch.ports_are_given {
+            if self.exchanges.opening.preface.was_begun() && !self.scratch.ports_are_given {
                 self.exchanges.speak_other(NotKafka::TlsBehindProxy);
             } else {
                 self.exchanges.speaks = Speaks::Tls;
@@ -76,9 +82,9 @@ impl<S: Sink> Requests<'_, S> {
         }
     }
 
-    /// What of a piece is not said to a proxy; `None` if nothing is.
+    /// The part of a piece that is behind the words for a proxy; `None` if all of it is for one.
     fn behind_preface<'a>(&mut self, framer: Option<&Framer>, piece: Piece<'a>) -> Option<Piece<'a>> {
-        let preface = &mut self.exchanges.preface;
+        let preface = &mut self.exchanges.opening.preface;
         if !preface.is_open() {
             return Some(piece);
         }
@@ -90,7 +96,8 @@ impl<S: Sink> Requests<'_, S> {
             preface.close();
             return Some(piece);
         }
-        // A request of 64 MiB or more begins with the same byte as a word to a SOCKS proxy, but no such word reads as a request.
+        // A request of 64 MiB or more begins with the same byte as a word to a SOCKS proxy, but no
+        // such word reads as a request.
         if preface.is_at_start()
             && bytes.len() >= PLAUSIBLE_BYTES
             && RequestHeader::may_begin(bytes) == Begins::Perhaps
@@ -101,7 +108,7 @@ impl<S: Sink> Requests<'_, S> {
         match preface.client(bytes) {
             Ok([]) => {
                 // Silence is the server's part again.
-                self.exchanges.has_asked = false;
+                self.exchanges.opening.has_asked = false;
                 None
             }
             Ok(behind) => {
@@ -121,21 +128,21 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let Some((size, frame)) = bytes.split_first_chunk() else { return false };
         let len = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
         let found = RequestHeader::is_plausible(bytes)
-            && exchange::request_is_plausible(
+            && request_is_plausible(
                 &Found { bytes: frame, len, first, may_have_surplus: self.exchanges.surplus.client },
-                self.exchanges.confirmed_client_id.as_deref().map(str::as_bytes),
+                self.exchanges.clients.confirmed.as_deref().map(str::as_bytes),
                 cost,
             );
         if found {
-            self.exchanges.unconfirmed = true;
-            self.exchanges.in_a_row = 0;
+            self.exchanges.search.unconfirmed = true;
+            self.exchanges.search.in_a_row = 0;
             self.exchanges.drop_unproven(&mut self.scratch.counters);
         }
         found
     }
 
     fn in_vain(&self) -> bool {
-        self.exchanges.unconfirmed
+        self.exchanges.search.unconfirmed
     }
 
     fn skipped(&mut self, bytes: u64) {
@@ -167,7 +174,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
         let (header, body) = match RequestHeader::read(bytes) {
             Ok(read) => read,
             Err(_) if broken => {
-                // Its header is gone: nobody knows what its response is to be.
+                // Its header is gone, so what its response will be is unknown.
                 self.scratch.counters.lose(Lost::FrameBroken);
                 self.exchanges.miss_requests();
                 return Verdict::Forget;
@@ -175,19 +182,19 @@ impl<S: Sink> Reader for Requests<'_, S> {
             Err(_) => return self.refuse(),
         };
         if self.exchanges.speaks == Speaks::Unknown
-            && !self.exchanges.unconfirmed
+            && !self.exchanges.search.unconfirmed
             && !broken
             && RequestHeader::is_odd(bytes)
-            && !exchange::is_first_request(bytes)
+            && !is_first_request(bytes)
         {
             self.exchanges.speak_other(NotKafka::ClientId);
             return Verdict::Stop;
         }
         let verdict = if header.api_key == key::SASL_AUTHENTICATE { Verdict::Forget } else { Verdict::Next };
         // What a search found is believed when all of it is there.
-        if self.exchanges.unconfirmed && !broken {
+        if self.exchanges.search.unconfirmed && !broken {
             let found = Found::whole(bytes, self.exchanges.surplus.client);
-            if !exchange::request_is_plausible(&found, None, &mut 0) {
+            if !request_is_plausible(&found, None, &mut 0) {
                 return self.refuse();
             }
             self.prove();
@@ -198,7 +205,7 @@ impl<S: Sink> Reader for Requests<'_, S> {
             self.scratch.counters.frames = self.scratch.counters.frames.saturating_add(1);
         }
         let acks = (header.api_key == key::PRODUCE).then(|| header::produce_acks(header.version, body));
-        let (client_id, owns_id) = self.exchanges.client(header.client_id);
+        let (client_id, owns_id) = self.exchanges.clients.share(header.client_id);
         let mut pending = Pending {
             api_key: header.api_key,
             version: header.version,
@@ -209,23 +216,23 @@ impl<S: Sink> Reader for Requests<'_, S> {
             end_ns,
             body: Box::default(),
             broken,
-            perhaps_silent: acks == Some(None) || self.exchanges.unconfirmed,
-            misses: self.exchanges.misses,
+            perhaps_silent: acks == Some(None) || self.exchanges.search.unconfirmed,
+            misses: self.exchanges.missed.times,
             owns_id,
         };
         let limits = self.scratch.limits;
-        let held = self.exchanges.pending_bytes.saturating_add(body.len());
+        let held = self.exchanges.pending.bytes().saturating_add(body.len());
         if acks == Some(Some(0)) {
             if broken {
                 return verdict;
             }
             if self.is_proven(&pending) {
-                self.tell(&pending, body);
+                self.emit(&pending, body);
             } else if held > limits.pending_bytes {
                 self.scratch.counters.lose(Lost::TooManyPending);
             } else {
                 pending.body = body.into();
-                self.exchanges.unproven = Some(Box::new(pending));
+                self.exchanges.search.unproven = Some(Box::new(pending));
             }
             return verdict;
         }
@@ -242,47 +249,46 @@ impl<S: Sink> Reader for Requests<'_, S> {
                 pending.body = body.into();
             }
         }
-        self.exchanges.pending_bytes = self.exchanges.pending_bytes.saturating_add(pending.held_bytes());
         if !pending.broken && !pending.perhaps_silent {
             exchange::announce(&pending.head(None), body, self.sink);
         }
         if sasl::announces_tokens(&header) {
             self.exchanges.tokens.expect();
         }
-        self.exchanges.pending.push_back(pending);
+        self.exchanges.pending.push(pending);
         verdict
     }
 }
 
 impl<S: Sink> Requests<'_, S> {
-    /// A frame that a search has found, or one behind it, is whole, and what it should be. The second proves the first.
+    /// A frame that a search has found, or one behind it, is whole, and what it should be. The
+    /// second proves the first.
     fn prove(&mut self) {
-        self.exchanges.in_a_row = self.exchanges.in_a_row.saturating_add(1);
-        if self.exchanges.in_a_row >= PROOF
-            && let Some(proven) = self.exchanges.unproven.take()
+        self.exchanges.search.in_a_row = self.exchanges.search.in_a_row.saturating_add(1);
+        if self.exchanges.search.in_a_row >= PROOF
+            && let Some(proven) = self.exchanges.search.unproven.take()
         {
-            self.tell(&proven, &proven.body);
+            self.emit(&proven, &proven.body);
         }
     }
 
-    /// Whether a request without a response can be told: it was not found by a search, or is of the client that this
-    /// connection is known to be of, or is not the first in a row.
+    /// Whether a request without a response can be reported: it was not found by a search, or is of
+    /// the client that this connection is known to be of, or is not the first in a row.
     fn is_proven(&self, request: &Pending) -> bool {
-        let Exchanges { unconfirmed, in_a_row, confirmed_client_id, .. } = &*self.exchanges;
-        let is_known = confirmed_client_id.is_some() && *confirmed_client_id == request.client_id;
-        !unconfirmed || is_known || *in_a_row >= PROOF
+        let Exchanges { search, clients, .. } = &*self.exchanges;
+        let is_known = clients.confirmed.is_some() && clients.confirmed == request.client_id;
+        !search.unconfirmed || is_known || search.in_a_row >= PROOF
     }
 
-    /// Tells a request that has no response.
-    fn tell(&mut self, request: &Pending, body: &[u8]) {
-        let Exchanges { sessions, inflation, .. } = &mut *self.exchanges;
-        let state = (sessions, inflation);
-        let surplus = exchange::read(&request.head(None), body, &[], state, self.scratch, self.sink);
+    /// Reports a request that has no response.
+    fn emit(&mut self, request: &Pending, body: &[u8]) {
+        let carried = &mut self.exchanges.carried;
+        let surplus = exchange::read(&request.head(None), body, &[], carried, self.scratch, self.sink);
         self.exchanges.note_surplus(surplus);
     }
 
     fn refuse(&mut self) -> Verdict {
-        if self.exchanges.unconfirmed {
+        if self.exchanges.search.unconfirmed {
             // What a search has found was none.
             self.exchanges.drop_unproven(&mut self.scratch.counters);
             self.exchanges.miss_requests();
@@ -301,21 +307,23 @@ impl<S: Sink> Requests<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Connection, Limits};
+    use crate::connection::Connection;
+    use crate::connection::limits::Limits;
     use crate::context::Extractor;
 
-    struct Nobody;
+    struct Ignore;
 
-    impl Sink for Nobody {}
+    impl Sink for Ignore {}
 
-    /// Heads every twelve bytes, each of a body that only its end tells to be none: what they cost is what was read.
+    /// Heads every twelve bytes, each of a body that only its end shows to be none: their cost is
+    /// what was read.
     #[test]
     fn what_a_look_reads_is_what_it_costs() {
         let mut scratch = Scratch::new(Limits::default(), Extractor::default());
         let mut connection = Connection::default();
         let piece = [0, 0, 0x70, 1, 0, 3, 0, 0x0a, 3, 0x0e, 0, 0x70].repeat((64 << 10) / 12);
         let mut half =
-            Requests { exchanges: &mut connection.exchanges, scratch: &mut scratch, sink: &mut Nobody };
+            Requests { exchanges: &mut connection.exchanges, scratch: &mut scratch, sink: &mut Ignore };
         let mut cost = 0;
         for at in 0..piece.len() {
             half.plausible(&piece[at..], false, &mut cost);

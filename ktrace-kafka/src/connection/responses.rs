@@ -1,18 +1,20 @@
 //! The frames of the responses: each is held against the request that it answers.
 
-use std::collections::VecDeque;
-
-use super::exchange::{self, Found};
+use super::exchange;
+use super::exchanges::{Exchanges, Speaks, count_gap};
+use super::found::Found;
 use super::sasl;
-use super::{Exchanges, Scratch, Sessions, Speaks, count_gap};
+use super::scratch::Scratch;
+use super::session::Sessions;
 use crate::counters::{Lost, Malformed, NotKafka};
 use crate::protocol::api::key;
 use crate::protocol::header;
-use crate::protocol::sink::{ResponseHead, Sink};
+use crate::sink::{ResponseHead, Sink};
 use crate::stream::Piece;
 use crate::stream::frame::{Frame, Framer, Reader, Verdict};
 
-/// Requests of the same correlation id that a response is held against: ids come again only in odd clients.
+/// Requests of the same correlation id that a response is held against: ids come again only in odd
+/// clients.
 const MAX_CANDIDATES: usize = 4;
 
 /// Reads the frames of the responses.
@@ -31,7 +33,8 @@ enum Asked {
     Sorted,
 }
 
-/// From this time on they are in order.
+/// From this time on they are in order: once is the usual case, and sorting costs as much as looking
+/// through them some times.
 const SORT_AT: u32 = 2;
 
 impl<'x, S: Sink> Responses<'x, S> {
@@ -66,11 +69,11 @@ impl<'x, S: Sink> Responses<'x, S> {
         };
         if let Some(bytes) = count_gap(piece, &mut self.scratch.counters) {
             self.sink.missed(bytes);
-            self.exchanges.missed_responses = true;
+            self.exchanges.missed.responses = true;
         }
         let Some(framer) = framer else { return };
         if framer.is_searching() {
-            self.exchanges.missed_responses = true;
+            self.exchanges.missed.responses = true;
             if self.exchanges.is_tls_amid(piece) {
                 return;
             }
@@ -80,20 +83,20 @@ impl<'x, S: Sink> Responses<'x, S> {
 }
 
 impl<S: Sink> Responses<'_, S> {
-    /// What of a piece is no proxy's answer; `None` if nothing is.
+    /// The part of a piece that is behind a proxy's answer; `None` if all of it is that.
     fn behind_preface<'a>(&mut self, piece: Piece<'a>) -> Option<Piece<'a>> {
         let exchanges = &mut *self.exchanges;
-        if !exchanges.preface.is_answered() {
+        if !exchanges.opening.preface.is_answered() {
             return Some(piece);
         }
         let Piece::Data { seq, bytes, time_ns } = piece else {
-            exchanges.preface.close();
+            exchanges.opening.preface.close();
             return Some(piece);
         };
-        match exchanges.preface.proxy(bytes) {
+        match exchanges.opening.preface.proxy(bytes) {
             Ok([]) => None,
             // Who is behind the proxy speaks first.
-            Ok(_) if exchanges.preface.has_just_ended() => {
+            Ok(_) if exchanges.opening.preface.has_just_ended() => {
                 exchanges.speak_other(NotKafka::ServerSpeaksFirst);
                 None
             }
@@ -110,9 +113,9 @@ impl<S: Sink> Responses<'_, S> {
 }
 
 impl<S: Sink> Reader for Responses<'_, S> {
-    /// A response names neither its API nor its version: it is found by the correlation id of a pending request, and by
-    /// being what that request's API answers. Small numbers abound in any data, so one that is not whole yet is believed
-    /// only where a segment begins with it.
+    /// A response names neither its API nor its version: it is found by the correlation id of a
+    /// pending request, and by being what that request's API answers. Small numbers abound in any
+    /// data, so one that is not whole yet is believed only where a segment begins with it.
     fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool {
         let Some((&[s0, s1, s2, s3, c0, c1, c2, c3], _)) = bytes.split_first_chunk::<8>() else {
             return false;
@@ -142,7 +145,8 @@ impl<S: Sink> Reader for Responses<'_, S> {
         if !candidates.by_ref().take(MAX_CANDIDATES).any(|pending| pending.is_answered_by(id, &found, cost)) {
             return false;
         }
-        // Behind it nothing follows yet, or another response that is waited for, or it goes on beyond these bytes.
+        // Behind it nothing follows yet, or another response that is waited for, or it goes on
+        // beyond these bytes.
         match frame.get(size..) {
             None | Some([]) => true,
             Some([_, _, _, _, c0, c1, c2, c3, ..]) => {
@@ -172,7 +176,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
 
     fn bad_size(&mut self) -> Verdict {
         self.scratch.counters.refuse(Malformed::Frame);
-        self.exchanges.missed_responses = true;
+        self.exchanges.missed.responses = true;
         Verdict::Lost
     }
 
@@ -193,7 +197,7 @@ impl<S: Sink> Reader for Responses<'_, S> {
             if broken {
                 // Whose response it was is known by what the next one is.
                 counters.lose(Lost::FrameBroken);
-                exchanges.missed_responses = true;
+                exchanges.missed.responses = true;
                 return Verdict::Next;
             }
             counters.refuse(Malformed::Frame);
@@ -201,9 +205,9 @@ impl<S: Sink> Reader for Responses<'_, S> {
         };
         let place = if !is_pending {
             None
-        } else if exchanges.missed_responses && !broken {
-            // Where the order is not sure, the response has to be what the request's API answers. Ids may come again,
-            // and then nobody can tell which request it is.
+        } else if exchanges.missed.responses && !broken {
+            // Where the order is not sure, the response has to be what the request's API answers.
+            // Ids may come again, and then the request is unknown.
             let first = |may_have_surplus| {
                 let found = Found::whole(bytes, may_have_surplus);
                 let mut tries = 0_usize;
@@ -227,38 +231,33 @@ impl<S: Sink> Reader for Responses<'_, S> {
             exchanges.pending.iter().position(|pending| pending.correlation_id == id)
         };
         let Some(place) = place else {
-            if exchanges.missed_requests || exchanges.pending.is_empty() {
+            if exchanges.missed.requests || exchanges.pending.is_empty() {
                 counters.lose(Lost::ResponseWithoutRequest);
                 return Verdict::Next;
             }
             counters.refuse(Malformed::ResponseOrder);
-            exchanges.missed_responses = true;
+            exchanges.missed.responses = true;
             return Verdict::Lost;
         };
-        let passed_over_is_fine = exchanges.missed_responses
+        let passed_over_is_fine = exchanges.missed.responses
             || exchanges.pending.iter().take(place).all(|pending| pending.perhaps_silent);
         if place > 0 && !passed_over_is_fine {
             counters.refuse(Malformed::ResponseOrder);
-            exchanges.missed_responses = true;
+            exchanges.missed.responses = true;
             return Verdict::Lost;
         }
         self.asked = Asked::Times(0);
         exchanges.give_up(place, counters);
-        let Some(pending) = exchanges.pending.pop_front() else { return Verdict::Lost };
-        // Room for a few stays, as the next request needs it soon.
-        if exchanges.pending.is_empty() && exchanges.pending.capacity() > 4 {
-            exchanges.pending = VecDeque::new();
-        }
-        exchanges.pending_bytes = exchanges.pending_bytes.saturating_sub(pending.held_bytes());
-        exchanges.missed_responses = false;
+        let Some(pending) = exchanges.pending.pop() else { return Verdict::Lost };
+        exchanges.missed.responses = false;
         // One of before says nothing of those that came later.
-        if pending.misses == exchanges.misses {
-            exchanges.missed_requests = false;
-            exchanges.unconfirmed = false;
+        if pending.misses == exchanges.missed.times {
+            exchanges.missed.requests = false;
+            exchanges.search.unconfirmed = false;
         }
-        // An API that is not known does not tell its client.
-        if pending.client_id.is_some() && exchanges.confirmed_client_id != pending.client_id {
-            exchanges.confirmed_client_id.clone_from(&pending.client_id);
+        // The client of an unknown API is unknown.
+        if pending.client_id.is_some() && exchanges.clients.confirmed != pending.client_id {
+            exchanges.clients.confirmed.clone_from(&pending.client_id);
         }
         exchanges.speaks = Speaks::Kafka;
         exchanges.count_skipped(counters);
@@ -270,19 +269,20 @@ impl<S: Sink> Reader for Responses<'_, S> {
             counters.lose(Lost::FrameBroken);
         }
         if broken || pending.broken {
-            // What a broken Fetch asked for, or got, is not known: neither is where the consumer stands.
+            // What a broken Fetch asked for, or got, is not known: neither is where the consumer
+            // stands.
             if pending.api_key == key::FETCH {
-                exchanges.sessions = Sessions::default();
+                exchanges.carried.sessions = Sessions::default();
             }
-            // Where bytes were missing that was told; here the request was not kept.
+            // Missing bytes were reported; here the request was not kept.
             if !broken && matches!(pending.api_key, key::FETCH | key::SHARE_FETCH) {
                 self.sink.missed(0);
             }
             return verdict;
         }
         let head = pending.head(Some(ResponseHead { start_ns, end_ns, seq }));
-        let state = (&mut exchanges.sessions, &mut exchanges.inflation);
-        let surplus = exchange::read(&head, &pending.body, bytes, state, self.scratch, self.sink);
+        let carried = &mut exchanges.carried;
+        let surplus = exchange::read(&head, &pending.body, bytes, carried, self.scratch, self.sink);
         exchanges.note_surplus(surplus);
         verdict
     }
@@ -294,9 +294,9 @@ mod tests {
     use crate::connection::{Connection, Direction, Limits, Push};
     use crate::context::Extractor;
 
-    struct Nobody;
+    struct Ignore;
 
-    impl Sink for Nobody {}
+    impl Sink for Ignore {}
 
     /// A connection on which as many requests wait as can, from this id on.
     fn waiting(scratch: &mut Scratch, first: i32) -> Connection {
@@ -311,14 +311,14 @@ mod tests {
             len: 0,
             time_ns: 0,
         };
-        connection.push(scratch, syn, &mut Nobody);
+        connection.push(scratch, syn, &mut Ignore);
         let mut seq = 1;
         for id in first..first.saturating_add(i32::try_from(Limits::default().pending).unwrap()) {
             let mut bytes = vec![0, 0, 0, 10, 0, 3, 0, 0];
             bytes.extend(id.to_be_bytes());
             bytes.extend([0xff, 0xff]);
             let len = bytes.len() as u32;
-            connection.push(scratch, Push { seq, syn: false, bytes: &bytes, len, ..syn }, &mut Nobody);
+            connection.push(scratch, Push { seq, syn: false, bytes: &bytes, len, ..syn }, &mut Ignore);
             seq += len;
         }
         assert_eq!(connection.exchanges.pending.len(), Limits::default().pending);
@@ -332,14 +332,15 @@ mod tests {
         let bytes = [0, 0, 4, 0].repeat(16 << 10);
         for (first, some_are_pending) in [(1_000_000, false), (1, true)] {
             let mut connection = waiting(&mut scratch, first);
-            let mut nobody = Nobody;
-            let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+            let mut ignore = Ignore;
+            let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut ignore);
             let mut costs = (0..bytes.len()).map(|at| {
                 let mut cost = 0;
                 assert!(!half.plausible(&bytes[at..], false, &mut cost));
                 cost
             });
-            // What is not pending costs nothing; what is, as much as it is looked for, which the framer bounds.
+            // What is not pending costs nothing; what is, as much as it is looked for, which the
+            // framer bounds.
             assert_eq!(costs.by_ref().max() >= Some(Limits::default().pending), some_are_pending);
             drop(costs);
             assert_eq!(half.asked, Asked::Sorted);
@@ -347,12 +348,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_responses_look_through_the_pending_requests_a_few_times_only() {
+    fn unknown_responses_seldom_look_through_pending_requests() {
         let mut scratch = Scratch::new(Limits::default(), Extractor::default());
         let mut connection = waiting(&mut scratch, 1);
         connection.exchanges.miss_requests();
-        let mut nobody = Nobody;
-        let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut nobody);
+        let mut ignore = Ignore;
+        let mut half = Responses::new(&mut connection.exchanges, &mut scratch, &mut ignore);
         for id in 5000..9000_u32 {
             let bytes = [id.to_be_bytes(), [0; 4]].concat();
             let frame = Frame { bytes: &bytes, broken: false, seq: 0, start_ns: 0, end_ns: 0 };
@@ -362,7 +363,7 @@ mod tests {
         // One that is pending is found all the same, and the next search begins anew.
         let bytes = [2_u32.to_be_bytes(), [0; 4]].concat();
         let frame = Frame { bytes: &bytes, broken: true, seq: 0, start_ns: 0, end_ns: 0 };
-        half.exchanges.missed_responses = true;
+        half.exchanges.missed.responses = true;
         assert_eq!(half.frame(frame), Verdict::Next);
         assert_eq!((half.asked, half.is_pending(2), half.is_pending(3)), (Asked::Times(0), false, true));
     }

@@ -10,7 +10,7 @@
 //!
 //! From version 1 of SaslHandshake on tokens travel in SaslAuthenticate (KIP-152).
 
-use super::exchange::{self, Found};
+use super::found::{Found, request_is_plausible};
 use super::pending::Pending;
 use crate::protocol::api::{Api, key};
 use crate::protocol::header::{self, RequestHeader};
@@ -55,9 +55,9 @@ impl Tokens {
         self.expected
     }
 
-    /// The client sends a frame. The first that can be a request ends the authentication: tokens are a mechanism's own
-    /// text or begin with a byte of their own, and would have to name an API, a version, a printable client id and a body
-    /// of this API.
+    /// The client sends a frame. The first that can be a request ends the authentication: tokens
+    /// are a mechanism's own text or begin with a byte of their own, and would have to name an API,
+    /// a version, a printable client id and a body of this API.
     pub fn take(&mut self, frame: &[u8], broken: bool) -> Sent {
         if !self.expected {
             return Sent::Request;
@@ -75,8 +75,8 @@ impl Tokens {
         Sent::Token
     }
 
-    /// Whether a frame of the broker is a token: tokens are answered in their order, before the requests behind them,
-    /// the first of which is `oldest`.
+    /// Whether a frame of the broker is a token: tokens are answered in their order, before the
+    /// requests behind them, the first of which is `oldest`.
     pub fn answer(&mut self, frame: &[u8], oldest: Option<&Pending>, may_have_surplus: bool) -> bool {
         if self.unanswered == 0 {
             return false;
@@ -99,7 +99,7 @@ fn is_request(frame: &[u8], broken: bool) -> bool {
     let len = if broken { usize::MAX } else { frame.len() };
     Api::of(head.api_key).is_some_and(|api| api.check(head.version).is_ok())
         && head.client_id.is_none_or(|id| !id.contains(char::is_control))
-        && exchange::request_is_plausible(
+        && request_is_plausible(
             &Found { bytes: frame, len, first: true, may_have_surplus: false },
             None,
             &mut 0,
@@ -117,8 +117,8 @@ pub fn is_refused(pending: &Pending, response: &[u8]) -> bool {
     pending.api_key == key::SASL_HANDSHAKE && !matches!(response.get(4..6), Some([0, 0]))
 }
 
-/// Whether a connection begins with a GSSAPI token, as those of 0.9 clients do: an ASN.1 application tag whose length is
-/// that of the frame.
+/// Whether a connection begins with a GSSAPI token, as those of 0.9 clients do: an ASN.1
+/// application tag whose length is that of the frame.
 pub fn begins_with_gssapi(bytes: &[u8]) -> bool {
     let Some((size, token)) = bytes.split_first_chunk() else { return false };
     let len = match token {

@@ -1,9 +1,9 @@
 //! Where a consumer stands in each partition: the offsets that its Fetch requests ask from.
 //!
-//! A response may begin below the offset asked for, at the start of the batch that holds it; the consumer drops what
-//! is below. In a fetch session (KIP-227) a request names only the partitions that changed, so the offsets of the
-//! others are those of requests before. A connection has one session, or several where a proxy puts the clients of many
-//! connections on one.
+//! A response may begin below the offset asked for, at the start of the batch that holds it; the
+//! consumer drops what is below. In a fetch session (KIP-227) a request names only the partitions
+//! that changed, so the offsets of the others are those of requests before. A connection has one
+//! session, or several where a proxy puts the clients of many connections on one.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -11,12 +11,15 @@ use std::num::NonZeroU32;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::protocol::fetch::{Asked, Fetched, Request};
-use crate::protocol::sink::{Began, Topic};
+use crate::protocol::topic::Topic;
+use crate::sink::Began;
 
-/// Partitions remembered for one session; the offsets of more are taken as they come.
+/// Partitions remembered for one session; the offsets of more are taken as they come. More than a
+/// broker is advised to lead, and 3 MiB at most.
 const MAX_PARTITIONS: usize = 64 << 10;
 
-/// Sessions remembered for one connection; of more, the oldest is forgotten.
+/// Sessions remembered for one connection; of more, the oldest is evicted. A client has one a
+/// connection; only a proxy that shares its connections has several.
 const MAX_SESSIONS: usize = 16;
 
 /// What a request without a session has for its id, and one that wants a new session.
@@ -27,8 +30,8 @@ struct Session {
     standings: HashMap<u64, Standing>,
 }
 
-/// Where the client stands in a partition. It is kept while the client does not ask for the partition: those that are full of what
-/// it has not processed yet are left out of requests.
+/// Where the client stands in a partition. It is kept while the client does not ask for the
+/// partition: those that are full of what it has not processed yet are left out of requests.
 struct Standing {
     /// From where on it asked last.
     offset: i64,
@@ -39,12 +42,12 @@ struct Standing {
     began_offset: i64,
     /// The log has nothing before that.
     is_log_start: bool,
-    /// How far it went on from there when that was answered, as far as a number of 32 bits goes; `None` before. An offset would be
-    /// the largest part of an idle connection.
+    /// How far it went on from there when that was answered, as far as a number of 32 bits goes;
+    /// `None` before. An offset would be the largest part of an idle connection.
     ahead: Option<NonZeroU32>,
 }
 
-/// See the module.
+/// The fetch sessions of a connection, and where its consumers stand in each.
 #[derive(Default)]
 pub struct Sessions {
     /// The oldest first.
@@ -64,8 +67,8 @@ fn key(topic: Topic<'_>, partition: i32) -> u64 {
 }
 
 impl Sessions {
-    /// A request asks, whose first byte passed at this time: one that lists all partitions begins anew, and ends the session
-    /// that it names.
+    /// A request asks, whose first byte passed at this time: one that lists all partitions begins
+    /// anew, and ends the session that it names.
     pub fn ask(&mut self, request: &Request<'_>, now_ns: u64) {
         let id = if request.is_full() { NO_SESSION } else { request.session_id };
         // Its partitions are asked for in another one, at the same place.
@@ -112,8 +115,8 @@ impl Sessions {
         Some(ended)
     }
 
-    /// A partition is answered. Gives from where on the consumer that asked last wants its records, `None` if that was never seen,
-    /// and where it began to read it.
+    /// A partition is answered. Gives from where on the consumer that asked last wants its records,
+    /// `None` if that was never seen, and where it began to read it.
     pub fn answer(&mut self, topic: Topic<'_>, fetched: &Fetched<'_>) -> (Option<i64>, Option<Began>) {
         let asking = self.all.get_mut(self.asking);
         let standing = asking.and_then(|session| session.standings.get_mut(&key(topic, fetched.partition)));

@@ -1,8 +1,9 @@
-//! TLS, told by its records: nothing inside is read.
+//! TLS, recognised by its records: nothing inside is read.
 //!
-//! A connection seen from its beginning begins with a handshake record. One that is older has only application data, whose
-//! records may begin anywhere in a segment; most segments of a sender begin with one. No Kafka frame of less than 352 MiB
-//! begins with the same bytes, so a mere piece of a value has to look so, twice.
+//! A connection seen from its beginning begins with a handshake record. One that is older has only
+//! application data, whose records may begin anywhere in a segment; most segments of a sender begin
+//! with one. No Kafka frame of less than 352 MiB begins with the same bytes, so a mere piece of a
+//! value has to look so, twice.
 
 /// Record types of TLS: change of cipher, alert, handshake, application data.
 const TYPES: std::ops::RangeInclusive<u8> = 20..=23;
@@ -10,7 +11,8 @@ const TYPES: std::ops::RangeInclusive<u8> = 20..=23;
 /// The longest record: 2¹⁴ bytes of plaintext, and what encryption may add (RFC 5246, 6.2.3).
 const MAX_RECORD_BYTES: usize = (1 << 14) + 2048;
 
-/// Segments that have to begin with records, in a connection whose beginning was not seen.
+/// Segments that have to begin with records, in a connection whose beginning was not seen: one may
+/// be a piece of a value by chance.
 const ENOUGH: u8 = 2;
 
 /// Whether a connection's first bytes are those of a TLS handshake: type 22, version 3.x.

@@ -1,6 +1,7 @@
 //! B3: one header or several (<https://github.com/openzipkin/b3-propagation>).
 
-use super::{Read, Values, sampled, span_id, text, trace_id};
+use super::read::{Read, Values};
+use super::text::{sampled, span_id, text, trace_id};
 
 /// `<trace id>-<span id>[-<sampling>[-<parent>]]`, or the sampling flag alone.
 pub fn read_single<'a>(values: &Values<'_, 'a>) -> Read<'a> {

@@ -1,7 +1,8 @@
-//! Base64 with the standard alphabet (<https://www.rfc-editor.org/rfc/rfc4648#section-4>), padded or not.
+//! Base64 with the standard alphabet (<https://www.rfc-editor.org/rfc/rfc4648#section-4>), padded
+//! or not.
 
-/// Decodes into `out`; the bytes that came out. `None` for another character, for a length that no bytes give, and
-/// where `out` is too short. The unused bits of the last digit are not looked at.
+/// Decodes into `out`; the bytes that came out. `None` for another character, for a length that no
+/// bytes give, and where `out` is too short. The unused bits of the last digit are not looked at.
 #[must_use]
 pub fn decode<'o>(text: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
     let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);

@@ -1,4 +1,5 @@
-//! The binary encoding of OpenCensus, which Elastic's agents write too: `00`, then fields, each an id and its bytes.
+//! The binary encoding of OpenCensus, which Elastic's agents write too: `00`, then fields, each an
+//! id and its bytes.
 //!
 //! ```text
 //!  00 │ 00 trace id (16) │ 01 span id (8) │ 02 flags (1)
@@ -7,7 +8,8 @@
 //! <https://github.com/census-instrumentation/opencensus-specs/blob/master/encodings/BinaryEncoding.md>,
 //! <https://github.com/elastic/apm/blob/main/specs/agents/tracing-distributed-tracing.md>
 
-use super::{Read, SpanId, TraceId, Values};
+use super::id::{SpanId, TraceId};
+use super::read::{Read, Values};
 
 /// All three fields, in order, and nothing after them: what both write.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {

@@ -1,6 +1,10 @@
-//! Google Cloud: `x-cloud-trace-context` (<https://cloud.google.com/trace/docs/trace-context#legacy-http-header>).
+//! Google Cloud: `x-cloud-trace-context`
+//! (<https://cloud.google.com/trace/docs/trace-context#legacy-http-header>).
 
-use super::{Read, SpanId, Values, decimal, text, trace_id};
+use super::decimal;
+use super::id::SpanId;
+use super::read::{Read, Values};
+use super::text::{text, trace_id};
 
 /// `<trace id, 32 hex>/<span id, decimal>;o=<options>`; the span and the options may be missing.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {

@@ -1,7 +1,10 @@
 //! Datadog: decimal ids of 64 bits, and the trace id's high half in the tags
 //! (<https://github.com/DataDog/dd-trace-java>, `DatadogHttpCodec`).
 
-use super::{Read, SpanId, TraceId, Values, decimal, hex, text};
+use super::id::{SpanId, TraceId};
+use super::read::{Read, Values};
+use super::text::text;
+use super::{decimal, hex};
 
 /// The tag with the high half of a trace id of 128 bits, 16 hex digits.
 const HIGH_HALF: &[u8] = b"_dd.p.tid=";

@@ -2,7 +2,8 @@
 
 const INVALID: u8 = 0xff;
 
-/// A digit's value, without a branch or a table, so that the compiler turns loops over it into vectors.
+/// A digit's value, without a branch or a table, so that the compiler turns loops over it into
+/// vectors.
 #[inline]
 fn value(digit: u8) -> u8 {
     let number = digit.wrapping_sub(b'0');

@@ -48,8 +48,8 @@ id!(TraceId, u128, NonZeroU128, 16);
 id!(SpanId, u64, NonZeroU64, 8);
 
 impl TraceId {
-    /// Whether both may name one trace: they are the same, or one has only the other's low half, as formats of 64 bits
-    /// pass it on.
+    /// Whether both may name one trace: they are the same, or one has only the other's low half, as
+    /// formats of 64 bits pass it on.
     pub(super) fn may_be(self, other: Self) -> bool {
         let (mine, other) = (self.0.get(), other.0.get());
         mine == other || (mine ^ other) << 64 == 0 && (mine >> 64 == 0 || other >> 64 == 0)

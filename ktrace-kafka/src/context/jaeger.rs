@@ -1,9 +1,12 @@
-//! Jaeger: `uber-trace-id` (<https://www.jaegertracing.io/docs/1.76/client-libraries/#propagation-format>).
+//! Jaeger: `uber-trace-id`
+//! (<https://www.jaegertracing.io/docs/1.76/client-libraries/#propagation-format>).
 
-use super::{Read, Values, hex, padded_span_id, padded_trace_id, text};
+use super::hex;
+use super::read::{Read, Values};
+use super::text::{padded_span_id, padded_trace_id, text};
 
-/// `<trace id>:<span id>:<parent>:<flags>` in hex, leading zeros left out or not. The colons may be percent-encoded, as
-/// Jaeger's text maps for HTTP do. The parent is deprecated and not looked at.
+/// `<trace id>:<span id>:<parent>:<flags>` in hex, leading zeros left out or not. The colons may be
+/// percent-encoded, as Jaeger's text maps for HTTP do. The parent is deprecated and not looked at.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     parse(text(values.get(0).unwrap_or_default())).unwrap_or(Read::Malformed)
 }

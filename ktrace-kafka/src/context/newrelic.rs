@@ -1,9 +1,12 @@
-//! New Relic: JSON in base64 (<https://github.com/newrelic/newrelic-java-agent>, `DistributedTracePayloadImpl`).
+//! New Relic: JSON in base64 (<https://github.com/newrelic/newrelic-java-agent>,
+//! `DistributedTracePayloadImpl`).
 
-use super::{MAX_VALUE_BYTES, Read, Values, base64, span_id, text, trace_id};
+use super::base64;
+use super::read::{MAX_VALUE_BYTES, Read, Values};
+use super::text::{sampled, span_id, text, trace_id};
 
-/// `{"v":[0,1],"d":{"tr":"<trace id>","id":"<span id>","sa":<sampled>,…}}`. The span is missing where the sender
-/// records none.
+/// `{"v":[0,1],"d":{"tr":"<trace id>","id":"<span id>","sa":<sampled>,…}}`. The span is missing
+/// where the sender records none.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     let value = text(values.get(0).unwrap_or_default());
     let mut buffer = [0; MAX_VALUE_BYTES];
@@ -17,7 +20,7 @@ fn parse<'a>(json: &[u8]) -> Option<Read<'a>> {
     members(json, |name, value| match name {
         b"tr" => trace = Some(value),
         b"id" => span = Some(value),
-        b"sa" => flags = super::sampled(value),
+        b"sa" => flags = sampled(value),
         _ => {}
     })?;
     let trace_id = trace_id(trace?)?;
@@ -28,9 +31,9 @@ fn parse<'a>(json: &[u8]) -> Option<Read<'a>> {
     Some(Read::Context { trace_id, span_id, flags, state: None })
 }
 
-/// Gives the members of the objects one level down: the name, and the value where it is a string (as written, without
-/// its quotes) or a word. One pass, without recursion; only strings and nesting are told apart, so what passes may
-/// still be no JSON.
+/// Gives the members of the objects one level down: the name, and the value where it is a string
+/// (as written, without its quotes) or a word. One pass, without recursion; only strings and
+/// nesting are recognised, so what passes may still be no JSON.
 fn members<'j>(json: &'j [u8], mut each: impl FnMut(&'j [u8], &'j [u8])) -> Option<()> {
     let mut rest = json.trim_ascii().strip_prefix(b"{")?;
     let mut depth = 1_u32;

@@ -1,6 +1,10 @@
-//! Plain pairs of a trace id and a span id, and users' own keys: home-grown, without a specification.
+//! Plain pairs of a trace id and a span id, and users' own keys: home-grown, without a
+//! specification.
 
-use super::{Read, SpanId, TraceId, Values, hex, span_id, text, trace_id, w3c};
+use super::id::{SpanId, TraceId};
+use super::read::{Read, Values};
+use super::text::{span_id, text, trace_id};
+use super::{hex, w3c};
 
 /// A trace id with, perhaps, a span id, or a `traceparent`. A span without a trace says nothing.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {

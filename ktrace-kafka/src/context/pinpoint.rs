@@ -1,11 +1,15 @@
 //! Pinpoint (<https://github.com/pinpoint-apm/pinpoint>, `Header`, `TransactionIdUtils`).
 
-use super::{Read, SpanId, Values, decimal, hashed, text};
+use super::decimal;
+use super::id::SpanId;
+use super::read::{Read, Values, hashed};
+use super::text::text;
 
 /// The format's name: the trace id is always a hash.
 const HASHED: &str = "pinpoint-hash";
 
-/// `Pinpoint-TraceID` = `<agent id>^<its start, ms>^<sequence>`, and `Pinpoint-pSpanID`, a signed decimal.
+/// `Pinpoint-TraceID` = `<agent id>^<its start, ms>^<sequence>`, and `Pinpoint-pSpanID`, a signed
+/// decimal.
 ///
 /// `Pinpoint-SpanID` is not read: it is the id that the sender has chosen for the receiver's span.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {

@@ -1,7 +1,10 @@
 //! Apache SkyWalking: `sw8`
 //! (<https://skywalking.apache.org/docs/main/next/en/api/x-process-propagation-headers-v3/>).
 
-use super::{Read, TraceId, Values, base64, decimal, hashed, hex, sampled, text};
+use super::id::TraceId;
+use super::read::{Read, Values, hashed};
+use super::text::{sampled, text};
+use super::{base64, decimal, hex};
 
 /// The format's name where the trace id is a hash.
 const HASHED: &str = "sw8-hash";
@@ -9,12 +12,13 @@ const HASHED: &str = "sw8-hash";
 /// The longest trace id that is read, in bytes; the Java agent's are of about 60.
 const MAX_TRACE_ID_BYTES: usize = 256;
 
-/// `<sampled>-<trace id>-<segment id>-<span id>-<service>-<instance>-<endpoint>-<address>`, base64 but for the sampling
-/// flag and the span id.
+/// `<sampled>-<trace id>-<segment id>-<span id>-<service>-<instance>-<endpoint>-<address>`, base64
+/// but for the sampling flag and the span id.
 ///
-/// A trace id of 32 hex digits or a UUID is taken as it is; another (`<uuid>.<thread>.<time and sequence>`) is hashed.
-/// No span is named: SkyWalking numbers spans within their segment, so a span id of 8 bytes would be one that no
-/// other tool gives that span, and whoever links to it would point at nothing.
+/// A trace id of 32 hex digits or a UUID is taken as it is; another
+/// (`<uuid>.<thread>.<time and sequence>`) is hashed. No span is named: SkyWalking numbers spans
+/// within their segment, so a span id of 8 bytes would be one that no other tool gives that span,
+/// and whoever links to it would point at nothing.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     parse(text(values.get(0).unwrap_or_default())).unwrap_or(Read::Malformed)
 }

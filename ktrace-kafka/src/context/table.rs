@@ -1,11 +1,15 @@
 //! The table of formats: what a new one is added to.
 
-use super::{ReadFn, b3, binary, cloud, datadog, instana, jaeger, newrelic, ottrace, pair, pinpoint};
-use super::{sentry, skywalking, w3c, xray};
+use super::read::ReadFn;
+use super::{
+    b3, binary, cloud, datadog, instana, jaeger, newrelic, ottrace, pair, pinpoint, sentry, skywalking, w3c,
+    xray,
+};
 
 /// One format: a line of the table.
 pub struct Format {
-    /// OpenTelemetry's name of the propagator (`OTEL_PROPAGATORS`) where it has one, else the vendor's or the header's.
+    /// OpenTelemetry's name of the propagator (`OTEL_PROPAGATORS`) where it has one, else the
+    /// vendor's or the header's.
     pub name: &'static str,
     /// Its header keys, in the order in which `read` asks for their values.
     pub keys: &'static [&'static str],
@@ -16,8 +20,8 @@ const fn format(name: &'static str, keys: &'static [&'static str], read: ReadFn)
     Format { name, keys, read }
 }
 
-/// All formats, in the order in which they are preferred: W3C, then what tracers write for any receiver, then vendors'
-/// own, then what need not be of this hop or has no specification.
+/// All formats, in the order in which they are preferred: W3C, then what tracers write for any
+/// receiver, then vendors' own, then what need not be of this hop or has no specification.
 pub static TABLE: &[Format] = &[
     format("traceparent", &["traceparent", "tracestate"], w3c::read),
     format("elasticapmtraceparent", &["elasticapmtraceparent"], binary::read),

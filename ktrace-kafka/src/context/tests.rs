@@ -1,6 +1,8 @@
 //! Every format by its examples, every reader under hostile values, and the order of preference.
 
+use super::read::{MAX_VALUE_BYTES, SLOTS};
 use super::*;
+use xxhash_rust::xxh3::xxh3_128;
 
 const T: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const S: &str = "00f067aa0ba902b7";
@@ -267,7 +269,8 @@ fn the_first_in_order_wins_over_all_after_it() {
         if i > 0 && examples[i - 1].format == first.format {
             continue;
         }
-        // The keys of this format as in this example; every later format's too, whatever their order on the wire.
+        // The keys of this format as in this example; every later format's too, whatever their
+        // order on the wire.
         let mut headers = first.headers.clone();
         for later in examples[i..].iter().filter(|later| later.format != first.format) {
             headers.extend(later.headers.iter().cloned());
@@ -360,7 +363,7 @@ fn hostile_values_are_malformed_in_every_format() {
 }
 
 #[test]
-fn a_value_that_is_too_long_is_not_read_even_if_it_would_be_good() {
+fn a_value_that_is_too_long_is_not_read_even_if_good() {
     let all = Extractor::default();
     for mut example in examples() {
         for (_, value) in &mut example.headers {
@@ -464,7 +467,7 @@ fn state_comes_along() {
 }
 
 #[test]
-fn the_last_value_of_a_key_counts_and_a_malformed_format_is_passed_over() {
+fn the_last_value_of_a_key_counts_and_malformed_ones_do_not() {
     let all = Extractor::default();
     let (old, new) = (format!("00-{}-{S}-01", "a".repeat(32)), format!("00-{T}-{S}-00"));
     let headers = [("traceparent", &old), ("traceparent", &new)];
@@ -477,7 +480,7 @@ fn the_last_value_of_a_key_counts_and_a_malformed_format_is_passed_over() {
 
 /// Kafka's keys are case-sensitive, and some libraries let the application write any case.
 #[test]
-fn a_key_as_its_tracer_writes_it_wins_and_the_loser_is_told() {
+fn a_key_as_its_tracer_writes_it_wins_and_the_loser_is_reported() {
     let all = Extractor::default();
     let (one, other) = (format!("00-{T}-{S}-01"), format!("00-{}-{S}-01", "a".repeat(32)));
     for headers in [
@@ -586,7 +589,7 @@ fn other_traces_are_kept_in_the_order_of_preference() {
         ("traceparent", &parent[..]),
         ("b3", &b3),
         ("trace_id", "0123456789abcdef"),
-        // The same trace: whole, its low half, and one that nobody can compare.
+        // The same trace: whole, its low half, and one that cannot be compared.
         ("uber-trace-id", &jaeger),
         ("x-datadog-trace-id", LOW),
         ("Pinpoint-TraceID", "agent^1^2"),

@@ -1,6 +1,9 @@
 //! W3C Trace Context: `traceparent` and `tracestate` (<https://www.w3.org/TR/trace-context/>).
 
-use super::{Read, SpanId, TraceId, Values, hex, text};
+use super::hex;
+use super::id::{SpanId, TraceId};
+use super::read::{Read, Values};
+use super::text::text;
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`.
 const LEN: usize = 55;
@@ -22,8 +25,9 @@ fn state(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(state).ok()
 }
 
-/// Whether it is a list of 1 to 32 members, some of which may be empty (<https://www.w3.org/TR/trace-context/#list>). One that breaks
-/// its grammar must not be passed on, not even in part (<https://www.w3.org/TR/trace-context/#a-traceparent-is-received>).
+/// Whether it is a list of 1 to 32 members, some of which may be empty
+/// (<https://www.w3.org/TR/trace-context/#list>). One that breaks its grammar must not be passed
+/// on, not even in part (<https://www.w3.org/TR/trace-context/#a-traceparent-is-received>).
 fn is_state(list: &[u8]) -> bool {
     const MEMBERS: usize = 32;
     let mut members = 0_usize;
@@ -46,7 +50,8 @@ fn without_blanks(member: &[u8]) -> &[u8] {
     member.get(from..behind).unwrap_or_default()
 }
 
-/// As in level 2, which lets in what level 1 does: at most 256 characters, the first a letter or a digit.
+/// As in level 2, which lets in what level 1 does: at most 256 characters, the first a letter or a
+/// digit.
 fn is_key(key: &[u8]) -> bool {
     let known = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
     let starts = key.first().is_some_and(|first| matches!(first, b'a'..=b'z' | b'0'..=b'9'));
@@ -59,13 +64,15 @@ fn is_value(value: &[u8]) -> bool {
     (1..=256).contains(&value.len()) && value.iter().all(known)
 }
 
-/// The id of a .NET activity under a key that has other uses too (`parent-id`, of Wolverine): a `traceparent`, or nothing.
+/// The id of a .NET activity under a key that has other uses too (`parent-id`, of Wolverine): a
+/// `traceparent`, or nothing.
 pub fn read_perhaps<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     parse(text(values.get(0).unwrap_or_default()), None).unwrap_or(Read::Nothing)
 }
 
-/// The id of a .NET activity (`MT-Activity-Id`, of MassTransit; `Diagnostic-Id`, of Azure's libraries): a `traceparent`, or of .NET's own hierarchical form,
-/// which has no trace id of 16 bytes (<https://learn.microsoft.com/dotnet/api/system.diagnostics.activity.id>).
+/// The id of a .NET activity (`MT-Activity-Id`, of MassTransit; `Diagnostic-Id`, of Azure's
+/// libraries): a `traceparent`, or of .NET's own hierarchical form, which has no trace id of 16
+/// bytes (<https://learn.microsoft.com/dotnet/api/system.diagnostics.activity.id>).
 pub fn read_activity<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     let id = text(values.get(0).unwrap_or_default());
     if id.starts_with(b"|") { Read::Nothing } else { parse(id, None).unwrap_or(Read::Malformed) }

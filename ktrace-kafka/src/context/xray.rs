@@ -1,11 +1,13 @@
 //! AWS X-Ray: `X-Amzn-Trace-Id`
 //! (<https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>).
 
-use super::{Read, Values, hex, sampled, span_id, text};
-use crate::context::TraceId;
+use super::hex;
+use super::id::TraceId;
+use super::read::{Read, Values};
+use super::text::{sampled, span_id, text};
 
-/// `Root=1-<8 hex>-<24 hex>;Parent=<16 hex>;Sampled=<0, 1 or ?>`, in any order; other fields are passed over. A front
-/// end that has no span of its own writes no parent.
+/// `Root=1-<8 hex>-<24 hex>;Parent=<16 hex>;Sampled=<0, 1 or ?>`, in any order; other fields are
+/// passed over. A front end that has no span of its own writes no parent.
 pub fn read<'a>(values: &Values<'_, 'a>) -> Read<'a> {
     let (mut trace, mut span, mut flags) = (None, None, None);
     for field in text(values.get(0).unwrap_or_default()).split(|&byte| byte == b';') {

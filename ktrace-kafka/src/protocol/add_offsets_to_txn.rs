@@ -2,12 +2,12 @@
 //!
 //! KIP-98, KIP-588 (v2), KIP-482 (flexible, v3), KIP-890 (v4).
 
-use super::event::{Event, Tell, Transaction};
+use super::event::{Emit, Event, Transaction};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of AddOffsetsToTxn.
 pub struct AddOffsetsToTxn;
 
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +17,8 @@ pub struct Request<'a> {
 }
 
 impl<'a> Struct<'a> for Request<'a> {
-    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        let transaction = Transaction {
-            transactional_id: body.string("transactional id")?,
-            producer_id: body.i64("producer id")?,
-            producer_epoch: body.i16("producer epoch")?,
-        };
+    fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
+        let transaction = Transaction::read(version, body)?;
         let group_id = body.string("group id")?;
         body.skip_tagged_fields()?;
         Ok(Self { transaction, group_id })
@@ -44,15 +40,14 @@ impl<'a> Struct<'a> for Response {
 }
 
 impl Exchange for AddOffsetsToTxn {
-    const KEY: i16 = 25;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }
 
-impl Tells for AddOffsetsToTxn {
-    fn tell(request: &Request<'_>, response: &Response, tell: &mut Tell<'_>) {
+impl Emits for AddOffsetsToTxn {
+    fn emit(request: &Request<'_>, response: &Response, emit: &mut Emit<'_>) {
         let Request { transaction, group_id } = *request;
-        tell(&Event::TransactionGroup { transaction, group_id, error: response.error_code });
+        emit(&Event::TransactionGroup { transaction, group_id, error: response.error_code });
     }
 }

@@ -3,13 +3,13 @@
 //! KIP-98, KIP-482 (flexible, v3), KIP-890 (several transactions, asked by brokers, v4, v5).
 
 use super::answers::Answers;
-use super::event::{Event, Tell, Transaction};
+use super::event::{Emit, Event, Transaction};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::offset_commit::Outcome;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of AddPartitionsToTxn.
 pub struct AddPartitionsToTxn;
 
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +42,7 @@ impl<'a> Struct<'a> for Request<'a> {
 
 impl<'a> Added<'a> {
     fn read_fields(version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        let transaction = Transaction {
-            transactional_id: body.string("transactional id")?,
-            producer_id: body.i64("producer id")?,
-            producer_epoch: body.i16("producer epoch")?,
-        };
+        let transaction = Transaction::read(version, body)?;
         let verify_only = if version >= 4 { body.bool("verify only")? } else { false };
         let topics = List::read(version, body, "topics")?;
         Ok(Self { transaction, verify_only, topics })
@@ -101,14 +97,13 @@ impl<'a> Struct<'a> for Outcomes<'a> {
 }
 
 impl Exchange for AddPartitionsToTxn {
-    const KEY: i16 = 24;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for AddPartitionsToTxn {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for AddPartitionsToTxn {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         // The request's own transaction has no name in the answer: none is there beside it.
         let alone = response.alone.partitions().map(|(topic, of)| (("", topic, of.partition), of.error_code));
         let named = response.transactions.iter().flat_map(|outcomes| {
@@ -123,7 +118,7 @@ impl Tells for AddPartitionsToTxn {
                 let answer = answers.of((id, topic, partition));
                 let error = if response.error_code != 0 { Some(response.error_code) } else { answer };
                 let Some(error) = error.filter(|_| !added.verify_only) else { continue };
-                tell(&Event::TransactionPartition { transaction, topic, partition, error });
+                emit(&Event::TransactionPartition { transaction, topic, partition, error });
             }
         }
     }

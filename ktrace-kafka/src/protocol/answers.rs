@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Things of one response that are looked up, should it be in another order than its request.
+/// Things of one response that are looked up, should it be in another order than its request. More
+/// than any client asks for at once; a map of them takes some megabytes for as long as the response
+/// is read, whatever count it claims.
 const MAX_LOOKED_UP: usize = 64 << 10;
 
-/// The answers of a response. Brokers answer in the order of the request, so each is looked for at its place first.
+/// The answers of a response. Brokers answer in the order of the request, so each is looked for at
+/// its place first.
 pub struct Answers<I, K, T> {
     all: I,
     next: I,

@@ -2,12 +2,12 @@
 //!
 //! KIP-35, KIP-511 (client software, v3), KIP-584 (features, v3), KIP-1242 (cluster and node, v5).
 
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of ApiVersions.
 pub struct ApiVersions;
 
 /// UNSUPPORTED_VERSION.
@@ -36,17 +36,17 @@ impl<'a> Struct<'a> for Request<'a> {
     }
 }
 
+/// Nothing of it is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Response {
-    pub error_code: i16,
-}
+pub struct Response;
 
 impl<'a> Struct<'a> for Response {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
         let error_code = body.i16("error code")?;
-        // A broker that does not know the version answers as in version 0, so that any client can read it; its array has
-        // fewer elements than would begin with another byte than 0. librdkafka's mock answers in the version that was asked
-        // for, which its clients do not mind: the error is enough for them to ask again in version 0.
+        // A broker that does not know the version answers as in version 0, so that any client can
+        // read it; its array has fewer elements than would begin with another byte than 0.
+        // librdkafka's mock answers in the version that was asked for, which its clients do not
+        // mind: the error is enough for them to ask again in version 0.
         let version =
             if error_code == UNSUPPORTED_VERSION && body.left().first().is_none_or(|first| *first == 0) {
                 *body = Reader::new(body.left(), false);
@@ -62,20 +62,19 @@ impl<'a> Struct<'a> for Response {
             body.i32("throttle time")?;
         }
         body.skip_tagged_fields()?;
-        Ok(Self { error_code })
+        Ok(Self)
     }
 }
 
 impl Exchange for ApiVersions {
-    const KEY: i16 = 18;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }
 
-impl Tells for ApiVersions {
-    fn tell(request: &Request<'_>, _response: &Response, tell: &mut Tell<'_>) {
+impl Emits for ApiVersions {
+    fn emit(request: &Request<'_>, _response: &Response, emit: &mut Emit<'_>) {
         if !request.client_software_name.is_empty() {
-            tell(&Event::Software {
+            emit(&Event::Software {
                 name: request.client_software_name,
                 version: request.client_software_version,
             });

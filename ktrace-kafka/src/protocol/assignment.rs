@@ -1,9 +1,10 @@
 //! What is assigned to a member of a group.
 //!
 //! In classic groups of consumers it is a message of their own inside a SyncGroup response
-//! (`ConsumerProtocolAssignment.json`, versions 0–3, all alike). A version to come is read as the newest that is known,
-//! and what it has more is passed over, as Kafka's own members do (`ConsumerProtocol.checkAssignmentVersion`). The
-//! heartbeats of the other protocols have it in a struct.
+//! (`ConsumerProtocolAssignment.json`, versions 0–3, all alike). A version to come is read as the
+//! newest that is known, and what it has more is passed over, as Kafka's own members do
+//! (`ConsumerProtocol.checkAssignmentVersion`). The heartbeats of the other protocols have it in a
+//! struct.
 
 use super::list::{List, NO_IDS, OfTopic};
 use super::reader::{ParseError, Reader, Result};
@@ -36,7 +37,8 @@ impl<'a> Assignment<'a> {
     }
 }
 
-/// The assignment in a response to ConsumerGroupHeartbeat (KIP-848) or ShareGroupHeartbeat (KIP-932): topic ids alone.
+/// The assignment in a response to ConsumerGroupHeartbeat (KIP-848) or ShareGroupHeartbeat
+/// (KIP-932): topic ids alone.
 pub type AssignedIds<'a> = List<'a, OfTopic<'a, i32, 0>>;
 
 /// Reads it, `None` where it has not changed.

@@ -1,25 +1,20 @@
-//! ConsumerGroupHeartbeat (key 68), versions 0–1: a member of a group of the consumer protocol, and its assignment.
+//! ConsumerGroupHeartbeat (key 68), versions 0–1: a member of a group of the consumer protocol, and
+//! its assignment.
 //!
 //! KIP-848; KIP-1082 (the member makes its id, v1), subscription by regular expression (v1).
 
 use super::assignment::{AssignedIds, read_ids, skip_ids};
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::event::{Emit, Event, GroupProtocol};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
+use super::member::{Answer, Assignee, Heartbeat};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of ConsumerGroupHeartbeat.
 pub struct ConsumerGroupHeartbeat;
 
-/// Of ShareGroupHeartbeat too.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    pub group_id: &'a str,
-    pub member_id: &'a str,
-    /// 0 to join, −1 to leave, −2 for a static member that leaves for a while.
-    pub member_epoch: i32,
-    pub instance_id: Option<&'a str>,
-}
+pub struct Request<'a>(pub Heartbeat<'a>);
 
 impl<'a> Struct<'a> for Request<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
@@ -36,7 +31,7 @@ impl<'a> Struct<'a> for Request<'a> {
         body.nullable_string("server assignor")?;
         skip_ids(version, body)?;
         body.skip_tagged_fields()?;
-        Ok(Self { group_id, member_id, member_epoch, instance_id })
+        Ok(Self(Heartbeat { group_id, member_id, member_epoch, instance_id }))
     }
 }
 
@@ -65,42 +60,28 @@ impl<'a> Struct<'a> for Response<'a> {
 }
 
 impl Exchange for ConsumerGroupHeartbeat {
-    const KEY: i16 = 68;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for ConsumerGroupHeartbeat {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
-        tell_member(GroupProtocol::Consumer, request, response, tell);
+impl Emits for ConsumerGroupHeartbeat {
+    fn emit(Request(heartbeat): &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
+        response.emit(GroupProtocol::Consumer, heartbeat, emit);
     }
 }
 
-/// Tells a member and its assignment.
-pub fn tell_member(
-    protocol: GroupProtocol,
-    request: &Request<'_>,
-    response: &Response<'_>,
-    tell: &mut Tell<'_>,
-) {
-    let group_id = request.group_id;
-    let member_id = response.member_id.unwrap_or(request.member_id);
-    let granted = response.error_code == 0;
-    let generation_or_epoch = if granted { response.member_epoch } else { request.member_epoch };
-    tell(&Event::Member(Member {
-        protocol,
-        group_id,
-        member_id,
-        instance_id: request.instance_id,
-        generation_or_epoch,
-        state: MemberState::of_epoch(request.member_epoch),
-        error: response.error_code,
-    }));
-    if let Some(topics) = response.assignment.filter(|_| granted) {
-        tell(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch });
+impl<'a> Response<'a> {
+    /// Emits a member and its assignment.
+    pub fn emit(&self, protocol: GroupProtocol, heartbeat: &Heartbeat<'a>, emit: &mut Emit<'_>) {
+        let Self { error_code, member_id, member_epoch, assignment } = *self;
+        let answer = Answer { error_code, member_id, member_epoch };
+        let assignee = heartbeat.emit(protocol, answer, emit);
+        let Some((assignee, topics)) = assignee.zip(assignment) else { return };
+        assignee.begin(emit);
+        let Assignee { group_id, member_id, .. } = assignee;
         for (topic, partition) in topics.partitions() {
-            tell(&Event::Assigned { group_id, member_id, topic, partition });
+            emit(&Event::Assigned { group_id, member_id, topic, partition });
         }
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! KIP-966.
 
-use super::event::Tell;
+use super::event::Emit;
+use super::exchange::{EmitsOfResponse, Exchange};
 use super::list::{List, Struct};
 use super::metadata::TopicNames;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, TellsOfResponse};
 
-/// See the module.
+/// The [`Exchange`] of DescribeTopicPartitions.
 pub struct DescribeTopicPartitions;
 
 /// Nothing of it is wanted.
@@ -81,14 +81,13 @@ fn skip_cursor(body: &mut Reader<'_>) -> Result<()> {
 }
 
 impl Exchange for DescribeTopicPartitions {
-    const KEY: i16 = 75;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request;
     type Response<'a> = Response<'a>;
 }
 
-impl TellsOfResponse for DescribeTopicPartitions {
-    fn tell(response: &Response<'_>, tell: &mut Tell<'_>) {
-        response.topics.iter().for_each(|Described(topic)| topic.tell(tell));
+impl EmitsOfResponse for DescribeTopicPartitions {
+    fn emit(response: &Response<'_>, emit: &mut Emit<'_>) {
+        response.topics.iter().for_each(|Described(topic)| topic.emit(emit));
     }
 }

@@ -1,36 +1,41 @@
-//! Kafka's error table: codes, their names (`org.apache.kafka.common.protocol.Errors`), and what a client's
-//! application gets to know of them.
+//! Kafka's error table: codes, their names (`org.apache.kafka.common.protocol.Errors`), and what a
+//! client's application gets to know of them.
 //!
-//! A broker's error is not an application's: clients try again by themselves, and take some for success. The
-//! outcomes are those of Java's client (kafka-clients 4.3.0), librdkafka (2.12.1) and franz-go (1.20.6; its
-//! share consumer 1.22.3), read in their sources. `docs/semantics.md` has the table for readers. By column:
+//! A broker's error is not an application's: clients try again by themselves, and take some for
+//! success. The outcomes are those of Java's client (kafka-clients 4.3.0), librdkafka (2.12.1) and
+//! franz-go (1.20.6; its share consumer 1.22.3), read in their sources. `docs/semantics.md` has the
+//! table for readers. By column:
 //!
-//! - Produce: one client that sends again is enough for [`Outcome::Retry`], as whoever gives up sends no
-//!   other attempt. Java's `Sender.canRetry` does so after every `RetriableException`, and
-//!   `TransactionManager.canRetry` after 45 and 59; franz-go's `sink.handleReqRespBatch` after 8, too. After
-//!   47 and 49 franz-go alone sends again, and that outside of transactions only, where it expects neither:
-//!   they are failures.
-//! - Fetch: what most clients do. Java's `FetchCollector`, `ShareFetchCollector` (`handleInitializeErrors`)
-//!   and `FetchSessionHandler`, `ShareSessionHandler` (`handleResponse`); librdkafka's
-//!   `rd_kafka_fetch_reply_handle_partition_error`; franz-go's `source.fetch` and `source.handleReqResp`.
+//! - Produce: one client that sends again is enough for [`Outcome::Retry`], as whoever gives up
+//!   sends no other attempt. Java's `Sender.canRetry` does so after every `RetriableException`, and
+//!   `TransactionManager.canRetry` after 45 and 59; franz-go's `sink.handleReqRespBatch` after 8,
+//!   too. After 47 and 49 franz-go alone sends again, and that outside of transactions only, where
+//!   it expects neither: they are failures.
+//! - Fetch: what most clients do. Java's `FetchCollector`, `ShareFetchCollector`
+//!   (`handleInitializeErrors`) and `FetchSessionHandler`, `ShareSessionHandler`
+//!   (`handleResponse`); librdkafka's `rd_kafka_fetch_reply_handle_partition_error`; franz-go's
+//!   `source.fetch` and `source.handleReqResp`.
 //! - Commit: what most clients do. Java's `ConsumerCoordinator.OffsetCommitResponseHandler`,
-//!   `CommitRequestManager.OffsetCommitRequestState` and `TransactionManager.TxnOffsetCommitHandler`;
-//!   librdkafka's `rd_kafka_handle_OffsetCommit_error`, `rd_kafka_cgrp_op_handle_OffsetCommit` and
-//!   `rd_kafka_txn_handle_TxnOffsetCommit`; franz-go's `handleCoordinatorReq` and `groupConsumer.commit`. Of
-//!   100, Java's client decides: no other one commits by topic id.
-//! - Acknowledge: Java's `ShareConsumeRequestManager` decides (`handlePartitionError`), and franz-go does the
-//!   same but for 8 and 51 (`isShareAckRetryable`): after a `RetriableException` they send again, but for 3,
-//!   6, 74 and 100, whose locks are gone or whose records come again. After 122 and 123, too, both fail what
-//!   was acknowledged: a session cannot begin with acknowledgements
-//!   (`ShareSessionHandler.newShareAcknowledgeBuilder`). librdkafka 2.12.1 has no share groups.
-//! - Other: [`Outcome::Retry`] and [`Outcome::Ordinary`] hide a refusal, for a time or for good. So they
-//!   stand only for what most clients handle by name in some request of groups, offsets, transactions or
-//!   metadata: `AbstractCoordinator`, `AbstractHeartbeatRequestManager`, `CommitRequestManager`,
-//!   `OffsetFetcherUtils`, `OffsetsForLeaderEpochUtils`, `TransactionManager`, `NetworkClient` of Java's;
-//!   `rdkafka_cgrp.c`, `rdkafka_assignment.c`, `rdkafka_request.c`, `rdkafka_txnmgr.c`; `consumer_group.go`,
-//!   `consumer_group_848.go`, `producer.go`, `txn.go`, `client.go`. 8, 13, 41, 89 and 103 are retries by
-//!   their class alone (`RetriableException`, `kerr.IsRetriable`, `rd_kafka_err_action`): no handler names
-//!   them there.
+//!   `CommitRequestManager.OffsetCommitRequestState` and
+//!   `TransactionManager.TxnOffsetCommitHandler`; librdkafka's
+//!   `rd_kafka_handle_OffsetCommit_error`, `rd_kafka_cgrp_op_handle_OffsetCommit` and
+//!   `rd_kafka_txn_handle_TxnOffsetCommit`; franz-go's `handleCoordinatorReq` and
+//!   `groupConsumer.commit`. Of 100, Java's client decides: no other one commits by topic id.
+//! - Acknowledge: Java's `ShareConsumeRequestManager` decides (`handlePartitionError`), and
+//!   franz-go does the same but for 8 and 51 (`isShareAckRetryable`): after a `RetriableException`
+//!   they send again, but for 3, 6, 74 and 100, whose locks are gone or whose records come again.
+//!   After 122 and 123, too, both fail what was acknowledged: a session cannot begin with
+//!   acknowledgements (`ShareSessionHandler.newShareAcknowledgeBuilder`). librdkafka 2.12.1 has no
+//!   share groups.
+//! - Other: [`Outcome::Retry`] and [`Outcome::Ordinary`] hide a refusal, for a time or for good. So
+//!   they stand only for what most clients handle by name in some request of groups, offsets,
+//!   transactions or metadata: `AbstractCoordinator`, `AbstractHeartbeatRequestManager`,
+//!   `CommitRequestManager`, `OffsetFetcherUtils`, `OffsetsForLeaderEpochUtils`,
+//!   `TransactionManager`, `NetworkClient` of Java's; `rdkafka_cgrp.c`, `rdkafka_assignment.c`,
+//!   `rdkafka_request.c`, `rdkafka_txnmgr.c`; `consumer_group.go`, `consumer_group_848.go`,
+//!   `producer.go`, `txn.go`, `client.go`. 8, 13, 41, 89 and 103 are retries by their class alone
+//!   (`RetriableException`, `kerr.IsRetriable`, `rd_kafka_err_action`): no handler names them
+//!   there.
 
 use super::api::key;
 
@@ -39,7 +44,8 @@ use super::api::key;
 pub enum Outcome {
     /// It is as good as no error.
     Success,
-    /// Nothing: leaders move, sessions end and groups rebalance all the time, and the client goes on.
+    /// Nothing: leaders move, sessions end and groups rebalance all the time, and the client goes
+    /// on.
     Ordinary,
     /// Nothing, as long as the client has patience: it tries again.
     Retry,
@@ -50,6 +56,7 @@ pub enum Outcome {
 /// What a request is for: the same error may be harmless for one and not for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
+    /// Produce.
     Produce,
     /// Fetch, ShareFetch.
     Fetch,
@@ -75,7 +82,8 @@ impl Purpose {
     }
 }
 
-/// The name of an error code, as OpenTelemetry's `error.type` wants it; `None` for codes that no release has.
+/// The name of an error code, as OpenTelemetry's `error.type` wants it; `None` for codes that no
+/// release has.
 #[must_use]
 pub fn name(code: i16) -> Option<&'static str> {
     row(code).map(|(_, name, _)| *name)
@@ -92,6 +100,16 @@ pub fn outcome(purpose: Purpose, code: i16) -> Outcome {
 fn outcome_of_error(purpose: Purpose, code: i16) -> Outcome {
     let of = |(_, _, outcomes): &Row| outcomes.get(purpose as usize).copied();
     row(code).and_then(of).unwrap_or(Outcome::Failure)
+}
+
+/// After these a member has lost its place in its group, and joins anew: `ILLEGAL_GENERATION`,
+/// `UNKNOWN_MEMBER_ID`, `FENCED_INSTANCE_ID`, `FENCED_MEMBER_EPOCH`, `STALE_MEMBER_EPOCH`.
+const ENDS_MEMBERSHIP: [i16; 5] = [22, 25, 82, 110, 113];
+
+/// Whether a member that gets this error has lost its place in the group.
+#[must_use]
+pub fn ends_membership(code: i16) -> bool {
+    ENDS_MEMBERSHIP.contains(&code)
 }
 
 /// Code, name, and the outcomes in the order of [`Purpose`].
@@ -255,9 +273,6 @@ static ERRORS: &[Row] = &[
 mod tests {
     use super::*;
 
-    const PURPOSES: [Purpose; 5] =
-        [Purpose::Produce, Purpose::Fetch, Purpose::Commit, Purpose::Acknowledge, Purpose::Other];
-
     #[test]
     fn names_agree_with_the_oracle() {
         for code in -1..=119_i16 {
@@ -270,6 +285,20 @@ mod tests {
             let theirs = format!("{theirs:?}").to_lowercase();
             assert!(theirs.starts_with(&ours) || ours.starts_with(&theirs), "{code}: {ours} / {theirs}");
         }
+    }
+
+    #[test]
+    fn errors_that_end_a_membership() {
+        let names = ENDS_MEMBERSHIP.map(|code| name(code).unwrap());
+        let expected = [
+            "ILLEGAL_GENERATION",
+            "UNKNOWN_MEMBER_ID",
+            "FENCED_INSTANCE_ID",
+            "FENCED_MEMBER_EPOCH",
+            "STALE_MEMBER_EPOCH",
+        ];
+        assert_eq!(names, expected);
+        assert!(!ends_membership(0) && !ends_membership(27));
     }
 
     #[test]
@@ -302,10 +331,10 @@ mod tests {
         100, 103, 106, 122, 123, 133,
     ];
 
-    /// Where Java's client goes by the class of the exception, so does the table, but for what its handlers
-    /// and the other clients name.
+    /// Where Java's client goes by the class of the exception, so does the table, but for what its
+    /// handlers and the other clients name.
     #[test]
-    fn retriable_exceptions_are_retried_but_for_those_that_are_named() {
+    fn retriable_exceptions_are_retried_but_for_named_ones() {
         for (code, name, _) in ERRORS {
             let is_retriable = RETRIABLE.contains(code);
             let is_sent_again = outcome(Purpose::Produce, *code) == R;
@@ -328,30 +357,5 @@ mod tests {
         let for_a_time = [3, 5, 7, 8, 9, 13, 14, 15, 16, 22, 25, 41, 56, 89, 100, 103, 110, 113, 129];
         assert_eq!(hidden(Purpose::Other, &[R]), for_a_time);
         assert_eq!(hidden(Purpose::Commit, &[S, O, R]), [0, 3, 7, 14, 15, 16, 51, 100, 113]);
-    }
-
-    /// The table for readers is this one: it has a row for each error that does not fail for all.
-    #[test]
-    fn the_documentation_has_the_same_table() {
-        let docs = include_str!("../../../docs/semantics.md");
-        let word = |outcome| match outcome {
-            S => "success",
-            O => "ordinary",
-            R => "retry",
-            F => "failure",
-        };
-        for (code, name, outcomes) in ERRORS.iter().filter(|(code, _, of)| *code != 0 && *of != FAILS) {
-            let words = PURPOSES.map(|purpose| word(outcome(purpose, *code)));
-            assert_eq!(words, outcomes.map(word));
-            let row = format!("| {code} | `{name}` | {} |", words.join(" | "));
-            assert!(docs.contains(&row), "missing: {row}");
-        }
-        let rows = docs.lines().filter(|line| line.ends_with(" |") && line.contains("` | "));
-        let of_errors = rows.filter(|line| {
-            let code = line.trim_start_matches("| ").split(' ').next();
-            code.is_some_and(|code| code.parse::<i16>().is_ok())
-        });
-        let fail = ERRORS.iter().filter(|(code, _, of)| *code != 0 && *of != FAILS).count();
-        assert_eq!(of_errors.count(), fail);
     }
 }

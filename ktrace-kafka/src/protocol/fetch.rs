@@ -1,14 +1,15 @@
 //! Fetch (key 1), versions 0–18: what a consumer asks for and the records that it gets.
 //!
-//! KIP-13 (throttle time, v1), KIP-74 (max bytes, v3), KIP-98 (isolation, aborted transactions, v4), KIP-227 (sessions,
-//! v7), KIP-320 (v9), KIP-392 (v11), KIP-482 (flexible, v12), KIP-516 (topic ids, v13), KIP-903 (replica state, v15).
-//! Brokers of 4.0 and later refuse versions 0–3 (KIP-896); their schemas are those of 3.9.
+//! KIP-13 (throttle time, v1), KIP-74 (max bytes, v3), KIP-98 (isolation, aborted transactions,
+//! v4), KIP-227 (sessions, v7), KIP-320 (v9), KIP-392 (v11), KIP-482 (flexible, v12), KIP-516
+//! (topic ids, v13), KIP-903 (replica state, v15). Brokers of 4.0 and later refuse versions 0–3
+//! (KIP-896); their schemas are those of 3.9.
 
+use super::exchange::Exchange;
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::table::Exchange;
 
-/// See the module.
+/// The [`Exchange`] of Fetch.
 pub struct Fetch;
 
 /// From this version on topics are named by their ids.
@@ -172,7 +173,6 @@ impl<'a> Struct<'a> for AbortedTransaction {
 }
 
 impl Exchange for Fetch {
-    const KEY: i16 = 1;
     const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;

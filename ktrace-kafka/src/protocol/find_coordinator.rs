@@ -1,14 +1,14 @@
 //! FindCoordinator (key 10), versions 0–6: the broker that coordinates a group or a transaction.
 //!
-//! KIP-98 (transactions, v1), KIP-482 (flexible, v3), KIP-699 (several at once, v4), KIP-890 (v5), KIP-932 (share
-//! groups, v6).
+//! KIP-98 (transactions, v1), KIP-482 (flexible, v3), KIP-699 (several at once, v4), KIP-890 (v5),
+//! KIP-932 (share groups, v6).
 
-use super::event::{CoordinatorKind, Event, Tell};
+use super::event::{CoordinatorKind, Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of FindCoordinator.
 pub struct FindCoordinator;
 
 #[derive(Clone, Copy, Debug)]
@@ -90,14 +90,13 @@ impl<'a> Struct<'a> for Coordinator<'a> {
 }
 
 impl Exchange for FindCoordinator {
-    const KEY: i16 = 10;
     const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for FindCoordinator {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for FindCoordinator {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let kind = match request.key_type {
             0 => CoordinatorKind::Group,
             1 => CoordinatorKind::Transaction,
@@ -108,7 +107,7 @@ impl Tells for FindCoordinator {
         for Coordinator { key, node_id, host, port, error_code } in
             alone.into_iter().chain(response.coordinators.iter())
         {
-            tell(&Event::Coordinator { kind, key, node_id, host, port, error: error_code });
+            emit(&Event::Coordinator { kind, key, node_id, host, port, error: error_code });
         }
     }
 }

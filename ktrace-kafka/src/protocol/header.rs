@@ -4,25 +4,32 @@ use super::api::{Api, key};
 use super::reader::{ParseError, Reader, Result};
 use crate::counters::NotKafka;
 
-/// The largest request that a broker takes by default (`socket.request.max.bytes`), and a sane bound of responses.
+/// The largest request that a broker takes by default (`socket.request.max.bytes`), and a sane
+/// bound of responses.
 pub const MAX_FRAME_BYTES: u32 = 100 * 1024 * 1024;
 
-/// The longest client id that is kept: Kafka's own limit is that of an int16 length.
+/// The longest client id that is kept: Kafka's own limit is that of an int16 length, but a
+/// connection holds one for as long as it lives.
 const MAX_CLIENT_ID_BYTES: usize = 1024;
 
 /// A request's header, and where its body begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHeader<'a> {
+    /// The API's number.
     pub api_key: i16,
+    /// The API's version.
     pub version: i16,
+    /// The number that the client gave the request.
     pub correlation_id: i32,
+    /// The name that the client gives itself; `None` if it has none, or none of text.
     pub client_id: Option<&'a str>,
 }
 
 impl<'a> RequestHeader<'a> {
     /// Reads the header of a request (without its size prefix); gives the body's bytes too.
     ///
-    /// Of an unknown API only the first three fields are read: from where on its header is flexible is not known.
+    /// Of an unknown API only the first three fields are read: from where on its header is flexible
+    /// is not known.
     pub fn read(frame: &'a [u8]) -> Result<(Self, &'a [u8])> {
         let mut reader = Reader::new(frame, false);
         let api_key = reader.i16("api key")?;
@@ -51,17 +58,19 @@ impl<'a> RequestHeader<'a> {
         Ok((header, reader.left()))
     }
 
-    /// Whether bytes (with their size prefix) may be the head of a request, told by the header alone: a known API, a
-    /// released version, a client id of printable text. Used to find a frame boundary in the middle of a stream.
+    /// Whether bytes (with their size prefix) may be the head of a request, judged by the header
+    /// alone: a known API, a released version, a client id of printable text. Used to find a frame
+    /// boundary in the middle of a stream.
     #[must_use]
     pub fn is_plausible(bytes: &[u8]) -> bool {
         Self::may_be(bytes, 0, |byte| (0x20..0x7f).contains(&byte) || byte >= 0x80)
     }
 
-    /// The same for the first bytes of a connection, where a boundary is: versions to come and odd client ids are let
-    /// through, as other protocols are told apart by less. Fewer bytes are judged as far as they go.
+    /// The same for the first bytes of a connection, where a boundary is: versions to come and odd
+    /// client ids are let through, as other protocols differ in less. Fewer bytes are judged as far
+    /// as they go.
     #[must_use]
-    pub fn may_begin(bytes: &[u8]) -> Begins {
+    pub(crate) fn may_begin(bytes: &[u8]) -> Begins {
         let no = |reason| Begins::No(reason);
         let Some((start, rest)) = bytes.split_first_chunk::<8>() else { return Begins::Perhaps };
         let Some((size, _)) = Self::head(start, VERSIONS_TO_COME) else { return no(NotKafka::NoRequest) };
@@ -85,15 +94,16 @@ impl<'a> RequestHeader<'a> {
         }
     }
 
-    /// Whether the client id of a whole frame, without its size prefix, is one that only its body can make believable.
+    /// Whether the client id of a whole frame, without its size prefix, is one that only its body
+    /// can make believable.
     #[must_use]
-    pub fn is_odd(frame: &[u8]) -> bool {
+    pub(crate) fn is_odd(frame: &[u8]) -> bool {
         let mut reader = Reader::new(frame.get(8..).unwrap_or_default(), false);
         let id = reader.nullable_string_bytes("client id");
         id.is_ok_and(|id| id.is_some_and(|id| id.len() > MAX_CLIENT_ID_BYTES || id.contains(&0)))
     }
 
-    /// The size and the API of a head, told by its size, key and version.
+    /// The size and the API of a head, by its size, key and version.
     #[inline]
     fn may_start(start: &[u8; 8], versions_to_come: i16) -> Option<(u32, &'static Api)> {
         // A cheap refusal first: most positions of random data end here.
@@ -145,7 +155,7 @@ impl<'a> RequestHeader<'a> {
 pub enum Begins {
     /// A request, as far as they go.
     Perhaps,
-    /// A request of a client id that no client has by default: its body is to tell.
+    /// A request of a client id that no client has by default: its body decides.
     Oddly,
     /// No request.
     No(NotKafka),
@@ -154,7 +164,8 @@ pub enum Begins {
 /// Clients begin with short requests: ApiVersions, SaslHandshake, or Metadata with its topics.
 const MAX_FIRST_BODY_BYTES: u32 = 1 << 20;
 
-/// How far beyond the table a version may be at a connection's beginning: Kafka adds one or two a year.
+/// How far beyond the table a version may be at a connection's beginning: Kafka adds one or two a
+/// year.
 const VERSIONS_TO_COME: i16 = 16;
 
 /// Reads a response's correlation id (of a frame without its size prefix).
@@ -171,10 +182,11 @@ pub fn response_body<'a>(frame: &'a [u8], api: &Api, version: i16) -> Result<Rea
     Ok(Reader::new(reader.left(), api.is_flexible(version)))
 }
 
-/// How many bytes of a request, size prefix included, are enough for [`RequestHeader::is_plausible`].
+/// How many bytes of a request, size prefix included, are enough for
+/// [`RequestHeader::is_plausible`].
 pub const PLAUSIBLE_BYTES: usize = 14;
 
-/// Whether a produce request waits for a response; `None` where it cannot be told.
+/// Whether a produce request waits for a response; `None` where that is not known.
 #[must_use]
 pub fn produce_acks(version: i16, body: &[u8]) -> Option<i16> {
     let api = Api::of(key::PRODUCE)?;

@@ -2,12 +2,12 @@
 //!
 //! KIP-124 (throttle time, v1), KIP-345 (static members, v3), KIP-482 (flexible, v4).
 
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of Heartbeat.
 pub struct Heartbeat;
 
 #[derive(Clone, Copy, Debug)]
@@ -48,15 +48,14 @@ impl<'a> Struct<'a> for Response {
 }
 
 impl Exchange for Heartbeat {
-    const KEY: i16 = 12;
     const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }
 
-impl Tells for Heartbeat {
-    fn tell(request: &Request<'_>, response: &Response, tell: &mut Tell<'_>) {
-        tell(&Event::Member(Member {
+impl Emits for Heartbeat {
+    fn emit(request: &Request<'_>, response: &Response, emit: &mut Emit<'_>) {
+        emit(&Event::Member(Member {
             protocol: GroupProtocol::Classic,
             group_id: request.group_id,
             member_id: request.member_id,

@@ -1,14 +1,14 @@
 //! InitProducerId (key 22), versions 0–6: a producer gets its id.
 //!
-//! KIP-98, KIP-482 (flexible, v2), KIP-360 (the id that it had, v3), KIP-588 (v4), KIP-890 (v5), KIP-939 (two-phase
-//! commit, v6).
+//! KIP-98, KIP-482 (flexible, v2), KIP-360 (the id that it had, v3), KIP-588 (v4), KIP-890 (v5),
+//! KIP-939 (two-phase commit, v6).
 
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of InitProducerId.
 pub struct InitProducerId;
 
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +58,14 @@ impl<'a> Struct<'a> for Response {
 }
 
 impl Exchange for InitProducerId {
-    const KEY: i16 = 22;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }
 
-impl Tells for InitProducerId {
-    fn tell(request: &Request<'_>, response: &Response, tell: &mut Tell<'_>) {
-        tell(&Event::Producer {
+impl Emits for InitProducerId {
+    fn emit(request: &Request<'_>, response: &Response, emit: &mut Emit<'_>) {
+        emit(&Event::Producer {
             transactional_id: request.transactional_id,
             producer_id: response.producer_id,
             producer_epoch: response.producer_epoch,

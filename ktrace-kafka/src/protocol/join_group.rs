@@ -1,14 +1,15 @@
 //! JoinGroup (key 11), versions 0–9: a member of a classic group comes.
 //!
-//! KIP-62 (rebalance timeout, v1), KIP-124 (throttle time, v2), KIP-394 (member id required, v4), KIP-345 (static
-//! members, v5), KIP-482 (flexible, v6), KIP-559 (protocol type, v7), KIP-800 (reason, v8), KIP-814 (skip assignment, v9).
+//! KIP-62 (rebalance timeout, v1), KIP-124 (throttle time, v2), KIP-394 (member id required, v4),
+//! KIP-345 (static members, v5), KIP-482 (flexible, v6), KIP-559 (protocol type, v7), KIP-800
+//! (reason, v8), KIP-814 (skip assignment, v9).
 
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of JoinGroup.
 pub struct JoinGroup;
 
 #[derive(Clone, Copy, Debug)]
@@ -80,16 +81,15 @@ impl<'a> Struct<'a> for Response<'a> {
 }
 
 impl Exchange for JoinGroup {
-    const KEY: i16 = 11;
     const THROTTLED_SINCE: i16 = 2;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for JoinGroup {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for JoinGroup {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let member_id = if response.member_id.is_empty() { request.member_id } else { response.member_id };
-        tell(&Event::Member(Member {
+        emit(&Event::Member(Member {
             protocol: GroupProtocol::Classic,
             group_id: request.group_id,
             member_id,

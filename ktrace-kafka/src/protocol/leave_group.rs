@@ -1,14 +1,15 @@
 //! LeaveGroup (key 13), versions 0–5: members of a classic group go, or are sent away by an admin.
 //!
-//! KIP-124 (throttle time, v1), KIP-345 (several members, v3), KIP-482 (flexible, v4), KIP-800 (reason, v5).
+//! KIP-124 (throttle time, v1), KIP-345 (several members, v3), KIP-482 (flexible, v4), KIP-800
+//! (reason, v5).
 
 use super::answers::Answers;
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of LeaveGroup.
 pub struct LeaveGroup;
 
 #[derive(Clone, Copy, Debug)]
@@ -89,18 +90,17 @@ impl<'a> Struct<'a> for Left<'a> {
 }
 
 impl Exchange for LeaveGroup {
-    const KEY: i16 = 13;
     const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for LeaveGroup {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for LeaveGroup {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let mut answers = Answers::new(response.members.iter().map(|left| (left.member, left.error_code)));
         for member in request.alone.into_iter().chain(request.members.iter()) {
             let error = answers.of(member).unwrap_or(0);
-            tell(&Event::Member(Member {
+            emit(&Event::Member(Member {
                 protocol: GroupProtocol::Classic,
                 group_id: request.group_id,
                 member_id: member.member_id,

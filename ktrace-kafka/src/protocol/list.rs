@@ -1,12 +1,12 @@
 //! Structs and arrays of structs, read where they lie.
 //!
-//! A [`List`] is read once to its end when the struct around it is, so that nothing in it can fail later, and again as
-//! often as it is looked through. Nothing is allocated for it.
+//! A [`List`] is read once to its end when the struct around it is, so that nothing in it can fail
+//! later, and again as often as it is looked through. Nothing is allocated for it.
 
 use std::marker::PhantomData;
 
 use super::reader::{Reader, Result};
-use super::sink::Topic;
+use super::topic::Topic;
 
 /// A struct, from its first field to its tagged fields.
 pub trait Struct<'a>: Sized {
@@ -68,12 +68,6 @@ impl<'a, T: Struct<'a>> List<'a, T> {
         self.count
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// The elements, in order.
     pub fn iter(&self) -> impl Iterator<Item = T> + Clone + use<'a, T> {
         let (mut elements, version) = (self.elements, self.version);
@@ -81,7 +75,8 @@ impl<'a, T: Struct<'a>> List<'a, T> {
     }
 }
 
-/// What is said of a topic's partitions. The topic is named by its id from version `IDS_SINCE` on (KIP-516).
+/// What is said of a topic's partitions. The topic is named by its id from version `IDS_SINCE` on
+/// (KIP-516).
 #[derive(Clone, Copy, Debug)]
 pub struct OfTopic<'a, P, const IDS_SINCE: i16> {
     pub topic: Topic<'a>,

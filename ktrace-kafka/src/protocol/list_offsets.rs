@@ -1,15 +1,17 @@
 //! ListOffsets (key 2), versions 0–11: offsets of the log by time.
 //!
-//! KIP-79 (one offset, v1), KIP-98 (isolation, v2), KIP-124 (throttle time, v2), KIP-320 (leader epoch, v4), KIP-482
-//! (flexible, v6), KIP-734 (v7), KIP-405 (v8), KIP-1005 (v9), KIP-1075 (timeout, v10), KIP-1023 (v11).
+//! KIP-79 (one offset, v1), KIP-98 (isolation, v2), KIP-124 (throttle time, v2), KIP-320 (leader
+//! epoch, v4), KIP-482 (flexible, v6), KIP-734 (v7), KIP-405 (v8), KIP-1005 (v9), KIP-1075
+//! (timeout, v10), KIP-1023 (v11).
 
 use super::answers::Answers;
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, NO_IDS, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
+use super::topic::TopicPartition;
 
-/// See the module.
+/// The [`Exchange`] of ListOffsets.
 pub struct ListOffsets;
 
 #[derive(Clone, Copy, Debug)]
@@ -98,26 +100,30 @@ impl<'a> Struct<'a> for Listed {
 }
 
 impl Exchange for ListOffsets {
-    const KEY: i16 = 2;
     const THROTTLED_SINCE: i16 = 2;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for ListOffsets {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for ListOffsets {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         // Another replica is no client.
         if request.replica_id >= 0 {
             return;
         }
         let mut answers = Answers::new(
-            response.topics.partitions().map(|(topic, listed)| ((topic, listed.partition), listed)),
+            response
+                .topics
+                .partitions()
+                .map(|(topic, listed)| (TopicPartition { topic, partition: listed.partition }, listed)),
         );
         for (topic, Asked { partition, timestamp }) in request.topics.partitions() {
-            let Some(Listed { offset, error_code: error, .. }) = answers.of((topic, partition)) else {
+            let Some(Listed { offset, error_code: error, .. }) =
+                answers.of(TopicPartition { topic, partition })
+            else {
                 continue;
             };
-            tell(&Event::LogOffset { topic, partition, timestamp, offset, error });
+            emit(&Event::LogOffset { topic, partition, timestamp, offset, error });
         }
     }
 }

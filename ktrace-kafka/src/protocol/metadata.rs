@@ -1,15 +1,15 @@
 //! Metadata (key 3), versions 0–13: names and ids of topics, the cluster's id, its brokers.
 //!
-//! KIP-4 (all or no topics, v1), KIP-78 (cluster id, v2), KIP-320 (v7), KIP-430 (v8), KIP-482 (flexible, v9), KIP-516
-//! (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
+//! KIP-4 (all or no topics, v1), KIP-78 (cluster id, v2), KIP-320 (v7), KIP-430 (v8), KIP-482
+//! (flexible, v9), KIP-516 (topic ids, v10), KIP-700 (v11), KIP-1102 (v13).
 
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
+use super::exchange::{EmitsOfResponse, Exchange};
 use super::list::{List, Struct};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::{Exchange, TellsOfResponse};
+use super::topic::Topic;
 
-/// See the module.
+/// The [`Exchange`] of Metadata.
 pub struct Metadata;
 
 /// Nothing of it is wanted.
@@ -70,14 +70,14 @@ pub struct TopicNames<'a> {
 
 impl<'a> TopicNames<'a> {
     /// Gives the topic, where id and name are there, and that it is refused, where it is.
-    pub fn tell(&self, tell: &mut Tell<'_>) {
+    pub fn emit(&self, emit: &mut Emit<'_>) {
         let name = self.name.filter(|name| name.len() <= 249);
         if let Some(name) = name.filter(|_| self.id != 0) {
-            tell(&Event::Topic { id: self.id, name });
+            emit(&Event::Topic { id: self.id, name });
         }
         if self.error != 0 {
             let topic = name.map(Topic::Name).or((self.id != 0).then_some(Topic::Id(self.id)));
-            tell(&Event::Refused { topic, partition: None, offset: -1, group_id: None, error: self.error });
+            emit(&Event::Refused { topic, partition: None, offset: -1, group_id: None, error: self.error });
         }
     }
 }
@@ -145,24 +145,23 @@ impl<'a> Struct<'a> for TopicNames<'a> {
 }
 
 impl Exchange for Metadata {
-    const KEY: i16 = 3;
     const THROTTLED_SINCE: i16 = 3;
     type Request<'a> = Request;
     type Response<'a> = Response<'a>;
 }
 
-impl TellsOfResponse for Metadata {
-    fn tell(response: &Response<'_>, tell: &mut Tell<'_>) {
+impl EmitsOfResponse for Metadata {
+    fn emit(response: &Response<'_>, emit: &mut Emit<'_>) {
         for Broker { node_id, host, port } in response.brokers.iter() {
-            tell(&Event::Broker { node_id, host, port });
+            emit(&Event::Broker { node_id, host, port });
         }
         if let Some(id) = response.cluster_id {
-            tell(&Event::Cluster { id });
+            emit(&Event::Cluster { id });
         }
         if response.error != 0 {
             let error = response.error;
-            tell(&Event::Refused { topic: None, partition: None, offset: -1, group_id: None, error });
+            emit(&Event::Refused { topic: None, partition: None, offset: -1, group_id: None, error });
         }
-        response.topics.iter().for_each(|topic| topic.tell(tell));
+        response.topics.iter().for_each(|topic| topic.emit(emit));
     }
 }

@@ -1,16 +1,17 @@
 //! OffsetCommit (key 8), versions 0–10: how far a group has read.
 //!
-//! KIP-124 (throttle time, v3), KIP-211 (no retention time, v5), KIP-320 (leader epoch, v6), KIP-345 (static members,
-//! v7), KIP-482 (flexible, v8), KIP-848 (member epochs, v9), KIP-516 (topic ids, v10). Version 1 alone has a timestamp.
+//! KIP-124 (throttle time, v3), KIP-211 (no retention time, v5), KIP-320 (leader epoch, v6),
+//! KIP-345 (static members, v7), KIP-482 (flexible, v8), KIP-848 (member epochs, v9), KIP-516
+//! (topic ids, v10). Version 1 alone has a timestamp.
 
 use super::answers::Answers;
-use super::event::{Committed, Event, Tell, Transaction};
+use super::event::{Committed, Emit, Event, Transaction};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::{Exchange, Tells};
+use super::topic::{Topic, TopicPartition};
 
-/// See the module.
+/// The [`Exchange`] of OffsetCommit.
 pub struct OffsetCommit;
 
 /// From this version on topics are named by their ids.
@@ -101,17 +102,16 @@ impl<'a> Struct<'a> for Outcome {
 }
 
 impl Exchange for OffsetCommit {
-    const KEY: i16 = 8;
     const THROTTLED_SINCE: i16 = 3;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for OffsetCommit {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for OffsetCommit {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let Request { group_id, generation_or_epoch, member_id, .. } = *request;
         let committer = Committer { group_id, generation_or_epoch, member_id, transaction: None };
-        committer.tell(request.topics.partitions(), response.topics.partitions(), tell);
+        committer.emit(request.topics.partitions(), response.topics.partitions(), emit);
     }
 }
 
@@ -125,18 +125,20 @@ pub struct Committer<'a> {
 }
 
 impl<'a> Committer<'a> {
-    /// Tells each commit that the response says something of.
-    pub fn tell(
+    /// Emits each commit that the response answers.
+    pub fn emit(
         &self,
         commits: impl Iterator<Item = (Topic<'a>, Commit)>,
         outcomes: impl Iterator<Item = (Topic<'a>, Outcome)> + Clone,
-        tell: &mut Tell<'_>,
+        emit: &mut Emit<'_>,
     ) {
         let Self { group_id, generation_or_epoch, member_id, transaction } = *self;
-        let mut answers = Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
+        let mut answers = Answers::new(
+            outcomes.map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of.error_code)),
+        );
         for (topic, Commit { partition, offset, leader_epoch }) in commits {
-            let Some(error) = answers.of((topic, partition)) else { continue };
-            tell(&Event::Committed(Committed {
+            let Some(error) = answers.of(TopicPartition { topic, partition }) else { continue };
+            emit(&Event::Committed(Committed {
                 group_id,
                 member_id,
                 generation_or_epoch,

@@ -1,14 +1,15 @@
 //! OffsetFetch (key 9), versions 0–10: where a group stands.
 //!
-//! KIP-88 (all topics, v2), KIP-124 (throttle time, v3), KIP-320 (leader epoch, v5), KIP-482 (flexible, v6), KIP-447
-//! (require stable, v7), KIP-709 (several groups, v8), KIP-848 (member, v9), KIP-516 (topic ids, v10).
+//! KIP-88 (all topics, v2), KIP-124 (throttle time, v3), KIP-320 (leader epoch, v5), KIP-482
+//! (flexible, v6), KIP-447 (require stable, v7), KIP-709 (several groups, v8), KIP-848 (member,
+//! v9), KIP-516 (topic ids, v10).
 
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of OffsetFetch.
 pub struct OffsetFetch;
 
 /// From this version on topics are named by their ids.
@@ -115,24 +116,23 @@ impl<'a> Struct<'a> for Position {
 }
 
 impl Exchange for OffsetFetch {
-    const KEY: i16 = 9;
     const THROTTLED_SINCE: i16 = 3;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for OffsetFetch {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for OffsetFetch {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let alone = response.alone.map(|group| Group { group_id: request.group_id, ..group });
         for group in alone.into_iter().chain(response.groups.iter()) {
             // Else each of its partitions bears the error.
             if group.error_code != 0 && group.topics.partitions().next().is_none() {
                 let (group_id, error) = (Some(group.group_id), group.error_code);
-                tell(&Event::Refused { topic: None, partition: None, offset: -1, group_id, error });
+                emit(&Event::Refused { topic: None, partition: None, offset: -1, group_id, error });
             }
             for (topic, Position { partition, offset, error_code }) in group.topics.partitions() {
                 let error = if group.error_code != 0 { group.error_code } else { error_code };
-                tell(&Event::Position { group_id: group.group_id, topic, partition, offset, error });
+                emit(&Event::Position { group_id: group.group_id, topic, partition, offset, error });
             }
         }
     }

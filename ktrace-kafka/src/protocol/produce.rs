@@ -1,15 +1,16 @@
-//! Produce (key 0), versions 0–13: the records that a producer sends and the offsets that the broker gives them.
+//! Produce (key 0), versions 0–13: the records that a producer sends and the offsets that the
+//! broker gives them.
 //!
-//! KIP-13 (throttle time, v1), KIP-32 (append time, v2), KIP-98 (transactional id, v3), KIP-467 (record errors, v8),
-//! KIP-482 (flexible, v9), KIP-951 (v10), KIP-516 (topic ids, v13). Brokers of 4.0 and later refuse versions 0–2
-//! (KIP-896); their schemas are those of 3.9.
+//! KIP-13 (throttle time, v1), KIP-32 (append time, v2), KIP-98 (transactional id, v3), KIP-467
+//! (record errors, v8), KIP-482 (flexible, v9), KIP-951 (v10), KIP-516 (topic ids, v13). Brokers of
+//! 4.0 and later refuse versions 0–2 (KIP-896); their schemas are those of 3.9.
 
+use super::exchange::Exchange;
 use super::list::{List, OfTopic, Struct, topic};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::Exchange;
+use super::topic::Topic;
 
-/// See the module.
+/// The [`Exchange`] of Produce.
 pub struct Produce;
 
 /// From this version on topics are named by their ids.
@@ -42,7 +43,7 @@ impl<'a> Struct<'a> for Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Tells the partitions of a request, which is read once: none behind what cannot be read.
+    /// Gives the partitions of a request, in one pass: none behind what cannot be read.
     pub fn each_partition(
         version: i16,
         body: &mut Reader<'a>,
@@ -124,7 +125,6 @@ impl<'a> Struct<'a> for Appended {
 }
 
 impl Exchange for Produce {
-    const KEY: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }

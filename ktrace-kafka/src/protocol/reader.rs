@@ -1,10 +1,11 @@
 //! A cursor over wire bytes that cannot run past them.
 //!
-//! Primitive encodings: Kafka's protocol guide and KIP-482 (flexible versions). A length-prefixed field becomes a
-//! sub-slice or a sub-reader; nothing here allocates.
+//! Primitive encodings: Kafka's protocol guide and KIP-482 (flexible versions). A length-prefixed
+//! field becomes a sub-slice or a sub-reader; nothing here allocates.
 
 /// Why bytes could not be read as what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseError {
     /// The bytes end inside this field.
     #[error("{0} is cut off")]
@@ -139,7 +140,8 @@ impl<'a> Reader<'a> {
         Ok((raw >> 1).cast_signed() ^ (raw & 1).cast_signed().wrapping_neg())
     }
 
-    /// A length, `None` for null: int16 or int32 with −1, or an unsigned varint of length + 1 with 0.
+    /// A length, `None` for null: int16 or int32 with −1, or an unsigned varint of length + 1 with
+    /// 0.
     fn length(&mut self, wide: bool, what: &'static str) -> Result<Option<usize>> {
         let length = if self.flexible {
             i64::from(self.uvarint(what)?).saturating_sub(1)
@@ -154,7 +156,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A nullable string. Kafka's strings are UTF-8, and no longer than an int16 can say, in compact encoding too.
+    /// A nullable string. Kafka's strings are UTF-8, and no longer than an int16 can say, in
+    /// compact encoding too.
     pub fn nullable_string(&mut self, what: &'static str) -> Result<Option<&'a str>> {
         let Some(bytes) = self.nullable_string_bytes(what)? else { return Ok(None) };
         std::str::from_utf8(bytes).map(Some).map_err(|_| ParseError::Malformed(what))
@@ -188,8 +191,8 @@ impl<'a> Reader<'a> {
 
     /// The number of elements of an array, null read as none.
     ///
-    /// Only the bytes that are there bound a loop over it: an element is at least a byte, so a count of more elements
-    /// than bytes is refused, and nothing is ever allocated from it.
+    /// Only the bytes that are there bound a loop over it: an element is at least a byte, so a
+    /// count of more elements than bytes is refused, and nothing is ever allocated from it.
     pub fn array(&mut self, what: &'static str) -> Result<usize> {
         Ok(self.nullable_array(what)?.unwrap_or(0))
     }
@@ -221,7 +224,8 @@ impl<'a> Reader<'a> {
         self.take(count.saturating_mul(size), what).map(|_| ())
     }
 
-    /// The tagged fields that end every struct of a flexible version, given to `each` as (tag, bytes).
+    /// The tagged fields that end every struct of a flexible version, given to `each` as (tag,
+    /// bytes).
     pub fn tagged_fields(&mut self, mut each: impl FnMut(u32, &'a [u8])) -> Result<()> {
         if !self.flexible {
             return Ok(());

@@ -1,14 +1,16 @@
-//! SaslAuthenticate (key 36), versions 0–2: recognised, so that its frames confirm where a stream stands.
+//! SaslAuthenticate (key 36), versions 0–2: recognised, so that its frames confirm where a stream
+//! stands.
 //!
-//! KIP-152, KIP-368 (session lifetime, v1), KIP-482 (flexible, v2). It carries passwords: they are passed over where they
-//! lie, no request of it is kept, and all that is said of it is that the broker refuses.
+//! KIP-152, KIP-368 (session lifetime, v1), KIP-482 (flexible, v2). It carries passwords: they are
+//! passed over where they lie, no request of it is kept, and all that is said of it is that the
+//! broker refuses.
 
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
+use super::exchange::{EmitsOfResponse, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, TellsOfResponse};
 
-/// See the module.
+/// The [`Exchange`] of SaslAuthenticate.
 pub struct SaslAuthenticate;
 
 #[derive(Clone, Copy, Debug)]
@@ -42,16 +44,15 @@ impl<'a> Struct<'a> for Response {
 }
 
 impl Exchange for SaslAuthenticate {
-    const KEY: i16 = 36;
     type Request<'a> = Request;
     type Response<'a> = Response;
 }
 
-impl TellsOfResponse for SaslAuthenticate {
-    fn tell(response: &Response, tell: &mut Tell<'_>) {
+impl EmitsOfResponse for SaslAuthenticate {
+    fn emit(response: &Response, emit: &mut Emit<'_>) {
         if response.error != 0 {
             let error = response.error;
-            tell(&Event::Refused { topic: None, partition: None, offset: -1, group_id: None, error });
+            emit(&Event::Refused { topic: None, partition: None, offset: -1, group_id: None, error });
         }
     }
 }

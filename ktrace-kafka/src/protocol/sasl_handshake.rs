@@ -1,14 +1,14 @@
 //! SaslHandshake (key 17), versions 0–1: which mechanism authenticates.
 //!
-//! KIP-43, KIP-152 (v1). Both have one layout; the version says what follows: tokens in SaslAuthenticate (v1), or raw
-//! ones in frames without any header (v0).
+//! KIP-43, KIP-152 (v1). Both have one layout; the version says what follows: tokens in
+//! SaslAuthenticate (v1), or raw ones in frames without any header (v0).
 
-use super::event::{Event, Tell};
+use super::event::{Emit, Event};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of SaslHandshake.
 pub struct SaslHandshake;
 
 #[derive(Clone, Copy, Debug)]
@@ -36,13 +36,12 @@ impl<'a> Struct<'a> for Response {
 }
 
 impl Exchange for SaslHandshake {
-    const KEY: i16 = 17;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response;
 }
 
-impl Tells for SaslHandshake {
-    fn tell(request: &Request<'_>, response: &Response, tell: &mut Tell<'_>) {
-        tell(&Event::Sasl { mechanism: request.mechanism, error: response.error_code });
+impl Emits for SaslHandshake {
+    fn emit(request: &Request<'_>, response: &Response, emit: &mut Emit<'_>) {
+        emit(&Event::Sasl { mechanism: request.mechanism, error: response.error_code });
     }
 }

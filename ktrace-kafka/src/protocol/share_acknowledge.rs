@@ -2,14 +2,14 @@
 //!
 //! KIP-932, KIP-1222 (renew, v2); version 0 was that of an early access in Kafka 4.0.
 
-use super::answers::Answers;
-use super::event::Tell;
+use super::event::Emit;
+use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::share_fetch::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
-use super::table::{Exchange, Tells};
+use super::share::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
+use super::topic::TopicPartition;
 
-/// See the module.
+/// The [`Exchange`] of ShareAcknowledge.
 pub struct ShareAcknowledge;
 
 #[derive(Clone, Copy, Debug)]
@@ -86,21 +86,21 @@ impl<'a> Struct<'a> for Outcome {
 }
 
 impl Exchange for ShareAcknowledge {
-    const KEY: i16 = 79;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for ShareAcknowledge {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
-        let outcomes = response.topics.partitions();
-        let mut answers = Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.error_code)));
+impl Emits for ShareAcknowledge {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let acknowledger = Acknowledger { group_id: request.group_id, member_id: request.member_id };
-        for (topic, Asked { partition, acknowledgements }) in request.topics.partitions() {
-            let error = answers.of((topic, partition)).unwrap_or(0);
-            let error = if response.error_code != 0 { response.error_code } else { error };
-            acknowledger.tell(topic, partition, &acknowledgements, error, tell);
-        }
+        let asked = request.topics.partitions();
+        let outcomes = response.topics.partitions();
+        acknowledger.emit(
+            asked.map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of.acknowledgements)),
+            outcomes.map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of.error_code)),
+            response.error_code,
+            emit,
+        );
     }
 }

@@ -1,16 +1,17 @@
-//! ShareFetch (key 78), versions 0–2: the records that a member of a share group acquires, and what it acknowledges on
-//! the way.
+//! ShareFetch (key 78), versions 0–2: the records that a member of a share group acquires, and what
+//! it acknowledges on the way.
 //!
-//! KIP-932, KIP-1206 (acquire mode, v2), KIP-1222 (renew, v2); version 0 was that of an early access in Kafka 4.0.
+//! KIP-932, KIP-1206 (acquire mode, v2), KIP-1222 (renew, v2); version 0 was that of an early
+//! access in Kafka 4.0.
 
-use super::answers::Answers;
-use super::event::{Event, Tell};
+use super::event::Emit;
+use super::exchange::Exchange;
 use super::list::{List, OfTopic, Struct};
 use super::reader::{Reader, Result};
-use super::sink::Topic;
-use super::table::Exchange;
+use super::share::{Acknowledgement, Acknowledger, skip_leader, skip_node_endpoints};
+use super::topic::TopicPartition;
 
-/// See the module.
+/// The [`Exchange`] of ShareFetch.
 pub struct ShareFetch;
 
 #[derive(Clone, Copy, Debug)]
@@ -24,15 +25,6 @@ pub struct Request<'a> {
 pub struct Asked<'a> {
     pub partition: i32,
     pub acknowledgements: List<'a, Acknowledgement<'a>>,
-}
-
-/// What becomes of messages that were acquired before.
-#[derive(Clone, Copy, Debug)]
-pub struct Acknowledgement<'a> {
-    pub first_offset: i64,
-    pub last_offset: i64,
-    /// One for each offset, or one for all.
-    pub types: &'a [u8],
 }
 
 impl<'a> Struct<'a> for Request<'a> {
@@ -67,17 +59,6 @@ impl<'a> Struct<'a> for Asked<'a> {
         let acknowledgements = List::read(version, body, "acknowledgement batches")?;
         body.skip_tagged_fields()?;
         Ok(Self { partition, acknowledgements })
-    }
-}
-
-impl<'a> Struct<'a> for Acknowledgement<'a> {
-    fn read(_version: i16, body: &mut Reader<'a>) -> Result<Self> {
-        let first_offset = body.i64("first offset")?;
-        let last_offset = body.i64("last offset")?;
-        let count = body.array("acknowledge types")?;
-        let types = body.take(count, "acknowledge types")?;
-        body.skip_tagged_fields()?;
-        Ok(Self { first_offset, last_offset, types })
     }
 }
 
@@ -149,74 +130,23 @@ impl<'a> Struct<'a> for Acquired {
     }
 }
 
-/// Skips a partition's leader; a plain struct in these APIs.
-pub fn skip_leader(body: &mut Reader<'_>) -> Result<()> {
-    body.i32("leader id")?;
-    body.i32("leader epoch")?;
-    body.skip_tagged_fields()
-}
-
-/// Skips where the leaders are.
-pub fn skip_node_endpoints(body: &mut Reader<'_>) -> Result<()> {
-    for _ in 0..body.array("node endpoints")? {
-        body.i32("node id")?;
-        body.string("host")?;
-        body.i32("port")?;
-        body.nullable_string("rack")?;
-        body.skip_tagged_fields()?;
-    }
-    Ok(())
-}
-
 impl Exchange for ShareFetch {
-    const KEY: i16 = 78;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-/// Tells what the request acknowledges.
-pub fn tell_acknowledged(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
-    let outcomes = response.topics.partitions();
-    let mut answers =
-        Answers::new(outcomes.map(|(topic, of)| ((topic, of.partition), of.acknowledge_error_code)));
+/// Emits what the request acknowledges.
+pub fn emit_acknowledged(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
     let acknowledger = Acknowledger { group_id: request.group_id, member_id: request.member_id };
-    for (topic, Asked { partition, acknowledgements }) in request.topics.partitions() {
-        // A partition that has neither records nor an error may be left out of the response.
-        let error = answers.of((topic, partition)).unwrap_or(0);
-        let error = if response.error_code != 0 { response.error_code } else { error };
-        acknowledger.tell(topic, partition, &acknowledgements, error, tell);
-    }
-}
-
-/// Who acknowledges.
-#[derive(Clone, Copy, Debug)]
-pub struct Acknowledger<'a> {
-    pub group_id: Option<&'a str>,
-    pub member_id: Option<&'a str>,
-}
-
-impl<'a> Acknowledger<'a> {
-    /// Tells what is acknowledged of one partition.
-    pub fn tell(
-        &self,
-        topic: Topic<'a>,
-        partition: i32,
-        acknowledgements: &List<'a, Acknowledgement<'a>>,
-        error: i16,
-        tell: &mut Tell<'_>,
-    ) {
-        for Acknowledgement { first_offset, last_offset, types } in acknowledgements.iter() {
-            tell(&Event::Acknowledged {
-                group_id: self.group_id.unwrap_or_default(),
-                member_id: self.member_id.unwrap_or_default(),
-                topic,
-                partition,
-                first_offset,
-                last_offset,
-                types,
-                error,
-            });
-        }
-    }
+    let asked = request.topics.partitions();
+    let outcomes = response.topics.partitions();
+    acknowledger.emit(
+        asked.map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of.acknowledgements)),
+        outcomes.map(|(topic, of)| {
+            (TopicPartition { topic, partition: of.partition }, of.acknowledge_error_code)
+        }),
+        response.error_code,
+        emit,
+    );
 }

@@ -1,24 +1,20 @@
-//! StreamsGroupHeartbeat (key 88), versions 0–1: a member of a group of Kafka Streams, and its tasks.
+//! StreamsGroupHeartbeat (key 88), versions 0–1: a member of a group of Kafka Streams, and its
+//! tasks.
 //!
-//! KIP-1071, KIP-1331 (topology descriptions, v1). Version 1 of the response has the recovery lag wider and at another
-//! place, and a flag more.
+//! KIP-1071, KIP-1331 (topology descriptions, v1). Version 1 of the response has the recovery lag
+//! wider and at another place, and a flag more.
 
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::event::{Emit, Event, GroupProtocol};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, Struct};
+use super::member::{Answer, Assignee, Heartbeat};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of StreamsGroupHeartbeat.
 pub struct StreamsGroupHeartbeat;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    pub group_id: &'a str,
-    pub member_id: &'a str,
-    /// 0 to join, −1 to leave, −2 for a static member that leaves for a while.
-    pub member_epoch: i32,
-    pub instance_id: Option<&'a str>,
-}
+pub struct Request<'a>(pub Heartbeat<'a>);
 
 impl<'a> Struct<'a> for Request<'a> {
     fn read(version: i16, body: &mut Reader<'a>) -> Result<Self> {
@@ -50,7 +46,7 @@ impl<'a> Struct<'a> for Request<'a> {
         }
         body.bool("shutdown application")?;
         body.skip_tagged_fields()?;
-        Ok(Self { group_id, member_id, member_epoch, instance_id })
+        Ok(Self(Heartbeat { group_id, member_id, member_epoch, instance_id }))
     }
 }
 
@@ -169,32 +165,23 @@ impl<'a> Struct<'a> for Tasks<'a> {
 }
 
 impl Exchange for StreamsGroupHeartbeat {
-    const KEY: i16 = 88;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for StreamsGroupHeartbeat {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
-        let group_id = request.group_id;
-        let member_id = if response.member_id.is_empty() { request.member_id } else { response.member_id };
-        let granted = response.error_code == 0;
-        let generation_or_epoch = if granted { response.member_epoch } else { request.member_epoch };
-        tell(&Event::Member(Member {
-            protocol: GroupProtocol::Streams,
-            group_id,
-            member_id,
-            instance_id: request.instance_id,
-            generation_or_epoch,
-            state: MemberState::of_epoch(request.member_epoch),
-            error: response.error_code,
-        }));
-        let Some(tasks) = response.active_tasks.filter(|_| granted) else { return };
-        tell(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch });
+impl Emits for StreamsGroupHeartbeat {
+    fn emit(Request(heartbeat): &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
+        let Response { error_code, member_id, member_epoch, active_tasks } = *response;
+        let member_id = Some(member_id).filter(|id| !id.is_empty());
+        let answer = Answer { error_code, member_id, member_epoch };
+        let assignee = heartbeat.emit(GroupProtocol::Streams, answer, emit);
+        let Some((assignee, tasks)) = assignee.zip(active_tasks) else { return };
+        assignee.begin(emit);
+        let Assignee { group_id, member_id, .. } = assignee;
         for Tasks { subtopology_id, partitions } in tasks.iter() {
             for partition in partitions.iter() {
-                tell(&Event::AssignedTask { group_id, member_id, subtopology_id, partition });
+                emit(&Event::AssignedTask { group_id, member_id, subtopology_id, partition });
             }
         }
     }

@@ -1,14 +1,15 @@
 //! SyncGroup (key 14), versions 0–5: a member of a classic group gets its assignment.
 //!
-//! KIP-124 (throttle time, v1), KIP-345 (static members, v3), KIP-482 (flexible, v4), KIP-559 (protocol type, v5).
+//! KIP-124 (throttle time, v1), KIP-345 (static members, v3), KIP-482 (flexible, v4), KIP-559
+//! (protocol type, v5).
 
 use super::assignment::Assignment;
-use super::event::{Event, GroupProtocol, Member, MemberState, Tell};
+use super::event::{Emit, Event, GroupProtocol, Member, MemberState};
+use super::exchange::{Emits, Exchange};
 use super::list::Struct;
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of SyncGroup.
 pub struct SyncGroup;
 
 #[derive(Clone, Copy, Debug)]
@@ -70,16 +71,15 @@ impl<'a> Struct<'a> for Response<'a> {
 }
 
 impl Exchange for SyncGroup {
-    const KEY: i16 = 14;
     const THROTTLED_SINCE: i16 = 1;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for SyncGroup {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for SyncGroup {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let Request { group_id, generation_id, member_id, .. } = *request;
-        tell(&Event::Member(Member {
+        emit(&Event::Member(Member {
             protocol: GroupProtocol::Classic,
             group_id,
             member_id,
@@ -88,7 +88,8 @@ impl Tells for SyncGroup {
             state: MemberState::Stable,
             error: response.error_code,
         }));
-        // Before version 5 the protocol type is not there: if it reads as a consumer's to its end, it is one.
+        // Before version 5 the protocol type is not there: if it reads as a consumer's to its end,
+        // it is one.
         let protocol_type = response.protocol_type.or(request.protocol_type);
         if response.error_code != 0 || protocol_type.is_some_and(|of| of != "consumer") {
             return;
@@ -97,9 +98,9 @@ impl Tells for SyncGroup {
         if protocol_type.is_none() && !assignment.is_exact {
             return;
         }
-        tell(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch: generation_id });
+        emit(&Event::AssignmentBegins { group_id, member_id, generation_or_epoch: generation_id });
         for (topic, partition) in assignment.topics.partitions() {
-            tell(&Event::Assigned { group_id, member_id, topic, partition });
+            emit(&Event::Assigned { group_id, member_id, topic, partition });
         }
     }
 }

@@ -1,29 +1,31 @@
-//! The table of the APIs whose bodies are read: one line an API.
+//! The table of Kafka's APIs: key, name, newest version, first flexible version, and what is read
+//! of their bodies.
 //!
-//! An API is a file of this folder: structs for its request and its response, and what the two tell. Which versions
-//! there are says [`Api::newest`].
+//! An API that is read is a file of this folder: structs for its request and its response, and the
+//! events of both. It is named here once.
+//!
+//! Source: Kafka's message schemas (`clients/src/main/resources/common/message/*.json`) of 3.9 and
+//! of 4.4.
 
 use super::add_offsets_to_txn::AddOffsetsToTxn;
 use super::add_partitions_to_txn::AddPartitionsToTxn;
 use super::api::Api;
 use super::api_versions::ApiVersions;
+use super::bodies::Records;
 use super::consumer_group_heartbeat::ConsumerGroupHeartbeat;
 use super::describe_topic_partitions::DescribeTopicPartitions;
 use super::end_txn::EndTxn;
-use super::event::Tell;
 use super::fetch::Fetch;
 use super::find_coordinator::FindCoordinator;
 use super::heartbeat::Heartbeat;
 use super::init_producer_id::InitProducerId;
 use super::join_group::JoinGroup;
 use super::leave_group::LeaveGroup;
-use super::list::Struct;
 use super::list_offsets::ListOffsets;
 use super::metadata::Metadata;
 use super::offset_commit::OffsetCommit;
 use super::offset_fetch::OffsetFetch;
 use super::produce::Produce;
-use super::reader::{Reader, Result};
 use super::sasl_authenticate::SaslAuthenticate;
 use super::sasl_handshake::SaslHandshake;
 use super::share_acknowledge::ShareAcknowledge;
@@ -33,186 +35,153 @@ use super::streams_group_heartbeat::StreamsGroupHeartbeat;
 use super::sync_group::SyncGroup;
 use super::txn_offset_commit::TxnOffsetCommit;
 
-static READ: &[Entry] = &[
-    Entry::records::<Produce>(Records::Produced),
-    Entry::records::<Fetch>(Records::Fetched),
-    Entry::records::<ShareFetch>(Records::ShareFetched),
-    Entry::of_response::<Metadata>(),
-    Entry::of_response::<DescribeTopicPartitions>(),
-    Entry::of_both::<ApiVersions>(),
-    Entry::of_both::<FindCoordinator>(),
-    Entry::of_both::<JoinGroup>(),
-    Entry::of_both::<SyncGroup>(),
-    Entry::of_both::<Heartbeat>(),
-    Entry::of_both::<LeaveGroup>(),
-    Entry::of_both::<ConsumerGroupHeartbeat>(),
-    Entry::of_both::<ShareGroupHeartbeat>(),
-    Entry::of_both::<StreamsGroupHeartbeat>(),
-    Entry::of_both::<OffsetCommit>(),
-    Entry::of_both::<OffsetFetch>(),
-    Entry::of_both::<ListOffsets>(),
-    Entry::of_both::<InitProducerId>(),
-    Entry::of_both::<AddPartitionsToTxn>(),
-    Entry::of_both::<AddOffsetsToTxn>(),
-    Entry::of_both::<EndTxn>(),
-    Entry::of_both::<TxnOffsetCommit>(),
-    Entry::of_both::<ShareAcknowledge>(),
-    Entry::of_both::<SaslHandshake>(),
-    Entry::of_response::<SaslAuthenticate>(),
+const NEVER: i16 = i16::MAX;
+
+/// In the order of their keys, without holes, so that a key is a place.
+#[rustfmt::skip]
+static APIS: &[Api] = &[
+    Api::new(0, "Produce", 13, 9).records::<Produce>(Records::Produced),
+    Api::new(1, "Fetch", 18, 12).records::<Fetch>(Records::Fetched),
+    Api::new(2, "ListOffsets", 11, 6).events::<ListOffsets>(),
+    Api::new(3, "Metadata", 13, 9).events_of_response::<Metadata>(),
+    Api::new(4, "LeaderAndIsr", 7, 4),
+    Api::new(5, "StopReplica", 4, 2),
+    Api::new(6, "UpdateMetadata", 8, 6),
+    Api::new(7, "ControlledShutdown", 3, 3),
+    Api::new(8, "OffsetCommit", 10, 8).events::<OffsetCommit>(),
+    Api::new(9, "OffsetFetch", 10, 6).events::<OffsetFetch>(),
+    Api::new(10, "FindCoordinator", 6, 3).events::<FindCoordinator>(),
+    Api::new(11, "JoinGroup", 9, 6).events::<JoinGroup>(),
+    Api::new(12, "Heartbeat", 4, 4).events::<Heartbeat>(),
+    Api::new(13, "LeaveGroup", 5, 4).events::<LeaveGroup>(),
+    Api::new(14, "SyncGroup", 5, 4).events::<SyncGroup>(),
+    Api::new(15, "DescribeGroups", 6, 5),
+    Api::new(16, "ListGroups", 5, 3),
+    Api::new(17, "SaslHandshake", 1, NEVER).events::<SaslHandshake>(),
+    Api::new(18, "ApiVersions", 5, 3).events::<ApiVersions>(),
+    Api::new(19, "CreateTopics", 7, 5),
+    Api::new(20, "DeleteTopics", 6, 4),
+    Api::new(21, "DeleteRecords", 2, 2),
+    Api::new(22, "InitProducerId", 6, 2).events::<InitProducerId>(),
+    Api::new(23, "OffsetForLeaderEpoch", 4, 4),
+    Api::new(24, "AddPartitionsToTxn", 5, 3).events::<AddPartitionsToTxn>(),
+    Api::new(25, "AddOffsetsToTxn", 4, 3).events::<AddOffsetsToTxn>(),
+    Api::new(26, "EndTxn", 5, 3).events::<EndTxn>(),
+    Api::new(27, "WriteTxnMarkers", 2, 1),
+    Api::new(28, "TxnOffsetCommit", 6, 3).events::<TxnOffsetCommit>(),
+    Api::new(29, "DescribeAcls", 3, 2),
+    Api::new(30, "CreateAcls", 3, 2),
+    Api::new(31, "DeleteAcls", 3, 2),
+    Api::new(32, "DescribeConfigs", 4, 4),
+    Api::new(33, "AlterConfigs", 2, 2),
+    Api::new(34, "AlterReplicaLogDirs", 2, 2),
+    Api::new(35, "DescribeLogDirs", 5, 2),
+    Api::new(36, "SaslAuthenticate", 2, 2).events_of_response::<SaslAuthenticate>(),
+    Api::new(37, "CreatePartitions", 3, 2),
+    Api::new(38, "CreateDelegationToken", 3, 2),
+    Api::new(39, "RenewDelegationToken", 2, 2),
+    Api::new(40, "ExpireDelegationToken", 2, 2),
+    Api::new(41, "DescribeDelegationToken", 3, 2),
+    Api::new(42, "DeleteGroups", 2, 2),
+    Api::new(43, "ElectLeaders", 2, 2),
+    Api::new(44, "IncrementalAlterConfigs", 1, 1),
+    Api::new(45, "AlterPartitionReassignments", 1, 0),
+    Api::new(46, "ListPartitionReassignments", 0, 0),
+    Api::new(47, "OffsetDelete", 0, NEVER),
+    Api::new(48, "DescribeClientQuotas", 1, 1),
+    Api::new(49, "AlterClientQuotas", 1, 1),
+    Api::new(50, "DescribeUserScramCredentials", 0, 0),
+    Api::new(51, "AlterUserScramCredentials", 0, 0),
+    Api::new(52, "Vote", 2, 0),
+    Api::new(53, "BeginQuorumEpoch", 1, 1),
+    Api::new(54, "EndQuorumEpoch", 1, 1),
+    Api::new(55, "DescribeQuorum", 2, 0),
+    Api::new(56, "AlterPartition", 3, 0),
+    Api::new(57, "UpdateFeatures", 2, 0),
+    Api::new(58, "Envelope", 0, 0),
+    Api::new(59, "FetchSnapshot", 1, 0),
+    Api::new(60, "DescribeCluster", 2, 0),
+    Api::new(61, "DescribeProducers", 0, 0),
+    Api::new(62, "BrokerRegistration", 4, 0),
+    Api::new(63, "BrokerHeartbeat", 2, 0),
+    Api::new(64, "UnregisterBroker", 0, 0),
+    Api::new(65, "DescribeTransactions", 0, 0),
+    Api::new(66, "ListTransactions", 2, 0),
+    Api::new(67, "AllocateProducerIds", 0, 0),
+    Api::new(68, "ConsumerGroupHeartbeat", 1, 0).events::<ConsumerGroupHeartbeat>(),
+    Api::new(69, "ConsumerGroupDescribe", 1, 0),
+    Api::new(70, "ControllerRegistration", 0, 0),
+    Api::new(71, "GetTelemetrySubscriptions", 0, 0),
+    Api::new(72, "PushTelemetry", 0, 0),
+    Api::new(73, "AssignReplicasToDirs", 0, 0),
+    Api::new(74, "ListConfigResources", 1, 0),
+    Api::new(75, "DescribeTopicPartitions", 0, 0).events_of_response::<DescribeTopicPartitions>(),
+    Api::new(76, "ShareGroupHeartbeat", 1, 0).events::<ShareGroupHeartbeat>(),
+    Api::new(77, "ShareGroupDescribe", 1, 0),
+    Api::new(78, "ShareFetch", 2, 0).records::<ShareFetch>(Records::ShareFetched),
+    Api::new(79, "ShareAcknowledge", 2, 0).events::<ShareAcknowledge>(),
+    Api::new(80, "AddRaftVoter", 1, 0),
+    Api::new(81, "RemoveRaftVoter", 0, 0),
+    Api::new(82, "UpdateRaftVoter", 0, 0),
+    Api::new(83, "InitializeShareGroupState", 0, 0),
+    Api::new(84, "ReadShareGroupState", 0, 0),
+    Api::new(85, "WriteShareGroupState", 1, 0),
+    Api::new(86, "DeleteShareGroupState", 0, 0),
+    Api::new(87, "ReadShareGroupStateSummary", 1, 0),
+    Api::new(88, "StreamsGroupHeartbeat", 1, 0).events::<StreamsGroupHeartbeat>(),
+    Api::new(89, "StreamsGroupDescribe", 1, 0),
+    Api::new(90, "DescribeShareGroupOffsets", 1, 0),
+    Api::new(91, "AlterShareGroupOffsets", 0, 0),
+    Api::new(92, "DeleteShareGroupOffsets", 0, 0),
+    Api::new(93, "StreamsGroupTopologyDescriptionUpdate", 0, 0),
+    Api::new(94, "UnregisterController", 0, 0),
 ];
 
-/// An API: the structs of its request and of its response.
-pub trait Exchange {
-    const KEY: i16;
-    /// From this version on the response begins with the throttle time: how long the client has to wait, by its quota (KIP-13,
-    /// KIP-124, KIP-219).
-    const THROTTLED_SINCE: i16 = i16::MAX;
-    type Request<'a>: Struct<'a>;
-    type Response<'a>: Struct<'a>;
-}
-
-/// An API that tells something by its request and its response together.
-pub trait Tells: Exchange {
-    /// Tells it.
-    fn tell<'a>(request: &Self::Request<'a>, response: &Self::Response<'a>, tell: &mut Tell<'_>);
-}
-
-/// An API whose response alone tells something, so that its requests need not be kept.
-pub trait TellsOfResponse: Exchange {
-    /// Tells it.
-    fn tell(response: &Self::Response<'_>, tell: &mut Tell<'_>);
-}
-
-/// What is done with an exchange of an API.
-#[derive(Clone, Copy)]
-pub enum Telling {
-    /// Its records are told, by what the connection knows beside.
-    Records(Records),
-    /// Its request and response tell events.
-    OfBoth(for<'a> fn(i16, Reader<'a>, Reader<'a>, &mut Tell<'_>) -> Result<Surplus>),
-    /// Its response does.
-    OfResponse(fn(i16, Reader<'_>, &mut Tell<'_>) -> Result<Surplus>),
-}
-
-/// Whose records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Records {
-    Produced,
-    Fetched,
-    ShareFetched,
-}
-
-/// One line of the table.
-pub struct Entry {
-    key: i16,
-    request: fn(i16, &mut Reader<'_>) -> Result<()>,
-    response: fn(i16, &mut Reader<'_>) -> Result<()>,
-    throttled_since: i16,
-    telling: Telling,
-}
-
-impl Entry {
-    /// The entry of an API, `None` if its bodies are not read.
+impl Api {
+    /// The API of a key, `None` for keys that no release has.
     #[must_use]
     pub fn of(key: i16) -> Option<&'static Self> {
-        READ.iter().find(|entry| entry.key == key)
+        APIS.get(usize::try_from(key).ok()?)
     }
+}
 
-    /// What is told of an exchange.
-    #[must_use]
-    pub fn telling(&self) -> Telling {
-        self.telling
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Whether a request is wanted when its response comes.
-    #[must_use]
-    pub fn keeps_requests(&self) -> bool {
-        matches!(self.telling, Telling::Records(_) | Telling::OfBoth(_))
-    }
-
-    /// How long the client has to wait by its quota, in milliseconds, where a response that reads to its end says so in its
-    /// first field.
-    #[must_use]
-    pub fn throttle_ms(&self, version: i16, body: Reader<'_>) -> Option<u32> {
-        if version < self.throttled_since {
-            return None;
-        }
-        let ms = { body }.i32("throttle time").ok()?;
-        let ms = u32::try_from(ms).ok().filter(|ms| *ms > 0)?;
-        (self.response)(version, &mut { body }).ok().map(|()| ms)
-    }
-
-    /// Reads a request's body, and leaves it where the schema ends, or where it ends to be one.
-    pub fn check_request(&self, api: &Api, version: i16, body: &mut Reader<'_>) -> Result<()> {
-        api.check(version)?;
-        (self.request)(version, body)
-    }
-
-    /// Reads a response's body, and leaves it where the schema ends, or where it ends to be one.
-    pub fn check_response(&self, api: &Api, version: i16, body: &mut Reader<'_>) -> Result<()> {
-        api.check(version)?;
-        (self.response)(version, body)
-    }
-
-    const fn new<E: Exchange>(telling: Telling) -> Self {
-        Self {
-            key: E::KEY,
-            request: |version, body| check::<E::Request<'_>>(version, body),
-            response: |version, body| check::<E::Response<'_>>(version, body),
-            throttled_since: E::THROTTLED_SINCE,
-            telling,
+    #[test]
+    fn the_table_is_in_the_order_of_its_keys() {
+        for (index, api) in APIS.iter().enumerate() {
+            assert_eq!(usize::try_from(api.key), Ok(index), "{}", api.name);
         }
     }
 
-    const fn records<E: Exchange>(records: Records) -> Self {
-        Self::new::<E>(Telling::Records(records))
+    /// The oracle has none of it.
+    #[test]
+    fn brokers_of_4_3_say_that_they_live() {
+        assert_eq!(Api::of(63).map(|api| (api.name, api.check(2))), Some(("BrokerHeartbeat", Ok(()))));
     }
 
-    const fn of_both<E: Tells>() -> Self {
-        Self::new::<E>(Telling::OfBoth(tell_of_both::<E>))
+    #[test]
+    fn versions_agree_with_the_oracle() {
+        for api in APIS {
+            let Ok(oracle) = kafka_protocol::messages::ApiKey::try_from(api.key) else { continue };
+            let range = oracle.valid_versions();
+            assert!(api.newest >= range.max, "{}: {} < {}", api.name, api.newest, range.max);
+            for version in range.min..=range.max {
+                assert_eq!(
+                    api.is_flexible(version),
+                    oracle.request_header_version(version) >= 2,
+                    "{} v{version}",
+                    api.name
+                );
+                assert_eq!(
+                    api.response_header_is_flexible(version),
+                    oracle.response_header_version(version) >= 1,
+                    "{} v{version}",
+                    api.name
+                );
+            }
+        }
     }
-
-    const fn of_response<E: TellsOfResponse>() -> Self {
-        Self::new::<E>(Telling::OfResponse(tell_of_response::<E>))
-    }
-}
-
-/// Bytes behind the bodies of an exchange that their schemas do not have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Surplus {
-    pub request: usize,
-    pub response: usize,
-}
-
-fn check<'a, T: Struct<'a>>(version: i16, body: &mut Reader<'a>) -> Result<()> {
-    T::read(version, body).map(|_| ())
-}
-
-/// Reads a body to the end of its schema. Gives what follows too, which is no part of it: Kafka's broker
-/// (`RequestContext.parseRequest`) and its clients (`NetworkClient.parseResponse`, librdkafka, franz-go) take what they
-/// know and pass over the rest of the frame.
-pub fn whole<'a, T: Struct<'a>>(version: i16, mut body: Reader<'a>) -> Result<(T, usize)> {
-    let read = T::read(version, &mut body)?;
-    Ok((read, body.left().len()))
-}
-
-fn tell_of_both<'a, E: Tells>(
-    version: i16,
-    request: Reader<'a>,
-    response: Reader<'a>,
-    tell: &mut Tell<'_>,
-) -> Result<Surplus> {
-    let ((asked, request), (answered, response)) = (whole(version, request)?, whole(version, response)?);
-    E::tell(&asked, &answered, tell);
-    Ok(Surplus { request, response })
-}
-
-fn tell_of_response<E: TellsOfResponse>(
-    version: i16,
-    response: Reader<'_>,
-    tell: &mut Tell<'_>,
-) -> Result<Surplus> {
-    let (answered, response) = whole(version, response)?;
-    E::tell(&answered, tell);
-    Ok(Surplus { request: 0, response })
 }

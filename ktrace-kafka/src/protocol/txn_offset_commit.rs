@@ -1,15 +1,15 @@
 //! TxnOffsetCommit (key 28), versions 0–6: how far a group has read, as a part of a transaction.
 //!
-//! KIP-98, KIP-320 (leader epoch, v2), KIP-447 (member, v3), KIP-482 (flexible, v3), KIP-890 (v4, v5), KIP-1319 (topic
-//! ids, v6).
+//! KIP-98, KIP-320 (leader epoch, v2), KIP-447 (member, v3), KIP-482 (flexible, v3), KIP-890 (v4,
+//! v5), KIP-1319 (topic ids, v6).
 
-use super::event::{Tell, Transaction};
+use super::event::{Emit, Transaction};
+use super::exchange::{Emits, Exchange};
 use super::list::{List, OfTopic, Struct};
 use super::offset_commit::{Commit, Committer, Outcome};
 use super::reader::{Reader, Result};
-use super::table::{Exchange, Tells};
 
-/// See the module.
+/// The [`Exchange`] of TxnOffsetCommit.
 pub struct TxnOffsetCommit;
 
 /// From this version on topics are named by their ids.
@@ -75,18 +75,17 @@ impl<'a> Struct<'a> for Response<'a> {
 }
 
 impl Exchange for TxnOffsetCommit {
-    const KEY: i16 = 28;
     const THROTTLED_SINCE: i16 = 0;
     type Request<'a> = Request<'a>;
     type Response<'a> = Response<'a>;
 }
 
-impl Tells for TxnOffsetCommit {
-    fn tell(request: &Request<'_>, response: &Response<'_>, tell: &mut Tell<'_>) {
+impl Emits for TxnOffsetCommit {
+    fn emit(request: &Request<'_>, response: &Response<'_>, emit: &mut Emit<'_>) {
         let Request { transaction, group_id, generation_or_epoch, member_id, .. } = *request;
         let committer =
             Committer { group_id, generation_or_epoch, member_id, transaction: Some(transaction) };
         let commits = request.topics.partitions().map(|(topic, TxnCommit(commit))| (topic, commit));
-        committer.tell(commits, response.topics.partitions(), tell);
+        committer.emit(commits, response.topics.partitions(), emit);
     }
 }

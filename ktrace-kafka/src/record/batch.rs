@@ -1,39 +1,23 @@
-//! The batches of a record set, format v2 (magic 2); the messages that stand there in its place are told apart by their
-//! magic, which has one place in all formats.
-//!
-//! ```text
-//!  0           8        12            16    17   21           23              27
-//!  │base offset│ length │leader epoch │magic│crc │ attributes │last off. delta│ …
-//!  27             35            43           51              57              61
-//!  │base timestamp│max timestamp│producer id │producer epoch │ base sequence │ count … records
-//! ```
-//!
-//! `length` counts from the leader epoch on. The CRC is not checked: it is the broker's and the client's business, and
-//! would cost more than all the rest.
+//! One record batch, format v2 (magic 2).
 
 use crate::codec::Codec;
 use crate::protocol::reader::{Reader, Result};
-use crate::record::Message;
-
-/// Bytes before those that `length` counts.
-const LENGTH_END: usize = 12;
-/// The smallest `length` that any format has: a message of magic 0, key and value null.
-const SHORTEST_LENGTH: usize = 14;
-/// The smallest `length` of a v2 batch: its head without records.
-const HEAD_AFTER_LENGTH: usize = 49;
 
 /// One batch: its head, and its records as they are on the wire.
 ///
-/// Messages of before batches (magic 0 and 1) have none. What a [`crate::Sink`] then gets stands for one message of the
-/// set, with the messages inside if it is a wrapper ([`Message::batch`]): no producer (id, epoch and base sequence −1),
-/// neither transactional nor control, both timestamps the message's own (−1 in magic 0, which has none), the codec and,
-/// in magic 1, the timestamp type in its attributes, the wire's value in its records. Offsets may have holes, so there
-/// the base offset with a delta does not make a record's offset.
+/// Messages of before batches (magic 0 and 1) have none. What a [`crate::Sink`] then gets stands
+/// for one message of the set, with the messages inside if it is a wrapper (`Message::batch`): no
+/// producer (id, epoch and base sequence −1), neither transactional nor control, both timestamps
+/// the message's own (−1 in magic 0, which has none), the codec and, in magic 1, the timestamp type
+/// in its attributes, the wire's value in its records. Offsets may have holes, so there the base
+/// offset with a delta does not make a record's offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch<'a> {
     /// 0 in Produce requests, the log's in Fetch responses.
     pub base_offset: i64,
+    /// Codec, timestamp type, transactional and control bits, as on the wire.
     pub attributes: i16,
+    /// The offset of the last record, counted from the first.
     pub last_offset_delta: i32,
     /// Milliseconds since 1970.
     pub base_timestamp_ms: i64,
@@ -41,7 +25,9 @@ pub struct Batch<'a> {
     pub max_timestamp_ms: i64,
     /// −1 where the producer is not idempotent.
     pub producer_id: i64,
+    /// The producer's epoch, −1 without one.
     pub producer_epoch: i16,
+    /// The first record's sequence number of the producer, −1 without one.
     pub base_sequence: i32,
     /// As the wire says; compaction and damage may make it wrong.
     pub count: i32,
@@ -62,6 +48,7 @@ impl Batch<'_> {
         self.attributes & 0x08 != 0
     }
 
+    /// Its records are part of a transaction.
     #[must_use]
     pub fn is_transactional(&self) -> bool {
         self.attributes & 0x10 != 0
@@ -73,10 +60,12 @@ impl Batch<'_> {
         self.attributes & 0x20 != 0
     }
 
-    /// Whether a control batch ends a transaction by committing it; `None` for batches that end none.
+    /// Whether a control batch ends a transaction by committing it; `None` for batches that end
+    /// none.
     #[must_use]
     pub fn marker(&self) -> Option<bool> {
-        // length, attributes, timestamp delta, offset delta, key length, then the key: version and type.
+        // length, attributes, timestamp delta, offset delta, key length, then the key: version and
+        // type.
         let mut reader = Reader::new(self.records, false);
         let kind = (|| -> Result<i16> {
             reader.varint("record")?;
@@ -92,83 +81,5 @@ impl Batch<'_> {
             Ok(1) if self.is_control() => Some(true),
             _ => None,
         }
-    }
-}
-
-/// What stands next in a record set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next<'a> {
-    Batch(Batch<'a>),
-    /// A message of magic 0 or 1.
-    Message(Message<'a>),
-    /// A format that no release has, of the length that is said.
-    UnknownMagic(i8),
-    /// The set ends inside a batch, as a slice of the log may.
-    Cut,
-    /// None of them; the rest of the set is unreadable.
-    Malformed,
-}
-
-/// The batches of a record set, or its messages of before them, in order.
-#[derive(Clone, Debug)]
-pub struct Batches<'a> {
-    left: &'a [u8],
-}
-
-impl<'a> Batches<'a> {
-    #[must_use]
-    pub fn new(records: &'a [u8]) -> Self {
-        Self { left: records }
-    }
-
-    fn read(&mut self) -> Result<Next<'a>> {
-        let mut head = Reader::new(self.left, false);
-        let base_offset = head.i64("base offset")?;
-        let length = head.i32("batch length")?;
-        let length = match usize::try_from(length) {
-            Ok(length) if length >= SHORTEST_LENGTH => length,
-            _ => return Ok(Next::Malformed),
-        };
-        let (_, whole) = self.left.split_at_checked(LENGTH_END).unwrap_or_default();
-        let Some((body, rest)) = whole.split_at_checked(length) else { return Ok(Next::Cut) };
-        self.left = rest;
-        let mut head = Reader::new(body, false);
-        head.i32("leader epoch")?;
-        match head.i8("magic")? {
-            2 if length >= HEAD_AFTER_LENGTH => {}
-            // Here the leader epoch's place holds a CRC.
-            0 | 1 => return Ok(Message::read(base_offset, body).map_or(Next::Malformed, Next::Message)),
-            2 => return Ok(Next::Malformed),
-            magic => return Ok(Next::UnknownMagic(magic)),
-        }
-        head.u32("crc")?;
-        Ok(Next::Batch(Batch {
-            base_offset,
-            attributes: head.i16("attributes")?,
-            last_offset_delta: head.i32("last offset delta")?,
-            base_timestamp_ms: head.i64("base timestamp")?,
-            max_timestamp_ms: head.i64("max timestamp")?,
-            producer_id: head.i64("producer id")?,
-            producer_epoch: head.i16("producer epoch")?,
-            base_sequence: head.i32("base sequence")?,
-            count: head.i32("count")?,
-            records: head.left(),
-        }))
-    }
-}
-
-impl<'a> Iterator for Batches<'a> {
-    type Item = Next<'a>;
-
-    fn next(&mut self) -> Option<Next<'a>> {
-        if self.left.is_empty() {
-            return None;
-        }
-        // Too short for a head means that the slice of the log ends there.
-        let next = self.read().unwrap_or(Next::Cut);
-        if matches!(next, Next::Cut | Next::Malformed) {
-            self.left = &[];
-        }
-        Some(next)
     }
 }

@@ -1,25 +1,38 @@
-//! The messages of a message set: the format of before batches (magic 0, and since Kafka 0.10 magic 1).
+//! The messages of a message set: the format of before batches (magic 0, and since Kafka 0.10 magic
+//! 1).
 //!
 //! ```text
 //!  0        8      12    16      17           18               26
 //!  │ offset │ size │ crc │ magic │ attributes │ timestamp (v1) │ key length │ key │ value length │ value
 //! ```
 //!
-//! `size` counts from the CRC on. A compressed message is a wrapper: its value is a message set, whose messages are
-//! not compressed. There are no headers, so no message says anything of a trace.
+//! `size` counts from the CRC on. A compressed message is a wrapper: its value is a message set,
+//! whose messages are not compressed. There are no headers, so no message says anything of a trace.
 //!
-//! Source: `LegacyRecord.java` and `AbstractLegacyRecordBatch.java` (`DeepRecordsIterator`) of Apache Kafka 3.9.
+//! Source: `LegacyRecord.java` and `AbstractLegacyRecordBatch.java` (`DeepRecordsIterator`) of
+//! Apache Kafka 3.9.
 
+use super::batch::Batch;
+use super::walk::{Headers, Record};
 use crate::codec::Codec;
 use crate::context::Found;
 use crate::protocol::reader::{ParseError, Reader, Result};
-use crate::record::walk::Headers;
-use crate::record::{Batch, Batches, Next, Record};
 
 /// The lowest bits of the attributes.
 const CODEC_BITS: i16 = 0x07;
 /// The time of append is the message's, and that of all inside (magic 1).
 const LOG_APPEND_TIME: i16 = 0x08;
+
+/// The offsets of the messages inside a wrapper, and how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Of the first message.
+    pub first: i64,
+    /// Of the last message.
+    pub last: i64,
+    /// At least 1. Offsets may have holes.
+    pub count: usize,
+}
 
 /// One message, perhaps a wrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +45,7 @@ pub struct Message<'a> {
     pub attributes: i16,
     /// Milliseconds since 1970; −1 in magic 0.
     pub timestamp_ms: i64,
+    /// `None` for null.
     pub key: Option<&'a [u8]>,
     /// Of a wrapper, the set inside: compressed.
     pub value: Option<&'a [u8]>,
@@ -55,8 +69,8 @@ impl<'a> Message<'a> {
         Ok(Self { offset, magic, attributes: attributes & bits, timestamp_ms, key, value })
     }
 
-    /// How the set inside is compressed, [`Codec::None`] where the message is no wrapper; `None` for a codec that
-    /// message sets do not have.
+    /// How the set inside is compressed, [`Codec::None`] where the message is no wrapper; `None`
+    /// for a codec that message sets do not have.
     #[must_use]
     pub fn codec(&self) -> Option<Codec> {
         Codec::of(self.attributes).filter(|codec| *codec != Codec::Zstd)
@@ -64,9 +78,9 @@ impl<'a> Message<'a> {
 
     /// The batch that stands for the message, or for those inside.
     #[must_use]
-    pub fn batch(&self, inner: Option<&Inner<'_>>) -> Batch<'a> {
-        let (first, last, count) =
-            inner.map_or((self.offset, self.offset, 1), |inner| (inner.first, inner.last, inner.count));
+    pub fn batch(&self, inside: Option<Extent>) -> Batch<'a> {
+        let alone = Extent { first: self.offset, last: self.offset, count: 1 };
+        let Extent { first, last, count } = inside.unwrap_or(alone);
         Batch {
             base_offset: first,
             attributes: self.attributes,
@@ -93,71 +107,5 @@ impl<'a> Message<'a> {
             headers: Headers::none(),
             context: Found::default(),
         }
-    }
-}
-
-/// The messages inside a wrapper, read to their end once before any is given.
-#[derive(Clone, Debug)]
-pub struct Inner<'a> {
-    messages: Batches<'a>,
-    /// What the inner offsets count from.
-    base: i64,
-    first: i64,
-    last: i64,
-    count: usize,
-}
-
-impl<'a> Inner<'a> {
-    /// Reads the set inside a wrapper, decompressed; offsets are as written there.
-    ///
-    /// Refused: an empty set, one that is cut, and one with a wrapper or a batch inside.
-    pub fn read(set: &'a [u8]) -> Result<Self> {
-        let messages = Batches::new(set);
-        let (mut first, mut last, mut count) = (None, 0, 0_usize);
-        for next in messages.clone() {
-            let Next::Message(message) = next else { return Err(ParseError::Malformed("inner message")) };
-            if message.codec() != Some(Codec::None) {
-                return Err(ParseError::Malformed("inner codec"));
-            }
-            first.get_or_insert(message.offset);
-            last = message.offset;
-            count = count.saturating_add(1);
-        }
-        let first = first.ok_or(ParseError::Truncated("inner message"))?;
-        Ok(Self { messages, base: 0, first, last, count })
-    }
-
-    /// With the log's offsets: in magic 0 they are those inside; in magic 1 the wrapper has that of its last message,
-    /// but for a wrapper offset of 0, which some versions of librdkafka sent, whatever is inside.
-    ///
-    /// Refused: a last offset past its wrapper's.
-    pub fn in_log(mut self, wrapper: &Message<'_>) -> Result<Self> {
-        if wrapper.magic > 0 && wrapper.offset != 0 {
-            if wrapper.offset < self.last {
-                return Err(ParseError::Malformed("wrapper offset"));
-            }
-            self.base = wrapper.offset.saturating_sub(self.last);
-            self.first = self.base.saturating_add(self.first);
-            self.last = wrapper.offset;
-        }
-        Ok(self)
-    }
-
-    /// How many there are.
-    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// The messages, in order.
-    pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
-        let base = self.base;
-        self.messages.clone().filter_map(move |next| match next {
-            Next::Message(message) => {
-                Some(Message { offset: base.saturating_add(message.offset), ..message })
-            }
-            _ => None,
-        })
     }
 }

@@ -2,23 +2,27 @@
 
 use std::fmt;
 
+use super::batch::Batch;
 use crate::context::{Extractor, Found, Slots};
 use crate::protocol::reader::{Reader, Result};
-use crate::record::Batch;
 
 /// One record.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// In a Produce request with its response, and in a Fetch response: the log's. −1 where the broker gave none.
+    /// In a Produce request with its response, and in a Fetch response: the log's. −1 where the
+    /// broker gave none.
     pub offset: i64,
-    /// The record's place in its batch, counted from 0 (the first record's offset delta). Of a message of before
-    /// batches: its place among all the messages of its set.
+    /// The record's place in its batch, counted from 0 (the first record's offset delta). Of a
+    /// message of before batches: its place among all the messages of its set.
     pub offset_delta: i32,
-    /// Milliseconds since 1970: the producer's, or the time of append where the topic says so. −1 for none (magic 0).
+    /// Milliseconds since 1970: the producer's, or the time of append where the topic says so. −1
+    /// for none (magic 0).
     pub timestamp_ms: i64,
+    /// The record's key, `None` for null.
     pub key: Option<&'a [u8]>,
     /// `None` for a tombstone. It is passed over here: who looks into it keeps nothing of it.
     pub value: Option<&'a [u8]>,
+    /// The record's headers.
     pub headers: Headers<'a>,
     /// What the headers say of the record's trace.
     pub context: Found<'a>,

@@ -7,22 +7,23 @@
 //!      └── gap over the end ──── Inside ────────────────┘
 //! ```
 //!
-//! A gap inside a frame breaks that frame alone: its end is known from its size. Only a gap over a frame's end makes
-//! the framer search for the next head, which whoever reads the frames has to find plausible.
+//! A gap inside a frame breaks that frame alone: its end is known from its size. Only a gap over a
+//! frame's end makes the framer search for the next head, which whoever reads the frames has to
+//! find plausible.
 
 use super::Piece;
 
 /// Bytes of a broken frame that are kept: enough for its header.
 const BROKEN_HEAD_BYTES: usize = 2048;
 
-/// What the looks of a search at one piece may cost, for each byte of it: where heads abound that are none, each with a body
-/// to read, the rest of the piece is passed over.
+/// Budget of a search: bytes that may be parsed for each byte that is scanned. Where false heads
+/// abound, each with a body to parse, the rest of the piece is skipped.
 const MAX_COST_PER_BYTE: usize = 16;
 
-/// And what they always may.
+/// The budget of a short piece.
 const MIN_COST: usize = 4 << 10;
 
-/// What a frame that grows takes is asked for before where it is more than this.
+/// A growing frame that takes more than this asks for the memory first.
 const LARGE_BYTES: usize = 256 << 10;
 
 /// A frame, or what is left of one. Bytes are without the size prefix.
@@ -37,7 +38,7 @@ pub struct Frame<'a> {
     pub end_ns: u64,
 }
 
-/// What a reader of frames says to each.
+/// What a reader of frames decides about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Go on with the frame that follows.
@@ -52,22 +53,26 @@ pub enum Verdict {
 
 /// Reads frames, and judges whether bytes may begin one.
 pub trait Reader {
-    /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a head: no.
+    /// Whether bytes, with their size prefix, may be the beginning of a frame. Fewer bytes than a
+    /// head: no.
     ///
-    /// `first` says that a segment begins with them, as most frames begin one. What this costs is added to `cost`, in
-    /// bytes read.
+    /// `first` says that a segment begins with them, as most frames begin one. What this costs is
+    /// added to `cost`, in bytes read.
     fn plausible(&mut self, bytes: &[u8], first: bool, cost: &mut usize) -> bool;
-    /// Whether what searches have found so far may have been nothing, so that the next one goes on with the last.
+    /// Whether what searches have found so far is unconfirmed, so that the next search continues the
+    /// count of the last.
     fn in_vain(&self) -> bool;
-    /// So many bytes were passed over, as no frame was found in them.
+    /// Notes bytes that were passed over, as no frame was found in them.
     fn skipped(&mut self, bytes: u64);
     /// A frame.
     fn frame(&mut self, frame: Frame<'_>) -> Verdict;
-    /// A size that no frame has, or that is over the bound: what follows is searched for the next head.
+    /// A size that no frame has, or that is over the bound: what follows is searched for the next
+    /// head.
     fn bad_size(&mut self) -> Verdict;
-    /// The buffer of a frame before, of whatever connection: memory that was used is faster than new memory.
+    /// A buffer that an earlier frame of any connection has left: used memory is faster than new
+    /// memory.
     fn spare(&mut self) -> &mut Vec<u8>;
-    /// A larger buffer is not kept for frames to come.
+    /// The largest buffer that is kept for frames to come.
     fn spare_bytes(&self) -> usize;
 }
 
@@ -83,10 +88,21 @@ enum State {
     Stopped,
 }
 
+/// What is left of a piece.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    /// Sequence number of its first byte.
+    seq: u32,
+    bytes: &'a [u8],
+    time_ns: u64,
+    /// Nothing of the piece was taken yet.
+    first: bool,
+}
+
 /// Cuts a stream into frames.
 pub struct Framer {
     state: State,
-    /// The frame at hand, with its size prefix, as far as it has come.
+    /// The current frame, with its size prefix, as far as it has come.
     buffer: Vec<u8>,
     seq: u32,
     start_ns: u64,
@@ -94,7 +110,7 @@ pub struct Framer {
     searched: u64,
     /// What a search may still cost in this piece.
     allowance: usize,
-    /// The frame at hand was found by a search: it may be none.
+    /// The current frame was found by a search: it may be none.
     tentative: bool,
 }
 
@@ -112,43 +128,45 @@ impl Framer {
         self.state == State::Searching
     }
 
-    /// Whether no frame is at hand.
+    /// Whether there is no current frame.
     #[must_use]
     pub fn is_between(&self) -> bool {
         self.state == State::Between && self.buffer.is_empty()
     }
 
-    /// Whether a part of the frame at hand is not kept.
+    /// Whether a part of the current frame is not kept.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         matches!(self.state, State::Inside { broken: true, .. })
     }
 
-    /// Bytes looked at in vain by the present search, and by those before it that have found nothing that was confirmed.
+    /// Bytes looked at in vain by the present search, and by those before it that have found
+    /// nothing that was confirmed.
     #[must_use]
     pub fn searched(&self) -> u64 {
         self.searched
     }
 
-    /// What is held of the frame at hand, with its size prefix.
+    /// What is held of the current frame, with its size prefix.
     #[must_use]
     pub fn held(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// A copy of what is held of the frame at hand, and the sequence number of its first byte.
+    /// A copy of what is held of the current frame, and the sequence number of its first byte.
     #[must_use]
     pub fn kept(&self) -> (u32, Vec<u8>) {
         (self.seq, self.buffer.clone())
     }
 
-    /// Bytes held for the frame at hand.
+    /// Bytes held for the current frame.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Bytes that taking `more` will allocate beside what is held, where that is much; `copied` says that a whole frame is.
+    /// Bytes that taking `more` will allocate beside what is held, where that is much; `copied`
+    /// says that a whole frame is.
     #[must_use]
     pub fn wants(&self, more: usize, copied: bool) -> usize {
         let State::Inside { left, broken: false } = self.state else { return 0 };
@@ -161,7 +179,7 @@ impl Framer {
         if wants > LARGE_BYTES { wants } else { 0 }
     }
 
-    /// Holds no more than the head of the frame at hand, which counts as broken.
+    /// Holds no more than the head of the current frame, which counts as broken.
     pub fn shed(&mut self) {
         if let State::Inside { left, .. } = self.state {
             self.state = State::Inside { left, broken: true };
@@ -180,15 +198,14 @@ impl Framer {
     pub fn push(&mut self, piece: Piece<'_>, max_bytes: usize, reader: &mut impl Reader) {
         match piece {
             Piece::Gap { bytes } => self.gap(bytes, reader),
-            Piece::Data { mut seq, mut bytes, time_ns } => {
-                let mut first = true;
+            Piece::Data { seq, bytes, time_ns } => {
+                let mut left = Left { seq, bytes, time_ns, first: true };
                 self.allowance = bytes.len().saturating_mul(MAX_COST_PER_BYTE).max(MIN_COST);
-                while !bytes.is_empty() && self.state != State::Stopped {
-                    let before = bytes.len();
-                    bytes = self.data(seq, bytes, time_ns, max_bytes, first, reader);
-                    first = false;
-                    let used = before.saturating_sub(bytes.len());
-                    seq = seq.wrapping_add(u32::try_from(used).unwrap_or(u32::MAX));
+                while !left.bytes.is_empty() && self.state != State::Stopped {
+                    let rest = self.data(left, max_bytes, reader);
+                    let used = left.bytes.len().saturating_sub(rest.len());
+                    left.seq = left.seq.wrapping_add(u32::try_from(used).unwrap_or(u32::MAX));
+                    (left.bytes, left.first) = (rest, false);
                 }
             }
         }
@@ -209,7 +226,7 @@ impl Framer {
         reader.skipped(bytes);
     }
 
-    /// Most connections are idle, so nothing is kept for the next frame but one buffer for all.
+    /// Gives the buffer back. Most connections are idle, so only one spare buffer is kept for all.
     fn clear(&mut self, reader: &mut impl Reader) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let most = reader.spare_bytes();
@@ -220,7 +237,8 @@ impl Framer {
         }
     }
 
-    /// A frame of `left` more bytes begins: it takes the spare buffer, unless that is far too large for it.
+    /// A frame of `left` more bytes begins: it takes the spare buffer, unless that is far too large
+    /// for it.
     fn begin(&mut self, left: usize, reader: &mut impl Reader) {
         let spare = reader.spare();
         if spare.capacity() > self.buffer.capacity() && spare.capacity() <= left.saturating_mul(2) {
@@ -230,15 +248,16 @@ impl Framer {
         self.state = State::Inside { left, broken: false };
     }
 
-    /// Makes room for `more` bytes of a frame that still has `left`: twice what is there, so that a frame in many pieces
-    /// is copied seldom, but never more than the frame is going to need, nor much for a size that is only claimed.
+    /// Makes room for `more` bytes of a frame that still has `left`: twice what is there, so that a
+    /// frame in many pieces is copied seldom, but never more than the frame is going to need, nor
+    /// much for a size that is only claimed.
     fn reserve(&mut self, more: usize, left: usize) {
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < more {
             self.buffer.reserve_exact(self.buffer.len().min(left).max(more));
         }
     }
 
-    /// Does what the reader says to a frame, of which so many bytes were there.
+    /// Applies the reader's verdict on a frame of which `bytes` were there.
     fn obey(&mut self, verdict: Verdict, bytes: usize, reader: &mut impl Reader) {
         let tentative = std::mem::take(&mut self.tentative);
         match verdict {
@@ -261,8 +280,9 @@ impl Framer {
         }
     }
 
-    /// Overwrites what the buffer holds and gives it back. What was read where it lay never came into it; what an earlier,
-    /// smaller buffer held when this one grew out of it is the allocator's.
+    /// Overwrites what the buffer holds and gives it back. What was read where it lay never came
+    /// into it; what an earlier, smaller buffer held when this one grew out of it is the
+    /// allocator's.
     fn wipe(&mut self) {
         self.buffer.fill(0);
         // The last use of the bytes, or the compiler might leave the zeros out.
@@ -283,7 +303,7 @@ impl Framer {
                 }
             }
             State::Inside { .. } => {
-                // The frame at hand is broken too, and told before the search.
+                // The current frame is broken too, and reported before the search.
                 self.buffer.truncate(BROKEN_HEAD_BYTES);
                 self.state = State::Inside { left: 0, broken: true };
                 self.end(self.start_ns, reader);
@@ -296,21 +316,14 @@ impl Framer {
         }
     }
 
-    /// Takes some of `bytes`; gives the rest.
-    fn data<'a>(
-        &mut self,
-        seq: u32,
-        bytes: &'a [u8],
-        time_ns: u64,
-        max_bytes: usize,
-        first: bool,
-        reader: &mut impl Reader,
-    ) -> &'a [u8] {
-        // A frame that a search has found is given up for a better one: a segment that begins with a head.
+    /// Takes some of the bytes; gives the rest.
+    fn data<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl Reader) -> &'a [u8] {
+        // A frame that a search has found is given up for a better one: a segment that begins with
+        // a head.
         if self.tentative
-            && first
+            && left.first
             && matches!(self.state, State::Inside { .. })
-            && reader.plausible(bytes, false, &mut 0)
+            && reader.plausible(left.bytes, false, &mut 0)
         {
             self.pass_over(self.buffer.len(), reader);
             // What it was is not known: a secret too.
@@ -319,81 +332,84 @@ impl Framer {
         }
         match self.state {
             State::Stopped => &[],
-            State::Searching => {
-                let (mut cost, mut skipped) = (0, bytes.len());
-                for at in 0..bytes.len() {
-                    if cost > self.allowance {
-                        break;
-                    }
-                    let rest = bytes.get(at..).unwrap_or_default();
-                    if reader.plausible(rest, first && at == 0, &mut cost) {
-                        skipped = at;
-                        break;
-                    }
-                }
-                self.allowance = self.allowance.saturating_sub(cost);
-                self.pass_over(skipped, reader);
-                if skipped < bytes.len() {
-                    self.state = State::Between;
-                    self.tentative = true;
-                }
-                bytes.get(skipped..).unwrap_or_default()
-            }
-            State::Between => {
-                if self.buffer.is_empty() {
-                    (self.seq, self.start_ns) = (seq, time_ns);
-                    // The whole frame in one piece is read where it lies.
-                    if let Some((size, rest)) = bytes.split_first_chunk()
-                        && let Ok(size) = usize::try_from(i32::from_be_bytes(*size))
-                        && size <= max_bytes
-                        && let Some((frame, rest)) = rest.split_at_checked(size)
-                    {
-                        let (seq, start_ns) = (self.seq, time_ns);
-                        let verdict = reader.frame(Frame {
-                            bytes: frame,
-                            broken: false,
-                            seq,
-                            start_ns,
-                            end_ns: time_ns,
-                        });
-                        self.obey(verdict, size.saturating_add(4), reader);
-                        return rest;
-                    }
-                }
-                let wanted = 4_usize.saturating_sub(self.buffer.len()).min(bytes.len());
-                let (head, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
-                self.buffer.extend_from_slice(head);
-                if let Some(size) = self.buffer.first_chunk() {
-                    match usize::try_from(i32::from_be_bytes(*size)) {
-                        Ok(left) if left <= max_bytes => {
-                            self.begin(left, reader);
-                            if left == 0 {
-                                self.end(time_ns, reader);
-                            }
-                        }
-                        Ok(_) | Err(_) => {
-                            let verdict = reader.bad_size();
-                            let verdict = if verdict == Verdict::Next { Verdict::Lost } else { verdict };
-                            self.obey(verdict, 4, reader);
-                        }
-                    }
-                }
-                rest
-            }
-            State::Inside { left, broken } => {
-                let (part, rest) = bytes.split_at_checked(left).unwrap_or((bytes, &[]));
+            State::Searching => self.look_for_head(left, reader),
+            State::Between => self.between(left, max_bytes, reader),
+            State::Inside { left: missing, broken } => {
+                let (part, rest) = left.bytes.split_at_checked(missing).unwrap_or((left.bytes, &[]));
                 // What lies behind a hole is not where the frame's beginning would have it.
                 let kept = if broken { &[] } else { part };
-                self.reserve(kept.len(), left);
+                self.reserve(kept.len(), missing);
                 self.buffer.extend_from_slice(kept);
-                let left = left.saturating_sub(part.len());
-                self.state = State::Inside { left, broken };
-                if left == 0 {
-                    self.end(time_ns, reader);
+                let missing = missing.saturating_sub(part.len());
+                self.state = State::Inside { left: missing, broken };
+                if missing == 0 {
+                    self.end(left.time_ns, reader);
                 }
                 rest
             }
         }
+    }
+
+    /// Passes over what cannot be a frame's head; gives the rest, which begins with one.
+    fn look_for_head<'a>(&mut self, left: Left<'a>, reader: &mut impl Reader) -> &'a [u8] {
+        let bytes = left.bytes;
+        let (mut cost, mut skipped) = (0, bytes.len());
+        for at in 0..bytes.len() {
+            if cost > self.allowance {
+                break;
+            }
+            let rest = bytes.get(at..).unwrap_or_default();
+            if reader.plausible(rest, left.first && at == 0, &mut cost) {
+                skipped = at;
+                break;
+            }
+        }
+        self.allowance = self.allowance.saturating_sub(cost);
+        self.pass_over(skipped, reader);
+        if skipped < bytes.len() {
+            self.state = State::Between;
+            self.tentative = true;
+        }
+        bytes.get(skipped..).unwrap_or_default()
+    }
+
+    /// Takes a size prefix, or what is there of it, and the frame where all of it is there.
+    #[inline]
+    fn between<'a>(&mut self, left: Left<'a>, max_bytes: usize, reader: &mut impl Reader) -> &'a [u8] {
+        let Left { seq, bytes, time_ns, .. } = left;
+        if self.buffer.is_empty() {
+            (self.seq, self.start_ns) = (seq, time_ns);
+            // The whole frame in one piece is read where it lies.
+            if let Some((size, rest)) = bytes.split_first_chunk()
+                && let Ok(size) = usize::try_from(i32::from_be_bytes(*size))
+                && size <= max_bytes
+                && let Some((frame, rest)) = rest.split_at_checked(size)
+            {
+                let frame = Frame { bytes: frame, broken: false, seq, start_ns: time_ns, end_ns: time_ns };
+                let verdict = reader.frame(frame);
+                self.obey(verdict, size.saturating_add(4), reader);
+                return rest;
+            }
+        }
+        let wanted = 4_usize.saturating_sub(self.buffer.len()).min(bytes.len());
+        let (head, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+        self.buffer.extend_from_slice(head);
+        if let Some(size) = self.buffer.first_chunk() {
+            match usize::try_from(i32::from_be_bytes(*size)) {
+                Ok(size) if size <= max_bytes => {
+                    self.begin(size, reader);
+                    if size == 0 {
+                        self.end(time_ns, reader);
+                    }
+                }
+                Ok(_) | Err(_) => {
+                    let verdict = reader.bad_size();
+                    let verdict = if verdict == Verdict::Next { Verdict::Lost } else { verdict };
+                    self.obey(verdict, 4, reader);
+                }
+            }
+        }
+        rest
     }
 
     fn end(&mut self, time_ns: u64, reader: &mut impl Reader) {
@@ -426,7 +442,7 @@ mod tests {
     }
 
     impl Reader for Seen {
-        /// Every `?` may be a head, and whether it is can only be told by all that is there.
+        /// Every `?` may be a head, and whether it is one shows only by all that is there.
         fn plausible(&mut self, bytes: &[u8], _first: bool, cost: &mut usize) -> bool {
             if bytes[0] == b'?' {
                 *cost += bytes.len();
@@ -526,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_hole_is_not_taken_for_the_frames_beginning() {
+    fn bytes_behind_a_hole_are_not_a_frames_beginning() {
         let (mut framer, mut seen) = (Framer::new(true), Seen::default());
         let bytes = wire(&["<one that is longer>", "<two>"]);
         feed(&mut framer, &mut seen, &bytes[..6], 0);

@@ -5,9 +5,10 @@
 //!  ──given────┤   hole   ├──────────────┤  hole  ├───────┤
 //! ```
 //!
-//! Invariants: everything before `next` has been given, as data or as a gap; `held` is sorted, without overlap at its
-//! front, and begins after `next`. A hole is filled by a retransmission, or becomes a gap: when the other side
-//! acknowledges what lies behind it (it has the bytes, we never will), or when too much is held.
+//! Invariants: everything before `next` has been given, as data or as a gap; `held` is sorted,
+//! without overlap at its front, and begins after `next`. A hole is filled by a retransmission, or
+//! becomes a gap: when the other side acknowledges what lies behind it (it has the bytes, we never
+//! will), or when too much is held.
 
 pub mod frame;
 
@@ -16,25 +17,36 @@ use std::collections::VecDeque;
 /// What a stream gives, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
+    /// Bytes, in order.
     Data {
         /// Sequence number of the first byte.
         seq: u32,
+        /// At least one.
         bytes: &'a [u8],
         /// When they passed the socket.
         time_ns: u64,
     },
-    /// Bytes that nobody will ever give.
-    Gap { bytes: u64 },
+    /// A gap: these bytes are lost for good.
+    Gap {
+        /// How many; 0 where that is not known.
+        bytes: u64,
+    },
 }
 
 /// A run of bytes with its place. `len` may be more than the bytes that could be copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
+    /// Sequence number of the first byte, or of the SYN.
     pub seq: u32,
+    /// The bytes, as far as they could be copied.
     pub bytes: &'a [u8],
+    /// How many bytes there were.
     pub len: u32,
+    /// It begins with a SYN.
     pub syn: bool,
+    /// It ends with a FIN.
     pub fin: bool,
+    /// When it passed the socket.
     pub time_ns: u64,
 }
 
@@ -46,21 +58,23 @@ struct Held {
     time_ns: u64,
 }
 
-/// Each run that is held costs at least so much, so that a few thousand are held at most, as each that comes early is put
-/// in its place among them.
+/// The least that a held run counts as, so that at most a few thousand are held: an early run is
+/// inserted among them.
 const MIN_COST: usize = 1 << 10;
 
 impl Held {
-    /// Bytes that it is taken to take, however short it is.
+    /// Bytes that it counts as.
     fn cost(&self) -> usize {
         self.bytes.len().saturating_add(size_of::<Self>()).max(MIN_COST)
     }
 }
 
-/// No TCP window is larger: what lies further back is not a retransmission but another life of the connection.
+/// No TCP window is larger (RFC 7323, 2.3): what lies further back is not a retransmission but another life of the
+/// connection.
 const MAX_WINDOW: i32 = 1 << 30;
 
-/// See the module.
+/// Puts the bytes of one direction in order. Holds what came early, within the bound that
+/// [`Stream::push`] is given.
 #[derive(Default)]
 pub struct Stream {
     /// Sequence number of the next byte to be given; `None` before the first.
@@ -87,10 +101,10 @@ impl Stream {
         self.held_bytes
     }
 
-    /// Takes a run; `give` gets what is in order now. Returns whether a hole was given up because more than `max_held`
-    /// bytes were held.
+    /// Takes a run; `give` gets what is in order now. Returns whether a hole was given up because
+    /// more than `max_held` bytes were held.
     pub fn push(&mut self, run: Run<'_>, max_held: usize, mut give: impl FnMut(Piece<'_>)) -> bool {
-        let (mut seq, Run { bytes, len, fin, time_ns, .. }) = (run.seq, run);
+        let Run { mut seq, bytes, len, fin, time_ns, .. } = run;
         if run.syn {
             // The SYN takes a sequence number of its own.
             seq = seq.wrapping_add(1);
@@ -123,13 +137,14 @@ impl Stream {
             self.forget();
             self.next = Some(seq);
         }
-        self.give(seq, bytes, len, fin, time_ns, &mut give);
+        self.give(Run { seq, ..run }, &mut give);
         self.drain(&mut give);
         false
     }
 
-    /// The other side has everything before `ack`: holes before it will never be filled. Where the stream may have ended, a
-    /// single number with nothing behind it is taken for that of a FIN which was not seen, until something comes behind it.
+    /// The other side has everything before `ack`: holes before it will never be filled. Where the
+    /// stream may have ended, a single number with nothing behind it is taken for that of a FIN
+    /// which was not seen, until something comes behind it.
     pub fn acknowledged(&mut self, ack: u32, may_have_ended: bool, mut give: impl FnMut(Piece<'_>)) {
         if may_have_ended && self.held.is_empty() && self.next.is_some_and(|next| distance(ack, next) == 1) {
             return;
@@ -163,7 +178,8 @@ impl Stream {
         }
     }
 
-    /// Nobody reads what is held, nor what is missing before it. Returns how many bytes that is.
+    /// The receiver reads neither what is held nor what is missing before it. Returns how many
+    /// bytes that is.
     pub fn abandon(&mut self) -> u64 {
         let end = |held: &Held| self.next.map_or(0, |next| distance(held.seq.wrapping_add(held.len), next));
         let bytes = self.held.iter().map(end).max().unwrap_or(0);
@@ -171,7 +187,7 @@ impl Stream {
         u64::try_from(bytes).unwrap_or(0)
     }
 
-    /// Gives up what is held: the hole before it becomes longer.
+    /// Drops what is held: the hole before it becomes longer.
     pub fn forget(&mut self) {
         self.held = VecDeque::new();
         self.held_bytes = 0;
@@ -215,24 +231,18 @@ impl Stream {
             let Some(held) = self.held.pop_front() else { return };
             self.held_bytes = self.held_bytes.saturating_sub(held.cost());
             let Held { seq, bytes, len, fin, time_ns } = held;
-            self.give(seq, &bytes, len, fin, time_ns, give);
+            self.give(Run { seq, bytes: &bytes, len, syn: false, fin, time_ns }, give);
         }
         if self.held.is_empty() && self.held.capacity() > 0 {
             self.forget();
         }
     }
 
-    /// Gives what of a run is new; the run begins at or before `next`.
-    fn give(
-        &mut self,
-        seq: u32,
-        bytes: &[u8],
-        len: u32,
-        fin: bool,
-        time_ns: u64,
-        give: &mut impl FnMut(Piece<'_>),
-    ) {
+    /// Gives what of a run is new. `seq` is that of its first byte, also where it has a SYN, and at
+    /// or before `next`.
+    fn give(&mut self, run: Run<'_>, give: &mut impl FnMut(Piece<'_>)) {
         let Some(next) = self.next else { return };
+        let Run { seq, bytes, len, fin, time_ns, .. } = run;
         let old = next.wrapping_sub(seq);
         let end = seq.wrapping_add(len);
         if let Some(fresh) = len.checked_sub(old).filter(|&fresh| fresh > 0) {
@@ -292,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_becomes_a_gap_when_what_lies_behind_it_is_acknowledged() {
+    fn a_hole_becomes_a_gap_when_bytes_behind_it_are_acknowledged() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
         stream.push(run(10, b"abc"), 1 << 20, |piece| got.take(piece));
         stream.push(run(16, b"ghi"), 1 << 20, |piece| got.take(piece));
@@ -315,7 +325,8 @@ mod tests {
         assert_eq!(text(&got), "ab");
     }
 
-    /// As it passes at a server's end in the place of the handshake's last ACK, where there is no socket yet.
+    /// As it passes at a server's end in the place of the handshake's last ACK, where there is no
+    /// socket yet.
     #[test]
     fn a_fin_that_was_not_seen_is_no_gap() {
         let (mut stream, mut got) = (Stream::default(), Got::default());
@@ -419,7 +430,8 @@ mod tests {
     }
 
     proptest! {
-        /// Cut anyhow, sent again, in any order within a window: the same bytes come out, each once.
+        /// Cut anyhow, sent again, in any order within a window: the same bytes come out, each
+        /// once.
         #[test]
         fn any_order_gives_the_bytes_once(
             start in any::<u32>(),

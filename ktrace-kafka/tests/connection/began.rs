@@ -1,12 +1,13 @@
-//! Where a client began to read a partition: it is the same as long as the client goes on, whatever its requests list.
+//! Where a client began to read a partition: it is the same as long as the client goes on, whatever
+//! its requests list.
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::{Connection, Limits};
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Began, Head, Operation, Partition, Push, Scratch, Sink};
+use ktrace_kafka::{Connection, Limits};
 
 use super::conversation::*;
 
@@ -21,10 +22,11 @@ impl Sink for Beginnings {
     }
 }
 
-/// The beginnings of what a client reads, each as (offset, from where on, when); a segment takes a microsecond.
+/// The beginnings of what a client reads, each as (offset, from where on, when); a segment takes a
+/// microsecond.
 fn beginnings(said: &[Said]) -> Vec<(i64, i64, u64)> {
     let mut scratch = Scratch::new(Limits::default(), Extractor::default());
-    let (mut connection, mut told) = (Connection::default(), Beginnings::default());
+    let (mut connection, mut reported) = (Connection::default(), Beginnings::default());
     for (part, time_us) in segments(said, 77, |len| len).iter().zip(1..) {
         let push = Push {
             direction: part.direction,
@@ -36,14 +38,14 @@ fn beginnings(said: &[Said]) -> Vec<(i64, i64, u64)> {
             len: part.bytes.len() as u32,
             time_ns: time_us * 1000,
         };
-        connection.push(&mut scratch, push, &mut told);
+        connection.push(&mut scratch, push, &mut reported);
     }
     let of = |(offset, began): (i64, Option<Began>)| {
         let began = began.unwrap();
         assert!(began.log_end == 50 && !began.is_log_start, "{began:?}");
         (offset, began.offset, began.ns / 1000)
     };
-    told.0.into_iter().map(of).collect()
+    reported.0.into_iter().map(of).collect()
 }
 
 /// Two messages from this offset on.
@@ -76,7 +78,7 @@ fn it_goes_on_and_where_it_goes_back_it_begins_anew() {
 }
 
 #[test]
-fn a_session_that_leaves_a_partition_out_or_is_made_anew_goes_on() {
+fn a_session_without_a_partition_or_made_anew_goes_on() {
     let of_session = |mut bytes: Vec<u8>, id: i32, epoch: i32| {
         // size, header with the client id `me`, 17 bytes, the session id, the session epoch.
         bytes[33..37].copy_from_slice(&id.to_be_bytes());

@@ -44,7 +44,8 @@ impl Room for Limited {
     }
 }
 
-/// A zstd batch that says it has so many records, and has these bytes in their place, more than once.
+/// A zstd batch that claims `count` records, and has these bytes in their place, more than
+/// once.
 fn zstd(count: i32, once: &[u8], times: usize) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     for _ in 0..times {
@@ -64,7 +65,7 @@ fn record_of_zeros(value: usize) -> Vec<u8> {
     batch(&[record(0, None, Some(value), &[])], Compression::None)[61..].to_vec()
 }
 
-/// Messages told of, and what was counted, where each of these sets is sent at its time.
+/// Messages that were reported, and what was counted, where each of these sets is sent at its time.
 fn of_all(sets: &[(u64, &[u8])], room: &Arc<Limited>) -> (usize, Scratch) {
     let mut observed = Observed::default();
     let room = Arc::clone(room);

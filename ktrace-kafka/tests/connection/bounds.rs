@@ -23,8 +23,8 @@ fn large(damaged: bool) -> Vec<u8> {
     set
 }
 
-/// What came of so many of them, and a good one behind them, where two may be decompressed: lines, and how many were
-/// refused by the codec and as bombs.
+/// What came of `count` of them, and a good one behind them, where two may be decompressed: lines,
+/// and how many were refused by the codec and as bombs.
 fn of_many(set: &[u8], decompressed_bytes: usize) -> (usize, u64, u64) {
     let set = [set.repeat(20), batch(&three(0), Compression::Zstd).to_vec()].concat();
     let mut observed = Observed::default();
@@ -46,7 +46,8 @@ fn decompression_that_fails_costs_as_much() {
     let (lines, damaged, bombs) = of_many(&large(true), 2 * LARGE);
     assert!((1..=2).contains(&damaged), "{damaged}");
     assert_eq!((lines, damaged + bombs), (0, 21));
-    // Its first record says that it will be too large: that costs so little that the good one is read.
+    // Its first record says that it will be too large: that costs so little that the good one is
+    // read.
     let (lines, damaged, bombs) = of_many(&large(false), LARGE);
     assert_eq!((lines, damaged, bombs), (3, 0, 20));
 }
@@ -112,7 +113,7 @@ fn more_aborted_transactions_than_are_kept_are_counted() {
     }
     let set: Bytes =
         [batch(&records, Compression::None), batch(&three(10), Compression::None)].concat().into();
-    for (count, told, counted) in [(1 << 16, 6, 0), ((1 << 16) + 1, 3, 1)] {
+    for (count, reported, counted) in [(1 << 16, 6, 0), ((1 << 16) + 1, 3, 1)] {
         let aborted: Vec<_> = (0..count).map(|index| (5, 1000 + index)).collect();
         let said = [client(fetch(11, 1, 7, 1)), broker(fetched(11, 1, set.clone(), &aborted))];
         let mut observed = Observed::default();
@@ -121,6 +122,6 @@ fn more_aborted_transactions_than_are_kept_are_counted() {
         }
         let (lines, scratch) = observed.finish();
         let fetched = lines.iter().filter(|line| line.starts_with("fetched")).count();
-        assert_eq!((fetched, lost(&scratch, Lost::TooManyAborted)), (told, counted), "{count}");
+        assert_eq!((fetched, lost(&scratch, Lost::TooManyAborted)), (reported, counted), "{count}");
     }
 }

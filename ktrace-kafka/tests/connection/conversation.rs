@@ -1,5 +1,6 @@
-//! A client and a broker that talk: their bytes are encoded by the `kafka-protocol` crate, but for the protocol of before
-//! Kafka 0.11, which it does not know; their segments are cut, lost and shuffled as a test wants.
+//! A client and a broker that talk: their bytes are encoded by the `kafka-protocol` crate, but for
+//! the protocol of before Kafka 0.11, which it does not know; their segments are cut, lost and
+//! shuffled as a test wants.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
@@ -21,7 +22,7 @@ pub const TOPIC_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
 pub const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
-/// What was told, a line an event; and where requests send messages that wait for their responses.
+/// What was reported, a line an event; and where requests send messages that wait for their responses.
 #[derive(Default)]
 pub struct Lines(pub Vec<String>, pub Vec<String>);
 
@@ -272,7 +273,7 @@ pub fn segments(said: &[Said], isn: u32, mut cut: impl FnMut(usize) -> usize) ->
     parts
 }
 
-/// A connection with its scratch, and what it told.
+/// A connection with its scratch, and what it reported.
 pub struct Observed {
     pub connection: Connection,
     pub scratch: Scratch,
@@ -327,8 +328,8 @@ impl Observed {
     }
 }
 
-/// What is told of a conversation in which each message is a segment.
-pub fn told(said: &[Said]) -> Vec<String> {
+/// What is reported of a conversation in which each message is a segment.
+pub fn reported(said: &[Said]) -> Vec<String> {
     let mut observed = Observed::default();
     for part in segments(said, 77, |len| len) {
         observed.push(&part);
@@ -366,8 +367,8 @@ pub const WRAPS: [Wrap; 5] = [Wrap::None, Wrap::Gzip, Wrap::Snappy, Wrap::Xerial
 /// What offsets a set has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offsets {
-    /// As a broker writes them: a wrapper has its last message's, those inside are absolute in magic 0 and count from
-    /// the wrapper's first in magic 1.
+    /// As a broker writes them: a wrapper has its last message's, those inside are absolute in
+    /// magic 0 and count from the wrapper's first in magic 1.
     Log,
     /// Those inside count from the set's first, the wrapper's is 0.
     Librdkafka,

@@ -6,7 +6,7 @@ mod wire;
 
 use kafka_protocol::records::Compression;
 use ktrace_kafka::Direction;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::Lost;
 use ktrace_tls::Sender;
 use ktrace_tls::cipher::Suite;
@@ -81,7 +81,7 @@ fn secrets(observed: &mut Observed, talk: &Talk) -> bool {
 
 #[test]
 fn the_same_whenever_the_keys_come() {
-    let clear = told(&conversation());
+    let clear = reported(&conversation());
     for new in [|| Talk::tls13(AES_256), || Talk::tls12(TLS12)] {
         let mut talk = new();
         let parts = parts(&mut talk, &conversation());
@@ -90,7 +90,8 @@ fn the_same_whenever_the_keys_come() {
                 let mut observed = observed();
                 for (number, part) in parts.iter().enumerate() {
                     observed.push(part);
-                    // A search finds a direction's key when it has sent a record with it, and is asked again.
+                    // A search finds a direction's key when it has sent a record with it, and is
+                    // asked again.
                     if number + 1 >= at {
                         if by_memory {
                             search(&mut observed, &talk)
@@ -154,5 +155,5 @@ fn a_response_that_was_lost_is_no_failure() {
     connection.end(scratch, lines);
     let (lines, _) = observed.finish();
     assert!(lines.iter().all(|line| !line.contains("error=13")), "{lines:?}");
-    assert_eq!(lines.len(), told(&conversation()[..4]).len());
+    assert_eq!(lines.len(), reported(&conversation()[..4]).len());
 }

@@ -19,7 +19,7 @@ fn asks(id: i32) -> Vec<u8> {
     produce(9, id, -1, batch(&three(0), Compression::None))
 }
 
-/// What is told of segments.
+/// What is reported of segments.
 fn heard<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (Vec<String>, Scratch) {
     let mut observed = Observed::default();
     for part in parts {
@@ -28,7 +28,7 @@ fn heard<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (Vec<String>, Scratch
     observed.finish()
 }
 
-/// Without so many bytes of one segment, which is cut in two.
+/// Without some bytes of one segment, which is cut in two.
 fn with_hole(parts: &[Part], index: usize, start: usize, len: usize) -> Vec<Part> {
     let mut parts = parts.to_vec();
     let mut behind = parts[index].clone();
@@ -54,7 +54,7 @@ fn a_hole_costs_its_own_exchange_alone() {
         client(asks(3)),
         broker(produced(9, 3, 300, 0)),
     ];
-    let whole = told(&said);
+    let whole = reported(&said);
     let parts = segments(&said, 5, |len| len);
     for (index, what) in [(6, Direction::ToBroker), (7, Direction::ToClient)] {
         assert_eq!(parts[index].direction, what);
@@ -71,7 +71,7 @@ fn a_hole_costs_its_own_exchange_alone() {
 
 /// Of the first and the third the requests are there, of the second it is not known what it was.
 #[test]
-fn a_request_that_was_missed_is_remembered_until_a_later_one_is_answered() {
+fn a_missed_request_counts_until_a_later_one_is_answered() {
     let [hello, helloed] = hello();
     let said = [
         hello,
@@ -82,7 +82,7 @@ fn a_request_that_was_missed_is_remembered_until_a_later_one_is_answered() {
         client(fetch(11, 3, 7, 0)),
         broker([produced(9, 2, 200, 0), fetched(11, 3, batch(&three(7), Compression::None), &[])].concat()),
     ];
-    let whole = told(&said);
+    let whole = reported(&said);
     // The header of the second; the last response comes in pieces.
     let parts = with_hole(&segments(&said, 5, |len| len.min(200)), 6, 6, 150);
     assert_eq!(parts[6].bytes.len(), 6);
@@ -116,8 +116,8 @@ fn a_fetch_whose_response_was_lost_is_counted() {
     assert_eq!((lines.len(), lost(&scratch, Lost::Unanswered)), (3, 1));
 }
 
-/// The broker's last segment but one is lost on its way, and when it is sent again nobody is there. The client has read neither
-/// it nor what came behind it.
+/// The broker's last segment but one is lost on its way, and when it is sent again the client is gone.
+/// The client has read neither it nor what came behind it.
 #[test]
 fn what_comes_to_a_client_that_has_closed_is_not_lost() {
     let parts = two_fetches(broker(b"whatever".to_vec()));
@@ -139,7 +139,8 @@ fn what_comes_to_a_client_that_has_closed_is_not_lost() {
     }
 }
 
-/// Another client's request in what is searched is none of this connection, whatever was answered last.
+/// Another client's request in what is searched is none of this connection, whatever was answered
+/// last.
 #[test]
 fn an_unknown_api_does_not_make_the_client_forgotten() {
     let [hello, helloed] = hello();
@@ -163,7 +164,7 @@ fn an_unknown_api_does_not_make_the_client_forgotten() {
 
 /// The broker went away: the client will never know, and sends again elsewhere.
 #[test]
-fn what_a_connection_leaves_unanswered_is_told_with_an_error() {
+fn unanswered_requests_are_reported_with_an_error() {
     let [hello, helloed] = hello();
     let said = [
         hello,
@@ -189,7 +190,7 @@ fn what_a_connection_leaves_unanswered_is_told_with_an_error() {
         (of("error=0"), of("acks=-1 orders[2]@-1 error=13"), lost(&scratch, Lost::Unanswered)),
         (6, 6, 0)
     );
-    // Where the answers may have been missed, nobody knows.
+    // Where the answers may have been missed, the outcome is unknown.
     let [.., fetch] = &parts[..] else { unreachable!() };
     let mut behind = fetch.clone();
     (behind.direction, behind.seq) = (Direction::ToClient, parts[5].seq.wrapping_add(5000));

@@ -1,4 +1,5 @@
-//! Simulated connections: everything that a client and a broker say, in every version, cut, lost and shuffled.
+//! Simulated connections: everything that a client and a broker say, in every version, cut, lost
+//! and shuffled.
 
 mod began;
 mod bombs;
@@ -19,7 +20,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::Compression;
 use ktrace_kafka::Direction;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, Malformed};
 use uuid::Uuid;
 
@@ -63,7 +64,7 @@ fn produce_in_every_version_and_codec() {
                 broker(produced(version, 1, 1042, 0)),
             ];
             assert_eq!(
-                told(&said),
+                reported(&said),
                 expected("produced acks=-1", &topic_of(version), 1042, 0),
                 "v{version} {codec:?}"
             );
@@ -78,7 +79,7 @@ fn fetch_in_every_version_and_codec() {
             let said =
                 [client(fetch(version, 1, 7, 0)), broker(fetched(version, 1, batch(&three(7), codec), &[]))];
             assert_eq!(
-                told(&said),
+                reported(&said),
                 expected("fetched hw=50", &topic_of(version), 7, 7),
                 "v{version} {codec:?}"
             );
@@ -124,7 +125,7 @@ fn metadata_in_every_version() {
         if version >= 10 {
             lines.push(format!("topic {TOPIC} {TOPIC_ID:032x}"));
         }
-        assert_eq!(told(&said), lines, "v{version}");
+        assert_eq!(reported(&said), lines, "v{version}");
     }
 }
 
@@ -152,7 +153,7 @@ fn software_and_group() {
     }
     let software = "software librdkafka 2.16";
     let group = "member m of billing Stable by me";
-    assert_eq!(told(&said), [software, software, group, group, group]);
+    assert_eq!(reported(&said), [software, software, group, group, group]);
 }
 
 /// All kinds of exchanges one after the other, some pipelined; their ids begin with `id`.
@@ -191,7 +192,7 @@ fn long_talks(count: i32) -> Vec<Said> {
 }
 
 #[test]
-fn cut_at_every_byte_the_same_is_told() {
+fn cut_at_every_byte_the_same_is_reported() {
     let mut said = long_talk();
     // And a client of old.
     for version in 0..=2 {
@@ -203,7 +204,7 @@ fn cut_at_every_byte_the_same_is_told() {
             broker(old_fetched(version + 1, id + 10, &old_set(magic, Wrap::Lz4, Offsets::Log, 50))),
         ]);
     }
-    let whole = told(&said);
+    let whole = reported(&said);
     assert_eq!(whole.len(), 36);
     let longest = said.iter().map(|(_, bytes)| bytes.len()).max().unwrap();
     for at in 1..longest {
@@ -235,7 +236,7 @@ fn no_acks_and_errors_have_no_offset() {
             client(produce(version, 2, -1, batch(&three(0), Compression::None))),
             broker(produced(version, 2, -1, 6)),
         ];
-        let (lines, topic) = (told(&said), topic_of(version));
+        let (lines, topic) = (reported(&said), topic_of(version));
         assert_eq!(lines.len(), 6);
         let begins = |at: usize, with: String| assert!(lines[at].starts_with(&with), "{}", lines[at]);
         begins(0, format!("produced acks=0 {topic}[2]@-1 error=0"));
@@ -280,21 +281,21 @@ fn the_append_time_of_the_broker_counts_on_both_sides() {
     let at = message.windows(8).position(|w| w == [0xff; 8]).unwrap();
     message[at..at + 8].copy_from_slice(&1_800_000_000_000_i64.to_be_bytes());
     let said = [client(produce(9, 1, -1, batch(&three(0), Compression::None))), broker(message)];
-    assert!(told(&said).iter().all(|line| line.contains("t=1800000000000")), "{:?}", told(&said));
+    assert!(reported(&said).iter().all(|line| line.contains("t=1800000000000")), "{:?}", reported(&said));
     let mut stamped = batch(&three(7), Compression::None).to_vec();
     stamped[22] |= 0x08;
     stamped[35..43].copy_from_slice(&1_800_000_000_000_i64.to_be_bytes());
     let said = [client(fetch(11, 1, 7, 0)), broker(fetched(11, 1, stamped.into(), &[]))];
-    assert!(told(&said).iter().all(|line| line.contains("t=1800000000000")), "{:?}", told(&said));
+    assert!(reported(&said).iter().all(|line| line.contains("t=1800000000000")), "{:?}", reported(&said));
 }
 
 #[test]
-fn a_consumer_drops_what_lies_below_its_offset_and_the_cut_batch_at_the_end() {
+fn a_consumer_drops_what_lies_below_its_offset_and_cut_batches() {
     let cut = batch(&three(10), Compression::None);
     for keep in [5, 14, 40, cut.len() - 1] {
         let set = [&batch(&three(7), Compression::None)[..], &cut[..keep]].concat();
         let said = [client(fetch(11, 1, 9, 0)), broker(fetched(11, 1, set.into(), &[]))];
-        let lines = told(&said);
+        let lines = reported(&said);
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("orders[2]@9 "), "{}", lines[0]);
     }
@@ -343,15 +344,15 @@ fn markers_and_aborted_messages_are_no_messages() {
     let offsets = |isolation| -> Vec<String> {
         let said =
             [client(fetch(11, 1, 10, isolation)), broker(fetched(11, 1, log.clone().into(), &[(1, 10)]))];
-        let lines = told(&said);
-        let told =
+        let lines = reported(&said);
+        let reported =
             |what: &str| lines.iter().filter(|line| line.starts_with(what)).cloned().collect::<Vec<_>>();
         assert_eq!(
-            told("marker"),
+            reported("marker"),
             ["marker 1 @16 commits=false", "marker 2 @20 commits=true", "marker 1 @21 commits=true"]
         );
-        assert_eq!(told("aborted"), ["aborted 1 10 to Some(16)"]);
-        told("fetched").iter().map(|l| l.split(['@', ' ']).nth(3).unwrap().to_owned()).collect()
+        assert_eq!(reported("aborted"), ["aborted 1 10 to Some(16)"]);
+        reported("fetched").iter().map(|l| l.split(['@', ' ']).nth(3).unwrap().to_owned()).collect()
     };
     assert_eq!(offsets(1), ["13", "14", "15", "17", "18", "19"]);
     assert_eq!(offsets(0), ["10", "11", "12", "13", "14", "15", "17", "18", "19"]);
@@ -373,7 +374,7 @@ fn a_replica_is_no_consumer() {
             bytes = request(ApiKey::Fetch, version, 1, &message);
         }
         let said = [client(bytes), broker(fetched(version, 1, batch(&three(7), Compression::None), &[]))];
-        assert_eq!(told(&said), Vec::<String>::new(), "v{version}");
+        assert_eq!(reported(&said), Vec::<String>::new(), "v{version}");
     }
 }
 
@@ -381,7 +382,8 @@ fn a_replica_is_no_consumer() {
 fn in_a_session_the_offsets_of_requests_before_count() {
     let full = {
         let mut bytes = fetch(11, 1, 8, 0);
-        // size, header with the client id `me`, 17 bytes, the session id, the session epoch: a new session.
+        // size, header with the client id `me`, 17 bytes, the session id, the session epoch: a new
+        // session.
         bytes[37..41].copy_from_slice(&0_i32.to_be_bytes());
         bytes
     };
@@ -397,7 +399,7 @@ fn in_a_session_the_offsets_of_requests_before_count() {
     };
     let records = || batch(&three(7), Compression::None);
     let said = [client(full.clone()), answered(1, 9, Bytes::new()), again(2, 9), answered(2, 9, records())];
-    assert_eq!(told(&said).len(), 2, "{:?}", told(&said));
+    assert_eq!(reported(&said).len(), 2, "{:?}", reported(&said));
     // Of a proxy's clients each has its own.
     let mut other = full.clone();
     other[8..12].copy_from_slice(&2_i32.to_be_bytes());
@@ -416,17 +418,18 @@ fn in_a_session_the_offsets_of_requests_before_count() {
         answered(4, 10, records()),
     ];
     let offsets: Vec<_> =
-        told(&said).iter().map(|line| line.split(['@', ' ']).nth(3).unwrap().to_owned()).collect();
+        reported(&said).iter().map(|line| line.split(['@', ' ']).nth(3).unwrap().to_owned()).collect();
     assert_eq!(offsets, ["8", "9", "9"]);
 }
 
-/// In version 11: the offset, the log start offset, the partition's bytes, no forgotten topic, an empty rack id.
+/// In version 11: the offset, the log start offset, the partition's bytes, no forgotten topic, an
+/// empty rack id.
 const FETCH_OFFSET_FROM_END: usize = 8 + 8 + 4 + 4 + 2;
 
 #[test]
 fn begun_in_the_middle_it_finds_its_step() {
     let said = long_talks(20);
-    let whole = told(&said);
+    let whole = reported(&said);
     let parts = segments(&said, 9, |len| len.min(200));
     let mut random = Random(1);
     for _ in 0..200 {
@@ -436,21 +439,21 @@ fn begun_in_the_middle_it_finds_its_step() {
             observed.push(part);
         }
         let (lines, _) = observed.finish();
-        // What is told is a tail of the whole, but for at most the exchanges that were under way.
+        // What is reported is a tail of the whole, but for at most the exchanges that were under way.
         assert!(lines.len() >= whole.len() / 2 - 18, "{skip}: {}", lines.len());
         assert!(whole.ends_with(&lines[lines.len().saturating_sub(whole.len() / 2 - 18)..]), "{skip}");
         assert!(lines.iter().all(|line| whole.contains(line)), "{skip}");
     }
 }
 
-/// Segments are lost for good (captured never, acknowledged by the other side), lost and sent again, sent twice, and
-/// swapped: nothing wrong is told, and what follows a loss is.
+/// Segments are lost for good (captured never, acknowledged by the other side), lost and sent
+/// again, sent twice, and swapped: nothing wrong is reported, and what follows a loss is.
 #[test]
 fn lossy_transport() {
     let seeds = if std::env::var_os("KTRACE_FULL").is_some() { 1_000_000 } else { 3_000 };
     let said = long_talks(6);
-    let whole = told(&said);
-    let tail = told(&long_talk());
+    let whole = reported(&said);
+    let tail = reported(&long_talk());
     for seed in 0..seeds {
         let mut random = Random(seed);
         let (lose, again, twice, swap) =
@@ -471,7 +474,8 @@ fn lossy_transport() {
                 late.push(part);
                 continue;
             }
-            // A segment sent again comes before anything that acknowledges it: while the same side talks.
+            // A segment sent again comes before anything that acknowledges it: while the same side
+            // talks.
             if let Some(other) = late.first()
                 && (other.direction != part.direction || random.below(3) == 0)
             {
@@ -496,7 +500,7 @@ fn lossy_transport() {
         let (lines, scratch) = observed.finish();
         let mut left = whole.iter();
         for line in &lines {
-            assert!(left.any(|l| l == line), "seed {seed}: told and never said, or out of order: {line}");
+            assert!(left.any(|l| l == line), "seed {seed}: reported and never said, or out of order: {line}");
         }
         let recovered = lines.ends_with(&tail[tail.len() - 6..]);
         assert!(recovered, "seed {seed}: {} of {} lines; {:?}", lines.len(), whole.len(), scratch.counters);
@@ -506,8 +510,8 @@ fn lossy_transport() {
     }
 }
 
-/// A client that gives all its requests the same id, and a response that was lost: nobody can tell any more which request
-/// a response is for, so nothing is told until it is clear again.
+/// A client that gives all its requests the same id, and a response that was lost: it is
+/// no longer certain which request a response is for, so nothing is reported until it is clear again.
 #[test]
 fn ids_that_come_again_are_not_guessed_at() {
     let talk = |offset: i64| {
@@ -522,7 +526,7 @@ fn ids_that_come_again_are_not_guessed_at() {
         observed.push(part);
     }
     let (lines, scratch) = observed.finish();
-    assert_eq!(lines, told(&said)[6..], "the second response is passed over with the first two requests");
+    assert_eq!(lines, reported(&said)[6..], "the second response is passed over with the first two requests");
     assert_eq!(lost(&scratch, Lost::AmbiguousResponse), 1);
     assert_eq!(lost(&scratch, Lost::Unanswered), 2);
 }
@@ -538,7 +542,7 @@ fn what_was_shed_is_lost_and_what_follows_is_not() {
         client(produce(9, 3, -1, batch(&three(0), Compression::None))),
         broker(produced(9, 3, 20, 0)),
     ];
-    let whole = told(&said);
+    let whole = reported(&said);
     for (shed_at, lost) in [(2, 0..3), (3, 0..3), (5, 3..6), (6, 3..6)] {
         let mut observed = Observed::default();
         for (index, part) in segments(&said, 5, |len| len.min(200)).iter().enumerate() {
@@ -555,7 +559,7 @@ fn what_was_shed_is_lost_and_what_follows_is_not() {
     }
 }
 
-/// What a hole has hidden may show it too: then nobody pushes again, and nothing may stay.
+/// What a hole has hidden may show it too: then no segment follows, and nothing may stay.
 #[test]
 fn what_is_not_kafka_is_given_up_behind_a_hole_too() {
     let request = produce(9, 1, -1, batch(&three(0), Compression::None));
@@ -581,7 +585,7 @@ fn what_is_not_kafka_is_given_up_behind_a_hole_too() {
 fn damaged_bodies_are_counted_and_tell_nothing() {
     let good = fetched(11, 1, batch(&three(7), Compression::None), &[]);
     let said = [client(fetch(11, 1, 7, 0)), broker(good.clone())];
-    assert_eq!(told(&said).len(), 3);
+    assert_eq!(reported(&said).len(), 3);
     let mut random = Random(3);
     for _ in 0..20_000 {
         let mut bad = good.clone();
@@ -604,7 +608,7 @@ fn directions_may_come_in_any_order_at_the_start() {
     // The first request is seen late, as its first transmission was lost before the capture.
     let said = long_talk();
     let mut parts = segments(&said, 5, |len| len);
-    let whole = told(&said);
+    let whole = reported(&said);
     let first = parts.iter().position(|part| part.direction == Direction::ToBroker && !part.syn).unwrap();
     let again = parts[first].clone();
     parts.insert(first + 1, again);

@@ -2,9 +2,10 @@
 
 use kafka_protocol::records::Compression;
 use ktrace_kafka::context::Extractor;
+use ktrace_kafka::counters::Counters;
 use ktrace_kafka::counters::{Lost, Malformed};
 use ktrace_kafka::record::{Batch, Record};
-use ktrace_kafka::{Counters, Head, Limits, Partition, Scratch, Sink};
+use ktrace_kafka::{Head, Limits, Partition, Scratch, Sink};
 
 use crate::conversation::*;
 
@@ -45,11 +46,11 @@ fn losses(counters: &Counters) -> u64 {
     counters.lost().map(|(_, count)| count).sum::<u64>() + counters.malformed().map(|(_, n)| n).sum::<u64>()
 }
 
-fn fetch_told(from: i64, set: &[u8]) -> (Vec<String>, Counters) {
+fn fetch_reported(from: i64, set: &[u8]) -> (Vec<String>, Counters) {
     talk(&[client(old_fetch(2, 1, from)), broker(old_fetched(2, 1, set))], Limits::default())
 }
 
-/// The offsets of what was told.
+/// The offsets of what was reported.
 fn offsets(lines: &[String]) -> Vec<i64> {
     lines
         .iter()
@@ -114,13 +115,13 @@ fn batches_in_the_old_versions_are_read() {
         client(old_fetch(3, 2, 10)),
         broker(old_fetched(3, 2, &batch(&three(10), Compression::None))),
     ];
-    assert_eq!(offsets(&told(&said)), [10, 11, 12, 10, 11, 12]);
+    assert_eq!(offsets(&reported(&said)), [10, 11, 12, 10, 11, 12]);
 }
 
-/// A wrapper that nobody gave an offset: those inside count as they are.
+/// A wrapper without an offset: those inside count as they are.
 #[test]
 fn a_wrapper_of_librdkafka_in_the_log() {
-    let (lines, counters) = fetch_told(0, &old_set(1, Wrap::Snappy, Offsets::Librdkafka, 0));
+    let (lines, counters) = fetch_reported(0, &old_set(1, Wrap::Snappy, Offsets::Librdkafka, 0));
     assert_eq!((lines, losses(&counters)), (expected("fetched hw=50", 0, times(1)), 0));
 }
 
@@ -131,28 +132,28 @@ fn inner_offsets_may_have_holes() {
         Message { magic: 1, offset, attributes: 0, timestamp: TIME, key: None, value: None }.encode()
     };
     let inner = [message(1), message(4), message(9)].concat();
-    let (lines, counters) = fetch_told(0, &wrapped(1, Wrap::Lz4, 109, TIME, &inner));
+    let (lines, counters) = fetch_reported(0, &wrapped(1, Wrap::Lz4, 109, TIME, &inner));
     assert_eq!((offsets(&lines), losses(&counters)), (vec![101, 104, 109], 0));
     // Sent by a producer, they count by their order.
     let said = [
         client(old_produce(2, 1, -1, &wrapped(1, Wrap::Lz4, 9, TIME, &inner))),
         broker(old_produced(2, 1, 50, 0, -1)),
     ];
-    assert_eq!(offsets(&told(&said)), [50, 51, 52]);
+    assert_eq!(offsets(&reported(&said)), [50, 51, 52]);
     // Whatever offset their wrapper has.
     let said = [
         client(old_produce(2, 1, -1, &wrapped(1, Wrap::Lz4, 1, TIME, &inner))),
         broker(old_produced(2, 1, 50, 0, -1)),
     ];
-    assert_eq!(offsets(&told(&said)), [50, 51, 52]);
+    assert_eq!(offsets(&reported(&said)), [50, 51, 52]);
 }
 
 #[test]
-fn what_lies_below_the_fetch_offset_is_dropped_inside_a_wrapper_too() {
+fn below_the_fetch_offset_a_wrappers_messages_are_dropped() {
     for magic in 0..=1 {
         for wrap in WRAPS {
             for (from, left) in [(7, &[7, 8, 9][..]), (8, &[8, 9]), (9, &[9]), (10, &[])] {
-                let (lines, _) = fetch_told(from, &old_set(magic, wrap, Offsets::Log, 7));
+                let (lines, _) = fetch_reported(from, &old_set(magic, wrap, Offsets::Log, 7));
                 assert_eq!(offsets(&lines), left, "magic {magic} {wrap:?} from {from}");
             }
         }
@@ -168,20 +169,20 @@ fn the_time_of_append_is_that_of_all() {
                 client(old_produce(2, 1, -1, &old_set(magic, wrap, Offsets::Log, 0))),
                 broker(old_produced(2, 1, 5, 0, TIME + 99)),
             ];
-            assert_eq!(told(&said), expected("produced acks=-1", 5, [TIME + 99; 3]), "{magic} {wrap:?}");
+            assert_eq!(reported(&said), expected("produced acks=-1", 5, [TIME + 99; 3]), "{magic} {wrap:?}");
         }
         // The wrapper's bit.
         let mut set = old_set(1, wrap, Offsets::Log, 7);
         if wrap != Wrap::None {
             set[17] |= 0x08;
-            let (lines, _) = fetch_told(7, &set);
+            let (lines, _) = fetch_reported(7, &set);
             assert_eq!(lines, expected("fetched hw=50", 7, [TIME + 2; 3]), "{wrap:?}");
         }
     }
     // Magic 0 has no such bit.
     let mut set = old_three(0, 7);
     set[17] |= 0x08;
-    assert_eq!(fetch_told(7, &set).0, expected("fetched hw=50", 7, [-1; 3]));
+    assert_eq!(fetch_reported(7, &set).0, expected("fetched hw=50", 7, [-1; 3]));
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn a_set_may_be_cut_anywhere() {
         // The first message of the second set.
         let first = 12 + u32::from_be_bytes(cut[8..12].try_into().unwrap()) as usize;
         for keep in 0..first {
-            let (lines, counters) = fetch_told(7, &[&whole[..], &cut[..keep]].concat());
+            let (lines, counters) = fetch_reported(7, &[&whole[..], &cut[..keep]].concat());
             assert_eq!((offsets(&lines), losses(&counters)), (vec![7, 8, 9], 0), "{wrap:?} {keep}");
         }
     }
@@ -208,7 +209,7 @@ fn a_set_may_mix_all_formats() {
         old_set(1, Wrap::None, Offsets::Log, 13),
     ]
     .concat();
-    let (lines, counters) = fetch_told(1, &set);
+    let (lines, counters) = fetch_reported(1, &set);
     assert_eq!((offsets(&lines), losses(&counters)), ((1..16).collect(), 0));
     // Several wrappers of one producer count on.
     let set = [
@@ -218,7 +219,7 @@ fn a_set_may_mix_all_formats() {
     ]
     .concat();
     let said = [client(old_produce(2, 1, -1, &set)), broker(old_produced(2, 1, 100, 0, -1))];
-    assert_eq!(offsets(&told(&said)), (100..109).collect::<Vec<_>>());
+    assert_eq!(offsets(&reported(&said)), (100..109).collect::<Vec<_>>());
 }
 
 #[test]
@@ -229,13 +230,13 @@ fn no_acks_and_errors_have_no_offset() {
         client(old_produce(0, 2, 1, &set)),
         broker(old_produced(0, 2, -1, 6, -1)),
     ];
-    let lines = told(&said);
+    let lines = reported(&said);
     assert_eq!(offsets(&lines), [-1; 6]);
     assert!(lines[0].starts_with("produced acks=0 orders[2]@-1 error=0"), "{}", lines[0]);
     assert!(lines[3].starts_with("produced acks=1 orders[2]@-1 error=6"), "{}", lines[3]);
 }
 
-/// Nobody knows how many messages a broken wrapper held, so what a broker called those behind it.
+/// It is unknown how many messages a broken wrapper held, so what a broker called those behind it.
 #[test]
 fn behind_a_broken_wrapper_a_producers_offsets_are_not_known() {
     let mut broken = old_set(1, Wrap::Gzip, Offsets::Log, 0);
@@ -248,11 +249,11 @@ fn behind_a_broken_wrapper_a_producers_offsets_are_not_known() {
     assert_eq!(offsets(&lines), [100, 101, 102, -1, -1, -1]);
     assert_eq!(refused(&counters, Malformed::Compression), 1);
     // The log's own do not depend on it.
-    let (lines, _) = fetch_told(0, &set);
+    let (lines, _) = fetch_reported(0, &set);
     assert_eq!(offsets(&lines), [0, 1, 2, 0, 1, 2]);
 }
 
-/// What a set inside a wrapper must not be; what stands behind the wrapper is told all the same.
+/// What a set inside a wrapper must not be; what stands behind the wrapper is reported all the same.
 #[test]
 fn wrappers_that_are_refused() {
     let good = old_three(1, 0);
@@ -275,7 +276,7 @@ fn wrappers_that_are_refused() {
         ("zstd", with_codec(4), Malformed::Batch),
         ("no codec", with_codec(7), Malformed::Batch),
     ] {
-        let (lines, counters) = fetch_told(0, &[&set[..], &behind].concat());
+        let (lines, counters) = fetch_reported(0, &[&set[..], &behind].concat());
         assert_eq!(offsets(&lines), [10, 11, 12], "{what}");
         assert_eq!((refused(&counters, reason), losses(&counters)), (1, 1), "{what}");
     }
@@ -287,7 +288,7 @@ fn a_deep_nest_is_not_descended() {
     for _ in 0..50 {
         set = wrapped(1, Wrap::Snappy, 2, TIME, &set);
     }
-    let (lines, counters) = fetch_told(0, &set);
+    let (lines, counters) = fetch_reported(0, &set);
     assert_eq!((lines.len(), refused(&counters, Malformed::Record), counters.batches), (0, 1, 1));
 }
 
@@ -296,7 +297,7 @@ fn unknown_magics_are_lost_and_passed_over() {
     let mut future = old_three(1, 0);
     future[16] = 3;
     let first = 12 + u32::from_be_bytes(future[8..12].try_into().unwrap()) as usize;
-    let (lines, counters) = fetch_told(0, &[&future[..first], &old_three(1, 10)].concat());
+    let (lines, counters) = fetch_reported(0, &[&future[..first], &old_three(1, 10)].concat());
     assert_eq!(offsets(&lines), [10, 11, 12]);
     let lost = counters.lost().find(|(name, _)| *name == Lost::UnsupportedMagic).unwrap().1;
     assert_eq!((lost, losses(&counters)), (1, 1));
@@ -375,7 +376,8 @@ fn the_batch_that_stands_for_a_message() {
     );
 }
 
-/// Bytes of every kind, flipped, and lengths set to the worst: nothing panics, and what is told has a count.
+/// Bytes of every kind, flipped, and lengths set to the worst: nothing panics, and what is reported has
+/// a count.
 #[test]
 fn damaged_sets_are_counted_and_do_no_harm() {
     let mut random = Random(11);
@@ -433,7 +435,7 @@ fn begun_in_the_middle_it_finds_its_step() {
         ]
     };
     let said: Vec<Said> = (0..40).flat_map(talk).collect();
-    let whole = told(&said);
+    let whole = reported(&said);
     assert_eq!(whole.len(), 240);
     let parts = segments(&said, 9, |len| len.min(60));
     for skip in 2..parts.len() / 2 {

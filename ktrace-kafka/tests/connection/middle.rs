@@ -1,9 +1,10 @@
-//! What a search believes: where the beginning of a frame is not known, most of what looks like one is none.
+//! What a search believes: where the beginning of a frame is not known, most of what looks like one
+//! is none.
 
 use kafka_protocol::messages::*;
 use kafka_protocol::records::Compression;
 use ktrace_kafka::Limits;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, Malformed};
 
 use crate::conversation::*;
@@ -36,7 +37,7 @@ fn numbers_are_no_requests() {
         client(produce(9, 2, -1, batch(&three(0), Compression::None))),
         broker(produced(9, 2, 103, 0)),
     ];
-    let whole = told(&talk);
+    let whole = reported(&talk);
     for tail in [longs(10..40), longs(std::iter::repeat_n(20, 30)), longs(std::iter::repeat_n(24, 30))] {
         let said = [&[client(tail.clone()), client(vec![0xee; 100])], &talk[..]].concat();
         let observed = begun_before(&said, Limits::default());
@@ -48,7 +49,8 @@ fn numbers_are_no_requests() {
     }
 }
 
-/// A request in the middle of other things that looks as it should, but has not the body of its API.
+/// A request in the middle of other things that looks as it should, but has not the body of its
+/// API.
 fn none() -> [Said; 2] {
     // Metadata v1 of 300 bytes, with more topics than it has.
     let head = b"\0\0\x01\x2c\0\x03\0\x01\0\0\0\x07\0\x02me\0\0\0\x02\0\x04abcd";
@@ -79,7 +81,7 @@ fn finds_that_were_none_end_the_search_in_the_end() {
 
 /// A request may be longer than what is searched of something that is perhaps none.
 #[test]
-fn a_search_behind_a_loss_goes_on_for_as_long_as_a_request_may_be() {
+fn a_search_behind_a_loss_goes_on_for_a_requests_length() {
     // The hole is given up soon.
     let limits =
         Limits { search_bytes: 1000, frame_bytes: 100_000, held_bytes: 8 << 10, ..Limits::default() };
@@ -105,16 +107,16 @@ fn a_search_behind_a_loss_goes_on_for_as_long_as_a_request_may_be() {
 /// What has no response is believed when a second frame follows it.
 #[test]
 fn without_responses_a_second_request_is_waited_for() {
-    let told = |said: &[Said]| {
+    let reported = |said: &[Said]| {
         let (lines, scratch) = begun_before(said, Limits::default()).finish();
         (lines.len(), lost(&scratch, Lost::Unconfirmed))
     };
-    assert_eq!(told(&[client(silent(1))]), (0, 1));
-    assert_eq!(told(&[client(silent(1)), client(silent(2))]), (6, 0));
-    assert_eq!(told(&[client(silent(1)), client(silent(2)), client(silent(3))]), (9, 0));
+    assert_eq!(reported(&[client(silent(1))]), (0, 1));
+    assert_eq!(reported(&[client(silent(1)), client(silent(2))]), (6, 0));
+    assert_eq!(reported(&[client(silent(1)), client(silent(2)), client(silent(3))]), (9, 0));
     // What follows the first is nothing.
     let said = [client(silent(1)), client(vec![0xee; 50]), client(silent(2)), client(silent(3))];
-    assert_eq!(told(&said), (6, 1));
+    assert_eq!(reported(&said), (6, 1));
 }
 
 /// Responses to requests of before a gap say nothing of what was found behind it.

@@ -3,10 +3,11 @@
 use crate::conversation::*;
 use kafka_protocol::messages::*;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, NotKafka};
 
-/// What a connection was found to be when each segment but the last was there, and in the end; nothing was told.
+/// What a connection was found to be when each segment but the last was there, and in the end;
+/// nothing was reported.
 fn found(said: &[Said], cut: usize) -> (Vec<Speaks>, u64) {
     let mut observed = Observed::default();
     let mut speaks = vec![];
@@ -68,7 +69,7 @@ fn who_speaks_first_is_no_broker() {
     }
 }
 
-/// What passes a connection whose beginning was not seen, in segments of at most so many bytes.
+/// What passes a connection whose beginning was not seen, in segments of at most `size` bytes.
 fn amid(said: &[Said], cut: usize) -> (Speaks, u64, Vec<String>) {
     let mut observed = Observed::default();
     for part in segments(said, 5, |len| len.min(cut)).iter().filter(|part| !part.syn) {
@@ -115,7 +116,8 @@ fn kafka_in_its_middle_is_not_tls() {
     assert_eq!((speaks, tls, lines.len()), (Speaks::Kafka, 0, 3));
 }
 
-/// A response whose request was not captured is no greeting: the broker acknowledges what was never seen.
+/// A response whose request was not captured is no greeting: the broker acknowledges what was never
+/// seen.
 #[test]
 fn a_lost_first_request_is_no_silence() {
     let said = [
@@ -151,7 +153,7 @@ fn random_bytes_are_not_kafka() {
 
 /// Whether it waits for a response is not known before its header is.
 #[test]
-fn a_produce_of_a_version_to_come_is_not_taken_for_one_without_acknowledgement() {
+fn a_produce_of_a_version_to_come_may_have_a_response() {
     let future = |acks: u8| {
         // No tagged fields, no transactional id.
         framed(&[b"\0\0\0\x0e\0\0\0\x01\0\x02me\0\0\0", &[acks][..], b"\0\0\0\0\x01\0"].concat())
@@ -159,7 +161,7 @@ fn a_produce_of_a_version_to_come_is_not_taken_for_one_without_acknowledgement()
     let answer = framed(&[0, 0, 0, 1, 0, 9]);
     let next =
         [client(produce(9, 3, -1, batch(&three(0), Compression::None))), broker(produced(9, 3, 100, 0))];
-    let told = |said: &[Said]| {
+    let reported = |said: &[Said]| {
         let mut observed = Observed::default();
         for part in segments(said, 77, |len| len) {
             observed.push(&part);
@@ -169,9 +171,9 @@ fn a_produce_of_a_version_to_come_is_not_taken_for_one_without_acknowledgement()
         assert_eq!(scratch.counters.malformed().map(|(_, count)| count).sum::<u64>(), 0);
         (scratch.counters.exchanges, losses(&scratch, Lost::ALL))
     };
-    assert_eq!(told(&[&[client(future(1)), broker(answer)], &next[..]].concat()), (2, 1));
+    assert_eq!(reported(&[&[client(future(1)), broker(answer)], &next[..]].concat()), (2, 1));
     // One that has none is passed over.
-    assert_eq!(told(&[&[client(future(0))], &next[..]].concat()), (1, 1));
+    assert_eq!(reported(&[&[client(future(0))], &next[..]].concat()), (1, 1));
 }
 
 #[test]
@@ -180,7 +182,7 @@ fn a_client_id_that_is_no_text_is_kafkas_too() {
         client(framed(b"\0\x0c\0\0\0\0\0\x07\0\x02b\xfc\0\x01g\0\0\0\x01\0\x01m")),
         broker(framed(&[0, 0, 0, 7, 0, 0])),
     ];
-    assert_eq!(told(&said), ["member m of g Stable by -"]);
+    assert_eq!(reported(&said), ["member m of g Stable by -"]);
 }
 
 /// ApiVersions 0 and its answer, then a message, of a client of this name.

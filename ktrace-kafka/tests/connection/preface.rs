@@ -1,8 +1,9 @@
-//! What is said to a proxy before the first request: read behind, however it is cut, or counted with its reason.
+//! What is said to a proxy before the first request: read behind, however it is cut, or counted
+//! with its reason.
 
 use crate::conversation::*;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::{Lost, NotKafka};
 
 /// A message and its answer, behind all that.
@@ -50,7 +51,7 @@ fn prefaces() -> Vec<(&'static str, Vec<Said>)> {
         ("SOCKS 4a", vec![c(b"\x04\x01\x23\x84\0\0\0\x01\0broker\0"), b(b"\0\x5a\0\0\0\0\0\0")]),
         ("CONNECT", vec![c(connect), connected.clone()]),
         ("PROXY 1", vec![c(line)]),
-        ("PROXY 1 of nobody", vec![c(b"PROXY UNKNOWN\r\n")]),
+        ("PROXY 1 of an unknown client", vec![c(b"PROXY UNKNOWN\r\n")]),
         ("PROXY 2", vec![c(header)]),
         ("PROXY 2 for itself", vec![c(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")]),
         ("several", [&[c(line), c(connect), connected], &greeting[..], &[by_name, granted]].concat()),
@@ -67,7 +68,7 @@ fn observe(said: &[Said], cut: usize) -> Observed {
 
 #[test]
 fn is_read_behind() {
-    let whole = told(&talk());
+    let whole = reported(&talk());
     assert_eq!(whole.len(), 3);
     for (name, preface) in prefaces() {
         for cut in [usize::MAX, 20, 7, 3, 1] {
@@ -103,7 +104,7 @@ fn the_first_request_may_be_in_the_same_segment() {
     for (name, preface) in prefaces().into_iter().filter(|(name, _)| name.starts_with("PROXY")) {
         let mut said = talk();
         said[0].1.splice(0..0, preface[0].1.iter().copied());
-        assert_eq!(told(&said).len(), 3, "{name}");
+        assert_eq!(reported(&said).len(), 3, "{name}");
     }
 }
 
@@ -153,7 +154,7 @@ fn what_is_not_read_has_a_reason() {
 /// The client may have heard what the capture has not.
 #[test]
 fn a_hole_in_it_is_no_evidence() {
-    let whole = told(&talk());
+    let whole = reported(&talk());
     for (name, preface) in prefaces() {
         let said = [&preface[..], &talk()].concat();
         for missing in 0..preface.len() {
@@ -163,7 +164,8 @@ fn a_hole_in_it_is_no_evidence() {
                     observed.push(part);
                 }
             }
-            // Its beginning was not seen: the first request is found where a segment begins with it.
+            // Its beginning was not seen: the first request is found where a segment begins with
+            // it.
             let (lines, _) = observed.finish();
             assert_eq!(lines, whole, "{name} without {missing}");
         }

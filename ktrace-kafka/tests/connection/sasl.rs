@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::Compression;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 
 use crate::conversation::*;
 
@@ -115,7 +115,7 @@ fn mechanisms() -> Vec<(&'static str, Vec<Said>)> {
             ],
         ),
         ("OAUTHBEARER", vec![client(token(b"n,,\x01auth=Bearer eyJhbGciOi\x01\x01")), broker(token(b""))]),
-        // Empty tokens the other way round, and a last one that nobody answers.
+        // Empty tokens the other way round, and a last one without an answer.
         (
             "GSSAPI",
             vec![
@@ -162,7 +162,7 @@ fn a_connection_that_begins_with_a_token() {
 }
 
 #[test]
-fn a_token_is_told_from_other_protocols_and_tokens_have_an_end() {
+fn tokens_differ_from_other_protocols_and_have_an_end() {
     let mut observed = Observed::default();
     // ASN.1, but of another length.
     for part in segments(&[client(framed(&[0x60, 0x82, 1, 1, 6, 9, 9, 9, 9, 9, 9, 9]))], 5, |len| len) {

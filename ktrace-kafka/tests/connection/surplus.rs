@@ -1,5 +1,5 @@
-//! Bodies that end before their frames do: brokers that are not Apache's write such, and clients pass over
-//! the rest.
+//! Bodies that end before their frames do: brokers that are not Apache's write such, and clients
+//! pass over the rest.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::*;
@@ -11,7 +11,7 @@ use ktrace_kafka::{Direction, Scratch};
 use crate::conversation::*;
 use crate::{lost, refused};
 
-/// A frame with so many more bytes at its end.
+/// A frame with more bytes at its end.
 fn longer(frame: &[u8], by: usize) -> Vec<u8> {
     framed(&[&frame[4..], &vec![0; by]].concat())
 }
@@ -57,7 +57,7 @@ fn nothing_is_lost(scratch: &Scratch) {
 #[test]
 fn what_stands_behind_a_body_is_counted_and_passed_over() {
     for of in [Direction::ToBroker, Direction::ToClient] {
-        let whole = told(&talk(of, 0));
+        let whole = reported(&talk(of, 0));
         for (by, cut) in [(1, usize::MAX), (3, usize::MAX), (40, 17), (70_000, 1400)] {
             let (lines, scratch) = heard(&segments(&talk(of, by), 5, |len| len.min(cut)));
             assert_eq!(lines, whole, "{of:?} {by}");
@@ -74,7 +74,7 @@ fn what_stands_behind_a_body_is_counted_and_passed_over() {
 fn a_search_finds_the_frames_of_who_is_known_to_write_more() {
     for of in [Direction::ToBroker, Direction::ToClient] {
         let said = talk(of, 5);
-        let whole = told(&said);
+        let whole = reported(&said);
         for gone in 6..14 {
             let mut parts = segments(&said, 5, |len| len);
             parts.remove(gone);
@@ -91,7 +91,7 @@ fn a_search_finds_the_frames_of_who_is_known_to_write_more() {
 #[test]
 fn a_connection_of_before_is_read() {
     let said = talk(Direction::ToClient, 5);
-    let whole = told(&said);
+    let whole = reported(&said);
     let parts = segments(&said, 5, |len| len);
     let (lines, scratch) = heard(parts.iter().filter(|part| !part.syn));
     assert_eq!(lines, whole);
@@ -101,7 +101,7 @@ fn a_connection_of_before_is_read() {
 /// A classic consumer's assignment of a version to come, with a field at its end that is not known.
 #[test]
 fn a_consumers_assignment_of_a_version_to_come_is_read() {
-    let told_of = |sync: i16, assignment_version: i16, behind: &[u8], protocol: Option<&'static str>| {
+    let reported_of = |sync: i16, assignment_version: i16, behind: &[u8], protocol: Option<&'static str>| {
         let assignment = ConsumerProtocolAssignment::default().with_assigned_partitions(vec![
             consumer_protocol_assignment::TopicPartition::default()
                 .with_topic(TopicName(StrBytes::from_static_str(TOPIC)))
@@ -120,22 +120,23 @@ fn a_consumers_assignment_of_a_version_to_come_is_read() {
             answer.protocol_type = protocol.map(StrBytes::from_static_str);
         }
         let said = [client(request(ApiKey::SyncGroup, sync, 1, &asked)), broker(response(sync, 1, &answer))];
-        told(&said).iter().filter(|line| line.starts_with("Assigned")).count()
+        reported(&said).iter().filter(|line| line.starts_with("Assigned")).count()
     };
-    assert_eq!(told_of(5, 3, &[], Some("consumer")), 1);
-    assert_eq!(told_of(5, 4, &[0, 0, 0, 7], Some("consumer")), 1);
-    assert_eq!(told_of(5, 3, &[0], Some("consumer")), 1);
-    assert_eq!(told_of(5, -1, &[], Some("consumer")), 0);
-    assert_eq!(told_of(5, 3, &[], Some("connect")), 0);
-    // Before version 5 it is not said whose it is: only what fits to the last byte is taken for a consumer's.
-    assert_eq!(told_of(4, 3, &[], None), 1);
-    assert_eq!(told_of(4, 3, &[0], None), 0);
-    assert_eq!(told_of(4, 4, &[], None), 0);
+    assert_eq!(reported_of(5, 3, &[], Some("consumer")), 1);
+    assert_eq!(reported_of(5, 4, &[0, 0, 0, 7], Some("consumer")), 1);
+    assert_eq!(reported_of(5, 3, &[0], Some("consumer")), 1);
+    assert_eq!(reported_of(5, -1, &[], Some("consumer")), 0);
+    assert_eq!(reported_of(5, 3, &[], Some("connect")), 0);
+    // Before version 5 it is not said whose it is: only what fits to the last byte is taken for a
+    // consumer's.
+    assert_eq!(reported_of(4, 3, &[], None), 1);
+    assert_eq!(reported_of(4, 3, &[0], None), 0);
+    assert_eq!(reported_of(4, 4, &[], None), 0);
 }
 
 /// As librdkafka's mock says that it does not know a version: in that version, and wrongly.
 #[test]
-fn a_refused_version_may_be_told_in_that_version() {
+fn a_refused_version_may_be_reported_in_that_version() {
     let hello = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("librdkafka"))
         .with_client_software_version(StrBytes::from_static_str("2.16"));

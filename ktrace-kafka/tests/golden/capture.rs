@@ -1,4 +1,5 @@
-//! A golden capture: the TCP connections of a classic pcap file of Ethernet frames, as tcpdump writes it on loopback.
+//! A golden capture: the TCP connections of a classic pcap file of Ethernet frames, as tcpdump
+//! writes it on loopback.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

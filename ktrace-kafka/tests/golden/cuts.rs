@@ -1,14 +1,16 @@
-//! Every cut: wherever the bytes of a conversation are cut, and in whatever pieces they then come, the same is told.
+//! Every cut: wherever the bytes of a conversation are cut, and in whatever pieces they then come,
+//! the same is reported.
 //!
-//! The conversation is cut at one byte, and what stands around the cut (the run of bytes of one direction that it falls
-//! into, and the run that answers it) is read in each of the patterns; the rest comes in whole runs. That keeps a case
-//! cheap. A stride through the bytes is tried always, every byte with `KTRACE_FULL=1`.
+//! The conversation is cut at one byte, and what stands around the cut (the run of bytes of one
+//! direction that it falls into, and the run that answers it) is read in each of the patterns; the
+//! rest comes in whole runs. That keeps a case cheap. A stride through the bytes is tried always,
+//! every byte with `KTRACE_FULL=1`.
 
 use ktrace_kafka::{Direction, Push};
 
 use crate::capture::Segment;
 use crate::goldens;
-use crate::told::{Text, tell};
+use crate::reported::{Text, report};
 
 /// A prime, so that it falls into step with no structure.
 const STRIDE: usize = 23;
@@ -32,8 +34,8 @@ const PATTERNS: [Pattern; 6] =
     [Pattern::Whole, Pattern::Bytes, Pattern::FourThenRest, Pattern::Halves, Pattern::Pages, Pattern::Random];
 
 impl Pattern {
-    /// The length of the next piece of a run that has `left` bytes, of which `taken` were given; `to_cut` is how far the
-    /// cut is from here, on either side.
+    /// The length of the next piece of a run that has `left` bytes, of which `taken` were given;
+    /// `to_cut` is how far the cut is from here, on either side.
     fn next(self, taken: usize, left: usize, to_cut: usize, random: &mut u64) -> usize {
         const NEAR: usize = 16;
         let len = match self {
@@ -64,7 +66,8 @@ struct Run<'a> {
     ends: bool,
 }
 
-/// The conversation. Loopback loses nothing, but now and then a kernel sends the same again; that is left out.
+/// The conversation. Loopback loses nothing, but now and then a kernel sends the same again; that
+/// is left out.
 fn runs(segments: &[Segment]) -> Vec<Run<'_>> {
     let mut runs: Vec<Run<'_>> = Vec::new();
     let mut next: [Option<u32>; 2] = [None; 2];
@@ -97,7 +100,8 @@ fn runs(segments: &[Segment]) -> Vec<Run<'_>> {
 }
 
 impl Run<'_> {
-    /// Its bytes as pushes of the lengths that `next` gives, from how many are taken and how many are left.
+    /// Its bytes as pushes of the lengths that `next` gives, from how many are taken and how many
+    /// are left.
     fn pieces<'a>(&'a self, pushes: &mut Vec<Push<'a>>, mut next: impl FnMut(usize, usize) -> usize) {
         let mut taken = 0;
         loop {
@@ -119,7 +123,8 @@ impl Run<'_> {
     }
 }
 
-/// The conversation with run `cut_run` cut at its byte `cut`, and that run and the next in the pattern's pieces.
+/// The conversation with run `cut_run` cut at its byte `cut`, and that run and the next in the
+/// pattern's pieces.
 fn cut<'a>(
     runs: &'a [Run<'a>],
     cut_run: usize,
@@ -147,19 +152,19 @@ fn cut<'a>(
 
 /// Holds one connection's cuts against its packets as captured; returns how many cases there were.
 fn check(name: &str, segments: &[Segment], stride: usize) -> usize {
-    let told = |pushes: &[Push<'_>]| {
+    let reported = |pushes: &[Push<'_>]| {
         let mut text = Text::default();
-        tell([pushes.iter().copied()], &mut text);
+        report([pushes.iter().copied()], &mut text);
         text.0
     };
     let whole: Vec<Push<'_>> = segments.iter().map(|segment| segment.push(0)).collect();
-    let expected = told(&whole);
+    let expected = reported(&whole);
     let runs = runs(segments);
     let mut pushes = Vec::new();
     for run in &runs {
         run.pieces(&mut pushes, |_, _| 1);
     }
-    assert_eq!(told(&pushes), expected, "{name}: byte by byte");
+    assert_eq!(reported(&pushes), expected, "{name}: byte by byte");
 
     let places =
         runs.iter().enumerate().flat_map(|(place, run)| (1..run.bytes.len()).map(move |at| (place, at)));
@@ -167,7 +172,7 @@ fn check(name: &str, segments: &[Segment], stride: usize) -> usize {
     for (number, (place, at)) in places.enumerate().step_by(stride) {
         for pattern in PATTERNS {
             cut(&runs, place, at, pattern, number as u64, &mut pushes);
-            assert_eq!(told(&pushes), expected, "{name}: run {place} cut at {at}, {pattern:?}");
+            assert_eq!(reported(&pushes), expected, "{name}: run {place} cut at {at}, {pattern:?}");
             cases += 1;
         }
     }

@@ -1,14 +1,15 @@
-//! Golden captures of real clients and brokers: what is read is exactly what the clients knew, however the bytes are cut.
+//! Golden captures of real clients and brokers: what is read is exactly what the clients knew,
+//! however the bytes are cut.
 
 mod capture;
 mod cuts;
-mod told;
+mod reported;
 mod truth;
 
 use std::path::{Path, PathBuf};
 
 use capture::Segment;
-use told::{Messages, tell};
+use reported::{Messages, report};
 use truth::{Message, Truth};
 
 pub struct Golden {
@@ -36,7 +37,7 @@ fn check(golden: Golden) {
     let Golden { name, connections, mut truth } = golden;
     let mut messages = Messages::new(&truth.topics);
     let counters =
-        tell(connections.iter().map(|one| one.iter().map(|segment| segment.push(0))), &mut messages);
+        report(connections.iter().map(|one| one.iter().map(|segment| segment.push(0))), &mut messages);
     compare(&name, "sent", &mut truth.sent, &mut messages.truth.sent);
     compare(&name, "received", &mut truth.received, &mut messages.truth.received);
     let bad: Vec<_> = counters.lost().map(|(reason, count)| (reason.name(), count)).collect();
@@ -47,19 +48,19 @@ fn check(golden: Golden) {
     assert!(counters.exchanges > 0 && counters.gap_bytes == 0, "{name}: {counters:?}");
 }
 
-fn compare(name: &str, what: &str, truth: &mut Vec<Message>, told: &mut Vec<Message>) {
+fn compare(name: &str, what: &str, truth: &mut Vec<Message>, reported: &mut Vec<Message>) {
     truth.sort();
-    told.sort();
-    if truth != told {
+    reported.sort();
+    if truth != reported {
         let only = |mine: &[Message], others: &[Message]| -> Vec<Message> {
             mine.iter().filter(|message| !others.contains(message)).cloned().collect()
         };
         panic!(
-            "{name}: {} {what} in truth, {} told\nnot told: {:#?}\nnot true: {:#?}",
+            "{name}: {} {what} in truth, {} reported\nnot reported: {:#?}\nnot true: {:#?}",
             truth.len(),
-            told.len(),
-            only(truth, told),
-            only(told, truth)
+            reported.len(),
+            only(truth, reported),
+            only(reported, truth)
         );
     }
 }

@@ -1,4 +1,5 @@
-//! What the clients of a golden knew about their messages, beside the capture and independent of it.
+//! What the clients of a golden knew about their messages, beside the capture and independent of
+//! it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::Value;
 pub struct Message {
     pub topic: String,
     pub partition: i64,
-    /// −1 where the broker did not tell (acks=0).
+    /// −1 where the broker gave none (acks=0).
     pub offset: i64,
     /// Milliseconds since 1970; −1 for messages of before Kafka 0.10, which have none.
     pub timestamp: i64,

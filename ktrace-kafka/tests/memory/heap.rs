@@ -52,7 +52,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The pages of large ones are moved (mremap), so that the old and the new are never there at once.
+        // The pages of large ones are moved (mremap), so that the old and the new are never there
+        // at once.
         count(1, size as i64 - layout.size() as i64);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }

@@ -114,7 +114,8 @@ fn an_idle_connection_costs_less_than_a_kibibyte() {
     assert_eq!(count.0, 10_001 * 3 * usize::from(EXCHANGES) * RECORDS as usize);
 }
 
-/// Allocations of one exchange, when all is warm, of this many records; in segments as large as messages.
+/// Allocations of one exchange, when all is warm, of this many records; in segments as large as
+/// messages.
 fn allocations(compression: Compression, records: i64, size: usize) -> u64 {
     let records: Vec<_> = (0..records)
         .map(|offset| record(offset, Some("key"), Some(size), &[("traceparent", PARENT)]))
@@ -146,9 +147,9 @@ fn records_are_read_without_an_allocation_each() {
     }
 }
 
-/// What requests that wait and where consumers stand take is told, and so can be bounded.
+/// What pending requests and the places of consumers take is reported, and so can be bounded.
 #[test]
-fn what_is_held_is_told() {
+fn what_is_held_is_reported() {
     let waiting = |id: i32| {
         let mut frame = [12_i16.to_be_bytes(), 0_i16.to_be_bytes()].concat();
         frame.extend(id.to_be_bytes());
@@ -175,12 +176,12 @@ fn what_is_held_is_told() {
         for part in &parts {
             push(&mut connection, &mut scratch, &mut count, part);
         }
-        let (held, told) = (heap().bytes - before, connection.held_bytes() as i64);
-        assert!(held >= least && told >= held - held / 20, "{held} held, {told} told");
-        assert!(told <= held + held / 4, "{held} held, {told} told");
+        let (held, reported) = (heap().bytes - before, connection.held_bytes() as i64);
+        assert!(held >= least && reported >= held - held / 20, "{held} held, {reported} reported");
+        assert!(reported <= held + held / 4, "{held} held, {reported} reported");
         connection.shed(&mut scratch);
-        let (held, told) = (heap().bytes - before, connection.held_bytes());
-        assert!(held <= 4096 && told <= 4096, "{held} held, {told} told");
+        let (held, reported) = (heap().bytes - before, connection.held_bytes());
+        assert!(held <= 4096 && reported <= 4096, "{held} held, {reported} reported");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The versions that the encoder lacks, written by hand from Kafka's message schemas
-//! (`clients/src/main/resources/common/message/*.json`): of 3.9 for those that 4.0 dropped, of 4.0 for the early access of
-//! share groups, of 4.4 for the newest. Produce 0–2 and Fetch 0–3 are among the tests of connections.
+//! (`clients/src/main/resources/common/message/*.json`): of 3.9 for those that 4.0 dropped, of 4.0
+//! for the early access of share groups, of 4.4 for the newest. Produce 0–2 and Fetch 0–3 are among
+//! the tests of connections.
 
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::{
@@ -20,19 +21,27 @@ fn message_of(head: &Body, body: &Body) -> (Vec<u8>, usize) {
     (framed_parts(&[&head.0, &body.0]), head.0.len() + 4)
 }
 
-/// The exchange as a client `c` has it. Flexible headers end with their tagged fields, but for ApiVersions' responses.
-fn case(key: i16, version: i16, flexible: bool, request: &Body, response: &Body, told: Vec<String>) -> Case {
+/// The exchange as a client `c` has it. Flexible headers end with their tagged fields, but for
+/// ApiVersions' responses.
+fn case(
+    key: i16,
+    version: i16,
+    flexible: bool,
+    request: &Body,
+    response: &Body,
+    reported: Vec<String>,
+) -> Case {
     let tags = |head: Body, has: bool| if has { head.none() } else { head };
     let head = tags(body().i16(key).i16(version).i32(7).old("c"), flexible);
     let (request, request_body) = message_of(&head, request);
     let (response, response_body) = message_of(&tags(body().i32(7), flexible && key != 18), response);
     let bodies_at = (request_body, response_body);
-    Case { request, response, bodies_at, request_counts: true, expected: told }
+    Case { request, response, bodies_at, request_counts: true, expected: reported }
 }
 
-fn check(key: i16, version: i16, flexible: bool, request: &Body, response: &Body, told: Vec<String>) {
+fn check(key: i16, version: i16, flexible: bool, request: &Body, response: &Body, reported: Vec<String>) {
     let mut scratch = Scratch::new(Limits::default(), Extractor::default());
-    let case = case(key, version, flexible, request, response, told);
+    let case = case(key, version, flexible, request, response, reported);
     let lines = read(&mut scratch, &case.request, &case.response);
     assert_eq!((lines, refused(&scratch)), (case.expected.clone(), 0), "{key} v{version}");
     check_cuts(&mut scratch, &case, &format!("{key} v{version}"));
@@ -40,7 +49,7 @@ fn check(key: i16, version: i16, flexible: bool, request: &Body, response: &Body
 
 const ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
 
-/// Tells a commit of offset 42 for partition 3.
+/// Reports a commit of offset 42 for partition 3.
 fn committed(member_id: &str, generation: i32, topic: Topic<'_>, epoch: i32, error: i16) -> Vec<String> {
     vec![shown(&Event::Committed(Committed {
         group_id: "g",
@@ -74,56 +83,56 @@ fn offset_commit() {
 
 #[test]
 fn offset_fetch() {
-    let told =
+    let reported =
         |topic| vec![shown(&Event::Position { group_id: "g", topic, partition: 3, offset: 42, error: 16 })];
     // OffsetFetchRequest.json of 3.9, version 0.
     let request = body().old("g").i32(1).old("t").i32(1).i32(3);
     let response = body().i32(1).old("t").i32(1).i32(3).i64(42).old("").i16(16);
-    check(9, 0, false, &request, &response, told(Topic::Name("t")));
+    check(9, 0, false, &request, &response, reported(Topic::Name("t")));
     // Version 10 of 4.4: topic ids.
     let request = body().count(1).text("g").text("m").i32(5).count(1).id(ID).count(1).i32(3).none().none();
     let request = request.i8(1).none();
     let response = body().i32(0).count(1).text("g").count(1).id(ID).count(1);
     let response = response.i32(3).i64(42).i32(9).text("").i16(16).none().none().i16(0).none().none();
-    check(9, 10, true, &request, &response, told(Topic::Id(ID)));
+    check(9, 10, true, &request, &response, reported(Topic::Id(ID)));
 }
 
 #[test]
 fn list_offsets() {
-    let told = |timestamp, offset| {
+    let reported = |timestamp, offset| {
         let topic = Topic::Name("t");
         vec![shown(&Event::LogOffset { topic, partition: 3, timestamp, offset, error: 0 })]
     };
     // ListOffsetsRequest.json of 3.9, version 0: several offsets.
     let request = body().i32(-1).i32(1).old("t").i32(1).i32(3).i64(-1).i32(2);
     let response = body().i32(1).old("t").i32(1).i32(3).i16(0).i32(2).i64(42).i64(40);
-    check(2, 0, false, &request, &response, told(-1, 42));
+    check(2, 0, false, &request, &response, reported(-1, 42));
     let response = body().i32(1).old("t").i32(1).i32(3).i16(0).i32(0);
-    check(2, 0, false, &request, &response, told(-1, -1));
+    check(2, 0, false, &request, &response, reported(-1, -1));
     // Version 11 of 4.4 is laid out as version 10.
     let request = body().i32(-1).i8(1).count(1).text("t").count(1).i32(3).i32(8).i64(-6);
     let request = request.none().none().i32(30_000).none();
     let response = body().i32(0).count(1).text("t").count(1).i32(3).i16(0).i64(-1).i64(42).i32(8);
-    check(2, 11, true, &request, &response.none().none().none(), told(-6, 42));
+    check(2, 11, true, &request, &response.none().none().none(), reported(-6, 42));
 }
 
 #[test]
 fn api_versions() {
-    let told = || vec![shown(&Event::Software { name: "java", version: "4.4.0" })];
+    let reported = || vec![shown(&Event::Software { name: "java", version: "4.4.0" })];
     // ApiVersionsRequest.json of 4.4, version 5: the cluster and node that are meant (KIP-1242).
     let request = body().text("java").text("4.4.0").text("cluster").i32(2).none();
     let response = body().i16(0).count(1).i16(18).i16(0).i16(5).none().i32(0).none();
-    check(18, 5, true, &request, &response, told());
-    // A broker that does not know the version answers as in version 0: since 2.4 with the versions of this API, before
-    // with none (KIP-511).
+    check(18, 5, true, &request, &response, reported());
+    // A broker that does not know the version answers as in version 0: since 2.4 with the versions
+    // of this API, before with none (KIP-511).
     for (version, request) in [
         (3, body().text("java").text("4.4.0").none()),
         (4, body().text("java").text("4.4.0").none()),
         (5, request),
     ] {
         let answer = body().i16(35).i32(1).i16(18).i16(0).i16(3);
-        check(18, version, true, &request, &answer, told());
-        check(18, version, true, &request, &body().i16(35).i32(0), told());
+        check(18, version, true, &request, &answer, reported());
+        check(18, version, true, &request, &body().i16(35).i32(0), reported());
     }
 }
 
@@ -132,9 +141,9 @@ fn init_producer_id() {
     // InitProducerIdRequest.json of 4.4, version 6 (KIP-939).
     let request = body().text("tx").i32(60_000).i64(-1).i16(-1).i8(0).i8(1).none();
     let response = body().i32(0).i16(0).i64(4000).i16(2).i64(-1).i16(-1).none();
-    let told =
+    let reported =
         Event::Producer { transactional_id: Some("tx"), producer_id: 4000, producer_epoch: 2, error: 0 };
-    check(22, 6, true, &request, &response, vec![shown(&told)]);
+    check(22, 6, true, &request, &response, vec![shown(&reported)]);
 }
 
 #[test]
@@ -143,7 +152,7 @@ fn txn_offset_commit() {
     let request = body().text("tx").text("g").i64(4000).i16(2).i32(5).text("m").none().count(1).id(ID);
     let request = request.count(1).i32(3).i64(42).i32(-1).text("").none().none().none();
     let response = body().i32(0).count(1).id(ID).count(1).i32(3).i16(0).none().none().none();
-    let told = Event::Committed(Committed {
+    let reported = Event::Committed(Committed {
         group_id: "g",
         member_id: "m",
         generation_or_epoch: 5,
@@ -154,7 +163,7 @@ fn txn_offset_commit() {
         transaction: Some(Transaction { transactional_id: "tx", producer_id: 4000, producer_epoch: 2 }),
         error: 0,
     });
-    check(28, 6, true, &request, &response, vec![shown(&told)]);
+    check(28, 6, true, &request, &response, vec![shown(&reported)]);
 }
 
 #[test]
@@ -173,12 +182,12 @@ fn share_group_heartbeat() {
         error: 0,
     };
     let topic = Topic::Id(ID);
-    let told = vec![
+    let reported = vec![
         shown(&Event::Member(member)),
         shown(&Event::AssignmentBegins { group_id: "g", member_id: "m", generation_or_epoch: 1 }),
         shown(&Event::Assigned { group_id: "g", member_id: "m", topic, partition: 3 }),
     ];
-    check(76, 0, true, &request, &response, told);
+    check(76, 0, true, &request, &response, reported);
 }
 
 fn acknowledged(types: &[u8], error: i16) -> String {
@@ -201,7 +210,8 @@ fn message(offset: i64) -> Body {
 
 #[test]
 fn share_fetch() {
-    // ShareFetchRequest.json: version 0 of 4.0, the early access; version 2 of 4.4 (KIP-1206, KIP-1222).
+    // ShareFetchRequest.json: version 0 of 4.0, the early access; version 2 of 4.4 (KIP-1206,
+    // KIP-1222).
     for version in [0, 2] {
         let request = body().text("g").text("m").i32(1).i32(500).i32(1).i32(1 << 20);
         let request = if version == 2 { request.i32(500).i32(500).i8(1).i8(0) } else { request };
@@ -219,18 +229,19 @@ fn share_fetch() {
         let operation =
             Operation::ShareFetch { group_id: Some("g"), member_id: Some("m"), delivery_count: 2 };
         let partition = Partition { topic: Topic::Id(ID), index: 3, operation, error: 0 };
-        let told = vec![
+        let reported = vec![
             acknowledged(&[1, 3], 121),
             shown_record(&partition, 43, None, Some(1)),
             shown_record(&partition, 44, None, Some(1)),
         ];
-        check(78, version, true, &request, &response, told);
+        check(78, version, true, &request, &response, reported);
     }
 }
 
 #[test]
 fn share_acknowledge() {
-    // ShareAcknowledgeRequest.json: version 0 of 4.0, the early access; version 2 of 4.4 (KIP-1222).
+    // ShareAcknowledgeRequest.json: version 0 of 4.0, the early access; version 2 of 4.4
+    // (KIP-1222).
     for version in [0, 2] {
         let request = body().text("g").text("m").i32(1);
         let request = if version == 2 { request.i8(1) } else { request };
@@ -281,8 +292,8 @@ fn streams_group_heartbeat() {
         task("1", 7),
     ];
     for version in [0, 1] {
-        // StreamsGroupHeartbeatResponse.json of 4.4: in version 1 (KIP-1331) the recovery lag is wider and behind the
-        // interval, and a flag follows the tasks.
+        // StreamsGroupHeartbeatResponse.json of 4.4: in version 1 (KIP-1331) the recovery lag is
+        // wider and behind the interval, and a flag follows the tasks.
         let response = body().i32(0).i16(0).none().text("m").i32(3).i32(5000);
         let response =
             if version == 0 { response.i32(10_000).i32(60_000) } else { response.i32(60_000).i64(10_000) };

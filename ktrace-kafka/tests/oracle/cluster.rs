@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
-use ktrace_kafka::protocol::event::CoordinatorKind;
+use ktrace_kafka::CoordinatorKind;
 use ktrace_kafka::{Event, Topic};
 
 use crate::random::{Random, message};
@@ -125,10 +125,10 @@ pub fn describe_topic_partitions(g: &mut Random) -> Case {
             partition_index => g.i32(),
         })),
     });
-    let told = |topic: &DescribeTopicPartitionsResponseTopic| {
+    let reported = |topic: &DescribeTopicPartitionsResponseTopic| {
         named(topic.topic_id.as_u128(), topic.name.as_ref().map(|name| name.as_str()), topic.error_code)
     };
-    let expected = response.topics.iter().flat_map(told).collect();
+    let expected = response.topics.iter().flat_map(reported).collect();
     g.case(&request, &response, expected)
 }
 

@@ -236,7 +236,7 @@ pub fn consumer_group_heartbeat(g: &mut Random) -> Case {
         let topics = assignment.topic_partitions.iter();
         topics.map(|of| (of.topic_id.as_u128(), of.partitions.clone())).collect()
     });
-    let expected = heartbeat_told(&Beat {
+    let expected = heartbeat_reported(&Beat {
         member: Member {
             protocol: GroupProtocol::Consumer,
             group_id: &request.group_id,
@@ -260,7 +260,7 @@ pub struct Beat<'a> {
     pub topics: Option<Vec<(u128, Vec<i32>)>>,
 }
 
-pub fn heartbeat_told(beat: &Beat<'_>) -> Vec<String> {
+pub fn heartbeat_reported(beat: &Beat<'_>) -> Vec<String> {
     let mut member = beat.member;
     member.state = match beat.asked_epoch {
         0 => MemberState::Joining,

@@ -1,7 +1,8 @@
-//! Every version of every API that is read, against an independent encoder: random messages of the `kafka-protocol`
-//! crate are told again as they were meant, and cut anywhere they tell nothing.
+//! Every version of every API that is read, against an independent encoder: random messages of the
+//! `kafka-protocol` crate are reported as they were meant, and cut anywhere nothing is reported.
 //!
-//! Versions that the crate lacks are written by hand, in [`by_hand`]. 50 messages a version; 10 000 with `KTRACE_FULL=1`.
+//! Versions that the crate lacks are written by hand, in [`by_hand`]. 50 messages a version; 10 000
+//! with `KTRACE_FULL=1`.
 
 mod by_hand;
 mod cluster;
@@ -14,24 +15,24 @@ mod transactions;
 
 use kafka_protocol::messages::ApiKey;
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::protocol::table::Entry;
-use ktrace_kafka::protocol::{Api, Reader};
+use ktrace_kafka::internal::Reader;
+use ktrace_kafka::protocol::api::Api;
 use ktrace_kafka::record::{Batch, Record};
 use ktrace_kafka::{Connection, Direction, Event, Head, Limits, Partition, Push, Scratch, Sink};
 use random::Random;
 
-/// An exchange, and what is to be told of it.
+/// An exchange, and what is to be reported of it.
 pub struct Case {
     pub request: Vec<u8>,
     pub response: Vec<u8>,
     /// Where the bodies begin, behind size and header.
     pub bodies_at: (usize, usize),
-    /// Whether the request has a part in what is told.
+    /// Whether the request has a part in what is reported.
     pub request_counts: bool,
     pub expected: Vec<String>,
 }
 
-/// What was told, a line each.
+/// What was reported, a line each.
 #[derive(Default)]
 struct Lines(Vec<String>);
 
@@ -85,19 +86,21 @@ fn refused(scratch: &Scratch) -> u64 {
     scratch.counters.malformed().map(|(_, count)| count).sum()
 }
 
-/// What confirms a search reads both bodies to their ends too, and nothing less or more: else their ends would be taken for
-/// a surplus.
+/// What confirms a search reads both bodies to their ends too, and nothing less or more: else their
+/// ends would be taken for a surplus.
 fn check_bodies(case: &Case, what: &str) {
     let [_, _, _, _, k0, k1, v0, v1, ..] = case.request[..] else { panic!("{what}") };
     let (key, version) = (i16::from_be_bytes([k0, k1]), i16::from_be_bytes([v0, v1]));
-    let (api, entry) = (Api::of(key).unwrap(), Entry::of(key).unwrap());
+    let api = Api::of(key).unwrap();
+    api.check(version).unwrap();
+    let readers = api.bodies().unwrap();
     let request = |bytes| {
         let mut body = Reader::new(bytes, api.is_flexible(version));
-        entry.check_request(api, version, &mut body).map(|()| body.left().len())
+        readers.check_request(version, &mut body).map(|()| body.left().len())
     };
     let response = |bytes| {
         let mut body = Reader::new(bytes, api.is_flexible(version));
-        entry.check_response(api, version, &mut body).map(|()| body.left().len())
+        readers.check_response(version, &mut body).map(|()| body.left().len())
     };
     let bodies = (&case.request[case.bodies_at.0..], &case.response[case.bodies_at.1..]);
     assert_eq!((request(bodies.0), response(bodies.1)), (Ok(0), Ok(0)), "{what}");
@@ -109,7 +112,7 @@ fn check_bodies(case: &Case, what: &str) {
     }
 }
 
-/// Nothing is told of a body that cannot be read to its end, wherever that is missing.
+/// Nothing is reported of a body that cannot be read to its end, wherever that is missing.
 fn check_cuts(scratch: &mut Scratch, case: &Case, what: &str) {
     check_bodies(case, what);
     for at in case.bodies_at.0..case.request.len() {
@@ -137,7 +140,7 @@ fn check(key: ApiKey, versions: std::ops::RangeInclusive<i16>, make: fn(&mut Ran
     let rounds = if std::env::var_os("KTRACE_FULL").is_some_and(|full| full == "1") { 10_000 } else { 50 };
     let mut scratch = Scratch::new(Limits::default(), Extractor::default());
     for version in versions {
-        let mut told = 0;
+        let mut reported = 0;
         for round in 0..rounds {
             let mut random = Random::new(key, version, round);
             let case = make(&mut random);
@@ -145,15 +148,15 @@ fn check(key: ApiKey, versions: std::ops::RangeInclusive<i16>, make: fn(&mut Ran
             let lines = read(&mut scratch, &case.request, &case.response);
             assert_eq!(lines, case.expected, "{key:?} v{version}, round {round}");
             assert_eq!(refused(&scratch), before, "{key:?} v{version}, round {round}");
-            told += lines.len();
+            reported += lines.len();
             // Every cut of every message would be the square of the work.
             if round % 25 != 0 || round >= 100 {
                 continue;
             }
             check_cuts(&mut scratch, &case, &format!("{key:?} v{version}"));
         }
-        let tells_nothing = key == ApiKey::ApiVersions && version < 3;
-        assert_eq!(told == 0, tells_nothing, "{key:?} v{version}");
+        let reports_nothing = key == ApiKey::ApiVersions && version < 3;
+        assert_eq!(reported == 0, reports_nothing, "{key:?} v{version}");
     }
 }
 

@@ -113,16 +113,16 @@ pub fn produce(g: &mut Random) -> Case {
     g.case(&request, &response, expected)
 }
 
-/// A stretch of a log, and what is to be told of it.
+/// A stretch of a log, and what is to be reported of it.
 #[derive(Default)]
 struct Log {
     set: BytesMut,
     aborted: Vec<(i64, i64)>,
     /// A record, with whether it was aborted; or an event.
-    told: Vec<Told>,
+    reported: Vec<Reported>,
 }
 
-enum Told {
+enum Reported {
     Record(Record, bool),
     Marker { producer: i64, offset: i64, commits: bool },
     Aborted { producer: i64, first: i64, last: Option<i64> },
@@ -145,9 +145,9 @@ fn log(g: &mut Random) -> Log {
             marker.key = Some(Bytes::copy_from_slice(&[0, 0, 0, u8::from(!aborts)]));
             log.set.extend_from_slice(&encoder::batch(&[marker], Compression::None));
             if aborts {
-                log.told.push(Told::Aborted { producer, first, last: Some(offset) });
+                log.reported.push(Reported::Aborted { producer, first, last: Some(offset) });
             }
-            log.told.push(Told::Marker { producer, offset, commits: !aborts });
+            log.reported.push(Reported::Marker { producer, offset, commits: !aborts });
             offset += 1;
             continue;
         }
@@ -168,14 +168,14 @@ fn log(g: &mut Random) -> Log {
             })
             .collect();
         log.set.extend_from_slice(&batch(g, &records));
-        log.told.extend(records.into_iter().map(|record| Told::Record(record, aborted)));
+        log.reported.extend(records.into_iter().map(|record| Reported::Record(record, aborted)));
         // Compaction leaves holes.
         offset += count + g.below(2) as i64;
     }
     let mut open: Vec<_> = open.into_iter().filter(|(_, (_, aborts))| *aborts).collect();
     open.sort_unstable_by_key(|(_, (first, _))| *first);
     for (producer, (first, _)) in open {
-        log.told.push(Told::Aborted { producer, first, last: None });
+        log.reported.push(Reported::Aborted { producer, first, last: None });
     }
     log
 }
@@ -256,14 +256,14 @@ pub fn fetch(g: &mut Random) -> Case {
                     error,
                 }));
             }
-            for told in &log.told {
-                match told {
-                    Told::Record(record, aborted) => {
+            for reported in &log.reported {
+                match reported {
+                    Reported::Record(record, aborted) => {
                         if record.offset >= asked.fetch_offset && !(*aborted && read_committed) {
                             expected.push(line(&partition, record));
                         }
                     }
-                    Told::Marker { producer, offset, commits } => {
+                    Reported::Marker { producer, offset, commits } => {
                         expected.push(shown(&Event::Marker {
                             topic: shown_topic,
                             partition: asked.partition,
@@ -273,7 +273,7 @@ pub fn fetch(g: &mut Random) -> Case {
                             commits: *commits,
                         }));
                     }
-                    Told::Aborted { producer, first, last } => {
+                    Reported::Aborted { producer, first, last } => {
                         if read_committed {
                             expected.push(shown(&Event::Aborted {
                                 topic: shown_topic,

@@ -3,7 +3,7 @@
 use kafka_protocol::messages::*;
 use ktrace_kafka::{Event, GroupProtocol, Member, MemberState, Operation, Partition, Topic};
 
-use crate::groups::{Beat, heartbeat_told};
+use crate::groups::{Beat, heartbeat_reported};
 use crate::random::{Random, message};
 use crate::records::{batch, plain};
 use crate::{Case, shown, shown_record};
@@ -35,7 +35,7 @@ pub fn share_group_heartbeat(g: &mut Random) -> Case {
         let topics = assignment.topic_partitions.iter();
         topics.map(|of| (of.topic_id.as_u128(), of.partitions.clone())).collect()
     });
-    let expected = heartbeat_told(&Beat {
+    let expected = heartbeat_reported(&Beat {
         member: Member {
             protocol: GroupProtocol::Share,
             group_id: &request.group_id,

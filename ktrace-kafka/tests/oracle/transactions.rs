@@ -86,7 +86,7 @@ pub fn add_partitions_to_txn(g: &mut Random) -> Case {
         results_by_topic_v3_and_below if v < 4 => results(g, &request.v3_and_below_topics),
     });
     let mut expected = vec![];
-    let mut told =
+    let mut reported =
         |transaction, topics: &[AddPartitionsToTxnTopic], results: &[AddPartitionsToTxnTopicResult]| {
             for topic in topics {
                 let result = results.iter().find(|result| result.name == topic.name).unwrap();
@@ -108,7 +108,7 @@ pub fn add_partitions_to_txn(g: &mut Random) -> Case {
             producer_id: *request.v3_and_below_producer_id,
             producer_epoch: request.v3_and_below_producer_epoch,
         };
-        told(transaction, &request.v3_and_below_topics, &response.results_by_topic_v3_and_below);
+        reported(transaction, &request.v3_and_below_topics, &response.results_by_topic_v3_and_below);
     }
     for of in request.transactions.iter().filter(|of| !of.verify_only) {
         let transaction = Transaction {
@@ -118,7 +118,7 @@ pub fn add_partitions_to_txn(g: &mut Random) -> Case {
         };
         let mut results = response.results_by_transaction.iter();
         let result = results.find(|result| result.transactional_id == of.transactional_id);
-        told(transaction, &of.topics, &result.unwrap().topic_results);
+        reported(transaction, &of.topics, &result.unwrap().topic_results);
     }
     g.case(&request, &response, expected)
 }

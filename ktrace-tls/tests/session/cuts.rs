@@ -1,5 +1,5 @@
-//! Pieces that are cut at every byte, and of which every byte is missing. A stride through the bytes is tried
-//! always, every byte with `KTRACE_FULL=1`.
+//! Pieces that are cut at every byte, and of which every byte is missing. A stride through the
+//! bytes is tried always, every byte with `KTRACE_FULL=1`.
 
 use ktrace_tls::Sender;
 use ktrace_tls::session::Session;
@@ -136,7 +136,8 @@ fn steps() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Nothing is given that was not said, nothing panics, and what is held is bounded by what has come.
+    /// Nothing is given that was not said, nothing panics, and what is held is bounded by what has
+    /// come.
     #[test]
     fn any_bytes(from_beginning: bool, tls12: bool, steps in prop::collection::vec(steps(), 1..40)) {
         let talk = short(if tls12 { Talk::tls12(TLS12[1]) } else { Talk::tls13(AES_256) });

@@ -10,7 +10,8 @@ const NONE: [bool; 2] = [false; 2];
 const CLIENT: [bool; 2] = [true, false];
 const SERVER: [bool; 2] = [false, true];
 
-/// A session that is open by secrets, or by keys from memory, and its talk with nothing left to read.
+/// A session that is open by secrets, or by keys from memory, and its talk with nothing left to
+/// read.
 fn open(secrets: bool) -> (Session, Talk, Heard) {
     let mut talk = Talk::tls13(AES_256);
     talk.exchanges(&mut Random::new(4), 4);
@@ -67,7 +68,7 @@ fn a_tag_that_fails_is_a_doubt() {
 }
 
 #[test]
-fn a_key_update_is_a_doubt_where_the_next_key_has_to_be_searched_for() {
+fn a_key_update_is_a_doubt_until_the_next_key_is_found() {
     for (secrets, doubts) in [(true, NONE), (false, CLIENT)] {
         let (mut session, mut talk, mut heard) = open(secrets);
         talk.key_update(Sender::Client);

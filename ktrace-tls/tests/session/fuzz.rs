@@ -1,5 +1,5 @@
-//! The talks of the fuzz target `session`: `cargo test -p ktrace-tls --test session -- --ignored` writes them
-//! anew.
+//! The talks of the fuzz target `session`: `cargo test -p ktrace-tls --test session -- --ignored`
+//! writes them anew.
 
 use std::path::Path;
 

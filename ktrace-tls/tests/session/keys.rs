@@ -65,9 +65,10 @@ fn secrets_of_an_old_connection_are_found_by_trial() {
     }
 }
 
-/// As a probe gives them, which does not know the connection: each direction's alone, among those of others.
+/// As a probe gives them, which does not know the connection: each direction's alone, among those
+/// of others.
 #[test]
-fn secrets_of_the_same_process_are_told_by_what_they_open() {
+fn secrets_of_the_same_process_differ_in_what_they_open() {
     for suite in [AES_128, AES_256, CHACHA20] {
         let mut talk = Talk::tls13(suite);
         talk.exchanges(&mut Random::new(7), 10);
@@ -141,7 +142,10 @@ fn key_updates_with_keys_from_memory() {
         feed(&mut session, &talk.chunks[start - 1..end], &mut heard);
         assert_eq!(session.lacks(), [*from]);
         let said = &heard.said[before..];
-        assert!(said.iter().all(|(sender, ..)| sender != from), "what waits for a key is not given");
+        assert!(
+            said.iter().all(|(sender, ..)| sender != from),
+            "what is pending for want of a key is not given"
+        );
         numbers.push(session.samples_number());
         // The old key is gone from memory, and opens nothing.
         assert_eq!(search(&mut session, &talk.keys[..4 + index], &mut heard), 0);
@@ -152,8 +156,8 @@ fn key_updates_with_keys_from_memory() {
     assert_eq!((session.take_counts().failed, heard.gaps.len()), (0, 0));
 }
 
-/// The records between an update that was lost and the search behind it are lost, and no more than three of
-/// them.
+/// The records between an update that was lost and the search behind it are lost, and no more than
+/// three of them.
 #[test]
 fn a_key_update_that_was_lost() {
     for (secrets, last) in [(true, 0), (false, 3)] {

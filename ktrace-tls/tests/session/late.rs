@@ -115,7 +115,7 @@ fn a_direction_that_is_given_up_beside_one_that_is_read() {
 }
 
 #[test]
-fn both_directions_that_are_given_up_are_said_to_be_closed_alone() {
+fn a_session_is_closed_once_both_directions_are_given_up() {
     let mut talk = Talk::middle(AES_256, 9, 9);
     talk.exchanges(&mut Random::new(11), 4);
     let (mut session, mut heard) = (Session::new(false), Heard::default());

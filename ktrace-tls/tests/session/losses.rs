@@ -124,8 +124,8 @@ fn records_before_the_key_that_was_found_are_counted() {
     assert_eq!(session.take_counts().failed, 4);
 }
 
-/// A server may send tickets before the client has finished. Where they are given up with the handshake, the
-/// first record that is left is not the first of its key.
+/// A server may send tickets before the client has finished. Where they are given up with the
+/// handshake, the first record that is left is not the first of its key.
 #[test]
 fn early_tickets_that_were_given_up() {
     let mut talk = Talk::tls13(AES_256);

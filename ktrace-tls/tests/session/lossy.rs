@@ -236,8 +236,8 @@ fn check(trial: &Trial, talk: &Talk, from: Sender, whole: bool, gaps: bool, earl
             }
         }
     }
-    // What was delivered whole, piece by piece, is given; all of it where tags prove the records behind a
-    // gap.
+    // What was delivered whole, piece by piece, is given; all of it where tags prove the records
+    // behind a gap.
     let mut delivered = trial.delivered[from as usize].clone();
     delivered.dedup_by(|next, last| {
         let joins = last.1 == next.0;
@@ -291,8 +291,8 @@ fn what_is_given_is_right_and_goes_on_with_the_next_record() {
     });
 }
 
-/// More records than a search for the next header keeps in view, in one piece behind a gap: the first whole one
-/// goes on.
+/// More records than a search for the next header keeps in view, in one piece behind a gap: the
+/// first whole one goes on.
 #[test]
 fn a_large_piece_of_small_records_behind_a_gap() {
     for suite in [AES_128, AES_256, CHACHA20] {

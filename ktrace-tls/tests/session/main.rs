@@ -115,8 +115,8 @@ fn a_handshake_in_a_connection_that_seems_old() {
     }
 }
 
-/// The server asks for another ClientHello. What it says may be read before or behind what the client
-/// answers.
+/// The server asks for another ClientHello. What it says may be read before or behind what the
+/// client answers.
 #[test]
 fn hello_retry_request() {
     const RETRY: &str = "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c";

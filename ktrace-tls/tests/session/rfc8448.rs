@@ -1,4 +1,5 @@
-//! RFC 8448, 3: a simple handshake of TLS 1.3 with `TLS_AES_128_GCM_SHA256`, and what is said behind it.
+//! RFC 8448, 3: a simple handshake of TLS 1.3 with `TLS_AES_128_GCM_SHA256`, and what is said
+//! behind it.
 
 use ktrace_tls::cipher::Suite;
 use ktrace_tls::secret::{self, Secrets};

@@ -1,5 +1,5 @@
-//! The vocabulary of the session's tests: two sides that talk TLS, written with ring, and a reader of what
-//! the session gives.
+//! The vocabulary of the session's tests: two sides that talk TLS, written with ring, and a reader
+//! of what the session gives.
 
 use aes::cipher::{BlockEncrypt, KeyInit};
 use ktrace_tls::cipher::{Cipher, Hash, Suite};
@@ -333,8 +333,8 @@ impl Talk {
         talk
     }
 
-    /// A connection of TLS 1.2 that has sent records before. The client counts from elsewhere, as OpenSSL
-    /// does.
+    /// A connection of TLS 1.2 that has sent records before. The client counts from elsewhere, as
+    /// OpenSSL does.
     pub fn middle12(suite: Suite, client_number: u64, server_number: u64) -> Self {
         let mut talk = Self::tls12(suite);
         talk.chunks.clear();

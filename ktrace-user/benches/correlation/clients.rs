@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ktrace_testkit::Fields;
-use ktrace_user::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
-use ktrace_user::process::Process;
+use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Process, Segment, Side};
 use ktrace_user::span::Resource;
 
 use crate::traffic::{Read, Traffic};

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use clients::Clients;
 use hostile::Hostile;
-use ktrace_user::capture::Event;
 use ktrace_user::hop::Hop;
+use ktrace_user::seen::Event;
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
 use mimalloc::MiMalloc;
 use traffic::Traffic;
@@ -106,7 +106,7 @@ impl Workers {
 
     fn sizes(&self, shared: &Shared) -> String {
         let own = self.workers.iter().flat_map(Worker::sizes);
-        let mut sums: Vec<(&str, usize)> = shared.sizes().into();
+        let mut sums: Vec<(&str, usize)> = shared.sizes();
         for (what, size) in own {
             match sums.iter_mut().find(|(known, _)| *known == what) {
                 Some((_, sum)) => *sum += size,

@@ -1,6 +1,6 @@
 //! What passes connections in simulated time.
 
-use ktrace_user::capture::Event;
+use ktrace_user::seen::Event;
 
 /// Gets the events of a connection.
 pub type Read<'x> = &'x mut dyn FnMut(u64, &[Event<'_>]);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ktrace_testkit::{Batch, Record, framed_parts as framed, text};
-use ktrace_user::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
+use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
 
 /// Requests and their answers, in order.

@@ -10,10 +10,10 @@ use std::thread;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use ktrace_common::{Counter, Tally, port_slot};
 
-use super::ConnectionId;
 use super::counters::Counters;
 use super::scrubber::Scrubber;
 use crate::privilege;
+use crate::seen::ConnectionId;
 
 /// What may wait to be done; who asks for more waits, for a microsecond each.
 const QUEUE: usize = 1024;

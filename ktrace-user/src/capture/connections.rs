@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use ktrace_common::{SegmentHeader, flags};
 
-use super::{ConnectionId, Direction, Ends, Event, Side};
-use crate::process::Process;
+use crate::seen::{ConnectionId, Direction, Ends, Event, Process, Side};
 
 /// Connections remembered at a time unless memory is limited: twice as many sockets as the kernel side tracks.
 pub const CAPACITY: usize = 131_072;

@@ -3,6 +3,7 @@
 use ktrace_common::Counter;
 
 use super::calls::Calls;
+use crate::losses::Reason;
 
 /// Events and the payload bytes that they stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,12 +37,9 @@ impl Counters {
         self.get(Counter::Captured)
     }
 
-    /// Every way to lose something, by its name (`ring_full`, `load_failed`, `over_limit`, `unparsed`, `owner_lost`), zeros too.
-    pub fn lost(&self) -> impl Iterator<Item = (&'static str, Count)> {
-        Counter::ALL
-            .into_iter()
-            .filter(|counter| *counter != Counter::Captured)
-            .map(|counter| (counter.name(), self.get(counter)))
+    /// The kernel's reasons to lose something, zeros too.
+    pub fn lost(&self) -> impl Iterator<Item = (Reason, Count)> {
+        Counter::ALL.into_iter().filter_map(|counter| Some((Reason::of_kernel(counter)?, self.get(counter))))
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use ktrace_common::SegmentHeader;
 
-use super::Ends;
 use super::connections::ends;
+use crate::seen::Ends;
 
 /// Connections at once; more are not held, and show as a gap.
 const CAPACITY: usize = 1024;

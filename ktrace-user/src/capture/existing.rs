@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::Ends;
 use super::netlink::{Socket, each_tcp_socket};
+use crate::seen::Ends;
 
 /// A client's end of a connection to a Kafka port.
 #[derive(Clone, Debug, PartialEq, Eq)]

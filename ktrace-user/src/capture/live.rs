@@ -25,10 +25,11 @@ use super::programs::{Maps, Programs, Settings};
 use super::reader::{Reader, Shared, Wanted};
 use super::resolver::Resolver;
 use super::ring::{LARGEST, ring_size, wake_shift};
-use super::{CounterReader, Counters, Event, PortSet, Refusals, TakenPorts, privilege};
+use super::{CounterReader, Counters, PortSet, Refusals, TakenPorts, privilege};
 use crate::keys::uprobes::{Probes, Store, Watch};
 use crate::process::{ServiceNames, Table};
 use crate::prompt;
+use crate::seen::Event;
 
 /// Of a ring, where nobody says otherwise: a host that sends as fast as it can fills it in some milliseconds, by when its reader was woken several
 /// times. It counts twice in the agent's resident set, as it is mapped twice so that no record is torn at its end.
@@ -59,7 +60,7 @@ pub struct LiveOptions {
     /// TLS connections may be opened, those to these ports among them: the reader is woken for their first records, and with `auto` they are
     /// copied from their beginning.
     pub tls: Option<PortSet>,
-    /// Processes below these cgroups are marked: [`Process::is_in_tls_cgroup`](crate::process::Process).
+    /// Processes below these cgroups are marked: [`Process::is_in_tls_cgroup`](crate::seen::Process).
     pub tls_cgroups: Vec<PathBuf>,
     /// Libraries are probed for secrets of TLS connections, which are put here ([`uprobes`](crate::keys::uprobes)).
     pub secrets: Option<Arc<Store>>,

@@ -1,4 +1,4 @@
-//! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
+//! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`](crate::seen::Event)s.
 
 mod accepting;
 mod attachment;
@@ -31,11 +31,7 @@ mod sleeper;
 mod slice;
 mod taken_ports;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
 use crate::privilege;
-use crate::process::Process;
 
 pub(crate) use clock::monotonic_ns;
 pub(crate) use scrubber::Scrubber;
@@ -50,77 +46,3 @@ pub use ports::{PortSet, PortsError};
 pub use refusals::Refusals;
 pub use ring::LEAST_RING_BYTES;
 pub use taken_ports::TakenPorts;
-
-/// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub u64);
-
-/// Which way bytes go, told by the client's role: the client is who connects to a Kafka port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the client to the broker: requests.
-    ToBroker,
-    /// From the broker to the client: responses.
-    ToClient,
-}
-
-/// At which end of the connection its bytes were captured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// At the client's socket; a capture file, which has no sockets, counts as such too.
-    #[default]
-    Client,
-    /// At the broker's socket.
-    Broker,
-}
-
-/// The two ends of a connection, v4-mapped IPv6 addresses written as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ends {
-    pub client: SocketAddr,
-    pub broker: SocketAddr,
-}
-
-/// A run of payload bytes of one direction of one TCP connection, as it passed the socket.
-#[derive(Clone, Copy, Debug)]
-pub struct Segment<'a> {
-    pub connection: ConnectionId,
-    pub ends: Ends,
-    pub side: Side,
-    pub direction: Direction,
-    /// TCP sequence number of the first payload byte (of the SYN itself where `syn` is set: its data begins one later).
-    pub seq: u32,
-    /// TCP acknowledgement number, where the segment carries one: what its sender has received of the other direction.
-    pub ack: Option<u32>,
-    pub syn: bool,
-    pub fin: bool,
-    pub rst: bool,
-    /// Wall clock, nanoseconds since 1970.
-    pub time_ns: u64,
-    /// May be empty (SYN, FIN, RST). Shorter than `len` where the copy failed or was cut.
-    pub payload: &'a [u8],
-    /// Bytes that passed the socket.
-    pub len: u32,
-}
-
-/// What a source of Segments tells, in the order in which it happened.
-#[derive(Clone, Debug)]
-pub enum Event<'a> {
-    /// A connection with its ends and its process, once, before its first Segment; again when more is known of it.
-    Opened {
-        connection: ConnectionId,
-        ends: Ends,
-        side: Side,
-        /// Of the captured socket.
-        owner: Option<Arc<Process>>,
-    },
-    Segment(Segment<'a>),
-    /// The client has closed the socket; segments on their way may still follow.
-    Closed {
-        connection: ConnectionId,
-    },
-    /// Nothing more for now; the wall clock moves on (nanoseconds since 1970).
-    Tick {
-        time_ns: u64,
-    },
-}

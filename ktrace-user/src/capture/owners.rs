@@ -14,7 +14,8 @@ use ktrace_common::Owner;
 use super::ring::{Record, decode};
 use super::sleeper::{Alarm, Sleeper};
 use crate::privilege;
-use crate::process::{Process, Table};
+use crate::process::Table;
+use crate::seen::Process;
 
 /// Owners read in a row, and the pause after them, so that a process that connects without end does not keep the CPU busy here: each takes about
 /// 10 µs if the process is known already. Meanwhile the ring holds 4096.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ktrace_common::ends;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 
 use super::attachment::attach_for_a_moment;
 use super::bpf_call::{self, Standing};
@@ -14,10 +14,11 @@ use super::existing;
 use super::live::{page_size, refusal};
 use super::programs::{HOOKS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
-use super::{CaptureError, Ends, PortSet, privilege};
+use super::{CaptureError, PortSet, privilege};
 use crate::privilege::memory::Lack;
 use crate::privilege::{KEEPERS, filter};
-use crate::process::{Process, ServiceNames, Table};
+use crate::process::{ServiceNames, Table};
+use crate::seen::{Ends, Process};
 use crate::worker::{TlsOptions, TlsSource};
 
 /// One thing that was tried.

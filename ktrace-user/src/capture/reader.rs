@@ -20,8 +20,7 @@ use super::ring::{Record, decode};
 use super::scrubber::{self, Scrubbed};
 use super::sleeper::Sleeper;
 use super::slice;
-use super::{ConnectionId, Event, Segment, Side};
-use crate::process::Process;
+use crate::seen::{ConnectionId, Event, Process, Segment, Side};
 
 /// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
 /// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.

@@ -1,7 +1,7 @@
 //! Connections of which the kernel side is to copy no more: they speak something else than Kafka, or belong to nobody who is watched.
 
-use super::ConnectionId;
 use super::calls::Calls;
+use crate::seen::ConnectionId;
 
 /// Refuses connections, from any thread.
 #[derive(Clone)]

@@ -11,7 +11,8 @@ use super::accepting::Accepting;
 use super::existing::{self, Holder, Holders};
 use super::netlink::Socket;
 use crate::privilege;
-use crate::process::{Process, Table};
+use crate::process::{Table, is_alive};
+use crate::seen::Process;
 
 /// Between two searches that were asked for: going through /proc has its price, and a socket whose owner was not found stays without. So
 /// many times as long as the one before took, which is 5 % of a core, within these bounds.
@@ -109,7 +110,7 @@ impl Resolver {
     /// Who accepts what comes to this address, as far as the last search has found it; a process that has ended since accepts nothing.
     pub(super) fn accepting(&self, at: SocketAddr) -> Option<Found> {
         let found = self.shared.lock().accepting.of(at).cloned()?;
-        found.process.as_ref().is_some_and(|process| process.is_alive()).then_some(found)
+        found.process.as_ref().is_some_and(|process| is_alive(process)).then_some(found)
     }
 
     /// Ends the thread, after the search at hand.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use serde_json::json;
 
 use super::look::{Heard, look};
@@ -36,8 +36,9 @@ pub struct Args {
     output: Output,
 }
 
+/// How a verb that reports once prints.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
+pub enum Output {
     /// For eyes
     Text,
     /// One JSON object
@@ -186,8 +187,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::capture::Ends;
-    use crate::process::Process;
+    use crate::seen::{Ends, Process};
     use crate::span::{Resource, Value};
 
     fn report() -> Report {

@@ -1,5 +1,6 @@
 //! What `run` and `observe` share: from the kernel's events to the sinks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,20 +10,22 @@ use ktrace_kafka::context::formats;
 use ktrace_kafka::counters::NotKafka;
 use ktrace_tls::keylog::{KeyLog, MAX_BYTES};
 
-use super::lookout::{Lookout, say};
+use super::monitor::{Lookout, say};
 use super::named::Named;
 use super::pipeline::{Live, Memory, Pipeline, Plan, Told};
-use super::{Failure, Filter, doctor};
-use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet, Side};
+use super::{Failure, doctor};
+use crate::capture::{CaptureError, CounterReader, Live as Source, LiveOptions, PortSet};
 use crate::export::top::{Agent, Tells};
 use crate::export::{Counts, ExportError, Metrics, SinkLosses, Sinks};
-use crate::hop::numbered::Numbered;
+use crate::hop::versioned::Versioned;
 use crate::keys::log_file::{self, KeyLogFile};
 use crate::keys::uprobes::{Store, Watch};
 use crate::keys::{self, Keys, SharedKeyLog};
+use crate::losses::Reason;
 use crate::privilege::{self, memory::Lack};
+use crate::seen::Side;
 use crate::summary::Summary;
-use crate::worker::{Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
+use crate::worker::{Selection, Shared, TlsOptions, TlsSource, Worker, WorkerOptions};
 
 /// Sinks and metrics get this long to deliver what is held at the end. Kubernetes allows 30 s before it kills.
 pub const FLUSH: Duration = Duration::from_secs(10);
@@ -43,7 +46,7 @@ pub fn watch(
     // What the user got wrong comes before what the host lacks.
     let shared = pipeline.shared();
     let Plan { rings, ring_bytes, connections, limits } = live.plan(memory, &shared, &sinks)?;
-    let filter = pipeline.filter()?;
+    let selection = pipeline.selection()?;
     let tls = live.tls.options(&pipeline.ports)?;
     if let Some(asked) = live.ring_size.filter(|asked| *asked != ring_bytes) {
         eprintln!("ktrace: --ring-size is {ring_bytes} bytes instead of {asked}: rings are powers of two");
@@ -59,7 +62,7 @@ pub fn watch(
         ..live.worker(pipeline, &tls)
     };
     let workers: Result<Vec<_>, _> =
-        (0..rings).map(|_| worker(&filter, of_workers.clone(), &shared, &sinks)).collect();
+        (0..rings).map(|_| worker(&selection, of_workers.clone(), &shared, &sinks)).collect();
     let mut workers = workers?;
     let options = LiveOptions {
         ports: pipeline.ports.clone(),
@@ -108,25 +111,26 @@ pub fn watch(
     sinks.begin();
     let given = !pipeline.ports.is_auto();
     let lookout = Lookout::start(Arc::clone(&shared), source.counter_reader(), limits, given)?;
-    let counts = Arc::new(counts(
-        (Arc::clone(&shared), source.counter_reader()),
-        (sinks.losses(), filter.clone()),
-        (key_log.clone(), derived.clone(), search),
-    ));
+    let counters = Arc::new(Counters {
+        kernel: source.counter_reader(),
+        shared: Arc::clone(&shared),
+        selection,
+        key_log,
+        derived,
+        search,
+        sinks: sinks.losses(),
+    });
     let metrics = metrics.map(|metrics| {
-        let counts = Arc::clone(&counts);
-        metrics.start(move || counts())
+        let counters = Arc::clone(&counters);
+        metrics.start(move || counters.counts())
     });
     if pipeline.ports.is_auto() {
         eprintln!("ktrace: watching for Kafka on all ports; Ctrl-C ends");
     } else {
         eprintln!("ktrace: watching connections to Kafka ports {}; Ctrl-C ends", pipeline.ports);
     }
-    let of_all = Arc::clone(&shared);
-    begun(Box::new(move || Agent {
-        lost: counts().lost.into_iter().collect(),
-        tls: of_all.tls().into_iter().map(|(service, of)| (service, of.values().sum())).collect(),
-    }));
+    let of_agent = Arc::clone(&counters);
+    begun(Box::new(move || of_agent.agent()));
     if tls.is_on() && tls.ports.is_auto() {
         let ports = source.taken_ports();
         shared.brokers.learn_by(move |port| ports.take(port));
@@ -135,7 +139,7 @@ pub fn watch(
         let refusals = source.refusals();
         worker.refuse_by(Box::new(move |connection| refusals.refuse(connection)));
     }
-    let each = workers.iter_mut().map(|worker| |event: crate::capture::Event<'_>| worker.event(event));
+    let each = workers.iter_mut().map(|worker| |event: crate::seen::Event<'_>| worker.event(event));
     let seen = named.watch(stop, || source.run_each(stop, each.collect()));
     let mut summary = Summary::default();
     for worker in workers {
@@ -143,21 +147,12 @@ pub fn watch(
     }
     lookout.finish();
     summary.add_shared(&shared);
-    summary.add_lost(key_log.iter().flat_map(log_file::losses));
-    summary.add_lost(derived.iter().map(|derived| derived.loss()));
-    summary.add_lost([
-        ("trace_forgotten", filter.forgotten()),
-        ("tls_port_not_learned", shared.brokers.not_learned()),
-    ]);
     let last = metrics.as_ref().map_or(Duration::ZERO, |_| METRICS_FLUSH);
-    let (lost, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
+    let (_, exported) = sinks.finish(FLUSH.saturating_sub(last), false);
     if let Some(metrics) = metrics {
         metrics.finish(last);
     }
-    summary.add_lost(lost);
-    if let Ok(counters) = &seen {
-        summary.add_lost(counters.lost().map(|(reason, count)| (reason, count.events)));
-    }
+    summary.add_lost(counters.outside());
     told.write(&summary)?;
     seen.map_err(|error| Failure::failed(&error, error.advice()))?;
     match exported {
@@ -192,7 +187,7 @@ fn key_file(source: &TlsSource, memory: Option<&Memory>) -> Result<Option<KeyLog
     const PART: usize = 16;
     let TlsSource::KeyLog(path) = source else { return Ok(None) };
     let most_bytes = memory.map_or(MAX_BYTES, |memory| MAX_BYTES.min(memory.bytes / PART));
-    let log = Arc::new(Numbered::new(KeyLog::within(most_bytes)));
+    let log = Arc::new(Versioned::new(KeyLog::within(most_bytes)));
     KeyLogFile::open(path, log).map(Some).map_err(|error| Failure::Usage {
         what: format!("--tls: {error}"),
         advice: error.advice().to_owned(),
@@ -209,57 +204,75 @@ fn cannot(error: &CaptureError, ports: &PortSet, cgroup: Option<&Path>) -> Failu
     }
 }
 
-/// What metrics and `--top` tell, whenever they are asked for it.
-fn counts(
-    (shared, kernel): (Arc<Shared>, CounterReader),
-    (sinks, filter): (SinkLosses, Filter),
-    (key_log, derived, search): (Option<SharedKeyLog>, Option<Arc<Store>>, Option<Arc<Keys>>),
-) -> impl Fn() -> Counts + Send + Sync {
-    move || {
-        let kernel = kernel.read();
-        let mut lost = sinks.so_far();
-        lost.extend(kernel.lost().map(|(reason, count)| (reason, count.events)));
-        lost.extend(shared.losses());
-        lost.extend(key_log.iter().flat_map(log_file::losses));
-        lost.extend(derived.iter().map(|derived| derived.loss()));
-        lost.extend([
-            ("trace_forgotten", filter.forgotten()),
-            ("tls_port_not_learned", shared.brokers.not_learned()),
-        ]);
-        let others = shared.not_kafka();
+/// All that counts in a run. Metrics, `--top` and the summary read the same counts.
+struct Counters {
+    kernel: CounterReader,
+    shared: Arc<Shared>,
+    selection: Selection,
+    key_log: Option<SharedKeyLog>,
+    derived: Option<Arc<Store>>,
+    search: Option<Arc<Keys>>,
+    sinks: SinkLosses,
+}
+
+impl Counters {
+    /// What was lost so far outside of the workers, by reason, zeros too.
+    fn outside(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let kernel = self.kernel.read();
+        let sources = self.key_log.iter().flat_map(log_file::losses);
+        let sources = sources.chain(self.derived.iter().map(|derived| derived.loss()));
+        let filters = [
+            (Reason::TraceForgotten, self.selection.forgotten()),
+            (Reason::TlsPortNotLearned, self.shared.brokers.not_learned()),
+        ];
+        let kernel: Vec<_> = kernel.lost().map(|(reason, count)| (reason, count.events)).collect();
+        kernel.into_iter().chain(sources).chain(filters).chain(self.sinks.so_far())
+    }
+
+    /// What was lost so far, by reason, zeros too.
+    fn lost(&self) -> BTreeMap<Reason, u64> {
+        let mut lost: BTreeMap<_, _> = self.shared.losses().collect();
+        lost.extend(self.outside());
+        lost
+    }
+
+    /// For metrics.
+    fn counts(&self) -> Counts {
+        let others = self.shared.not_kafka();
         let count =
             |reason: &NotKafka| (reason.name(), others.get(reason.name()).map_or(0, |others| others.count));
         let not_kafka = NotKafka::ALL.iter().map(count).collect();
-        let throttled = shared.throttled();
+        let throttled = self.shared.throttled();
         Counts {
-            spans: shared.spans(),
-            lost,
+            spans: self.shared.spans(),
+            lost: self.lost(),
             not_kafka,
-            refused: shared.refused(),
+            refused: self.shared.refused(),
             throttled: throttled.into_iter().map(|(name, of)| (name, (of.responses, of.ms))).collect(),
-            searches: search.as_ref().map(|keys| keys.stats()),
+            searches: self.search.as_ref().map(|keys| keys.stats()),
+        }
+    }
+
+    /// For `--top`.
+    fn agent(&self) -> Agent {
+        let tls = self.shared.tls().into_iter();
+        Agent {
+            lost: self.lost().into_iter().collect(),
+            tls: tls.map(|(service, of)| (service, of.values().sum())).collect(),
         }
     }
 }
 
 /// The pipeline of one ring up to the sinks.
 pub fn worker(
-    filter: &Filter,
+    selection: &Selection,
     options: WorkerOptions,
     shared: &Arc<Shared>,
     sinks: &Sinks,
 ) -> Result<Worker, Failure> {
-    let options = WorkerOptions { uncommitted: filter.uncommitted(), ..options };
-    let filter = filter.clone();
+    let options = WorkerOptions { selection: selection.clone(), ..options };
     let senders = sinks.senders();
-    let told = Arc::clone(shared);
-    let sink = move |hop| {
-        if let Some(hop) = filter.pass(hop) {
-            told.count_span();
-            senders.send(hop);
-        }
-    };
-    Worker::new(options, shared, Box::new(sink)).map_err(|error| Failure::Usage {
+    Worker::new(options, shared, Box::new(move |hop| senders.send(hop))).map_err(|error| Failure::Usage {
         what: format!("--context: {error}"),
         advice: format!(
             "known are {}; key:NAME is a header of your own",

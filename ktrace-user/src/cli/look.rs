@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::context::Extractor;
 use ktrace_kafka::{Connection, Direction as Way, Limits, Push, Scratch, Sink};
 
-use crate::capture::{CaptureError, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
+use crate::capture::{CaptureError, Live, LiveOptions, PortSet};
 use crate::privilege;
-use crate::process::Process;
+use crate::seen::{Direction, Ends, Event, Process, Segment};
 use crate::worker::TlsOptions;
 
 /// Enough for a look: what is lost meanwhile is lost to nobody.

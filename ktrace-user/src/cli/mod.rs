@@ -3,14 +3,13 @@
 mod completions;
 mod doctor;
 pub mod environment;
+mod explain;
 mod failure;
 mod file;
-mod filter;
-mod follow;
 mod live;
 mod look;
-mod lookout;
 mod man;
+mod monitor;
 mod named;
 mod observe;
 mod own_limit;
@@ -31,7 +30,6 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
-pub use filter::{Filter, TracePrefix, Wanted};
 
 /// See Kafka messages from the kernel as distributed traces
 #[derive(Debug, Parser)]
@@ -52,6 +50,8 @@ enum Verb {
     Replay(replay::Args),
     /// Say what ktrace can do on this host, what it cannot, and what to do about that
     Doctor(doctor::Args),
+    /// Say what a reason of the summary, of metrics or of a message means, and what to do about it
+    Explain(explain::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page
@@ -71,6 +71,7 @@ pub fn main() -> ExitCode {
             Verb::Observe(args) => observe::run(args),
             Verb::Replay(args) => replay::run(args),
             Verb::Doctor(args) => doctor::run(&args),
+            Verb::Explain(args) => explain::run(&args),
             Verb::Completions(args) => completions::run(&args),
             Verb::Man => man::run(),
         }
@@ -98,7 +99,7 @@ fn from_matches(matches: &clap::ArgMatches, args: &[OsString]) -> Result<Cli, Fa
 
 impl Verb {
     fn reads_environment(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::Man)
+        !matches!(self, Self::Explain(_) | Self::Completions(_) | Self::Man)
     }
 
     fn config(&self) -> Option<&Path> {
@@ -106,7 +107,7 @@ impl Verb {
             Self::Run(args) => args.pipeline.config.as_deref(),
             Self::Observe(args) => args.pipeline.config.as_deref(),
             Self::Replay(args) => args.pipeline.config.as_deref(),
-            Self::Doctor(_) | Self::Completions(_) | Self::Man => None,
+            Self::Doctor(_) | Self::Explain(_) | Self::Completions(_) | Self::Man => None,
         }
     }
 }

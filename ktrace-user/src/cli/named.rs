@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::lookout::say;
+use super::monitor::say;
 use crate::capture::{NetnsName, ProcessError, WatchedProcess};
 
 /// How soon an end that was asked for is noticed.

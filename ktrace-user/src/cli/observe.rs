@@ -52,7 +52,7 @@ impl FullScreen {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    args.pipeline.filter()?;
+    args.pipeline.selection()?;
     if args.screen.top {
         args.screen.check(&args.printed)?;
     }

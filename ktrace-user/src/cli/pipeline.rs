@@ -9,19 +9,23 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
 
-use super::lookout::{Limits, Usage};
+use super::Failure;
+use super::monitor::{Limits, Usage};
 use super::own_limit::{OwnLimit, own_limit};
 use super::summary_file::SummaryFile;
 use super::tls::Tls;
 use super::values::{bytes, duration, network, pair, ratio, rings, share, url};
-use super::{Failure, Filter, TracePrefix, Wanted};
 use crate::capture::{
     CAPACITY, KNOWN_BYTES, LEAST_RING_BYTES, Live as Source, PortSet, RING_BYTES, ring_bounds, ring_size_of,
 };
 use crate::export::{Environment, OtlpOptions, Output, Sink, Sinks, WhenFull, print, tree};
 use crate::hop::sampling::{Exceptions, Sampling};
+use crate::hop::uncommitted::Uncommitted;
 use crate::privilege;
-use crate::worker::{Fixed, Shared, Sides, TlsOptions, WorkerOptions, budget, queued_at_most};
+use crate::worker::{
+    Filter, FilterOptions, Fixed, Follow, Selection, Shared, Sides, TlsOptions, TracePrefix, WorkerOptions,
+    budget, queued_at_most,
+};
 
 /// What all three verbs take.
 #[derive(Args, Clone, Debug)]
@@ -179,7 +183,7 @@ impl Pipeline {
 
     /// # Errors
     /// [`Failure::Usage`] for a pattern that is none, and a time that is too short.
-    pub fn filter(&self) -> Result<Filter, Failure> {
+    pub fn selection(&self) -> Result<Selection, Failure> {
         if self.uncommitted.is_some_and(|patience| patience < Duration::from_millis(1)) {
             return Err(Failure::Usage {
                 what: "--uncommitted is too short".to_owned(),
@@ -187,7 +191,7 @@ impl Pipeline {
                     .to_owned(),
             });
         }
-        let wanted = Wanted {
+        let wanted = FilterOptions {
             topic: &self.topic,
             group: &self.group,
             service: &self.service,
@@ -195,13 +199,16 @@ impl Pipeline {
             trace: &self.trace,
             errors: self.errors,
             slower_than: self.slower_than,
-            follow_key: self.follow_key.as_deref(),
             keys: self.keys,
-            uncommitted: self.uncommitted,
         };
-        Filter::new(&wanted).map_err(|error| Failure::Usage {
+        let filter = Filter::new(&wanted).map_err(|error| Failure::Usage {
             what: error.to_string(),
             advice: "patterns know *, ? and [abc]".to_owned(),
+        })?;
+        Ok(Selection {
+            follow: self.follow_key.as_deref().map(|key| Arc::new(Follow::new(key))),
+            filter: Some(Arc::new(filter)),
+            uncommitted: self.uncommitted.map(|patience| Arc::new(Uncommitted::new(patience))),
         })
     }
 

@@ -20,6 +20,7 @@ use crate::capture::PortSet;
 use crate::capture::file::{CaptureFile, Connections, FileCounters, FileError};
 use crate::export::{ExportError, Sinks, WhenFull, otlp};
 use crate::keys::log_file::{self, KeyLogError, SharedKeyLog, losses};
+use crate::losses::Reason;
 use crate::privilege;
 use crate::summary::Summary;
 use crate::worker::WorkerOptions;
@@ -47,7 +48,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let filter = args.pipeline.filter()?;
+    let selection = args.pipeline.selection()?;
     args.pipeline.harden();
     let stop = signals::stop()?;
     let mut sinks = Sinks::default();
@@ -67,7 +68,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     // One worker for all: a connection goes on from one file of a rotated capture into the next.
     let shared = args.pipeline.shared();
     let options = WorkerOptions { key_log: Some(Arc::clone(&key_log)), ..args.pipeline.worker() };
-    let mut worker = worker(&filter, options, &shared, &sinks)?;
+    let mut worker = worker(&selection, options, &shared, &sinks)?;
     sinks.begin();
     let mut connections = Connections::new(args.pipeline.ports.clone());
     let mut end = Ok(());
@@ -88,7 +89,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     summary.duplicate_packets += held.duplicates;
     summary.add(&worker.finish());
     summary.add_shared(&shared);
-    summary.add_lost([("trace_forgotten", filter.forgotten())]);
+    summary.add_lost([(Reason::TraceForgotten, selection.forgotten())]);
     summary.add_lost(losses(&key_log));
     let stopped = stop.load(Ordering::Relaxed);
     let (lost, printed) = sinks.finish(if stopped { FLUSH } else { DELIVERY }, !stopped);
@@ -112,7 +113,7 @@ fn replay(
     (connections, key_log): (&mut Connections, &SharedKeyLog),
     stop: &Arc<AtomicBool>,
     summary: &mut Summary,
-    each: impl FnMut(crate::capture::Event<'_>),
+    each: impl FnMut(crate::seen::Event<'_>),
 ) -> Result<(), FileError> {
     let name = path.display().to_string();
     let progress = ProgressBar::hidden();
@@ -154,7 +155,7 @@ fn read_key_log(path: &Path, key_log: &SharedKeyLog, stop: &Arc<AtomicBool>) -> 
         let error = KeyLogError::Read { path: path.to_owned(), source };
         Failure::Usage { what: error.to_string(), advice: error.advice().to_owned() }
     })?;
-    if key_log.look(KeyLog::is_empty) && !stop.load(Ordering::Relaxed) {
+    if key_log.read(KeyLog::is_empty) && !stop.load(Ordering::Relaxed) {
         eprintln!("ktrace: the key log {} has no secrets of TLS connections", path.display());
     }
     Ok(())

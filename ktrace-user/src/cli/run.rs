@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    args.pipeline.filter()?;
+    args.pipeline.selection()?;
     args.pipeline.harden();
     let stop = signals::stop()?;
     let memory = args.live.memory();

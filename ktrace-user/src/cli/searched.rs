@@ -5,13 +5,12 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use serde_json::json;
 
-use crate::capture::Ends;
 use crate::capture::probe::KafkaSocket;
 use crate::export::printable;
-use crate::process::Process;
+use crate::seen::{Ends, Process};
 use crate::worker::{Learned, Opening, TlsOptions, TlsSource, may_open};
 
 /// Bytes that a search looks through in a second of one core's time, about: AVX2 does 1.65 GB/s, other

@@ -32,6 +32,7 @@ use super::sdk::{SCHEMA_URL, scope};
 use super::transport::{Backoff, Next, Refusal, Transport};
 use super::{ExportError, printable};
 use crate::keys::Stats;
+use crate::losses::{BYTES, EVENTS, Reason};
 use crate::process::host_name;
 
 /// The attribute that bears a loss's reason.
@@ -50,8 +51,8 @@ const MEANWHILE: &str =
 pub struct Counts {
     /// Spans that filters and sampling have let through.
     pub spans: u64,
-    /// By the reasons that the summary names, zeros too. Those whose name ends with `_bytes` count bytes, all others events.
-    pub lost: BTreeMap<&'static str, u64>,
+    /// Zeros too.
+    pub lost: BTreeMap<Reason, u64>,
     /// Connections that were given up as none of Kafka's, by reason, zeros too.
     pub not_kafka: BTreeMap<&'static str, u64>,
     /// What brokers refused, by operation and error.
@@ -157,17 +158,17 @@ fn observe(provider: &SdkMeterProvider, counts: &Arc<impl Fn() -> Counts + Send 
         .build();
     let now = Arc::clone(counts);
     let _ = meter
-        .u64_observable_counter("ktrace.lost.events")
+        .u64_observable_counter(EVENTS)
         .with_unit("{event}")
         .with_description("What was not shown, by reason; what an event is depends on the reason")
-        .with_callback(move |observer| lost(observer, &now(), |reason| !counts_bytes(reason)))
+        .with_callback(move |observer| lost(observer, &now(), EVENTS))
         .build();
     let now = Arc::clone(counts);
     let _ = meter
-        .u64_observable_counter("ktrace.lost.bytes")
+        .u64_observable_counter(BYTES)
         .with_unit("By")
         .with_description("Bytes of connections that were not read, by reason")
-        .with_callback(move |observer| lost(observer, &now(), counts_bytes))
+        .with_callback(move |observer| lost(observer, &now(), BYTES))
         .build();
     let now = Arc::clone(counts);
     let _ = meter
@@ -244,14 +245,11 @@ fn observe_searches(
         .build();
 }
 
-fn lost(observer: &dyn AsyncInstrument<u64>, counts: &Counts, wanted: impl Fn(&str) -> bool) {
-    for (reason, count) in counts.lost.iter().filter(|(reason, _)| wanted(reason)) {
-        observer.observe(*count, &[KeyValue::new(REASON, *reason)]);
+/// The counts that belong to this metric.
+fn lost(observer: &dyn AsyncInstrument<u64>, counts: &Counts, metric: &str) {
+    for (reason, count) in counts.lost.iter().filter(|(reason, _)| reason.metric() == Some(metric)) {
+        observer.observe(*count, &[KeyValue::new(REASON, reason.name())]);
     }
-}
-
-fn counts_bytes(reason: &str) -> bool {
-    reason.ends_with("_bytes")
 }
 
 /// The agent itself. What the environment says of it comes first.

@@ -39,6 +39,7 @@ pub use tree::tree;
 
 use self::queue::{Counters, Sender};
 use crate::hop::Hop;
+use crate::losses::Reason;
 pub use escape::{json, printable};
 
 /// A sink could not be set up or has failed for good.
@@ -106,7 +107,7 @@ pub struct SinkLosses {
 impl SinkLosses {
     /// By reason, zeros too.
     #[must_use]
-    pub fn so_far(&self) -> BTreeMap<&'static str, u64> {
+    pub fn so_far(&self) -> BTreeMap<Reason, u64> {
         let mut lost = BTreeMap::new();
         for (reason, count) in self.counters.iter().flat_map(|counters| counters.lost()) {
             *lost.entry(reason).or_default() += count;
@@ -182,11 +183,7 @@ impl Sinks {
     ///
     /// # Errors
     /// The first sink's that failed for good.
-    pub fn finish(
-        self,
-        limit: Duration,
-        patient: bool,
-    ) -> (BTreeMap<&'static str, u64>, Result<(), ExportError>) {
+    pub fn finish(self, limit: Duration, patient: bool) -> (BTreeMap<Reason, u64>, Result<(), ExportError>) {
         let losses = self.losses();
         let mut end = Ok(());
         for Sink { sender, thread, limit: sent, .. } in self.sinks {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::hop::{Hop, HopRef, Hops};
+use crate::losses::Reason;
 
 /// What a producer does when a sink's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,12 +105,12 @@ impl Counters {
     }
 
     /// Counts by the reasons that the summary names.
-    pub fn lost(&self) -> [(&'static str, u64); 4] {
+    pub fn lost(&self) -> [(Reason, u64); 4] {
         [
-            ("export_queue_full", self.queue_full()),
-            ("export_failed", self.failed()),
-            ("export_refused", self.refused()),
-            ("trace_cut", self.traces_cut.load(Ordering::Relaxed)),
+            (Reason::ExportQueueFull, self.queue_full()),
+            (Reason::ExportFailed, self.failed()),
+            (Reason::ExportRefused, self.refused()),
+            (Reason::TraceCut, self.traces_cut.load(Ordering::Relaxed)),
         ]
     }
 

@@ -1,5 +1,5 @@
-//! What members of share groups (KIP-932) acquire, and what they do with it: accept it, release it for others, reject it, or keep it
-//! for longer.
+//! What members of share groups (KIP-932) acquire, and what they do with it: accept it, release it
+//! for others, reject it, or keep it for longer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -9,12 +9,13 @@ use ktrace_kafka::context::{SpanId, TraceId};
 use super::groups::Reader;
 use super::progress::{MAX_SHOWN, Open};
 
-/// Messages of one connection that are remembered until they are acknowledged: a member may hold 10 000 of a partition
-/// (`share.partition.max.record.locks`). Past it the first of the partition are forgotten.
+/// Messages of one connection that are remembered until they are acknowledged. A member may hold
+/// ten thousand of a partition (`share.partition.max.record.locks`). Over the limit the first ones
+/// of the partition are evicted.
 pub const MAX_ACQUIRED: usize = 16 << 10;
 
-/// Types that one range is taken apart by; what stands behind is one with a type that is not known. A range has no more messages than
-/// a member may hold.
+/// Runs that one range is split into; the rest is one run of an unknown type. A range has no more
+/// messages than a member may hold.
 const MAX_RUNS: usize = 16 << 10;
 
 /// What becomes of messages.
@@ -22,15 +23,15 @@ const MAX_RUNS: usize = 16 << 10;
 pub enum AcknowledgeType {
     /// There is no message at this offset.
     Gap,
-    /// It is done.
+    /// It was processed.
     Accept,
-    /// Somebody of the group may get it again.
+    /// It may be delivered again to any member.
     Release,
-    /// Nobody of the group will get it again.
+    /// It will not be delivered to the group again.
     Reject,
-    /// Its member goes on with it (KIP-1222).
+    /// Its member keeps it for longer (KIP-1222).
     Renew,
-    /// None that is known, or not as many as there are offsets: brokers refuse that.
+    /// An unknown type, or the number of types is not that of the offsets: brokers refuse both.
     Unknown,
 }
 
@@ -59,34 +60,35 @@ impl AcknowledgeType {
         }
     }
 
-    /// Whether its member has it no more.
+    /// Whether the member no longer holds it.
     #[must_use]
     pub fn leaves_its_member(self) -> bool {
         self.is_final() || self == Self::Release
     }
 
-    /// Whether the group is done with what is acknowledged so.
+    /// Whether the group is done with the message.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Gap | Self::Accept | Self::Reject)
     }
 }
 
-/// What a member acknowledged: messages one behind the other, all in the same way.
+/// Consecutive messages that a member acknowledged in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
     pub of: AcknowledgeType,
-    /// So many offsets up to that of the hop.
+    /// How many offsets, up to that of the hop.
     pub messages: u64,
     /// How long the client has to wait by its quota, in milliseconds.
     pub throttle_ms: u32,
     /// Those of them that are shown, as far as they are known, the last first.
     pub shown: Vec<Open>,
-    /// What its span id is made of, beside the topic.
+    /// Hashed into its span id, with the topic.
     pub place: u64,
 }
 
-/// Offsets of a range that are acknowledged in the same way, in order. One type stands for all.
+/// Splits a range of offsets into runs that are acknowledged in the same way, in order. A single
+/// type stands for all offsets.
 pub fn runs(
     offsets: RangeInclusive<i64>,
     types: &[u8],
@@ -110,19 +112,21 @@ pub fn runs(
     })
 }
 
-/// A delivered message by the ids of its span; `None` where it carries ktrace's own telemetry, so that it has none.
+/// The ids of a delivered message's span; `None` for one that carries ktrace's own telemetry, and
+/// has no span.
 type Got = Option<(TraceId, SpanId)>;
 
-/// What a range of offsets has.
+/// The acquired messages of a range of offsets.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// The messages that are shown, the last first and not too many.
+    /// The messages that have spans, the last first, at most [`MAX_SHOWN`].
     pub shown: Vec<Open>,
-    /// So many others carry ktrace's own telemetry.
+    /// How many others carry ktrace's own telemetry.
     pub own: u64,
 }
 
-/// What came on one connection to a member and was not acknowledged yet. Brokers want to hear of it on the same one.
+/// What a member acquired on one connection and has not acknowledged yet. Brokers accept
+/// acknowledgements on the same connection only.
 #[derive(Debug, Default)]
 pub struct Acquired {
     of: Reader,
@@ -143,25 +147,25 @@ impl Acquired {
         self.len == 0
     }
 
-    /// Forgets all.
+    /// Drops all.
     pub fn clear(&mut self) {
         self.by_partition.clear();
         self.len = 0;
     }
 
-    /// What this member has got.
+    /// An empty one for this member.
     #[must_use]
     pub fn of(member: Reader) -> Self {
         Self { of: member, ..Self::default() }
     }
 
-    /// Whether it is this one's.
+    /// Whether it is this member's.
     #[must_use]
     pub fn is_of(&self, member: &Reader) -> bool {
         self.of == *member
     }
 
-    /// A message was delivered, perhaps again. Gives how many others were forgotten to make room.
+    /// Adds a delivered message. Returns how many others were evicted for it.
     pub fn add(&mut self, topic: u128, partition: i32, offset: i64, got: Got) -> usize {
         let mut forgotten = 0;
         if self.len >= MAX_ACQUIRED {
@@ -185,7 +189,7 @@ impl Acquired {
         forgotten
     }
 
-    /// The messages of a range; they are forgotten if they are not the member's any more.
+    /// The messages of a range. With `forget` they are removed: the member no longer holds them.
     pub fn take(&mut self, topic: u128, partition: i32, offsets: RangeInclusive<i64>, forget: bool) -> Taken {
         let Some(of_partition) = self.by_partition.get_mut(&(topic, partition)) else {
             return Taken::default();

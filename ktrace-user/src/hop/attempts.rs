@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ktrace_kafka::protocol::error::{self, Outcome, Purpose};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-use super::identity;
-use super::numbered::Numbered;
+use super::identity::{self, SequencePlace};
+use super::store::Store;
 use super::transactions::Producer;
+use super::versioned::Versioned;
 
 /// A message that may be sent again, the same in every attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,8 +25,9 @@ impl Message {
         topic: &str,
         partition: i32,
     ) -> Self {
-        let cluster = producer.cluster.as_deref().unwrap_or_default().as_bytes();
-        Self(identity::sequence_hash(producer.id, producer_epoch, sequence, (topic, partition), cluster))
+        let (cluster, producer_id) = (producer.cluster.as_deref().unwrap_or_default(), producer.id);
+        let place = SequencePlace { cluster, topic, partition, producer_id, producer_epoch, sequence };
+        Self(identity::sequence_hash(place))
     }
 
     /// Of any other: what is known of it, and which of those alike in its request it is. `derived` is its derived trace id
@@ -55,7 +57,7 @@ impl Place {
     }
 }
 
-/// Messages with failed attempts that are kept; past it the oldest is forgotten.
+/// Messages with failed attempts that are kept; over the limit the oldest is forgotten.
 const MAX_MESSAGES: usize = 64 << 10;
 
 /// A message that was not sent again is forgotten after this: producers give up after two minutes by default
@@ -87,8 +89,12 @@ struct Acked {
     start_ns: u64,
 }
 
-/// Producers in partitions whose last sequence number is kept; past it those of long ago are forgotten.
+/// Producers in partitions whose last sequence number is kept; over the limit those of long ago are forgotten.
 const MAX_ACKED: usize = 16 << 10;
+
+/// What a message and a producer in a partition take, about.
+const MESSAGE_BYTES: usize = 128;
+const ACKED_BYTES: usize = 64;
 
 /// Rings are read so much apart at most.
 const APART_NS: u64 = 2_000_000_000;
@@ -105,10 +111,10 @@ struct Failed {
     forgotten: u64,
 }
 
-/// See the module.
+/// Failed attempts by message, and how far producers have come. One for all workers.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    failed: Numbered<Failed>,
+    failed: Versioned<Failed>,
     /// How many there are, for who need not lock to know that there are none.
     len: AtomicUsize,
 }
@@ -117,7 +123,7 @@ pub struct Attempts {
 /// (`Sender.completeBatch`); librdkafka and franz-go hand the error to the application.
 const MESSAGE_TOO_LARGE: i16 = 10;
 
-/// Whether a producer may send a batch of so many records again after this error.
+/// Whether a producer may send a batch with this number of records again after this error.
 #[must_use]
 pub fn may_follow(code: i16, records: i32) -> bool {
     error::outcome(Purpose::Produce, code) == Outcome::Retry || (code == MESSAGE_TOO_LARGE && records > 1)
@@ -138,24 +144,24 @@ impl Attempts {
 
     /// The number of changes so far.
     #[must_use]
-    pub fn number(&self) -> u64 {
-        self.failed.number()
+    pub fn version(&self) -> u64 {
+        self.failed.version()
     }
 
     /// Whether any that is sent there may be one of them.
     #[must_use]
     pub fn are_at(&self, place: Place) -> bool {
-        !self.is_empty() && self.failed.look(|failed| failed.places.contains_key(&place))
+        !self.is_empty() && self.failed.read(|failed| failed.places.contains_key(&place))
     }
 
     /// How many had to make room for others since this was asked last.
     pub fn take_forgotten(&self) -> u64 {
-        self.failed.look_through(|failed| std::mem::take(&mut failed.forgotten))
+        self.failed.write_quiet(|failed| std::mem::take(&mut failed.forgotten))
     }
 
     /// With several rings: messages up to this sequence number were acknowledged, as sent at this time.
     pub fn acked(&self, of: Message, sequence: i32, start_ns: u64) {
-        self.failed.look_through(|failed| {
+        self.failed.write_quiet(|failed| {
             if failed.acked.len() >= MAX_ACKED && !failed.acked.contains_key(&of) {
                 failed.acked.retain(|_, known| start_ns.saturating_sub(known.start_ns) < APART_NS);
                 if failed.acked.len() >= MAX_ACKED {
@@ -175,13 +181,13 @@ impl Attempts {
     #[must_use]
     pub fn was_acked_later(&self, of: Message, sequence: i32, start_ns: u64) -> bool {
         let is_later = |known: &Acked| is_up_to(sequence, known.sequence) && start_ns < known.start_ns;
-        self.failed.look(|failed| failed.acked.get(&of).is_some_and(is_later))
+        self.failed.read(|failed| failed.acked.get(&of).is_some_and(is_later))
     }
 
-    /// A message is sent. Gives what came before; those attempts are told by this one.
+    /// A message is sent. Returns what came before; this attempt stands for those, too.
     pub fn sent(&self, message: Message) -> Before {
         let mut before = Before::default();
-        self.failed.tell(|failed| {
+        self.failed.update(|failed| {
             let Some(known) = failed.by_message.get_mut(&message) else { return false };
             known.followed = known.before.attempts;
             before = known.before;
@@ -193,7 +199,7 @@ impl Attempts {
     /// An attempt that began at this time has failed. Gives what came before, like [`Attempts::sent`].
     pub fn failed(&self, message: Message, place: Place, start_ns: u64, now_ns: u64) -> Before {
         let mut before = Before::default();
-        self.failed.tell(|failed| {
+        self.failed.update(|failed| {
             failed.forget(|_, since_ns| now_ns.saturating_sub(since_ns) > PATIENCE_NS);
             if !failed.by_message.contains_key(&message) {
                 failed.forgotten =
@@ -215,23 +221,23 @@ impl Attempts {
         before
     }
 
-    /// Forgets those that nobody sends again.
+    /// Forgets those that are not sent again.
     pub fn expire(&self, now_ns: u64) {
         if self.is_empty() {
             return;
         }
-        self.failed.tell(|failed| {
+        self.failed.update(|failed| {
             failed.forget(|_, since_ns| now_ns.saturating_sub(since_ns) > PATIENCE_NS);
             self.len.store(failed.by_message.len(), Ordering::Release);
             false
         });
     }
 
-    /// Whether another attempt has followed the one before which there were so many.
+    /// Whether another attempt has followed the one before which there were `before`.
     #[must_use]
     pub fn is_followed(&self, message: Message, before: u32) -> bool {
         self.failed
-            .look(|failed| failed.by_message.get(&message).is_some_and(|known| known.followed > before))
+            .read(|failed| failed.by_message.get(&message).is_some_and(|known| known.followed > before))
     }
 }
 
@@ -241,7 +247,7 @@ fn is_up_to(sequence: i32, last: i32) -> bool {
 }
 
 impl Failed {
-    /// Forgets the oldest as long as that is to be, of so many and since when it is there. Gives how many those were.
+    /// Forgets the oldest while `is_over` says so of their number and of the time when the oldest came. Returns how many it forgot.
     fn forget(&mut self, is_over: impl Fn(usize, u64) -> bool) -> u64 {
         let mut forgotten = 0_u64;
         while let Some((oldest, place, since_ns)) = self.order.front().copied()
@@ -258,6 +264,28 @@ impl Failed {
             forgotten = forgotten.saturating_add(1);
         }
         forgotten
+    }
+}
+
+impl Store for Attempts {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("failed messages", self.len()),
+            ("idempotent producers", self.failed.read(|failed| failed.acked.len())),
+        ]
+    }
+
+    fn bytes(&self) -> usize {
+        let acked = self.failed.read(|failed| failed.acked.len());
+        self.len().saturating_mul(MESSAGE_BYTES).saturating_add(acked.saturating_mul(ACKED_BYTES))
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.take_forgotten()
+    }
+
+    fn expire(&self, now_ns: u64) {
+        Self::expire(self, now_ns);
     }
 }
 
@@ -317,7 +345,7 @@ mod tests {
             let of = Message::numbered(&Producer { cluster: None, id }, 0, -1, "orders", 2);
             attempts.acked(of, 1, 5);
         }
-        let left = attempts.failed.look(|failed| failed.acked.len());
+        let left = attempts.failed.read(|failed| failed.acked.len());
         assert!(left <= MAX_ACKED);
         assert_eq!(attempts.take_forgotten() + left as u64, count as u64);
     }
@@ -330,7 +358,7 @@ mod tests {
         }
         assert_eq!(attempts.len(), MAX_MESSAGES);
         assert_eq!(attempts.sent(numbered(0)), Before::default());
-        assert_eq!(attempts.failed.look(|failed| failed.places.len()), MAX_MESSAGES);
+        assert_eq!(attempts.failed.read(|failed| failed.places.len()), MAX_MESSAGES);
         assert_eq!([attempts.take_forgotten(), attempts.take_forgotten()], [MAX_MESSAGES as u64, 0]);
     }
 

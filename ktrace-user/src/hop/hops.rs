@@ -1,7 +1,8 @@
-//! Many hops in their order, as they wait for a sink: what neighbours share is there once.
+//! A batch of hops on its way to a sink: what neighbours share is stored once.
 //!
-//! A hop goes from a worker's thread to a sink's. Counters of what it shares would go back and forth between two processors with
-//! every hop; so they are touched once for a row of hops that share it, which is most often an exchange's.
+//! A hop goes from a worker's thread to a sink's. The reference counts of what it shares would
+//! bounce between two processors with every hop; so they are touched once for a run of hops that
+//! share it, most often those of an exchange.
 
 use std::slice;
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use std::sync::Arc;
 use super::{Hop, Parties, Passage, Topic, TopicName, shown};
 use crate::span::Span;
 
-/// See the module.
+/// A batch of hops, in order, run-length encoded by what they share.
 #[derive(Debug, Default)]
 pub struct Hops {
-    rows: Vec<Row>,
+    runs: Vec<HopRun>,
     passages: Vec<Passage>,
 }
 
-/// Hops one behind the other that share all that can be shared.
+/// A run of neighbours that share their parties and their topic.
 #[derive(Debug)]
-struct Row {
+struct HopRun {
     parties: Arc<Parties>,
     /// As it is shown.
     topic: Arc<TopicName>,
@@ -27,7 +28,7 @@ struct Row {
     len: usize,
 }
 
-impl Row {
+impl HopRun {
     fn takes(&self, hop: &Hop) -> bool {
         let topic = match &hop.topic {
             Topic::Named(name) => self.unnamed.is_none() && Arc::ptr_eq(name, &self.topic),
@@ -40,14 +41,14 @@ impl Row {
 impl Hops {
     /// Adds a hop at the end.
     pub fn push(&mut self, hop: Hop) {
-        match self.rows.last_mut() {
-            Some(row) if row.takes(&hop) => row.len = row.len.saturating_add(1),
+        match self.runs.last_mut() {
+            Some(run) if run.takes(&hop) => run.len = run.len.saturating_add(1),
             _ => {
                 let unnamed = match hop.topic {
                     Topic::Named(_) => None,
                     Topic::Id(id) => Some(id),
                 };
-                self.rows.push(Row { topic: shown(&hop.topic), parties: hop.parties, unnamed, len: 1 });
+                self.runs.push(HopRun { topic: shown(&hop.topic), parties: hop.parties, unnamed, len: 1 });
             }
         }
         self.passages.push(hop.passage);
@@ -65,16 +66,16 @@ impl Hops {
         self.passages.is_empty()
     }
 
-    /// Forgets them, and keeps their room for others.
+    /// Empties the batch; its capacity stays.
     pub fn clear(&mut self) {
-        self.rows.clear();
+        self.runs.clear();
         self.passages.clear();
     }
 
     /// All of them, in their order.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
-        Iter { rows: self.rows.iter(), row: None, left: 0, passages: self.passages.iter() }
+        Iter { runs: self.runs.iter(), run: None, left: 0, passages: self.passages.iter() }
     }
 
     /// The spans that show them.
@@ -100,7 +101,7 @@ impl<'a> HopRef<'a> {
         self.passage.span(self.parties, self.topic, self.unnamed.is_none())
     }
 
-    /// The hop, to be kept.
+    /// A hop of its own.
     #[must_use]
     pub fn to_hop(self) -> Hop {
         let topic = self.unnamed.map_or_else(|| Topic::Named(Arc::clone(self.topic)), Topic::Id);
@@ -108,12 +109,12 @@ impl<'a> HopRef<'a> {
     }
 }
 
-/// [`Hops`] one by one.
+/// Iterates over [`Hops`].
 #[derive(Debug)]
 pub struct Iter<'a> {
-    rows: slice::Iter<'a, Row>,
-    row: Option<&'a Row>,
-    /// Hops of the row at hand that are still to come.
+    runs: slice::Iter<'a, HopRun>,
+    run: Option<&'a HopRun>,
+    /// Hops of the current run that are still to come.
     left: usize,
     passages: slice::Iter<'a, Passage>,
 }
@@ -124,11 +125,11 @@ impl<'a> Iterator for Iter<'a> {
     fn next(&mut self) -> Option<HopRef<'a>> {
         let passage = self.passages.next()?;
         if self.left == 0 {
-            self.row = self.rows.next();
-            self.left = self.row?.len;
+            self.run = self.runs.next();
+            self.left = self.run?.len;
         }
         self.left = self.left.saturating_sub(1);
-        let Row { parties, topic, unnamed, .. } = self.row?;
+        let HopRun { parties, topic, unnamed, .. } = self.run?;
         Some(HopRef { parties, topic, passage, unnamed: *unnamed })
     }
 
@@ -151,7 +152,7 @@ mod tests {
         for hop in [&one, &one, &two, &one, &unnamed, &unnamed, &two] {
             hops.push(hop.clone());
         }
-        let lens: Vec<_> = hops.rows.iter().map(|row| row.len).collect();
+        let lens: Vec<_> = hops.runs.iter().map(|run| run.len).collect();
         assert_eq!(lens, [2, 1, 1, 2, 1]);
         let names: Vec<_> = hops.spans().map(|span| span.name).collect();
         let id = "send AAAAAAAAAAAAAAAAAAAABw";

@@ -1,6 +1,7 @@
-//! Identity: ids that every agent gives the same message, without any of them talking to another.
+//! Identity: ids that all agents derive alike for the same message, without talking to each other.
 //!
-//! All integers are big endian, all hashes are XXH3 with seed 0; ids are their canonical (big endian) bytes.
+//! All integers are big endian, all hashes are XXH3 with seed 0; ids are their canonical (big
+//! endian) bytes.
 //!
 //! | id | hash | of |
 //! | --- | --- | --- |
@@ -17,18 +18,21 @@
 //! | place of a refusal | XXH3-64 | `refu`, what is refused (8), correlation id (4), the response's TCP sequence number (4) |
 //! | span and trace id of a refusal | XXH3-64, XXH3-128 | `refu`, the place (8) |
 //!
-//! Producer and consumer both know what the trace id is made of: the producer's host from the request and from the
-//! response's base offset and append time, the consumer's host from the fetched batch. Neither the topic, nor the codec,
-//! nor the protocol's version is part of it. `docs/semantics.md` has test vectors.
+//! Producer and consumer both know what the trace id is made of: the producer's host from the
+//! request and from the response's base offset and append time, the consumer's host from the
+//! fetched batch. Neither the topic, nor the codec, nor the protocol's version is part of it.
+//! `docs/semantics.md` has test vectors.
 
 use ktrace_kafka::context::{SpanId, TraceId};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64, xxh3_128};
 
-/// What is shorter is put together on the stack and hashed at once, which costs a fraction of setting up XXH3's state. Up to
-/// 240 bytes XXH3 has its short ways; few keys and names are longer.
+/// Inputs up to this many bytes are put together on the stack and hashed at once, which costs a
+/// fraction of setting up XXH3's state. Up to 240 bytes XXH3 has its short paths; few keys and
+/// names are longer.
 const SHORT: usize = 240;
 
-/// Hashes what these are one behind the other. Inlined, so that what has a fixed length is stored, and not copied by a call.
+/// Hashes what these are one behind the other. Inlined, so that what has a fixed length is stored,
+/// and not copied by a call.
 #[inline(always)]
 fn hash<const N: usize, H>(
     head: [u8; N],
@@ -75,10 +79,11 @@ macro_rules! joined {
     }};
 }
 
-/// What names one delivery of a message: two deliveries of the same message, to the same consumer or to two, differ.
+/// What names one delivery of a message: two deliveries of the same message, to the same consumer
+/// or to two, differ.
 ///
-/// The sequence number stands for the connection: unlike addresses and ports it is the same on both ends of a
-/// translation of addresses.
+/// The sequence number stands for the connection: unlike addresses and ports it is the same on both
+/// ends of a translation of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub correlation_id: i32,
@@ -100,13 +105,16 @@ pub fn derived_trace_id(
     key: Option<&[u8]>,
     value_len: Option<usize>,
 ) -> TraceId {
-    let head = joined!(24: partition.to_be_bytes(), offset.to_be_bytes(), timestamp_ms.to_be_bytes(), length(key.map(<[u8]>::len)));
+    let head = joined!(
+        24: partition.to_be_bytes(), offset.to_be_bytes(), timestamp_ms.to_be_bytes(),
+        length(key.map(<[u8]>::len))
+    );
     let key = key.unwrap_or_default();
     trace_id(hash(head, key, &length(value_len), xxh3_128, Xxh3Default::digest128))
 }
 
-/// The trace id of a message that got no offset (acks=0, or an error): nobody else can tell it, but it is the only one
-/// of its kind. `place` is the record's in its batch.
+/// The trace id of a message that got no offset (acks=0, or an error). No other agent can derive
+/// it, but it is unique. `place` is the record's index in its batch.
 #[must_use]
 pub fn lone_trace_id(
     partition: i32,
@@ -115,7 +123,10 @@ pub fn lone_trace_id(
     timestamp_ms: i64,
     place: i32,
 ) -> TraceId {
-    let whole = joined!(28: *b"lone", partition.to_be_bytes(), request_seq.to_be_bytes(), correlation_id.to_be_bytes(), timestamp_ms.to_be_bytes(), place.to_be_bytes());
+    let whole = joined!(
+        28: *b"lone", partition.to_be_bytes(), request_seq.to_be_bytes(), correlation_id.to_be_bytes(),
+        timestamp_ms.to_be_bytes(), place.to_be_bytes()
+    );
     trace_id(xxh3_128(&whole))
 }
 
@@ -129,7 +140,10 @@ pub fn send_span_id(derived: TraceId, topic: &str) -> SpanId {
 /// The id of the span that delivered a message.
 #[must_use]
 pub fn poll_span_id(derived: TraceId, topic: &str, client_id: Option<&str>, delivery: Delivery) -> SpanId {
-    let head = joined!(32: *b"poll", derived.to_bytes(), delivery.correlation_id.to_be_bytes(), delivery.response_seq.to_be_bytes(), length(Some(topic.len())));
+    let head = joined!(
+        32: *b"poll", derived.to_bytes(), delivery.correlation_id.to_be_bytes(),
+        delivery.response_seq.to_be_bytes(), length(Some(topic.len()))
+    );
     let client_id = client_id.unwrap_or_default().as_bytes();
     span_id(hash(head, topic.as_bytes(), client_id, xxh3_64, Xxh3Default::digest))
 }
@@ -148,7 +162,10 @@ pub struct CommitPlace<'a> {
 /// What the ids of a commit's span are made of, beside its topic.
 #[must_use]
 pub fn commit_hash(place: CommitPlace<'_>) -> u64 {
-    let head = joined!(24: *b"comm", place.partition.to_be_bytes(), place.offset.to_be_bytes(), place.correlation_id.to_be_bytes(), place.request_seq.to_be_bytes());
+    let head = joined!(
+        24: *b"comm", place.partition.to_be_bytes(), place.offset.to_be_bytes(),
+        place.correlation_id.to_be_bytes(), place.request_seq.to_be_bytes()
+    );
     hash(head, place.group.as_bytes(), &[], xxh3_64, Xxh3Default::digest)
 }
 
@@ -165,17 +182,26 @@ pub fn commit_span_id(place: u64, topic: &str) -> SpanId {
     span_id(hash(head, topic.as_bytes(), &[], xxh3_64, Xxh3Default::digest))
 }
 
-/// What names a message of an idempotent producer to this agent. Nobody else needs it.
+/// Which message of an idempotent producer this is.
+#[derive(Clone, Copy, Debug)]
+pub struct SequencePlace<'a> {
+    /// The cluster's name, empty where it is not known.
+    pub cluster: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub sequence: i32,
+}
+
+/// Identifies a message of an idempotent producer within this agent.
 #[must_use]
-pub(super) fn sequence_hash(
-    producer_id: i64,
-    producer_epoch: i16,
-    sequence: i32,
-    (topic, partition): (&str, i32),
-    cluster: &[u8],
-) -> u128 {
-    let head = joined!(26: *b"seq.", producer_id.to_be_bytes(), producer_epoch.to_be_bytes(), sequence.to_be_bytes(), partition.to_be_bytes(), length(Some(topic.len())));
-    hash(head, topic.as_bytes(), cluster, xxh3_128, Xxh3Default::digest128)
+pub(super) fn sequence_hash(place: SequencePlace<'_>) -> u128 {
+    let head = joined!(
+        26: *b"seq.", place.producer_id.to_be_bytes(), place.producer_epoch.to_be_bytes(),
+        place.sequence.to_be_bytes(), place.partition.to_be_bytes(), length(Some(place.topic.len()))
+    );
+    hash(head, place.topic.as_bytes(), place.cluster.as_bytes(), xxh3_128, Xxh3Default::digest128)
 }
 
 /// Which acknowledgement of a share group this is: of these offsets, all in the same way.
@@ -193,7 +219,11 @@ pub struct AckPlace<'a> {
 /// What the ids of an acknowledgement's span are made of, beside its topic.
 #[must_use]
 pub fn ack_hash(place: AckPlace<'_>) -> u64 {
-    let head = joined!(32: *b"ackn", place.partition.to_be_bytes(), place.first_offset.to_be_bytes(), place.last_offset.to_be_bytes(), place.correlation_id.to_be_bytes(), place.request_seq.to_be_bytes());
+    let head = joined!(
+        32: *b"ackn", place.partition.to_be_bytes(), place.first_offset.to_be_bytes(),
+        place.last_offset.to_be_bytes(), place.correlation_id.to_be_bytes(),
+        place.request_seq.to_be_bytes()
+    );
     hash(head, place.group.as_bytes(), &[], xxh3_64, Xxh3Default::digest)
 }
 
@@ -225,16 +255,18 @@ pub struct Refused<'a> {
 /// The same for what is refused again on a connection, and for nothing else.
 #[must_use]
 pub fn refused_hash(of: Refused<'_>) -> u64 {
-    let head = joined!(16: *b"refu", of.api_key.to_be_bytes(), of.error.to_be_bytes(), of.partition.to_be_bytes(), length(Some(of.topic.len())));
+    let head = joined!(
+        16: *b"refu", of.api_key.to_be_bytes(), of.error.to_be_bytes(), of.partition.to_be_bytes(),
+        length(Some(of.topic.len()))
+    );
     hash(head, of.topic, of.group.as_bytes(), xxh3_64, Xxh3Default::digest)
 }
 
 /// What the ids of a refusal's span are made of.
 #[must_use]
 pub fn refusal_hash(refused: u64, correlation_id: i32, response_seq: u32) -> u64 {
-    xxh3_64(
-        &joined!(20: *b"refu", refused.to_be_bytes(), correlation_id.to_be_bytes(), response_seq.to_be_bytes()),
-    )
+    xxh3_64(&joined!(20: *b"refu", refused.to_be_bytes(), correlation_id.to_be_bytes(),
+            response_seq.to_be_bytes()))
 }
 
 /// The trace of a refusal: it stands alone.

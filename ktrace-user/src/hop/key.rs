@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Of a longer key the rest is neither shown nor compared.
+/// Bytes of a key that are shown and compared. Keys are most often ids; this bounds what a queue of
+/// hops may take.
 pub const MAX_KEY_BYTES: usize = 256;
 
-/// What stands behind a key that was cut.
+/// Stands at the end of a key that was cut.
 const CUT: char = '…';
 
-/// See the module.
+/// A record's key, cut after [`MAX_KEY_BYTES`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// One byte more than is shown, where there are more.
+    /// Up to one byte more than is shown: it says that the key was cut.
     bytes: Box<[u8]>,
 }
 
@@ -23,13 +24,14 @@ impl Key {
         Self { bytes: key.get(..=MAX_KEY_BYTES).unwrap_or(key).into() }
     }
 
-    /// How many are kept.
+    /// How many bytes are kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// As it is shown: itself if it is text without control characters, else its bytes as `0x` and hex digits.
+    /// As it is shown: itself if it is text without control characters, else its bytes as `0x` and
+    /// hex digits.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         let (shown, cut) = match self.bytes.get(..MAX_KEY_BYTES) {

@@ -1,7 +1,7 @@
 //! Hops: one message seen at one place, what names it, and how it is shown as a span. Pure.
 //!
 //! ```text
-//!  record ─▶ Hop ─▶ (waits for what is not known yet) ─▶ Hops, a sink's queue ─▶ Span
+//!  record ─▶ Hop ─▶ (the worker's stages) ─▶ Hops, a sink's queue ─▶ Span
 //!             │
 //!             ├ identity   trace and span ids that any agent would give it
 //!             ├ groups     which member of which group its consumer is
@@ -13,7 +13,7 @@
 //!             ├ appends    when it was sent, of what is delivered
 //!             ├ transactions  what became of its transaction
 //!             ├ own        whether it carries ktrace's own telemetry
-//!             ├ patience   how long it waits for any of this
+//!             ├ deadline   how long it waits for any of this
 //!             ├ stamp      whether its record's timestamp can be one
 //!             ├ refusal    how often what a broker refuses is shown
 //!             └ topics     names of topic ids
@@ -33,22 +33,22 @@ pub mod acknowledge;
 pub mod appends;
 pub mod attempts;
 pub mod chains;
+pub mod deadline;
 pub mod groups;
 mod hops;
 pub mod identity;
 mod key;
-pub mod numbered;
 pub mod own;
-pub mod patience;
 pub mod progress;
 pub mod refusal;
 pub mod sampling;
 mod show;
 pub mod stamp;
+pub mod store;
 pub mod topics;
 pub mod transactions;
 pub mod uncommitted;
-mod waiting;
+pub mod versioned;
 
 use std::sync::Arc;
 
@@ -63,10 +63,10 @@ use groups::Reader;
 pub use hops::{HopRef, Hops};
 pub use key::Key;
 use refusal::{Operation, Refusal};
+pub use show::shown;
 use stamp::Stamp;
 pub use topics::TopicName;
 use transactions::{State, Transaction};
-pub use waiting::{NEWS_NS, Verdict, Waiting, shown};
 
 /// A topic, its name known or still to come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,25 +79,27 @@ pub enum Topic {
 /// What happened to the message here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A producer sent it.
+    /// A producer has sent it.
     Produced {
         /// As the request asked: −1 (all), 0 or 1.
         acks: i16,
-        /// Which attempt this is, from 1.
+        /// The number of this attempt, from 1.
         attempt: u32,
         /// It has failed, and another attempt may follow.
         pending: Option<Box<attempts::Message>>,
         /// How long its producer has to wait by its quota, in milliseconds.
         throttle_ms: u32,
     },
-    /// A consumer got it.
+    /// A consumer has fetched it.
     Delivered {
-        /// Messages behind this one that the consumer could have, `None` where the broker did not tell.
+        /// Messages after this one that the consumer could read; `None` where the broker did not
+        /// say.
         lag: Option<i64>,
         delivery: identity::Delivery,
-        /// Which delivery to its group this is, from 1; `None` where that is not known.
+        /// The number of this delivery to its group, from 1; `None` where that is not known.
         times: Option<u32>,
-        /// Later messages of the partition were delivered to the group before, and this one was not.
+        /// Later messages of the partition were delivered to the group before, and this one was
+        /// not.
         is_behind: bool,
         /// Its group has not committed it for too long: see [`uncommitted`].
         is_uncommitted: bool,
@@ -108,11 +110,11 @@ pub enum Kind {
         /// How long its consumer has to wait by its quota, in milliseconds.
         throttle_ms: u32,
     },
-    /// A group will go on behind it.
+    /// A group has committed the offset after it.
     Committed(Box<Commit>),
     /// A share group's member has acknowledged it, or the last of a few.
     Acknowledged(Box<Acknowledgement>),
-    /// It is none: a broker has refused a client's request.
+    /// Not a message: a broker has refused a client's request.
     Refused(Box<Refusal>),
 }
 
@@ -122,7 +124,7 @@ pub struct Commit {
     pub covered: progress::Covered,
     /// How long the client has to wait by its quota, in milliseconds.
     pub throttle_ms: u32,
-    /// What its span id is made of, beside the topic.
+    /// Hashed into its span id, with the topic: see [`identity::commit_hash`].
     pub place: u64,
 }
 
@@ -154,22 +156,25 @@ pub struct Client {
     pub port: u16,
 }
 
-/// Who sent or got a message, and from whom: one for all hops of a connection, as long as it stays the same.
+/// The client and the broker of a hop. Hops of a connection share one as long as nothing of it
+/// changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parties {
     pub client_id: Option<Arc<str>>,
-    /// For whom the client gets messages.
+    /// The consumer that the client reads for.
     pub reader: Reader,
     pub cluster_id: Option<Arc<str>>,
     /// Its IP address as text.
     pub broker_address: Arc<str>,
     pub broker_port: u16,
-    /// Where the hop was seen at the broker's end: the client.
+    /// The client's address, where the hop was captured at the broker's end.
     pub client: Option<Client>,
     pub resource: Arc<Resource>,
 }
 
-/// A message as it passed: what a hop shares with no other.
+/// What a hop does not share with its neighbours: the message as it passed, its times and its
+/// outcome. Hops of one exchange share their [`Parties`] and [`Topic`], so queues hold these once
+/// for a run of passages ([`Hops`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Passage {
     pub kind: Kind,
@@ -185,9 +190,9 @@ pub struct Passage {
     pub context: Option<Context>,
     /// The transaction that it is a part of, and what became of it.
     pub transaction: Option<(Arc<Transaction>, State)>,
-    /// The delivery that made its producer send it, where no header tells.
+    /// The delivery that caused its producer to send it, where no header names one.
     pub cause: Option<Box<Cause>>,
-    /// The trace id that both sides can tell without any header.
+    /// The trace id that both ends derive without any header: see [`identity`].
     pub derived: TraceId,
     /// Kafka's error code, 0 for none.
     pub error: i16,
@@ -200,7 +205,8 @@ pub struct Passage {
 }
 
 impl Passage {
-    /// Of what a group does with messages: it is none itself.
+    /// The passage of a commit or an acknowledgement, which is no message itself. Times and error
+    /// are the caller's to set.
     #[must_use]
     pub fn settling(kind: Kind, partition: i32, offset: i64, derived: TraceId) -> Self {
         Self {
@@ -221,7 +227,7 @@ impl Passage {
         }
     }
 
-    /// What it takes, about, with its place in [`Hops`].
+    /// What it takes, in bytes, about, with its place in [`Hops`].
     #[must_use]
     pub fn bytes(&self) -> usize {
         /// A row's, and a box's with the allocator's share of it.
@@ -240,20 +246,20 @@ impl Passage {
         self.context.as_ref().map_or(self.derived, |context| context.trace_id)
     }
 
-    /// What made its producer send it, unless its headers name that trace.
+    /// Sets the cause, unless the message's headers name the cause's trace already.
     pub fn caused_by(&mut self, cause: Option<Cause>) {
         let is_news = |cause: &Cause| self.context.as_ref().is_none_or(|own| own.trace_id != cause.trace_id);
         self.cause = cause.filter(is_news).map(Box::new);
     }
 
-    /// How often it was delivered before came out later than the rest.
+    /// Sets how often it was delivered, where that is known later than the rest.
     pub fn counts(&mut self, before: progress::Before) {
         if let Kind::Delivered { times, is_behind, .. } = &mut self.kind {
             (*times, *is_behind) = (Some(before.times.saturating_add(1)), before.is_behind);
         }
     }
 
-    /// What its client makes of its error.
+    /// How a client takes the error: as success, as a failure, or as one to retry.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let purpose = match &self.kind {
@@ -267,13 +273,13 @@ impl Passage {
         error::outcome(purpose, self.error)
     }
 
-    /// Whether it bears an error that is one to its client.
+    /// Whether it has an error that its client takes for one.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.error != 0 && self.outcome() != Outcome::Success
     }
 
-    /// Its record's timestamp; of what is no message, none.
+    /// Its record's timestamp; [`Stamp::Missing`] for what is not a message.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         match self.kind {
@@ -282,25 +288,28 @@ impl Passage {
         }
     }
 
-    /// How long it took here, in nanoseconds.
+    /// How long the exchange took, in nanoseconds.
     #[must_use]
     pub fn took_ns(&self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
     }
 
-    /// From the record's timestamp to the end of its delivery, in nanoseconds; none for a record without a timestamp, for one that
-    /// cannot be a time, and for what is no delivery, and never negative: the record's clock may be another's.
+    /// From the record's timestamp to the end of its delivery, in nanoseconds. `None` for what is
+    /// not a delivery and for a record without a plausible timestamp. 0 where the timestamp lies
+    /// ahead: the record's clock may be another host's.
     #[must_use]
     pub fn queue_ns(&self) -> Option<u64> {
         let Kind::Delivered { .. } = self.kind else { return None };
         Some(self.end_ns.saturating_sub(self.stamp().ns()?))
     }
 
-    /// From the first byte of its producer's request to the end of its delivery, in nanoseconds, where this host has seen both.
+    /// From the first byte of its producer's request to the end of its delivery, in nanoseconds,
+    /// where both were captured on this host.
     #[must_use]
     pub fn end_to_end_ns(&self) -> Option<u64> {
         match self.kind {
-            // Its last byte may come before its first; and captures of several hosts may have been put together.
+            // Its last byte may come before its first; and captures of several hosts may have been
+            // put together.
             Kind::Delivered { sent: Sent::At(sent_ns), .. } => {
                 self.end_ns.max(self.start_ns).checked_sub(sent_ns)
             }
@@ -308,8 +317,9 @@ impl Passage {
         }
     }
 
-    /// How late a delivered message came, in nanoseconds: on one clock where that is known, else since its timestamp. What its
-    /// consumer catches up with is old, and not late.
+    /// How late a delivered message came, in nanoseconds: on one clock where that is known, else
+    /// since its timestamp. `None` for a message that its consumer catches up with: that one is
+    /// old, and not late.
     #[must_use]
     pub fn late_ns(&self) -> Option<u64> {
         if self.is_catching_up() { None } else { self.end_to_end_ns().or_else(|| self.queue_ns()) }
@@ -331,7 +341,8 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// Whether something of it is not known yet.
+    /// Whether the hop has to wait: for its topic's name, its transaction's end, its producer's
+    /// response or another attempt.
     #[must_use]
     pub fn waits(&self) -> bool {
         matches!(self.topic, Topic::Id(_))
@@ -341,7 +352,7 @@ impl Hop {
             || self.may_be_sent_again()
     }
 
-    /// Whether its producer has failed to send it, and may try again.
+    /// Whether its producer failed to send it, and may retry.
     #[must_use]
     pub fn may_be_sent_again(&self) -> bool {
         matches!(self.passage.kind, Kind::Produced { pending: Some(_), .. })

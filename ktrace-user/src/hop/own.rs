@@ -1,24 +1,27 @@
-//! ktrace's own telemetry where it comes by as a message: a backend may write spans and metrics to Kafka, on
-//! a host that is traced. A span for each such message would make another message, and so on without end.
+//! ktrace's own telemetry where it comes by as a message: a backend may write spans and metrics to
+//! Kafka, on a host that is traced. A span for each such message would make another message, and so
+//! on without end.
 //!
-//! A message is known by its value: it holds the name of an attribute or of a metric that only ktrace gives,
-//! and the name stands there whole, as encodings write a string. That holds for OTLP, Jaeger and Zipkin, in
-//! protobuf, Thrift and JSON, and for the lines of `-o json` and `-o otlp` that a log shipper has put into a
-//! field of its own; whichever agent has made it, on whichever host.
+//! A message is known by its value: it holds the name of an attribute or of a metric that only
+//! ktrace gives, and the name stands there whole, as encodings write a string. That holds for OTLP,
+//! Jaeger and Zipkin, in protobuf, Thrift and JSON, and for the lines of `-o json` and `-o otlp`
+//! that a log shipper has put into a field of its own; whichever agent has made it, on whichever
+//! host.
 //!
-//! Values of ordinary topics are left alone, but for a few: the first ones of a topic, and a small share of
-//! the others. A topic where one looks like telemetry, whosever, has each of its values looked into from then
-//! on.
+//! Values of ordinary topics are left alone, but for a few: the first ones of a topic, and a small
+//! share of the others. A topic where one looks like telemetry, whosever, has each of its values
+//! looked into from then on.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use memchr::memmem::Finder;
 
-/// Names that are on spans and metrics of ktrace, and nowhere else. Each span has one of them, and each
-/// metric's name is one.
+/// Names that are on spans and metrics of ktrace, and nowhere else. Each span has one of them, and
+/// each metric's name is one.
 ///
-/// None has a length of 9, 10 or 13: with that byte before it, it might be a word at the beginning of a line.
+/// None has a length of 9, 10 or 13: with that byte before it, it might be a word at the beginning
+/// of a line.
 pub const NAMES: [&str; 24] = [
     "ktrace.derived",
     "ktrace.context.format",
@@ -52,17 +55,18 @@ const PREFIX: &str = "ktrace.";
 /// The first values of a topic that are looked at, one after another.
 const FIRST: u8 = 16;
 
-/// Of the values behind them, one in so many is. It is prime, so that what comes at regular intervals is met.
+/// After these, one value in this many is looked at. A prime, so that telemetry at regular
+/// intervals is met.
 const ONE_IN: u32 = 1021;
 
 /// Bytes of a value that are looked at where nothing speaks for telemetry.
 const HEAD_BYTES: usize = 4096;
 
-/// Places in a value that begin as the names do and are looked at: a sender decides how many there are, and
-/// own telemetry has a name among the first.
+/// Places in a value that begin as the names do and are looked at: a sender decides how many there
+/// are, and own telemetry has a name among the first.
 const MAX_PLACES: usize = 1024;
 
-/// Telemetry in JSON names its kind or its trace within so many bytes.
+/// Telemetry in JSON names its kind or its trace within this many bytes.
 const JSON_HEAD_BYTES: usize = 128;
 
 /// Whether a value holds telemetry of ktrace.
@@ -86,9 +90,9 @@ fn is_name(value: &[u8], at: usize) -> bool {
     })
 }
 
-/// Whether a string in quotes is the name of a field, or the value of one that is called `key` or `name`.
-/// JSON may stand within a string of JSON, and its quotes have backslashes before them then. `before` ends
-/// with the first quote, `behind` begins with the second.
+/// Whether a string in quotes is the name of a field, or the value of one that is called `key` or
+/// `name`. JSON may stand within a string of JSON, and its quotes have backslashes before them
+/// then. `before` ends with the first quote, `behind` begins with the second.
 fn is_in_json(before: &[u8], behind: &[u8]) -> bool {
     let escapes = behind.iter().take_while(|byte| **byte == b'\\').count();
     let Some(behind) = behind.get(escapes..).and_then(|rest| rest.strip_prefix(b"\"")) else { return false };
@@ -108,10 +112,11 @@ fn is_in_json(before: &[u8], behind: &[u8]) -> bool {
     field.is_some_and(|field| [&b"\"key"[..], b"\"name"].iter().any(|name| field.ends_with(name)))
 }
 
-/// Whether a value looks like telemetry, whosever: the beginning of it is enough. What is taken for it
-/// wrongly costs a look into each value of its topic, and nothing else.
+/// Whether a value looks like telemetry, whosever: the beginning of it is enough. What is taken for
+/// it wrongly costs a look into each value of its topic, and nothing else.
 fn is_telemetry(head: &[u8]) -> bool {
-    // Protobuf may begin as JSON does behind white space: with a tag of 10, and a length that is a bracket.
+    // Protobuf may begin as JSON does behind white space: with a tag of 10, and a length that is a
+    // bracket.
     is_span(head) || is_otlp(head) || is_zipkin(head) || is_json_telemetry(head.trim_ascii_start())
 }
 
@@ -132,8 +137,8 @@ fn is_json_telemetry(head: &[u8]) -> bool {
         && FIELDS.iter().any(|field| head.windows(field.len()).any(|window| window == *field))
 }
 
-/// A field of protobuf that has a length: its tag and length, and what stands behind them, the field's bytes
-/// and all that follow.
+/// A field of protobuf that has a length: its tag and length, and what stands behind them, the
+/// field's bytes and all that follow.
 fn field(bytes: &[u8]) -> Option<(u8, usize, &[u8])> {
     let (tag, mut rest) = bytes.split_first()?;
     let (mut len, mut shift) = (0_usize, 0_u32);
@@ -158,8 +163,8 @@ fn is_span(value: &[u8]) -> bool {
     matches!(value, [FIELD_1, 16, ids @ ..] if matches!(ids.get(16..18), Some([FIELD_2, 8])))
 }
 
-/// A request of OTLP in protobuf, of spans, metrics or logs: a resource with attributes, or a scope behind no
-/// resource.
+/// A request of OTLP in protobuf, of spans, metrics or logs: a resource with attributes, or a scope
+/// behind no resource.
 fn is_otlp(value: &[u8]) -> bool {
     let Some((FIELD_1, _, of_resource)) = field(value) else { return false };
     let is_scope =
@@ -176,7 +181,8 @@ fn is_otlp(value: &[u8]) -> bool {
     }
 }
 
-/// What a scope of OTLP begins with: an InstrumentationScope with its name, or the first of its spans.
+/// What a scope of OTLP begins with: an InstrumentationScope with its name, or the first of its
+/// spans.
 fn is_string_or_span(bytes: &[u8]) -> bool {
     match field(bytes) {
         Some((FIELD_1, 0, _)) => true,
@@ -192,8 +198,8 @@ fn is_word(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
 }
 
-/// Spans of Zipkin: in protobuf a trace id of 8 or 16 bytes, behind it an id of 8 (the parent's or its own);
-/// in Thrift a list of structs whose first field is a number of 64 bits.
+/// Spans of Zipkin: in protobuf a trace id of 8 or 16 bytes, behind it an id of 8 (the parent's or
+/// its own); in Thrift a list of structs whose first field is a number of 64 bits.
 fn is_zipkin(value: &[u8]) -> bool {
     if let [0x0c, _, _, _, _, 0x0a, 0, 1, ..] = value {
         return true;
@@ -203,7 +209,7 @@ fn is_zipkin(value: &[u8]) -> bool {
     matches!(ids.get(len..).and_then(field), Some((FIELD_2 | 0x1a, 8, _)))
 }
 
-/// Of the records at hand, all of one topic: which are looked at.
+/// Which of the current records, all of one topic, are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// Records that pass before the next is looked at.
@@ -214,7 +220,7 @@ pub struct Watch {
 /// How closely a topic is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Care {
-    /// The first values, of which there were so many.
+    /// The first values; this many were looked at.
     First(u8),
     /// One in some.
     Some,
@@ -226,7 +232,7 @@ impl Watch {
     /// None is looked at.
     pub const OFF: Self = Self { skip: u32::MAX, care: Care::Some };
 
-    /// Of a topic, on a connection on which so many more may pass.
+    /// The watch over a topic, on a connection where `skip` more records may pass.
     #[must_use]
     pub fn of(topic: &Watched, skip: u32) -> Self {
         match topic.care() {
@@ -247,7 +253,8 @@ impl Watch {
         }
     }
 
-    /// Looks at a value, of a record that does not pass. Returns whether it is ktrace's own telemetry.
+    /// Looks at the value of a record that does not pass. Returns whether it is ktrace's own
+    /// telemetry.
     pub fn look(&mut self, value: &[u8]) -> bool {
         if self.care != Care::All {
             let head = value.get(..HEAD_BYTES).unwrap_or(value);
@@ -263,8 +270,8 @@ impl Watch {
         is_own(value)
     }
 
-    /// No more records come for now: what is known of their topic is kept with it. Returns how many may pass
-    /// on the connection.
+    /// No more records come for now: what is known of their topic is kept with it. Returns how many
+    /// may pass on the connection.
     pub fn settle(self, topic: &Watched, skip: u32) -> u32 {
         topic.set(self.care);
         if self.care == Care::Some { self.skip } else { skip }
@@ -283,8 +290,8 @@ impl Watch {
     }
 }
 
-/// What is known of a topic: see [`Watch`]. It is written to a few times and then only read, as others read
-/// what lies beside it.
+/// What is known of a topic: see [`Watch`]. It is written to a few times and then only read, as
+/// others read what lies beside it.
 #[derive(Debug, Default)]
 pub struct Watched(AtomicU8);
 

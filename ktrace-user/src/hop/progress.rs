@@ -1,30 +1,43 @@
-//! How far a group has come in a partition: what was delivered to it and how often, and what it has committed.
+//! How far a group has come in a partition: what was delivered to it and how often, and what it has
+//! committed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ktrace_kafka::context::{SpanId, TraceId};
 
-/// Stretches of one partition that are kept; past it the lowest offsets are forgotten.
+use super::store::{Bound, Bounded, Store, part_of};
+
+/// Stretches of one partition that are kept; over the limit the lowest offsets are dropped. A
+/// consumer that reads in order has one.
 const MAX_STRETCHES: usize = 64;
 
-/// Delivered messages of one partition that are remembered until they are committed.
+/// Delivered messages of one partition that are remembered until they are committed: clients fetch
+/// up to 500 at a time (`max.poll.records`) and commit them together.
 pub const MAX_OPEN: usize = 512;
 
-/// Of all partitions together; past it one of each.
+/// Of all partitions together. When exceeded, a partition keeps only its newest: that one links the
+/// next commit still.
 const MAX_OPEN_IN_ALL: usize = 256 << 10;
 
-/// Partitions, each with a group, that are kept; past it half of them are forgotten.
+/// Partitions, each with a group, that are kept.
 const MAX_PARTITIONS: usize = 32 << 10;
 
-/// What the names of their groups and topics may take.
+/// What the names of their groups and topics may take, in bytes. Both are as long as a client
+/// likes.
 const MAX_NAME_BYTES: usize = 16 << 20;
 
-/// A partition as a group reads it.
+/// What a partition takes beside its names and its open messages, with a few stretches, about.
+const PARTITION_BYTES: usize = 768;
+
+/// What an open message takes, about: the queue of a partition grows by doubling.
+const OPEN_BYTES: usize = 48;
+
+/// Names the progress of one group in one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct ProgressKey {
     pub cluster: Option<Arc<str>>,
     pub group: Arc<str>,
     /// Its name, or its id as Kafka prints it.
@@ -39,14 +52,14 @@ struct Stretch {
     times: u32,
 }
 
-/// What was delivered at an offset before.
+/// Earlier deliveries at an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Before {
     /// How often.
     pub times: u32,
-    /// Later offsets were.
+    /// Later offsets were delivered before, and this one was not.
     pub is_behind: bool,
-    /// The same holds for the offsets before this one.
+    /// The same holds for all offsets from the one asked for up to this one, exclusive.
     pub until: i64,
 }
 
@@ -81,21 +94,24 @@ impl Covered {
     }
 }
 
-/// Messages that one commit or acknowledgement names.
+/// Links on the span of one commit or acknowledgement. OpenTelemetry SDKs keep 128 links of a span
+/// by default.
 pub const MAX_SHOWN: usize = 32;
 
-/// See the module.
+/// The deliveries and commits of one group in one partition.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// In order, apart from each other.
+    /// In order of offsets, without overlap.
     stretches: VecDeque<Stretch>,
     committed: Option<i64>,
     topic_id: Option<u128>,
-    /// The log was shorter than what was delivered of it.
+    /// At the last fetch the log ended before what was delivered of it.
     was_shorter: bool,
     open: VecDeque<Open>,
-    /// Offsets of messages that carry ktrace's own telemetry: in order, apart from each other.
+    /// Offsets of messages that carry ktrace's own telemetry: in order, without overlap.
     own: VecDeque<Range<i64>>,
+    /// It was evicted from the store; open messages are no longer counted, so none is kept.
+    is_evicted: bool,
 }
 
 impl Progress {
@@ -142,7 +158,7 @@ impl Progress {
         self.stretches = all;
     }
 
-    /// Of what was delivered, these carry ktrace's own telemetry.
+    /// Of the delivered offsets, these carry ktrace's own telemetry.
     pub fn deliver_own(&mut self, offsets: Range<i64>) {
         if offsets.is_empty() {
             return;
@@ -159,8 +175,9 @@ impl Progress {
         }
     }
 
-    /// The log ends before what was delivered of it: it is another one, under the old name. Once may be a broker that has just
-    /// become the leader and does not know yet how far the log goes.
+    /// Notes where the log ends. If that is before what was delivered, twice in a row, it is a new
+    /// log under the old name. Once does not count: a broker that has just become the leader may
+    /// not know yet how far the log goes.
     pub fn log_ends(&mut self, high_watermark: i64) {
         let is_shorter = self.stretches.back().is_some_and(|last| high_watermark < last.offsets.end);
         if is_shorter && self.was_shorter {
@@ -169,7 +186,7 @@ impl Progress {
         self.was_shorter = is_shorter && !self.was_shorter;
     }
 
-    /// The log is that of the topic with this id: where it had another, it is a new one under the old name.
+    /// Notes the topic's id. If it had another, the log is a new one under the old name.
     pub fn log_is(&mut self, id: u128) {
         if self.topic_id.replace(id).is_some_and(|known| known != id) {
             self.begin_anew();
@@ -202,7 +219,7 @@ impl Progress {
     }
 }
 
-/// Adds offsets at the end; those that were delivered as often as the ones before them are one with them.
+/// Adds a stretch at the end, joined with the last one if it was delivered as often.
 fn push(all: &mut VecDeque<Stretch>, offsets: Range<i64>, times: u32) {
     if offsets.is_empty() {
         return;
@@ -215,78 +232,66 @@ fn push(all: &mut VecDeque<Stretch>, offsets: Range<i64>, times: u32) {
     }
 }
 
-#[derive(Debug, Default)]
-struct Places {
-    /// So many at most, where that is less than there may be.
-    most: Option<usize>,
-    by_place: HashMap<Place, Arc<Mutex<Progress>>>,
-    name_bytes: usize,
-}
-
-impl Place {
+impl ProgressKey {
     fn name_bytes(&self) -> usize {
         self.group.len().saturating_add(self.topic.len())
     }
 }
 
-/// The progress of all groups in all partitions.
-#[derive(Debug, Default)]
+/// The progress of all groups in all partitions. The partition that was read least recently is
+/// evicted first: its deliveries count anew, and its next commit covers only what is delivered
+/// after that.
+#[derive(Debug)]
 pub struct AllProgress {
-    places: Mutex<Places>,
+    by_place: Mutex<Bounded<ProgressKey, Shared>>,
+    /// Open messages of all partitions.
     open: AtomicUsize,
+    max_open: AtomicUsize,
+}
+
+impl Default for AllProgress {
+    fn default() -> Self {
+        let bound = Bound { entries: MAX_PARTITIONS, bytes: MAX_NAME_BYTES };
+        Self {
+            by_place: Mutex::new(Bounded::new(bound)),
+            open: AtomicUsize::new(0),
+            max_open: AtomicUsize::new(MAX_OPEN_IN_ALL),
+        }
+    }
 }
 
 /// One group's progress in one partition, shared by those who read and who commit.
 pub type Shared = Arc<Mutex<Progress>>;
 
-/// A short look.
+/// Locks a partition's progress. Held for a few operations, never while the store is locked.
 pub fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl AllProgress {
-    /// Holds no more than this part of what it may.
-    pub fn hold_at_most(&self, part: f64) {
-        let most = (MAX_PARTITIONS as f64 * part) as usize;
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).most = Some(most.max(1));
+    fn by_place(&self) -> MutexGuard<'_, Bounded<ProgressKey, Shared>> {
+        self.by_place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Partitions of groups, and open messages of all of them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        (places.by_place.len(), self.open.load(Ordering::Relaxed))
+    /// The progress of a group in a partition, known or new.
+    pub fn of(&self, place: &ProgressKey) -> Shared {
+        let evict = |_, evicted: Shared| {
+            let mut evicted = lock(&evicted);
+            self.weigh(evicted.open.len(), 0);
+            (evicted.open, evicted.is_evicted) = (VecDeque::new(), true);
+        };
+        Arc::clone(self.by_place().get_or_insert(place, place.name_bytes(), Shared::default, evict))
     }
 
-    /// That of a group in a partition, and how many others were forgotten to make room for it.
-    pub fn of(&self, place: Place) -> (Shared, u64) {
-        let mut forgotten = 0_u64;
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let Places { by_place, name_bytes, most } = &mut *places;
-        if let Some(known) = by_place.get(&place) {
-            return (Arc::clone(known), 0);
-        }
-        if by_place.len() >= most.unwrap_or(MAX_PARTITIONS) || *name_bytes >= MAX_NAME_BYTES {
-            // Any half of them.
-            let mut odd = false;
-            by_place.retain(|place, progress| {
-                odd = !odd;
-                if odd {
-                    self.weigh(lock(progress).open.len(), 0);
-                    *name_bytes = name_bytes.saturating_sub(place.name_bytes());
-                    forgotten = forgotten.saturating_add(1);
-                }
-                !odd
-            });
-        }
-        *name_bytes = name_bytes.saturating_add(place.name_bytes());
-        (Arc::clone(by_place.entry(place).or_default()), forgotten)
-    }
-
-    /// These messages were delivered and are to be committed; a part is forgotten where there are too many.
+    /// Adds delivered messages that wait for their commit, and empties the list. Over the limit the
+    /// oldest are dropped.
     pub fn wait(&self, progress: &mut Progress, opened: &mut Vec<Open>) {
         let before = progress.open.len();
-        let most = if self.open.load(Ordering::Relaxed) < MAX_OPEN_IN_ALL { MAX_OPEN } else { 1 };
+        let most = match self.open.load(Ordering::Relaxed) < self.max_open.load(Ordering::Relaxed) {
+            _ if progress.is_evicted => 0,
+            true => MAX_OPEN,
+            false => 1,
+        };
         let excess = before.saturating_add(opened.len()).saturating_sub(most);
         progress.open.drain(..excess.min(before));
         progress.open.extend(opened.drain(..).skip(excess.saturating_sub(before)));
@@ -297,7 +302,7 @@ impl AllProgress {
     pub fn commit(&self, progress: &mut Progress, offset: i64) -> Covered {
         let before = progress.open.len();
         let covered = progress.commit(offset);
-        // Room that was needed once is not kept for ever.
+        // Capacity that was needed once is not kept for ever.
         if progress.open.capacity() > progress.open.len().saturating_mul(4).saturating_add(MAX_SHOWN) {
             progress.open.shrink_to(progress.open.len().saturating_mul(2));
         }
@@ -311,6 +316,31 @@ impl AllProgress {
         } else {
             self.open.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
         }
+    }
+}
+
+impl Store for AllProgress {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let partitions = self.by_place().len();
+        vec![("partitions of groups", partitions), ("open messages", self.open.load(Ordering::Relaxed))]
+    }
+
+    fn bytes(&self) -> usize {
+        let (partitions, names) = {
+            let by_place = self.by_place();
+            (by_place.len(), by_place.bytes())
+        };
+        let open = self.open.load(Ordering::Relaxed).saturating_mul(OPEN_BYTES);
+        partitions.saturating_mul(PARTITION_BYTES).saturating_add(names).saturating_add(open)
+    }
+
+    fn hold_at_most(&self, part: f64) {
+        self.by_place().hold_at_most(part);
+        self.max_open.store(part_of(MAX_OPEN_IN_ALL, part), Ordering::Relaxed);
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.by_place().take_evicted()
     }
 }
 
@@ -430,37 +460,54 @@ mod tests {
         Open { offset, trace_id: TraceId::new([byte; 16]).unwrap(), span_id: SpanId::new([byte; 8]).unwrap() }
     }
 
+    fn place(partition: i32) -> ProgressKey {
+        ProgressKey { cluster: None, group: "g".into(), topic: "t".into(), partition }
+    }
+
     #[test]
-    fn places_are_bounded_and_what_is_forgotten_is_told() {
+    fn partitions_are_bounded_and_the_one_read_least_recently_is_evicted() {
         let all = AllProgress::default();
-        let place = |partition| Place { cluster: None, group: "g".into(), topic: "t".into(), partition };
-        let (first, _) = all.of(place(0));
-        all.wait(&mut lock(&first), &mut vec![open(1)]);
-        let forgotten: u64 = (0..=MAX_PARTITIONS as i32).map(|partition| all.of(place(partition)).1).sum();
-        assert_eq!(forgotten, MAX_PARTITIONS as u64 / 2);
-        assert!(all.sizes().0 <= MAX_PARTITIONS);
+        let kept = all.of(&place(-1));
+        for partition in 0..MAX_PARTITIONS as i32 {
+            all.of(&place(partition));
+            assert!(Arc::ptr_eq(&kept, &all.of(&place(-1))));
+        }
+        assert_eq!((all.rows()[0].1, all.take_evicted(), all.take_evicted()), (MAX_PARTITIONS, 1, 0));
+    }
+
+    /// A commit may come later, as at its transaction's end.
+    #[test]
+    fn what_is_evicted_is_no_longer_counted() {
+        let all = AllProgress::default();
+        let first = all.of(&place(0));
+        lock(&first).deliver(0..9);
+        all.wait(&mut lock(&first), &mut vec![open(1), open(2)]);
+        assert_eq!(all.open.load(Ordering::Relaxed), 2);
+        (1..=MAX_PARTITIONS as i32).for_each(|partition| drop(all.of(&place(partition))));
+        assert_eq!((all.take_evicted(), all.open.load(Ordering::Relaxed)), (1, 0));
+        all.wait(&mut lock(&first), &mut vec![open(3), open(4)]);
+        let covered = all.commit(&mut lock(&first), 5);
+        assert_eq!((covered.messages, covered.shown.len(), all.open.load(Ordering::Relaxed)), (5, 0, 0));
     }
 
     /// Hostile: millions of groups with long names.
     #[test]
     fn names_are_bounded_too() {
-        let (all, mut forgotten) = (AllProgress::default(), 0);
+        let all = AllProgress::default();
         for group in 0..100_000 {
             let group = format!("{group}-{}", "x".repeat(1000));
-            let place = Place { cluster: None, group: group.into(), topic: "t".into(), partition: 0 };
-            forgotten += all.of(place).1;
-            assert!(all.places.lock().unwrap().name_bytes <= MAX_NAME_BYTES + 2000);
+            all.of(&ProgressKey { group: group.into(), ..place(0) });
+            assert!(all.by_place().bytes() <= MAX_NAME_BYTES);
         }
-        let left = all.sizes().0;
+        let left = all.by_place().len();
         assert!(left * 1000 <= MAX_NAME_BYTES);
-        assert_eq!(forgotten + left as u64, 100_000);
+        assert_eq!(all.take_evicted() + left as u64, 100_000);
     }
 
     #[test]
     fn room_for_open_messages_is_given_back() {
         let all = AllProgress::default();
-        let place = Place { cluster: None, group: "g".into(), topic: "t".into(), partition: 0 };
-        let (progress, _) = all.of(place);
+        let progress = all.of(&place(0));
         let mut progress = lock(&progress);
         all.wait(&mut progress, &mut (0..100).cycle().take(3 * MAX_OPEN).map(open).collect());
         assert!(progress.open.capacity() <= 2 * MAX_OPEN);
@@ -471,9 +518,8 @@ mod tests {
     #[test]
     fn a_commit_covers_what_no_other_has() {
         let all = AllProgress::default();
-        let place = Place { cluster: None, group: "g".into(), topic: "t".into(), partition: 0 };
-        let (progress, _) = all.of(place.clone());
-        assert!(Arc::ptr_eq(&progress, &all.of(place).0));
+        let progress = all.of(&place(0));
+        assert!(Arc::ptr_eq(&progress, &all.of(&place(0))));
         let mut progress = lock(&progress);
         progress.deliver(0..10);
         all.wait(&mut progress, &mut (0..10).map(open).collect());

@@ -1,30 +1,34 @@
-//! What a broker refuses that brings no message: a fetch as a whole or of a partition, a member's requests, an authentication.
+//! Refused requests that bring no message: a fetch, as a whole or of a partition; a member's
+//! requests; an authentication.
 //!
-//! Clients ask again and again, some of them hundreds of times a second. So what is refused on a connection is shown at once, or
-//! where it is mended most often when it has lasted for [`PATIENCE_NS`], and after that once in [`PAUSE_NS`], with how often it was
-//! refused since.
+//! Clients retry, some of them hundreds of times a second. So the first refusal of a kind on a
+//! connection is emitted at once, or, for errors that most often go away, when it has lasted for
+//! [`PATIENCE_NS`]; after that one in [`PAUSE_NS`], with the number of refusals since.
 
 use std::collections::HashMap;
 
-/// What is refused for the same reason is shown so often.
+/// How often a refusal of the same kind is emitted: rare enough for a client that retries for
+/// hours, and often enough to be seen as lasting.
 pub const PAUSE_NS: u64 = 30_000_000_000;
 
-/// How long a client may try again before that is shown: coordinators are elected and load their groups in less.
+/// How long a client may retry before that is emitted. Coordinators are elected and load their
+/// groups in less.
 pub const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// Different refusals of one connection that are known at a time; further ones are counted and not shown.
+/// Kinds of refusals of one connection that are known at a time. Further ones are only counted:
+/// evicting one would emit it anew with each retry.
 pub const MAX_DIFFERENT: usize = 256;
 
-/// A refusal as it is shown.
+/// A refusal that is emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Of a fetch, which is shown as `poll`; else the name of the API.
+    /// `poll` for a fetch; else the name of the API.
     pub operation: Operation,
-    /// How often since it was shown last, this time included.
+    /// How often since it was last emitted, this time included.
     pub count: u64,
     /// How long the client has to wait by its quota, in milliseconds.
     pub throttle_ms: u32,
-    /// What its ids are made of.
+    /// Hashed into its ids.
     pub place: u64,
 }
 
@@ -32,7 +36,7 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Poll,
-    /// As Kafka calls it: `JoinGroup`.
+    /// By Kafka's name of the API: `JoinGroup`.
     Request(&'static str),
 }
 
@@ -48,45 +52,45 @@ impl Operation {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Kind {
-    /// When it is to be shown.
+struct Repeated {
+    /// When it is to be emitted.
     due_ns: u64,
-    /// When it was refused last.
+    /// When it was last refused.
     last_ns: u64,
-    /// How often since it was shown.
+    /// How often since it was last emitted.
     count: u64,
 }
 
-impl Kind {
-    /// It has ended since, or the clock was set back.
+impl Repeated {
+    /// Whether it has ended since, or the clock was set back.
     fn is_over(&self, now_ns: u64) -> bool {
         now_ns < self.last_ns || now_ns.saturating_sub(self.last_ns) >= PAUSE_NS
     }
 }
 
-/// What one connection was refused.
+/// The refusals of one connection.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    by_kind: HashMap<u64, Kind>,
+    by_kind: HashMap<u64, Repeated>,
 }
 
 impl Refusals {
-    /// How many different ones are known.
+    /// How many kinds are known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_kind.len()
     }
 
-    /// Whether nothing was refused of late.
+    /// Whether no kind is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_kind.is_empty()
     }
 
-    /// Something is refused, of this `kind`, which is shown when it has lasted for `patience_ns`. Gives how often it was since it
-    /// was shown last, where it is to be shown now.
+    /// Counts a refusal of this `kind`, which is emitted when it has lasted for `patience_ns`.
+    /// Returns the count since it was last emitted if it is to be emitted now.
     pub fn refused(&mut self, kind: u64, patience_ns: u64, now_ns: u64) -> Option<u64> {
-        let new = Kind { due_ns: now_ns.saturating_add(patience_ns), last_ns: now_ns, count: 0 };
+        let new = Repeated { due_ns: now_ns.saturating_add(patience_ns), last_ns: now_ns, count: 0 };
         if !self.by_kind.contains_key(&kind) && self.by_kind.len() >= MAX_DIFFERENT {
             self.by_kind.retain(|_, known| !known.is_over(now_ns));
             if self.by_kind.len() >= MAX_DIFFERENT {
@@ -94,10 +98,10 @@ impl Refusals {
             }
         }
         let known = self.by_kind.entry(kind).or_insert(new);
-        // What is shown at once says how often it was refused since, however long ago that was.
+        // A kind that is emitted at once counts what was refused since, however long ago that was.
         if known.is_over(now_ns) {
             let count = if patience_ns == 0 { known.count } else { 0 };
-            *known = Kind { count, ..new };
+            *known = Repeated { count, ..new };
         }
         (known.count, known.last_ns) = (known.count.saturating_add(1), now_ns);
         if now_ns < known.due_ns {

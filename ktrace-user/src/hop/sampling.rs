@@ -48,17 +48,18 @@ impl Sampling {
     }
 }
 
-/// What is kept whatever the share says, and what is not.
+/// Exceptions to the share of traces that is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exceptions {
     /// The flag in the message's trace context decides, where it has one.
     pub parents: bool,
-    /// What took so long, and what has failed, is kept.
+    /// Messages that took at least this long, and those that failed, are kept.
     pub slow_ns: Option<u64>,
 }
 
 impl Exceptions {
-    /// `None` where the trace id decides. Flags are W3C's; `took_ns` is how long the message was sent, or has waited.
+    /// Whether a message is kept; `None` where the trace id decides. `flags` are W3C's; `took_ns`
+    /// is how long the message took to be sent or delivered.
     #[must_use]
     pub fn decide(self, flags: Option<u8>, took_ns: Option<u64>, has_failed: bool) -> Option<bool> {
         if let Some(slow_ns) = self.slow_ns

@@ -2,6 +2,8 @@
 //!
 //! OpenTelemetry's semantic conventions for Kafka, 1.44.0; where ktrace differs, and why, is in `docs/semantics.md`.
 
+use std::sync::Arc;
+
 use ktrace_kafka::context::{SpanId, TraceId};
 use ktrace_kafka::protocol::error;
 
@@ -9,11 +11,20 @@ use super::groups::Reader;
 use super::progress::Open;
 use super::refusal::Operation;
 use super::stamp::Stamp;
+use super::topics::Topics;
 use super::{Hop, Kind, Parties, Passage, Topic, TopicName, identity, own};
 use crate::span::{Attributes, INFERRED, Kind as SpanKind, Link, Span, Status, Value};
 
-/// A span with all that there may be has so many.
+/// What a span has that has all attributes.
 const MOST_ATTRIBUTES: usize = 33;
+
+/// A hop's topic as it is shown: its name, or its id in the name's place.
+pub fn shown(topic: &Topic) -> Arc<TopicName> {
+    match topic {
+        Topic::Named(name) => Arc::clone(name),
+        Topic::Id(id) => Topics::unnamed(*id),
+    }
+}
 
 impl Hop {
     /// The span that shows the hop.
@@ -282,7 +293,7 @@ impl Passage {
     }
 }
 
-/// How long a message has waited, as far as two hosts' clocks tell.
+/// How long a message has waited, as far as two hosts' clocks agree.
 enum QueueTime {
     Milliseconds(f64),
     /// It has come before it was sent: by so much at least the clocks differ.

@@ -1,9 +1,11 @@
-//! A record's timestamp, and whether it can be one: whoever sends a record writes it, and some write seconds or microseconds.
+//! A record's timestamp, and whether it is plausible: the sender writes it, and some write seconds
+//! or microseconds.
 
-/// 2001-01-01: Kafka is younger, and what is written in seconds lies before.
+/// 2001-01-01: Kafka is younger, and a time written in seconds lies before.
 const FIRST_NS: u64 = 978_307_200_000_000_000;
 
-/// So far ahead of its delivery no clock is that anybody goes by.
+/// How far ahead of its delivery a timestamp may lie. A clock that is wrong by more than a day is
+/// useless to its owner, too.
 const MOST_AHEAD_NS: u64 = 24 * 3600 * 1_000_000_000;
 
 /// What a timestamp says.
@@ -11,14 +13,15 @@ const MOST_AHEAD_NS: u64 = 24 * 3600 * 1_000_000_000;
 pub enum Stamp {
     /// The record has none, as those of before Kafka 0.10.
     Missing,
-    /// It is no time at which a record can have been written: before 2001, or more than a day ahead.
+    /// It is no time at which a record can have been written: before 2001, or more than a day
+    /// ahead.
     Implausible,
     /// Nanoseconds since 1970.
     At(u64),
 }
 
 impl Stamp {
-    /// Of a record's milliseconds since 1970, which passed at this time.
+    /// Judges a record's milliseconds since 1970 by the time at which it passed.
     #[must_use]
     pub fn of(timestamp_ms: i64, now_ns: u64) -> Self {
         const NONE: i64 = -1;

@@ -1,13 +1,16 @@
-//! Names of topics: each kept once, with the span names made of it; ids resolved from Metadata seen on any connection.
+//! Names of topics: each kept once, with the span names made of it. Ids are resolved from Metadata
+//! responses on any connection.
 //!
-//! Topic ids are UUIDs, so those of several clusters do not meet. What one worker learns of them, all know.
+//! Topic ids are UUIDs, so ids of several clusters do not collide. What one worker learns, all
+//! workers know.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::numbered::Numbered;
 use super::own::Watched;
+use super::store::{Bound, Bounded, Knowledge, drop_evicted};
+use super::versioned::Versioned;
 
 /// A topic's name, and the names of its spans.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Hash for TopicName {
 }
 
 impl TopicName {
-    /// What it takes, about.
+    /// What it takes, in bytes, about.
     fn bytes(&self) -> usize {
         self.name.len().saturating_mul(4).saturating_add(TOPIC_BYTES)
     }
@@ -62,86 +65,86 @@ impl TopicName {
     }
 }
 
-/// Topics kept at once. A cluster has fewer; past it, what is known is learnt anew.
+/// Topics kept at once, by id for all workers, and by name for each. Large clusters have some ten
+/// thousand.
 const MAX_TOPICS: usize = 64 << 10;
 
-/// What their names may take, by id for all workers, and by name for each.
+/// What their names may take in bytes, by id for all workers, and by name for each.
 const MAX_BYTES: usize = 24 << 20;
 
 /// What a topic takes beside its name.
 const TOPIC_BYTES: usize = 256;
 
-/// No name is longer (`org.apache.kafka.common.internals.Topic`): of what claims to be one, the beginning is kept.
+/// The longest name that Kafka allows (`org.apache.kafka.common.internals.Topic`). Longer ones are
+/// cut.
 const MAX_NAME_BYTES: usize = 249;
 
-/// Which topic an id names, as all workers know it.
-#[derive(Debug, Default)]
+/// The topics that ids name, shared by all workers. A look-up counts as a use. Workers keep what
+/// they looked up until the next change, so an id in use is looked up again before anything more is
+/// evicted.
+#[derive(Debug)]
 pub struct TopicIds {
-    by_id: HashMap<u128, Arc<TopicName>>,
-    bytes: usize,
-    most: Room,
-    /// Those that had to make room.
-    forgotten: u64,
+    by_id: Bounded<u128, Arc<TopicName>>,
 }
 
-/// What all ids may take with their names.
-#[derive(Debug)]
-struct Room(usize);
-
-impl Default for Room {
+impl Default for TopicIds {
     fn default() -> Self {
-        Self(MAX_BYTES)
+        Self { by_id: Bounded::new(Bound { entries: MAX_TOPICS, bytes: MAX_BYTES }) }
     }
 }
 
 impl TopicIds {
-    /// Holds no more than this part of what it may.
-    pub fn hold_at_most(&mut self, part: f64) {
-        self.most = Room((MAX_BYTES as f64 * part) as usize);
+    /// The topic of this id.
+    fn of(&mut self, id: u128) -> Option<Arc<TopicName>> {
+        self.by_id.get(&id).cloned()
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// Metadata told the name of an id. Returns whether that is news.
+    /// Metadata names an id. Returns whether that is news.
     pub fn learn(&mut self, id: u128, topic: Arc<TopicName>) -> bool {
-        if self.by_id.get(&id).is_some_and(|known| known.name == topic.name) {
+        if self.by_id.peek(&id).is_some_and(|known| known.name == topic.name) {
             return false;
         }
-        if self.by_id.len() >= MAX_TOPICS || self.bytes >= self.most.0 {
-            self.forgotten = self.forgotten.saturating_add(self.by_id.len() as u64);
-            self.by_id.clear();
-            self.bytes = 0;
-        }
-        self.bytes = self.bytes.saturating_add(topic.bytes());
-        self.by_id.insert(id, topic);
+        let bytes = topic.bytes();
+        self.by_id.insert(id, topic, bytes, drop_evicted);
         true
     }
+}
 
-    /// How many had to make room for others since this was asked last.
-    pub fn take_forgotten(&mut self) -> u64 {
-        std::mem::take(&mut self.forgotten)
+impl Knowledge for TopicIds {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![("topic ids", self.by_id.len())]
     }
 
-    /// What they take, about.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    fn bytes(&self) -> usize {
+        self.by_id.bytes()
+    }
+
+    fn hold_at_most(&mut self, part: f64) {
+        self.by_id.hold_at_most(part);
+    }
+
+    fn take_evicted(&mut self) -> u64 {
+        self.by_id.take_evicted()
     }
 }
 
 /// The topics that one worker has met.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Topics {
-    by_name: HashMap<Arc<str>, Arc<TopicName>>,
-    bytes: usize,
-    /// As looked up when all workers' knowledge had this number; `None` for ids without a name.
+    by_name: Bounded<Arc<str>, Arc<TopicName>>,
+    /// Look-ups made at this version of [`TopicIds`]; `None` for ids without a name. A cache: it is
+    /// emptied with each change, and so it is when it is full. To look an id up again costs one
+    /// lock.
     by_id: (u64, HashMap<u128, Option<Arc<TopicName>>>),
     /// The last topic that was named; the next is nearly always the same.
     last: Option<Arc<TopicName>>,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        let by_name = Bounded::new(Bound { entries: MAX_TOPICS, bytes: MAX_BYTES });
+        Self { by_name, by_id: Default::default(), last: None }
+    }
 }
 
 impl Topics {
@@ -163,13 +166,8 @@ impl Topics {
             Some(topic) => Arc::clone(topic),
             None => {
                 let topic = TopicName::new(name);
-                // Nothing is lost: a name is all that there is to know.
-                if self.by_name.len() >= MAX_TOPICS || self.bytes >= MAX_BYTES {
-                    self.by_name.clear();
-                    self.bytes = 0;
-                }
-                self.bytes = self.bytes.saturating_add(topic.bytes());
-                self.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+                // Evictions are no loss: a name is all that there is to know.
+                self.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic), topic.bytes(), drop_evicted);
                 topic
             }
         };
@@ -178,34 +176,34 @@ impl Topics {
     }
 
     /// The topic of this id, if any worker has seen its name.
-    pub fn of(&mut self, ids: &Numbered<TopicIds>, id: u128) -> Option<Arc<TopicName>> {
-        let number = ids.number();
+    pub fn of(&mut self, ids: &Versioned<TopicIds>, id: u128) -> Option<Arc<TopicName>> {
+        let version = ids.version();
         let (known, by_id) = &mut self.by_id;
-        if *known != number || by_id.len() >= MAX_TOPICS {
-            *known = number;
+        if *known != version || by_id.len() >= MAX_TOPICS {
+            *known = version;
             by_id.clear();
         }
-        let topic = by_id.entry(id).or_insert_with(|| ids.look(|ids| ids.by_id.get(&id).cloned()));
+        let topic = by_id.entry(id).or_insert_with(|| ids.write_quiet(|ids| ids.of(id)));
         topic.clone()
     }
 
-    /// Metadata told the name of an id; most often again.
-    pub fn learn(&mut self, ids: &Numbered<TopicIds>, id: u128, name: &str) {
+    /// Metadata names an id; most often one that is known.
+    pub fn learn(&mut self, ids: &Versioned<TopicIds>, id: u128, name: &str) {
         let name = kept(name);
         if self.of(ids, id).is_none_or(|topic| *topic.name != *name) {
             let topic = self.named(name);
-            ids.tell(|ids| ids.learn(id, topic));
+            ids.update(|ids| ids.learn(id, topic));
         }
     }
 
-    /// The stand-in for a topic whose name never came: its id as Kafka prints it.
+    /// The name shown for a topic that was never named: its id as Kafka prints it.
     #[must_use]
     pub fn unnamed(id: u128) -> Arc<TopicName> {
         TopicName::new(&base64(id))
     }
 }
 
-/// As much of a name as is kept.
+/// The part of a name that is kept.
 fn kept(name: &str) -> &str {
     name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or(name)
 }
@@ -230,12 +228,12 @@ mod tests {
 
     #[test]
     fn ids_become_names_for_all_workers_and_names_may_change() {
-        let ids = Numbered::default();
+        let ids = Versioned::default();
         let (mut mine, mut theirs) = (Topics::default(), Topics::default());
         assert_eq!(theirs.of(&ids, 7), None);
         mine.learn(&ids, 7, "orders");
         mine.learn(&ids, 7, "orders");
-        assert_eq!(ids.number(), 1);
+        assert_eq!(ids.version(), 1);
         assert_eq!(&*theirs.of(&ids, 7).unwrap().send, "send orders");
         mine.learn(&ids, 7, "orders-2");
         assert_eq!(&*theirs.of(&ids, 7).unwrap().poll, "poll orders-2");
@@ -252,16 +250,30 @@ mod tests {
     /// Hostile: millions of names, long ones among them.
     #[test]
     fn names_are_bounded_and_ids_forgotten_are_counted() {
-        let (ids, mut topics) = (Numbered::default(), Topics::default());
+        let (ids, mut topics) = (Versioned::default(), Topics::default());
         let long = "é".repeat(20_000);
         assert_eq!(topics.named(&long).name.len(), MAX_NAME_BYTES - 1);
         for id in 0..200_000_u128 {
             topics.learn(&ids, id, &format!("{id}-{}", &long[..240]));
-            assert!(topics.bytes <= MAX_BYTES + 2000 && topics.by_id.1.len() <= MAX_TOPICS);
+            assert!(topics.by_name.bytes() <= MAX_BYTES && topics.by_id.1.len() <= MAX_TOPICS);
         }
-        let (left, bytes) = ids.look(|ids| (ids.size(), ids.bytes()));
-        assert!(bytes <= MAX_BYTES + 2000 && left <= MAX_TOPICS, "{left} {bytes}");
-        assert_eq!(ids.look_through(TopicIds::take_forgotten) + left as u64, 200_000);
+        let (left, bytes) = ids.read(|ids| (ids.by_id.len(), ids.bytes()));
+        assert!(bytes <= MAX_BYTES && left <= MAX_TOPICS, "{left} {bytes}");
+        assert_eq!(ids.write_quiet(TopicIds::take_evicted) + left as u64, 200_000);
+    }
+
+    /// One cluster has more topics than fit, as another one's few are used all the time.
+    #[test]
+    fn a_topic_in_use_keeps_its_name() {
+        let (ids, mut topics) = (Versioned::default(), Topics::default());
+        topics.learn(&ids, u128::MAX, "orders");
+        let orders = topics.named("orders");
+        for id in 0..2 * MAX_TOPICS as u128 {
+            topics.learn(&ids, id, &format!("topic-{id}"));
+            assert!(topics.of(&ids, u128::MAX).is_some(), "{id}");
+            assert!(Arc::ptr_eq(&topics.named("orders"), &orders), "{id}");
+        }
+        assert!(ids.write_quiet(TopicIds::take_evicted) > MAX_TOPICS as u64);
     }
 
     #[test]

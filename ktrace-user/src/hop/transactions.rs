@@ -1,15 +1,17 @@
-//! What became of transactions, as their producers tell it (EndTxn) to whoever sees their hosts.
+//! How transactions ended, from their producers' EndTxn requests where these are captured.
 //!
-//! A transaction's messages pass before its end is known. To whoever sees only a consumer that reads uncommitted messages too, the
-//! marker that follows them in the log tells.
+//! A transaction's messages pass before its end is known. Where only a consumer that reads
+//! uncommitted messages is captured, the marker that follows them in the log says how it ended.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What became of a transaction.
+use super::store::{Bound, Bounded, Knowledge, part_of};
+
+/// How a transaction ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Nobody has told, or not in time.
+    /// It has not ended, or its end was not seen in time.
     #[default]
     Open,
     Committed,
@@ -35,7 +37,7 @@ impl State {
     }
 }
 
-/// Who produces in transactions. Ids are those of one cluster.
+/// A producer. Its id is unique in its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Producer {
     pub cluster: Option<Arc<str>>,
@@ -46,42 +48,48 @@ pub struct Producer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     pub producer: Producer,
-    /// Where it was heard.
+    /// `None` where no request with it was captured.
     pub transactional_id: Option<Arc<str>>,
 }
 
-/// Producers that are kept; past it they are learnt anew.
+/// Producers whose ends are kept. A cluster has one for each transactional id: more than a few
+/// thousand are rare.
 const MAX_PRODUCERS: usize = 16 << 10;
 
-/// Ends of one producer that are kept. What waits for one waits for seconds.
+/// Ends of one producer that are kept. Messages wait for an end for [`PATIENCE_NS`]: this holds 400
+/// a second.
 const MAX_ENDS: usize = 4096;
 
-/// Ends of all producers; past it each has only its newest.
+/// Ends of all producers together. When exceeded, each keeps only its newest [`FEW_ENDS`]: all
+/// producers are as likely to be waited for, their old ends are not.
 const MAX_ENDS_IN_ALL: usize = 256 << 10;
-
-/// So many then.
 const FEW_ENDS: usize = 8;
 
-/// For so long messages wait for an end.
+/// What a producer and one of its ends take, about.
+const PRODUCER_BYTES: usize = 192;
+const END_BYTES: usize = 24;
+
+/// How long messages wait for an end.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// The ends of one producer.
 #[derive(Debug, Default)]
 struct Ends {
-    /// When the producer asked for it, and for what.
+    /// When the producer requested the end, in nanoseconds since 1970, and which.
     ends: VecDeque<(u64, State)>,
-    /// Ends up to this time are not kept any more.
+    /// Ends up to this time were evicted.
     forgotten_ns: u64,
 }
 
 impl Ends {
-    /// Those since then.
+    /// How many ends were requested since then.
     fn needed(&self, since_ns: u64) -> u64 {
         let old = self.ends.partition_point(|(asked_ns, _)| *asked_ns < since_ns);
         self.ends.len().saturating_sub(old) as u64
     }
 
-    /// Forgets the oldest until there are no more than so many. Gives how many of them were asked for since then.
+    /// Evicts the oldest ends until no more than `most` are left. Returns how many of those evicted
+    /// were requested since `since_ns`.
     fn keep(&mut self, most: usize, since_ns: u64) -> u64 {
         let excess = self.ends.len().saturating_sub(most);
         let mut needed = 0_u64;
@@ -93,65 +101,80 @@ impl Ends {
     }
 }
 
-/// See the module.
-#[derive(Debug, Default)]
+/// The ends of all producers' transactions, shared by all workers. The producer whose last
+/// transaction ended longest ago is evicted first: nothing waits for its ends any more.
+#[derive(Debug)]
 pub struct Transactions {
-    by_producer: HashMap<Producer, Ends>,
+    by_producer: Bounded<Producer, Ends>,
     ends: usize,
-    /// Ends that had to make room while something may have waited for them.
-    forgotten: u64,
+    max_ends: usize,
+    /// Ends evicted while something may have waited for them.
+    evicted: u64,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        let by_producer = Bounded::new(Bound::entries(MAX_PRODUCERS));
+        Self { by_producer, ends: 0, max_ends: MAX_ENDS_IN_ALL, evicted: 0 }
+    }
 }
 
 impl Transactions {
-    /// Producers, and the ends of all of them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.by_producer.len(), self.ends)
-    }
-
-    /// The producer has ended its transaction; or, with [`State::Unknown`], may have.
+    /// The producer has ended its transaction; or, with [`State::Unknown`], may have. Returns true:
+    /// that is always news.
     pub fn end(&mut self, producer: &Producer, asked_ns: u64, state: State) -> bool {
         let since_ns = asked_ns.saturating_sub(PATIENCE_NS);
-        if self.by_producer.len() >= MAX_PRODUCERS && !self.by_producer.contains_key(producer) {
-            let needed = self.by_producer.values().map(|of| of.needed(since_ns));
-            self.forgotten = self.forgotten.saturating_add(needed.sum());
-            self.by_producer.clear();
-            self.ends = 0;
-        }
-        let of = self.by_producer.entry(producer.clone()).or_default();
+        let Self { by_producer, ends, max_ends, evicted } = self;
+        let of = by_producer.get_or_insert(producer, 0, Ends::default, |_, of| {
+            *evicted = evicted.saturating_add(of.needed(since_ns));
+            *ends = ends.saturating_sub(of.ends.len());
+        });
         of.ends.push_back((asked_ns, state));
-        self.ends = self.ends.saturating_add(1);
+        *ends = ends.saturating_add(1);
         if of.ends.len() > MAX_ENDS {
-            self.forgotten = self.forgotten.saturating_add(of.keep(MAX_ENDS, since_ns));
-            self.ends = self.ends.saturating_sub(1);
+            *evicted = evicted.saturating_add(of.keep(MAX_ENDS, since_ns));
+            *ends = ends.saturating_sub(1);
         }
-        if self.ends > MAX_ENDS_IN_ALL {
-            let kept = self.by_producer.values_mut().map(|of| {
-                let forgotten = of.keep(FEW_ENDS, since_ns);
+        if *ends > *max_ends {
+            *ends = 0;
+            for of in by_producer.values_mut() {
+                *evicted = evicted.saturating_add(of.keep(FEW_ENDS, since_ns));
                 of.ends.shrink_to_fit();
-                (of.ends.len(), forgotten)
-            });
-            let (ends, forgotten) = kept
-                .fold((0_usize, 0_u64), |sum, of| (sum.0.saturating_add(of.0), sum.1.saturating_add(of.1)));
-            (self.ends, self.forgotten) = (ends, self.forgotten.saturating_add(forgotten));
+                *ends = ends.saturating_add(of.ends.len());
+            }
         }
         true
     }
 
-    /// How many ends had to make room too early since this was asked last.
-    pub fn take_forgotten(&mut self) -> u64 {
-        std::mem::take(&mut self.forgotten)
-    }
-
-    /// What became of a message that was acknowledged at this time.
+    /// How the transaction ended of a message that was acknowledged at this time.
     #[must_use]
     pub fn of_sent(&self, producer: &Producer, acked_ns: u64) -> State {
-        let Some(Ends { ends, forgotten_ns }) = self.by_producer.get(producer) else { return State::Open };
+        let Some(Ends { ends, forgotten_ns }) = self.by_producer.peek(producer) else { return State::Open };
         if acked_ns <= *forgotten_ns {
             return State::Unknown;
         }
         let at = ends.partition_point(|(asked_ns, _)| *asked_ns < acked_ns);
         ends.get(at).map_or(State::Open, |(_, state)| *state)
+    }
+}
+
+impl Knowledge for Transactions {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![("producers", self.by_producer.len()), ("ends of transactions", self.ends)]
+    }
+
+    fn bytes(&self) -> usize {
+        let producers = self.by_producer.len().saturating_mul(PRODUCER_BYTES);
+        producers.saturating_add(self.ends.saturating_mul(END_BYTES))
+    }
+
+    fn hold_at_most(&mut self, part: f64) {
+        self.by_producer.hold_at_most(part);
+        self.max_ends = part_of(MAX_ENDS_IN_ALL, part);
+    }
+
+    fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 }
 
@@ -193,14 +216,14 @@ mod tests {
             transactions.end(&producer, at as u64, State::Committed);
             assert!(transactions.ends <= MAX_ENDS_IN_ALL);
         }
-        let held: usize = transactions.by_producer.values().map(|of| of.ends.len()).sum();
+        let held: usize = transactions.by_producer.iter().map(|(_, of)| of.ends.len()).sum();
         assert_eq!(transactions.ends, held);
-        assert_eq!(transactions.take_forgotten() + held as u64, 1_000_000);
+        assert_eq!(transactions.take_evicted() + held as u64, 1_000_000);
         for at in 0..100_000 {
             transactions.end(&Producer { cluster: None, id: most + at }, 20 * PATIENCE_NS, State::Committed);
             assert!(transactions.by_producer.len() <= MAX_PRODUCERS);
         }
-        assert!(transactions.take_forgotten() > 80_000, "old ones do not count");
-        assert_eq!(transactions.take_forgotten(), 0);
+        assert!(transactions.take_evicted() > 80_000, "old ones do not count");
+        assert_eq!(transactions.take_evicted(), 0);
     }
 }

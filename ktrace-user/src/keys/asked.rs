@@ -10,8 +10,7 @@ use ktrace_tls::session::Closed;
 
 use super::memory::Target;
 use super::trial::Wanted;
-use crate::capture::{ConnectionId, Ends};
-use crate::process::Process;
+use crate::seen::{ConnectionId, Ends, Process};
 
 /// Searches for one connection, and the pauses between them: a key may not have been there yet, or have moved
 /// while memory was read.

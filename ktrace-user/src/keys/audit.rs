@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::memory::{Target, Unreadable};
-use crate::capture::Ends;
 use crate::export::printable;
+use crate::seen::Ends;
 
 /// Of one process after its first line.
 const PAUSE: Duration = Duration::from_secs(60);

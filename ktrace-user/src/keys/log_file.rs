@@ -16,11 +16,12 @@ use ktrace_tls::keylog::{KeyLog, MAX_LINE};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::hop::numbered::Numbered;
+use crate::hop::versioned::Versioned;
+use crate::losses::Reason;
 use crate::privilege;
 
 /// What key logs have said: workers look when its number has changed.
-pub type SharedKeyLog = Arc<Numbered<KeyLog>>;
+pub type SharedKeyLog = Arc<Versioned<KeyLog>>;
 
 /// So long does a record wait for secrets that were written already. A look that finds nothing is one system call.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -69,21 +70,21 @@ pub fn read(mut input: impl Read, log: &SharedKeyLog) -> io::Result<()> {
             Ok(0) => break,
             Ok(len) => {
                 let read = buffer.get(..len).unwrap_or_default();
-                log.tell(|log| lines.take(read, log));
+                log.update(|log| lines.take(read, log));
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => return Err(error),
         }
     }
-    log.tell(|log| lines.end(log));
+    log.update(|log| lines.end(log));
     Ok(())
 }
 
 /// What of key logs is of no use, as the summary names it.
 #[must_use]
-pub fn losses(log: &SharedKeyLog) -> [(&'static str, u64); 2] {
-    let counts = log.look(KeyLog::counts);
-    [("tls_log_line", counts.bad), ("tls_log_forgotten", counts.forgotten)]
+pub fn losses(log: &SharedKeyLog) -> [(Reason, u64); 2] {
+    let counts = log.read(KeyLog::counts);
+    [(Reason::TlsLogLine, counts.bad), (Reason::TlsLogForgotten, counts.forgotten)]
 }
 
 /// A key log that is followed.
@@ -217,7 +218,7 @@ impl KeyLogFile {
             }
             self.said.trouble = trouble;
         }
-        if !self.said.bad_lines && self.log.look(KeyLog::counts).bad > 0 {
+        if !self.said.bad_lines && self.log.read(KeyLog::counts).bad > 0 {
             self.said.bad_lines = true;
             let path = self.path.display();
             say(&format!("{path} has lines that are none of a key log: they are counted as tls_log_line"));
@@ -267,7 +268,7 @@ impl KeyLogFile {
             };
             open.offset = open.offset.saturating_add(read as u64);
             let (lines, bytes) = (&mut self.lines, self.buffer.get(..read).unwrap_or_default());
-            self.log.tell(|log| lines.take(bytes, log));
+            self.log.update(|log| lines.take(bytes, log));
         }
         self.buffer.as_mut_slice().zeroize();
         Ok(())
@@ -385,7 +386,7 @@ mod tests {
 
     /// Which of the first connections are known, and the lines that were bad.
     fn known(log: &SharedKeyLog) -> (Vec<u8>, u64) {
-        log.look(|log| {
+        log.read(|log| {
             ((0..20).filter(|number| log.secrets(&[*number; 32]).is_some()).collect(), log.counts().bad)
         })
     }
@@ -396,24 +397,24 @@ mod tests {
         let log = SharedKeyLog::default();
         let mut file = KeyLogFile::open(&dir.log(), Arc::clone(&log)).unwrap();
         file.look().unwrap();
-        assert!(!file.is_there() && log.number() == 0);
+        assert!(!file.is_there() && log.version() == 0);
         append(&dir.log(), &line(1));
         file.look().unwrap();
-        assert_eq!((known(&log), log.number()), ((vec![1], 0), 1));
+        assert_eq!((known(&log), log.version()), ((vec![1], 0), 1));
         // In pieces, of which none is a line.
         let text = line(2) + &line(3);
         let (first, rest) = text.split_at(50);
         append(&dir.log(), first);
         file.look().unwrap();
-        assert_eq!((known(&log), log.number()), ((vec![1], 0), 1));
+        assert_eq!((known(&log), log.version()), ((vec![1], 0), 1));
         append(&dir.log(), rest);
         file.look().unwrap();
         assert_eq!(known(&log), (vec![1, 2, 3], 0));
-        let number = log.number();
+        let number = log.version();
         append(&dir.log(), "# nothing new\n");
         append(&dir.log(), &line(3));
         file.look().unwrap();
-        assert_eq!(log.number(), number);
+        assert_eq!(log.version(), number);
     }
 
     #[test]
@@ -476,7 +477,7 @@ mod tests {
         text.extend(format!("\r\n{}", line(2).trim_end()).into_bytes());
         read(&*text, &log).unwrap();
         assert_eq!(known(&log), (vec![1, 2], 3));
-        assert_eq!(losses(&log), [("tls_log_line", 3), ("tls_log_forgotten", 0)]);
+        assert_eq!(losses(&log), [(Reason::TlsLogLine, 3), (Reason::TlsLogForgotten, 0)]);
     }
 
     #[test]
@@ -499,7 +500,7 @@ mod tests {
         let file = KeyLogFile::open(&dir.log(), Arc::clone(&log)).unwrap();
         let following = file.follow(|_| {}).unwrap();
         append(&dir.log(), &line(1));
-        while log.number() == 0 {
+        while log.version() == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
         // What was written before the end is read at the end.

@@ -21,7 +21,7 @@ use super::budget::{Budget, thread_time};
 use super::memory::{self, Buffer, Piece, Target, Unreadable};
 use super::schedule;
 use super::trial::{self, Effort, Wanted};
-use crate::capture::ConnectionId;
+use crate::seen::ConnectionId;
 use crate::{privilege, prompt, purge};
 
 /// How long keys that open nothing are kept after a search where a direction has had no record yet: a client
@@ -43,7 +43,9 @@ const LAST_TRIES: u64 = 1 << 28;
 /// Memory on either side of a key that may hold the secret part of the nonce.
 const BESIDE: usize = 1024;
 /// It goes first, for the little time that its budget leaves it: short-lived clients close within some
-/// milliseconds.
+/// milliseconds. A search of much memory does not pause either: of a JVM of 4 GiB on two cores, with 500
+/// connections, the p99 of sends was 1.2 times the usual while it took 1.7 s of CPU; at half a core 1.17
+/// times, at 15 % of one 1.10 times, but then the keys come two and seven times as late.
 const FORWARD: i32 = 10;
 
 /// How keys are searched for.
@@ -73,6 +75,7 @@ pub struct Stats {
 /// Searches for keys, asked by workers. The thread ends when this is dropped.
 pub struct Keys {
     shared: Arc<Shared>,
+    unknown: Closed,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -117,6 +120,9 @@ impl Keys {
     /// # Errors
     /// Where there is no memory, or no thread to be had.
     pub fn start(options: Options) -> io::Result<Self> {
+        // In a container's pid namespace no process is found by the number that the kernel's programs see.
+        let is_seen = privilege::is_in_host_pid_namespace().unwrap_or(true);
+        let unknown = if is_seen { Closed::Ended } else { Closed::Denied };
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -130,13 +136,14 @@ impl Keys {
             kept: HashMap::new(),
             audit: Audit::default(),
             say: options.say,
+            unknown,
         };
         let thread = thread::Builder::new().name("ktrace-keys".to_owned()).spawn(move || {
             prompt::be_prompt(FORWARD);
             privilege::shed();
             searcher.run();
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, unknown, thread: Some(thread) })
     }
 
     /// Asks for the keys of a connection; anew if it was asked for before.
@@ -146,10 +153,21 @@ impl Keys {
             // Its own memory holds what it has read of others'.
             Some((worker, Answer::Nothing { connection, why: Closed::NoKey }))
         } else {
-            self.shared.state().asked.ask(ask, Instant::now())
+            match self.shared.state().asked.ask(ask, Instant::now()) {
+                Some((worker, Answer::Nothing { connection, why: Closed::Ended })) => {
+                    Some((worker, Answer::Nothing { connection, why: self.unknown }))
+                }
+                answer => answer,
+            }
         };
         self.shared.answer(answer);
         self.shared.changed.notify_one();
+    }
+
+    /// Why a connection is not read whose process is not known.
+    #[must_use]
+    pub fn unknown(&self) -> Closed {
+        self.unknown
     }
 
     /// Newer records of a connection that was asked for. Those of a direction whose key was found are passed
@@ -247,6 +265,8 @@ struct Searcher {
     kept: HashMap<Target, (Instant, Candidates)>,
     audit: Audit,
     say: fn(&str),
+    /// Why a process is not there.
+    unknown: Closed,
 }
 
 impl Searcher {
@@ -344,7 +364,7 @@ impl Searcher {
             Err(error) => {
                 let why = match error {
                     Unreadable::Denied => Closed::Denied,
-                    Unreadable::Ended => Closed::Ended,
+                    Unreadable::Ended => self.unknown,
                 };
                 (0, Some(error), state.asked.cannot(target, why))
             }

@@ -7,7 +7,7 @@ use ktrace_tls::nonce::GcmKey;
 use ktrace_tls::sample::{AesKey, FoundKey, Proof, Sample};
 use ktrace_tls::{Sender, Version};
 
-use crate::capture::ConnectionId;
+use crate::seen::ConnectionId;
 
 /// A direction of a connection that lacks a key.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 
-use super::{DAC_READ_SEARCH, SYS_PTRACE, holds};
+use super::{DAC_READ_SEARCH, SYS_PTRACE, holds, is_in_host_pid_namespace};
 
 /// What is in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ struct Findings {
     dac: bool,
     /// `kernel.yama.ptrace_scope`, where there is Yama.
     yama: Option<u8>,
+    /// Processes have other numbers here than the kernel's programs see.
+    renumbered: bool,
     /// The number of the error with which no word of another process could be read; 0 where one could, `None`
     /// where there is no other process.
     read: Option<i32>,
@@ -31,7 +33,8 @@ impl Lack {
         let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
         let yama = yama.and_then(|scope| scope.trim().parse().ok());
         let read = read_a_word_of_any();
-        Self::of(Findings { ptrace: holds(SYS_PTRACE), dac: holds(DAC_READ_SEARCH), yama, read })
+        let renumbered = !is_in_host_pid_namespace().unwrap_or(true);
+        Self::of(Findings { ptrace: holds(SYS_PTRACE), dac: holds(DAC_READ_SEARCH), yama, renumbered, read })
     }
 
     fn of(findings: Findings) -> Option<Self> {
@@ -48,6 +51,10 @@ impl Lack {
             Findings { yama: Some(3..), .. } => lack(
                 "Yama forbids to read any process's memory (kernel.yama.ptrace_scope is 3)",
                 "the next boot alone can change that; use --tls keylog:FILE",
+            ),
+            Findings { renumbered: true, .. } => lack(
+                "other processes cannot be found in a container's pid namespace",
+                "run the container with the host's pid namespace (hostPID: true, --pid=host), or use --tls keylog:FILE",
             ),
             Findings { read: Some(libc::ENOSYS), .. } => lack(
                 "a seccomp filter forbids process_vm_readv",
@@ -120,13 +127,14 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_is_named() {
-        let all = Findings { ptrace: true, dac: true, yama: Some(1), read: Some(0) };
+        let all = Findings { ptrace: true, dac: true, yama: Some(1), renumbered: false, read: Some(0) };
         assert_eq!(Lack::of(all), None);
         assert_eq!(Lack::of(Findings { yama: None, read: None, ..all }), None);
         for (findings, says) in [
             (Findings { ptrace: false, ..all }, "CAP_SYS_PTRACE"),
             (Findings { dac: false, ..all }, "CAP_DAC_READ_SEARCH"),
             (Findings { yama: Some(3), read: Some(libc::EPERM), ..all }, "ptrace_scope"),
+            (Findings { renumbered: true, ..all }, "pid namespace"),
             (Findings { read: Some(libc::ENOSYS), ..all }, "seccomp"),
             (Findings { read: Some(libc::EPERM), ..all }, "other processes"),
         ] {

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Process;
 use super::name::ServiceNames;
 use super::read::{Facts, executable, host_name, start_time};
 use crate::purge;
+use crate::seen::Process;
 
 /// Processes remembered at a time.
 const CAPACITY: usize = 8192;

@@ -7,10 +7,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::may_open::{Learned, Opening, may_open};
 use super::tls_options::TlsOptions;
-use crate::capture::Ends;
-use crate::process::Process;
+use crate::hop::store::Store;
+use crate::seen::{Ends, Process};
 
-/// See the module. Learns nothing before [`Brokers::learn_by`].
+/// What the place of a broker takes, about.
+const PLACE_BYTES: usize = 64;
+
+/// Addresses and ports of brokers, and to which processes responses have named them. Learns nothing before [`Brokers::learn_by`].
 #[derive(Default)]
 pub struct Brokers {
     /// Has the kernel side take TLS on a port.
@@ -67,5 +70,15 @@ impl Brokers {
 
     fn lock(&self) -> MutexGuard<'_, Learned> {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Brokers {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        vec![("brokers that may speak TLS", self.lock().len())]
+    }
+
+    fn bytes(&self) -> usize {
+        self.lock().len().saturating_mul(PLACE_BYTES)
     }
 }

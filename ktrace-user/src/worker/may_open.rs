@@ -7,8 +7,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::tls_options::TlsOptions;
-use crate::capture::Ends;
-use crate::process::Process;
+use crate::seen::{Ends, Process};
 
 /// Places of brokers that are learned in a run; those that find no room are counted (`tls_port_not_learned`).
 pub const MAX_LEARNED: usize = 1024;
@@ -97,8 +96,14 @@ impl Learned {
         std::mem::take(&mut self.not_learned)
     }
 
+    /// How many places are known.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.addresses.len().saturating_add(self.names.len())
+    }
+
     fn is_full(&self) -> bool {
-        self.addresses.len().saturating_add(self.names.len()) >= MAX_LEARNED
+        self.len() >= MAX_LEARNED
     }
 
     fn leave(&mut self) -> Option<u16> {

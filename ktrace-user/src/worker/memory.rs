@@ -1,13 +1,16 @@
-//! How much the workers may hold, together, and what goes first past it.
+//! The memory budget of all workers, and what is given up first over the limit.
 //!
-//! 1. Frames at hand and early segments, of the connection that holds most, then of the next: their messages are lost
-//!    (`memory_limit`), the connection is read on from its next whole frame.
-//! 2. Hops that wait (for a topic's name, for the connection's other end): they go out as they are (`topic_unnamed`).
-//! 3. Connections that were silent longest: should they speak again, they are read from their next whole exchange on
-//!    (`connection_forgotten`).
+//! 1. Incomplete frames and early segments, of the connection that holds most, then of the next.
+//!    Their messages are lost (`memory_limit`); the connection is read on from its next whole
+//!    frame.
+//! 2. Pending hops (for a topic's name, for the connection's other end): they are released early,
+//!    as they are (`topic_unnamed`).
+//! 3. Connections that were silent longest (`connection_forgotten`). Should they go on, they are
+//!    read from their next whole exchange.
 //!
-//! What is small is weighed after it was taken, in steps. What is large (a frame that grows, a batch that is decompressed, a
-//! table that doubles) is asked for before ([`Room`]), and not taken where it is refused.
+//! Small allocations are weighed after they are made, in steps. Large ones (a frame that grows, a
+//! batch that is decompressed, a table that doubles) are asked for before ([`Room`]), and not made
+//! if refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,46 +20,47 @@ use ktrace_kafka::room::Room;
 use crate::hop::Hop;
 use crate::purge;
 
-/// What all connections together may hold unless the user says otherwise.
+/// What all workers together may hold by default.
 pub(super) const DEFAULT_BYTES: usize = 512 << 20;
 
-/// With less nothing can be read.
+/// The least budget: with less not even one connection with large batches can be read.
 const LEAST_BYTES: usize = 8 << 20;
 
-/// The program itself: its code as far as it is read in, the kernel's maps beside the rings, the state of each socket that the kernel's side keeps
-/// (some 200 bytes), the process's tables.
+/// The program itself: its resident code, the kernel's maps beside the rings, the state that the
+/// eBPF programs keep for each socket (some 200 bytes), the process's tables.
 const BASE_BYTES: usize = 18 << 20;
 
 /// For each ring: its thread's stack and heap, and what the allocator keeps for it.
 const READER_BYTES: usize = 1 << 20;
 
-/// Where the process is larger than it may be, so much may still be held.
+/// The least that may be held while the process is larger than its limit.
 const LEAST_HELD_BYTES: usize = 2 << 20;
 
-/// What a hop weighs in a sink's queue with what it owns of its own: a `tracestate` is the most of it. The queue has two buffers, which grow by
-/// doubling.
+/// What a hop weighs in a sink's queue, with what it owns: a `tracestate` is the most of it. The
+/// queue has two buffers, which grow by doubling.
 const QUEUED_BYTES: usize = 4 * size_of::<Hop>() + 512;
 
-/// Of what is left, this part is for what is at work: batches that are decompressed, and the old beside the new where
-/// something grows. The rest may be held.
+/// One part in this many of what is left is working memory: batches that are decompressed, and the
+/// old beside the new buffer where one grows. The rest may be held.
 const WORKING_PART: usize = 4;
 
-/// With less, what is freed goes back at once, however little is in use.
+/// With a smaller budget, freed memory goes back to the system at once, however little is in use.
 const ALWAYS_SHORT_BYTES: usize = 128 << 20;
 
-/// Each buffer that is used again and again may keep so much, however little there is.
+/// What each reused buffer may keep at least, however small the budget is.
 const LEAST_KEPT_BYTES: usize = 256 << 10;
 
-/// What a connection weighs that holds nothing, with its place in the table.
+/// What an idle connection weighs, with its place in the table.
 pub(super) const CONNECTION_BYTES: usize = 2048;
 
-/// What a hop weighs that waits.
+/// What a pending hop weighs.
 pub(super) const HOP_BYTES: usize = size_of::<Hop>() + 256;
 
-/// A worker tells the others when it holds so much more or less than it has told.
+/// A worker reports what it holds when that has changed by this much: each report touches a cache
+/// line that all workers share.
 const STEP_BYTES: usize = 64 << 10;
 
-/// What comes off a limit before anything is held.
+/// What is subtracted from a limit before anything may be held.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed {
     pub rings: usize,
@@ -86,10 +90,10 @@ pub fn queued_at_most(limit: usize) -> usize {
     limit / 8 / QUEUED_BYTES
 }
 
-/// What is left of a limit for what workers hold.
+/// The part of a limit that workers may hold, in bytes.
 ///
 /// # Errors
-/// The least limit that is enough.
+/// The least limit that is enough, in bytes.
 pub fn budget(limit: usize, fixed: &Fixed) -> Result<usize, usize> {
     let fixed = fixed.bytes();
     match limit.checked_sub(fixed) {
@@ -98,21 +102,22 @@ pub fn budget(limit: usize, fixed: &Fixed) -> Result<usize, usize> {
     }
 }
 
-/// Memory of all workers of a run.
+/// The budget of all workers of a run, and what they hold of it, in bytes.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// What may be held, as the user wants it.
+    /// What may be held, as configured.
     nominal: AtomicUsize,
-    /// As it is at present: less while the process is larger than it should be.
+    /// What may be held at present: less while the process is larger than its limit.
     budget: AtomicUsize,
     /// How many workers share it.
     workers: AtomicUsize,
     held: AtomicUsize,
-    /// What is known of groups, topics and all else that is no connection's.
+    /// What the stores hold: groups, topics and all else that belongs to no single connection.
     known: AtomicUsize,
-    /// What is at work.
+    /// Working memory that was granted.
     taken: AtomicUsize,
-    /// So much was refused since something was given up last: who holds most makes room.
+    /// The largest request refused since memory was last given up: the worker that holds most gives
+    /// up as much.
     refused: AtomicUsize,
 }
 
@@ -166,21 +171,21 @@ impl Memory {
         self.budget.load(Ordering::Relaxed)
     }
 
-    /// What is held and what is at work may take so much together.
+    /// What held and working memory may take together.
     fn most(&self) -> usize {
         let budget = self.budget();
         budget.saturating_add(budget / (WORKING_PART - 1))
     }
 
-    /// What is freed goes back at once while more than half is in use.
+    /// While more than half is in use, freed memory goes back to the system at once.
     pub fn look(&self) {
         let load = |of: &AtomicUsize| of.load(Ordering::Relaxed);
         let used = load(&self.held).saturating_add(load(&self.known)).saturating_add(load(&self.taken));
         purge::is_short(used > self.most() / 2);
     }
 
-    /// The process takes so many bytes, and may take so many: what is counted here is not all, as memory that was given back
-    /// may stay with the allocator, and much is small.
+    /// Adapts the budget to the process's size. What is counted here is not all: freed memory may
+    /// stay with the allocator, and small allocations are not weighed.
     pub fn regulate(&self, used: usize, allowed: usize) {
         let (nominal, budget) = (self.nominal.load(Ordering::Relaxed), self.budget());
         let next = if used > allowed {
@@ -194,18 +199,20 @@ impl Memory {
         self.budget.store(next, Ordering::Relaxed);
     }
 
-    /// What knowledge may take of what it may where the user sets no limit, or one above that.
+    /// The part (0 to 1) of their nominal bounds that stores may hold: less with a budget below the
+    /// default.
     pub fn part(&self) -> f64 {
         self.nominal.load(Ordering::Relaxed).min(DEFAULT_BYTES) as f64 / DEFAULT_BYTES as f64
     }
 
-    /// So much is known: what is held beside it has to be less by that. Half of the budget is for connections in any case.
+    /// Sets what the stores hold; connections may hold that much less. Half of the budget is for
+    /// connections in any case.
     pub fn know(&self, bytes: usize) {
         self.known.store(bytes, Ordering::Relaxed);
         self.look();
     }
 
-    /// What that leaves.
+    /// What is left for connections.
     pub fn left(&self) -> usize {
         let budget = self.budget();
         budget - self.known.load(Ordering::Relaxed).min(budget / 2)
@@ -215,14 +222,14 @@ impl Memory {
         self.held.load(Ordering::Relaxed) > self.left() || self.refused.load(Ordering::Relaxed) > 0
     }
 
-    /// How much has to go so that there is room again for a while, also for what was refused.
+    /// How much has to be given up so that there is room for a while, also for what was refused.
     pub fn surplus(&self) -> usize {
         let refused = self.refused.swap(0, Ordering::Relaxed);
         let over = self.held.load(Ordering::Relaxed).saturating_sub(self.left() / 8 * 7);
         over.max(refused.min(self.left() / 8))
     }
 
-    /// Bounds of single connections that fit.
+    /// Limits of a single connection that fit the budget.
     pub fn limits(&self) -> Limits {
         let (budget, default) = (self.budget(), Limits::default());
         Limits {
@@ -235,14 +242,15 @@ impl Memory {
     }
 }
 
-/// What one worker holds, as it has told.
+/// What one worker holds, as it last reported.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     bytes: usize,
 }
 
 impl Told {
-    /// Tells what the worker holds now, if that has changed much or `at_once`. Returns whether it was told.
+    /// Reports what the worker holds now, if that has changed by [`STEP_BYTES`] or `at_once`.
+    /// Returns whether it was reported.
     pub fn tell(&mut self, memory: &Memory, bytes: usize, at_once: bool) -> bool {
         if self.bytes.abs_diff(bytes) < STEP_BYTES && !at_once {
             return false;

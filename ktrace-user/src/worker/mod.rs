@@ -7,34 +7,29 @@
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
 //! [`Shared`].
 
-mod acknowledged;
-mod at;
-mod backlog;
+mod both_ends;
 mod brokers;
-mod chained;
-mod delays;
-mod grouped;
-mod late_runs;
+mod connection;
+mod deliveries;
 mod listener;
 mod losses;
 mod may_open;
 mod memory;
 mod options;
 mod own_telemetry;
-mod peer;
 mod pending_commits;
 mod refused;
 mod shared;
 mod sizes;
 mod span_limit;
+mod stage;
+mod stand_ins;
 mod throttle;
 mod tls;
 mod tls_options;
-mod told;
 mod totals;
-mod transactional;
-mod twins;
 mod upkeep;
+mod world;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,37 +37,35 @@ use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 use ktrace_kafka as kafka;
-use ktrace_kafka::connection::Speaks;
+use ktrace_kafka::Speaks;
 use ktrace_kafka::context::{Extractor, Wanted, WantedError};
 use ktrace_kafka::counters::Lost;
 use ktrace_kafka::room::Room;
 use ktrace_kafka::{Push, Scratch};
 
-use crate::capture::{ConnectionId, Direction, Ends, Event, Segment, Side};
-use crate::hop::patience::is_over;
-use crate::hop::topics::Topics;
-use crate::hop::{Hop, Waiting};
-use crate::process::Process;
+use crate::hop::Hop;
+use crate::hop::deadline::is_over;
+use crate::losses::{Group, keep_lossiest};
 use crate::purge;
+use crate::seen::{ConnectionId, Direction, Ends, Event, Process, Segment, Side};
 pub use brokers::Brokers;
-use chained::LateSends;
-use late_runs::LateRuns;
+use connection::Connection;
+use connection::state::State;
 use listener::Listener;
-pub use losses::{LossLines, Lossy, keep_lossiest};
 pub use may_open::{Learned, MAX_LEARNED, Opening, may_open};
 pub use memory::{Fixed, budget, queued_at_most};
-pub use options::{Sides, WorkerOptions};
-use peer::{Peer, StandIns};
-use pending_commits::LateCommits;
+pub use options::{Selection, Sides, WorkerOptions};
 pub use refused::{Refused, Throttled, Waits};
 pub use shared::{Others, Shared};
+use stage::When;
+pub use stage::filter::{Filter, FilterOptions, TracePrefix};
+pub use stage::follow::Follow;
+use stage::table::Stages;
 pub use throttle::Throttle;
 use tls::Tls;
 pub use tls_options::{TlsOptions, TlsSource};
-use told::Told;
 pub use totals::Totals;
-use transactional::Ended;
-use twins::Search;
+use world::{Settings, World};
 
 /// Connections at once, as many as the kernel source remembers. Past it, those that were silent longest are forgotten;
 /// should they speak again, they are read from their next whole exchange on.
@@ -87,43 +80,32 @@ const PLACE_BYTES: usize = size_of::<(ConnectionId, Connection)>() + 1;
 /// With fewer connections, forgetting some gives nothing.
 const FEW_CONNECTIONS: usize = 64;
 
-/// How often what waits is looked through.
+/// How often all that waits is looked through: what is seldom due, or costs a look at each item.
 const SWEEP_NS: u64 = 250_000_000;
 
 /// How far a connection is searched for its first request if it was taken for Kafka because it began with one.
 const RECOGNISED_SEARCH_BYTES: u64 = 1 << 20;
 
-/// One connection, and what its hops share.
-struct Connection {
-    kafka: kafka::Connection,
-    peer: Peer,
-    /// What its lists took when they were last weighed.
-    peer_bytes: usize,
-    /// Nobody wants to know what it says: it is not read.
-    left_out: bool,
-    /// It was found to be TLS or something else, and the source was told to leave it.
-    given_up: bool,
-    /// It is TLS, and a key has opened it.
-    tls_is_read: bool,
-    /// When it was last heard of.
-    last_ns: u64,
-    /// By its process, or by both sides' FIN.
-    closed: bool,
-    /// By an RST, unless data has followed.
-    reset: bool,
-    /// Of it, the direction in which it passed, if it told what its sender had.
-    refused: Option<kafka::Direction>,
-    /// Who has sent a FIN: (client, broker).
-    fin: (bool, bool),
-}
-
-/// See the module.
+/// Everything between one source of segments and the sinks: pure, but for what it shares with other workers.
+///
+/// - **Input** is [`Worker::event`]: connections that open and close, segments, and ticks, from one ring or one capture file, in the
+///   order in which they passed. A tick is due ten times a second while nothing else comes, so that hops do not wait for traffic.
+/// - **Output** is the function given to [`Worker::new`]: it gets each hop that is to be emitted, within the call that decides so.
+///   A second function, given to [`Worker::refuse_by`], gets connections that turn out to be nothing to read.
+/// - **Time is an argument.** The worker has no clock: it is as late as its last segment or tick. That is a wall clock's time, and may go
+///   back; then nothing waits for more than twice as long as it would have.
+/// - **Order of calls:** `new`, then at most once `refuse_by`, then any number of `event`s, then [`Worker::finish`], which emits all that
+///   still waits. Workers with the same [`Shared`] are made before the first event of any; each can then run in a thread of its own.
+/// - **Within an event:** stages release what is due, the connection's parser reads, its [`Listener`] makes hops of that and hands them to
+///   the [`Stages`]; in the end these release what waited for news that the event has brought. Four times a second, all that waits is
+///   looked through, and once a second all connections.
 pub struct Worker {
     sides: Sides,
     agents: Vec<IpNet>,
     connections: HashMap<ConnectionId, Connection>,
     scratch: Scratch,
-    told: Told,
+    world: World,
+    stages: Stages,
     totals: Totals,
     swept_ns: u64,
     looked_ns: u64,
@@ -166,35 +148,24 @@ impl Worker {
         let room = Arc::clone(&shared.memory) as Arc<dyn Room>;
         let mut scratch = Scratch::within(limits, extractor, room);
         scratch.ports_are_given = !options.recognised;
+        let settings = Settings {
+            both_ends: options.sides == Sides::Both,
+            sampling: options.sampling,
+            exceptions: options.exceptions,
+            keys: options.keys,
+            infer: options.infer,
+            own_telemetry: options.own_telemetry,
+            old_is_late: options.old_is_late,
+            uncommitted: options.selection.uncommitted.clone(),
+        };
+        let stages = Stages::new(&options.selection, sink);
         Ok(Self {
             sides: options.sides,
             agents: options.agents,
             connections: HashMap::new(),
             scratch,
-            told: Told {
-                now_ns: 0,
-                shared: Arc::clone(shared),
-                both: options.sides == Sides::Both,
-                topics: Topics::default(),
-                ended: Ended::default(),
-                numbers: [0; 4],
-                stand_ins: StandIns::default(),
-                waiting: Waiting::default(),
-                late: LateCommits::default(),
-                late_sends: LateSends::default(),
-                late_runs: LateRuns::default(),
-                acquired: 0,
-                sought_hops: 0,
-                sampling: options.sampling,
-                exceptions: options.exceptions,
-                keys: options.keys,
-                infer: options.infer,
-                own_telemetry: options.own_telemetry,
-                old_is_late: options.old_is_late,
-                uncommitted: options.uncommitted,
-                own_losses: losses::Own::new(options.recognised),
-                sink,
-            },
+            world: World::new(settings, options.recognised, shared),
+            stages,
             totals: Totals::default(),
             swept_ns: 0,
             looked_ns: 0,
@@ -206,7 +177,7 @@ impl Worker {
         })
     }
 
-    /// `refuse` is told of connections of which no more is wanted.
+    /// `refuse` gets connections of which no more is wanted.
     pub fn refuse_by(&mut self, refuse: Refuse) {
         self.refuse = Some(refuse);
     }
@@ -216,7 +187,7 @@ impl Worker {
         match event {
             Event::Opened { connection, ends, side, owner } => {
                 self.opened(connection, (ends, side), owner);
-                self.look_at_tls(connection, self.told.now_ns);
+                self.look_at_tls(connection, self.world.now_ns);
             }
             Event::Segment(segment) => self.segment(&segment),
             Event::Closed { connection: id } => {
@@ -235,43 +206,40 @@ impl Worker {
     pub fn finish(mut self) -> Totals {
         let mut ids: Vec<_> = self.connections.keys().copied().collect();
         ids.sort_unstable();
-        self.told.give_late_runs(None);
+        self.stages.release(When::Ending, &mut self.world);
         for id in ids {
             self.forget(id);
         }
-        self.give_up_commits(None);
-        self.told.give_sent(None);
-        self.told.give_late(None);
-        self.told.release(None);
-        self.held_told.tell(&self.told.shared.memory, 0, true);
-        self.told.tell_losses(&self.scratch.counters);
-        let Self { mut totals, scratch: Scratch { counters, .. }, told, .. } = self;
+        self.stages.release(When::End, &mut self.world);
+        self.held_told.tell(&self.world.shared.memory, 0, true);
+        self.publish_losses();
+        let Self { mut totals, scratch: Scratch { counters, .. }, world, .. } = self;
         totals.frames = counters.frames;
         totals.exchanges = counters.exchanges;
         totals.batches = counters.batches;
         totals.records = counters.records;
-        totals.lost = told.own_losses.counts(&counters, told.waiting.unnamed()).collect();
+        let ledger = world.losses.counts(&counters);
+        totals.lost = ledger.of(Group::Lost).map(|(reason, count)| (reason.name(), count)).collect();
+        totals.malformed =
+            ledger.of(Group::Malformed).map(|(reason, count)| (reason.name(), count)).collect();
         totals.sasl_tokens = counters.sasl_tokens;
         totals.tls_records = counters.tls_records;
         totals.unread_bytes = counters.unread_bytes;
         totals.surplus_bytes = counters.surplus_bytes;
-        totals.malformed = counters.malformed().map(|(reason, count)| (reason.name(), count)).collect();
         totals.malformed_contexts.clone_from(&counters.malformed_contexts);
-        if told.own_losses.recognised {
+        if world.losses.recognised {
             let others = counters.lost_by(Lost::NotKafka);
             totals.connections = totals.connections.saturating_sub(others);
         }
-        totals.lost.retain(|_, count| *count > 0);
-        totals.malformed.retain(|_, count| *count > 0);
         totals
     }
 
     fn opened(&mut self, id: ConnectionId, (ends, side): (Ends, Side), owner: Option<Arc<Process>>) {
         if let Some(known) = self.connections.get_mut(&id)
-            && known.peer.ends == ends
+            && known.state.client.ends == ends
         {
             if let Some(owner) = owner {
-                known.peer.owned(owner);
+                known.state.client.owned(owner);
             }
             return;
         }
@@ -283,34 +251,22 @@ impl Worker {
             self.enlarge();
         }
         self.totals.connections = self.totals.connections.saturating_add(1);
-        let mut peer = Peer::new(ends, side);
+        let mut state = State::new(ends, side);
         if let Some(owner) = owner {
-            peer.owned(owner);
+            state.client.owned(owner);
         }
         let has_agent = |net: &IpNet| net.contains(&ends.client.ip());
         let left_out = !self.sides.have(side) || (side == Side::Broker && self.agents.iter().any(has_agent));
         if left_out {
             self.totals.left_out = self.totals.left_out.saturating_add(1);
         } else if self.sides == Sides::Both && side == Side::Broker {
-            peer.search = Search::begin();
+            self.stages.both_ends.seek(id);
         }
         let mut kafka = kafka::Connection::default();
-        if self.tls.may_open(&peer, false, &self.told.shared) != Opening::No {
+        if self.tls.may_open(&state.client, false, &self.world.shared) != Opening::No {
             kafka.read_tls();
         }
-        let connection = Connection {
-            kafka,
-            peer,
-            peer_bytes: 0,
-            left_out,
-            given_up: false,
-            tls_is_read: false,
-            last_ns: self.swept_ns,
-            closed: false,
-            reset: false,
-            refused: None,
-            fin: (false, false),
-        };
+        let connection = Connection::new(kafka, state, left_out, self.swept_ns);
         self.connections.insert(id, connection);
     }
 
@@ -332,14 +288,13 @@ impl Worker {
                     claimed = self.claim(segment.connection, wants);
                 }
             }
-            // Sources tell of a connection before its first segment, so this one was forgotten.
+            // A source announces a connection before its first segment, so this one was forgotten.
             None => self.opened(segment.connection, (segment.ends, segment.side), None),
         }
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
         connection.last_ns = segment.time_ns;
-        self.told.now_ns = segment.time_ns;
-        self.told.give_late_runs(Some(segment.time_ns));
-        self.told.give_sent(Some(segment.time_ns));
+        self.world.now_ns = segment.time_ns;
+        self.stages.release(When::Due(segment.time_ns), &mut self.world);
         let push = Push {
             direction,
             seq: segment.seq,
@@ -350,37 +305,21 @@ impl Worker {
             len: segment.len,
             time_ns: segment.time_ns,
         };
-        let mut listener =
-            Listener { id: segment.connection, peer: &mut connection.peer, told: &mut self.told };
-        let scratch = &mut self.scratch;
         if !connection.left_out {
-            weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+            let (id, world, stages) = (segment.connection, &mut self.world, &mut self.stages);
+            let scratch = &mut self.scratch;
+            connection.weigh(&mut self.held_bytes, |kafka, state| {
+                let mut listener = Listener { id, state, world, stages };
                 kafka.push(scratch, push, &mut listener);
                 listener.settle();
             });
-            weigh_peer(&mut self.held_bytes, connection);
         }
         if claimed > 0 {
-            self.told.shared.memory.give_back(claimed);
+            self.world.shared.memory.give_back(claimed);
         }
-        let over = connection.left_out || matches!(connection.kafka.speaks(), Speaks::Tls | Speaks::Other);
-        let is_to_be_given_up = over && !connection.given_up;
+        let is_to_be_given_up = connection.is_over() && !connection.given_up;
         let is_inside = connection.kafka.tls().is_some() || self.tls.is_waiting(segment.connection);
-        if segment.fin {
-            match segment.direction {
-                Direction::ToBroker => connection.fin.0 = true,
-                Direction::ToClient => connection.fin.1 = true,
-            }
-        }
-        connection.closed |= connection.fin == (true, true);
-        // Data after a reset says that the reset was none: TCP checks it after it was seen here.
-        connection.reset = segment.rst || (connection.reset && segment.len == 0);
-        if segment.rst && segment.ack.is_some() {
-            connection.refused = Some(direction);
-        } else if segment.len > 0 {
-            connection.refused = None;
-        }
-        let hangs_up = segment.rst || (segment.fin && connection.closed);
+        let hangs_up = connection.end_by(segment, direction);
         if is_to_be_given_up || is_inside {
             self.give_up(segment.connection, segment.time_ns);
             self.look_at_tls(segment.connection, segment.time_ns);
@@ -388,20 +327,18 @@ impl Worker {
         if hangs_up {
             self.hung_up(segment.connection);
         }
-        self.told.release_news(segment.time_ns);
+        self.stages.release(When::News(segment.time_ns), &mut self.world);
         self.weigh_all(claimed > 0);
     }
 
     /// Gives up a connection of which nothing more is wanted, if it is such a one.
     fn give_up(&mut self, id: ConnectionId, now_ns: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let speaks = connection.kafka.speaks();
-        let over = connection.left_out || matches!(speaks, Speaks::Tls | Speaks::Other);
-        if !over || std::mem::replace(&mut connection.given_up, true) {
+        if !connection.is_over() || std::mem::replace(&mut connection.given_up, true) {
             return;
         }
-        count_not_kafka(connection, &mut self.totals, &self.told.shared);
-        if speaks == Speaks::Tls {
+        connection.count_not_kafka(&mut self.totals, &self.world.shared);
+        if connection.kafka.speaks() == Speaks::Tls {
             self.unread_tls.push((id, now_ns));
         }
         if let Some(refuse) = &mut self.refuse {
@@ -413,7 +350,7 @@ impl Worker {
     /// frame itself where others hold more than this worker. Returns how much is taken.
     #[cold]
     fn claim(&mut self, id: ConnectionId, wants: usize) -> usize {
-        let shared = Arc::clone(&self.told.shared);
+        let shared = Arc::clone(&self.world.shared);
         let memory = &shared.memory;
         if memory.take(wants) {
             return wants;
@@ -439,20 +376,20 @@ impl Worker {
     /// its part.
     fn weigh_all(&mut self, at_once: bool) {
         let bytes = self.weight();
-        let Shared { memory, workers, .. } = &*self.told.shared;
+        let Shared { memory, workers, .. } = &*self.world.shared;
         if !self.held_told.tell(memory, bytes, at_once) || !memory.is_over() {
             return;
         }
         if bytes > memory.left() / workers.load(Ordering::Relaxed).max(1) {
             self.make_light(bytes.saturating_sub(memory.surplus()));
-            self.held_told.tell(&self.told.shared.memory, self.weight(), true);
+            self.held_told.tell(&self.world.shared.memory, self.weight(), true);
         }
     }
 
     /// Makes the table of connections larger, or forgets some where there is no room.
     #[cold]
     fn enlarge(&mut self) {
-        let (len, memory) = (self.connections.len(), Arc::clone(&self.told.shared.memory));
+        let (len, memory) = (self.connections.len(), Arc::clone(&self.world.shared.memory));
         // The table grows to twice its places, seven of eight of which are used; the old one is there until then.
         let wants = len.saturating_mul(2).saturating_mul(PLACE_BYTES) / 7 * 8;
         if len < FEW_CONNECTIONS {
@@ -467,10 +404,8 @@ impl Worker {
     }
 
     fn weight(&self) -> usize {
-        let late = self.told.late.len() + self.told.late_runs.len() + self.told.late_sends.len();
-        let hops = self.told.waiting.len() + self.told.sought_hops + late;
         self.held_bytes
-            .saturating_add(hops.saturating_mul(memory::HOP_BYTES))
+            .saturating_add(self.stages.weight())
             .saturating_add(self.connections.len().saturating_mul(memory::CONNECTION_BYTES))
             .saturating_add(
                 self.connections
@@ -485,9 +420,7 @@ impl Worker {
         let mut heavy: Vec<(usize, ConnectionId)> = self
             .connections
             .iter()
-            .map(|(id, connection)| {
-                (connection.kafka.held_bytes().saturating_add(connection.peer_bytes), *id)
-            })
+            .map(|(id, connection)| (connection.held_bytes(), *id))
             .filter(|(bytes, _)| *bytes > LIGHT_BYTES)
             .collect();
         heavy.sort_unstable_by(|a, b| b.cmp(a));
@@ -505,12 +438,12 @@ impl Worker {
             kafka.give_up_holes(scratch, listener);
             listener.settle();
             kafka.shed(scratch);
-            listener.misses(listener.told.now_ns);
+            listener.misses(listener.world.now_ns);
             listener.missed_ends();
-            listener.peer.shed();
+            listener.state.shed();
             listener.answers_nothing();
             listener.forget_acquired(true);
-            listener.peer.missed.messages();
+            listener.state.missed.messages();
             listener.missed_commits();
         });
     }
@@ -522,32 +455,25 @@ impl Worker {
         if self.weight() <= wanted {
             return;
         }
-        for (id, connection) in &mut self.connections {
-            Listener { id: *id, peer: &mut connection.peer, told: &mut self.told }.turn(None);
-        }
-        self.told.give_sent(None);
-        self.told.give_late_runs(None);
-        self.told.give_late(None);
-        self.told.release(None);
+        self.stages.release(When::Shed, &mut self.world);
         if self.weight() > wanted && self.connections.len() > FEW_CONNECTIONS {
             self.make_room();
         }
     }
 
-    /// Does something to a connection, and tells what comes of it.
+    /// Does something to a connection, and handles what comes of it.
     fn act(
         &mut self,
         id: ConnectionId,
         act: impl FnOnce(&mut kafka::Connection, &mut Scratch, &mut Listener<'_>),
     ) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let scratch = &mut self.scratch;
-        let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-        weigh(&mut self.held_bytes, &mut connection.kafka, |kafka| {
+        let Self { connections, held_bytes, scratch, world, stages, .. } = self;
+        let Some(connection) = connections.get_mut(&id) else { return };
+        connection.weigh(held_bytes, |kafka, state| {
+            let mut listener = Listener { id, state, world, stages };
             act(kafka, scratch, &mut listener);
             listener.settle();
         });
-        weigh_peer(&mut self.held_bytes, connection);
     }
 
     /// A connection is over: its client may go on with another.
@@ -556,9 +482,8 @@ impl Worker {
         self.act(id, |kafka, scratch, listener| {
             kafka.end(scratch, listener);
             listener.settle();
-            // For whom it has read is found out a little later.
-            if !listener.told.late_runs.is_over(id, listener.peer.late_until_ns) {
-                listener.told.shared.groups.tell(|groups| groups.gone(id, now_ns));
+            if !listener.stages.hung_up(id) {
+                listener.world.shared.groups.update(|groups| groups.gone(id, now_ns));
             }
         });
     }
@@ -567,74 +492,36 @@ impl Worker {
         if self.tls.is_waiting(id) {
             self.end_tls(id);
         }
-        if let Some(mut connection) = self.connections.remove(&id) {
-            let held = connection.kafka.held_bytes().saturating_add(connection.peer_bytes);
-            self.held_bytes = self.held_bytes.saturating_sub(held);
-            let mut listener = Listener { id, peer: &mut connection.peer, told: &mut self.told };
-            if let Some(direction) = connection.refused {
-                connection.kafka.reset(direction);
-            }
-            connection.kafka.finish(&mut self.scratch, &mut listener);
-            listener.settle();
-            listener.forget_acquired(false);
-            listener.answers_nothing();
-            listener.turn(None);
-            self.told.give_late_runs_of(id, connection.peer.late_until_ns);
-            self.told.shared.groups.tell(|groups| groups.gone(id, self.swept_ns));
-            let Peer { missed, ends, .. } = &connection.peer;
-            if missed.gaps > 0 {
-                let lossy = Lossy {
-                    service: connection.peer.service(),
-                    client: ends.client.to_string(),
-                    broker: ends.broker.to_string(),
-                    gaps: missed.gaps,
-                    gap_bytes: missed.bytes,
-                };
-                keep_lossiest(&mut self.totals.lossy, [lossy]);
-            }
-            if !connection.given_up {
-                count_not_kafka(&connection, &mut self.totals, &self.told.shared);
-            }
-            if connection.given_up
-                && let Some(at) = self.unread_tls.iter().position(|(pending, _)| *pending == id)
-            {
-                self.unread_tls.swap_remove(at);
-                count_tls(&connection, &mut self.totals, &self.told.shared);
-            }
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        self.held_bytes = self.held_bytes.saturating_sub(connection.held_bytes());
+        let Connection { kafka, state, refused, .. } = &mut connection;
+        let mut listener = Listener { id, state, world: &mut self.world, stages: &mut self.stages };
+        if let Some(direction) = *refused {
+            kafka.reset(direction);
+        }
+        kafka.finish(&mut self.scratch, &mut listener);
+        listener.settle();
+        listener.forget_acquired(false);
+        listener.answers_nothing();
+        self.stages.connection_over(id, &mut self.world);
+        self.world.shared.groups.update(|groups| groups.gone(id, self.swept_ns));
+        keep_lossiest(&mut self.totals.lossy, connection.lossy());
+        if !connection.given_up {
+            connection.count_not_kafka(&mut self.totals, &self.world.shared);
+        }
+        if connection.given_up
+            && let Some(at) = self.unread_tls.iter().position(|(pending, _)| *pending == id)
+        {
+            self.unread_tls.swap_remove(at);
+            connection.count_tls(&mut self.totals, &self.world.shared);
         }
     }
-}
 
-/// Counts a connection that was found not to be Kafka's, by reason.
-fn count_not_kafka(connection: &Connection, totals: &mut Totals, shared: &Shared) {
-    if let Some(reason) = connection.kafka.not_kafka() {
-        let count = totals.not_kafka.entry(reason.name()).or_default();
-        *count = count.saturating_add(1);
-        shared.count_not_kafka(reason, connection.peer.ends);
+    /// Adds what is new of its losses to those of all workers.
+    fn publish_losses(&mut self) {
+        let early = self.stages.take_early();
+        self.world.publish_losses(&self.scratch.counters, early);
     }
-}
-
-/// Counts a connection inside TLS that is not read.
-fn count_tls(connection: &Connection, totals: &mut Totals, shared: &Shared) {
-    let service = connection.peer.service();
-    shared::count(&mut totals.tls, &service);
-    let why = connection.kafka.tls_unread().map(|unread| unread.to_string());
-    if let Some(why) = &why {
-        shared::count_why(&mut totals.tls_unread, &service, why);
-    }
-    shared.count_tls(&service, why.as_deref().unwrap_or(Lost::Tls.name()));
-}
-
-/// Does something to a connection, and keeps the sum of what all connections hold right.
-fn weigh(held: &mut usize, kafka: &mut kafka::Connection, act: impl FnOnce(&mut kafka::Connection)) {
-    let before = kafka.held_bytes();
-    act(kafka);
-    *held = held.saturating_sub(before).saturating_add(kafka.held_bytes());
-}
-
-fn weigh_peer(held: &mut usize, connection: &mut Connection) {
-    let before = std::mem::replace(&mut connection.peer_bytes, connection.peer.held_bytes());
-    *held = held.saturating_sub(before).saturating_add(connection.peer_bytes);
 }
 
 #[cfg(test)]

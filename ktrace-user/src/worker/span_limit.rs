@@ -4,7 +4,7 @@
 //! is set anew each second from the second before. A burst does not wait for that: when a second's spans are used up the
 //! share is halved, and again with each sixteenth more, so that no second has more than about twice the limit.
 //!
-//! Time is that of the events: a capture file is told the same each time.
+//! Time is that of the events, so a capture file gives the same spans each time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +13,12 @@ use super::throttle::{Limit, Throttle, Within};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// See the module.
+/// Counts spans, and sets the share of traces that is kept.
 #[derive(Debug)]
 pub(super) struct SpanLimit {
     /// Spans so far.
     shown: AtomicU64,
-    /// With so many the share is halved.
+    /// At this number of spans the share is halved.
     due: AtomicU64,
     second: Mutex<Option<Second>>,
 }
@@ -30,7 +30,7 @@ impl Default for SpanLimit {
     }
 }
 
-/// The second at hand.
+/// The current second.
 #[derive(Debug)]
 struct Second {
     throttle: Throttle,
@@ -44,7 +44,7 @@ struct Second {
 }
 
 impl Second {
-    /// The share is about to change, after so many spans.
+    /// The share is about to change; `shown` spans were emitted so far.
     fn settle(&mut self, shown: u64) {
         self.offered += shown.saturating_sub(self.since) as f64 / self.throttle.share();
         self.since = shown;
@@ -147,7 +147,7 @@ mod tests {
             agent
         }
 
-        /// A second with so many messages of traces from `first` on. Gives how many were kept.
+        /// A second of `count` messages, of traces from `first` on. Returns how many were kept.
         fn second(&mut self, first: u64, messages: u64) -> u64 {
             let before = self.limit.shown();
             for step in 0..4 {

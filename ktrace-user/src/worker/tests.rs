@@ -7,9 +7,9 @@ use ktrace_testkit::{Batch, Record, framed_parts as framed, text};
 
 use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
-use crate::capture::Side;
 use crate::hop::sampling::Sampling;
 use crate::hop::shown;
+use crate::seen::Side;
 use crate::span::{Span, Value};
 
 type Headers<'x> = &'x [(&'x str, &'x str)];

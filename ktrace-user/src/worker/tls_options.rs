@@ -53,7 +53,7 @@ pub struct TlsOptions {
     /// Only connections of these services are opened.
     pub services: Patterns,
     /// Only connections of processes below these cgroups are opened, unless there are none;
-    /// [`Process`](crate::process::Process) knows whether it is below one.
+    /// [`Process`](crate::seen::Process) knows whether it is below one.
     pub cgroups: Vec<PathBuf>,
     /// Only connections to these ports are opened. `auto` stands for those that are Kafka's by convention,
     /// and those that responses have named as brokers'.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Lossy;
+use crate::losses::Lossy;
 
 /// What a worker has seen, as the summary tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub struct Totals {
     pub not_kafka: BTreeMap<&'static str, u64>,
     /// The connections that lost most bytes.
     pub lossy: Vec<Lossy>,
-    /// What did not become spans, by reason.
+    /// What did not become spans, by reason: this worker's part of [`Shared::losses`](super::Shared::losses).
     pub lost: BTreeMap<&'static str, u64>,
-    /// What could not be read, by reason.
+    /// What could not be read, by reason: this worker's part of [`Shared::malformed`](super::Shared::malformed).
     pub malformed: BTreeMap<&'static str, u64>,
     /// Of `malformed.context`, those of each format.
     pub malformed_contexts: BTreeMap<&'static str, u64>,

@@ -100,7 +100,7 @@ fn render(runs: &[Run], version: impl Fn(Library) -> Result<String>) -> Result<S
         let all = report.sent.expected + report.received.expected;
         writeln!(
             text,
-            "\n### Kafka {}\n\nRecall {:.2} % ({} messages sent, {} deliveries), {} wrong, {} invented, {} told twice.\n",
+            "\n### Kafka {}\n\nRecall {:.2} % ({} messages sent, {} deliveries), {} wrong, {} invented, {} emitted twice.\n",
             run.broker,
             // floor: 100.00 is all of them
             (seen * 10_000 / all.max(1)) as f64 / 100.0,

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ktrace_kafka::stream::{Piece, Run, Stream};
-use ktrace_user::capture::{Counters, Direction, Ends, Event, Live, LiveOptions, PortSet, Segment};
+use ktrace_kafka::internal::{Piece, Run, Stream};
+use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet};
+use ktrace_user::seen::{Direction, Ends, Event, Segment};
 
 /// More than the agent's: what overflows is no matter of this test, and an emulated machine reads
 /// slowly what it sends fast.

@@ -1,6 +1,6 @@
 //! Holds what was seen against what was said.
 
-use ktrace_user::capture::Ends;
+use ktrace_user::seen::Ends;
 
 use crate::capture::{Seen, Sockets, Way};
 use crate::talk::{End, Sign, Talk};

@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::Read;
-use crate::connection::Scratch;
+use super::read::Read;
 use crate::connection::record_set::{Place, read_fetched};
+use crate::connection::scratch::Scratch;
 use crate::connection::session::Sessions;
 use crate::counters::Lost;
 use crate::protocol::event::Event;
 use crate::protocol::fetch::{Fetched, Request, Response};
 use crate::protocol::reader::Result;
-use crate::protocol::sink::{Head, Operation, Partition, Sink};
-use crate::record::{Batch, Batches, Next};
+use crate::record::Batch;
+use crate::record::set::{Batches, Next};
+use crate::sink::{Head, Operation, Partition, Sink};
 
-pub fn tell<S: Sink>(
+pub fn emit<S: Sink>(
     exchange: &Read<'_>,
     sessions: &mut Sessions,
     scratch: &mut Scratch,
@@ -50,15 +51,16 @@ pub fn tell<S: Sink>(
             error: fetched.error,
         };
         let from = fetch_offset.unwrap_or(i64::MIN);
-        tell_partition(head, &partition, &fetched, from, scratch, sink);
+        emit_partition(head, &partition, &fetched, from, scratch, sink);
     }
     sessions.begin(&request, response.session_id);
     Ok(())
 }
 
-// Apart from its caller, so that the walk over the records has the registers for itself: 3 instructions a record.
+// Apart from its caller, so that the walk over the records has the registers for itself: 3
+// instructions a record.
 #[inline(never)]
-fn tell_partition<S: Sink>(
+fn emit_partition<S: Sink>(
     head: &Head<'_>,
     partition: &Partition<'_>,
     fetched: &Fetched<'_>,
@@ -113,13 +115,14 @@ fn tell_partition<S: Sink>(
 struct Aborted {
     /// (first offset, producer id), the last first.
     coming: Vec<(i64, i64)>,
-    /// The first offset of a producer's transaction at hand.
+    /// The first offset of a producer's current transaction.
     producers: HashMap<i64, i64>,
     /// Else there are too many, and none of them is kept.
     are_known: bool,
 }
 
-/// Aborted transactions of one partition's answer that are kept.
+/// Aborted transactions of one partition's answer that are kept: 1 MiB of them. A broker lists those
+/// that reach into the answer, one a producer at a time.
 const MAX_ABORTED: usize = 64 << 10;
 
 /// An aborted transaction, as far as it is known.

@@ -1,21 +1,22 @@
 //! Produce: what was sent, with the offsets that the broker gave.
 
-use super::Read;
-use crate::connection::Scratch;
+use super::read::Read;
 use crate::connection::record_set::{Offsets, Place, count_unread, read_batch, read_message, stamp};
+use crate::connection::scratch::Scratch;
 use crate::counters::Malformed;
 use crate::protocol::answers::Answers;
 use crate::protocol::list::List;
 use crate::protocol::produce::{Appended, Produced, Request, Response};
 use crate::protocol::reader::{Reader, Result};
-use crate::protocol::sink::{Head, Operation, Partition, Sink};
-use crate::protocol::table::whole;
-use crate::record::{Batches, Next, Record};
+use crate::protocol::topic::TopicPartition;
+use crate::record::Record;
+use crate::record::set::{Batches, Next};
+use crate::sink::{Head, Operation, Partition, Sink};
 
 /// "The server disconnected before a response was received."
 const NETWORK_EXCEPTION: i16 = 13;
 
-pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
+pub fn emit<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
     let request: Request<'_> = exchange.request()?;
     let mut topics = List::empty();
@@ -26,9 +27,11 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
         }
         topics = response.topics;
     }
-    let mut answers = Answers::new(topics.partitions().map(|(topic, of)| ((topic, of.partition), of)));
+    let mut answers = Answers::new(
+        topics.partitions().map(|(topic, of)| (TopicPartition { topic, partition: of.partition }, of)),
+    );
     for (topic, produced) in request.topics.partitions() {
-        let appended = answers.of((topic, produced.partition));
+        let appended = answers.of(TopicPartition { topic, partition: produced.partition });
         let unanswered = if head.response.is_none() && request.acks != 0 { NETWORK_EXCEPTION } else { 0 };
         let partition = Partition {
             topic,
@@ -36,7 +39,7 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
             operation: Operation::Produce { acks: request.acks, transactional_id: request.transactional_id },
             error: appended.map_or(unanswered, |appended| appended.error),
         };
-        tell_partition(head, &partition, &produced, appended, scratch, sink);
+        emit_partition(head, &partition, &produced, appended, scratch, sink);
     }
     Ok(())
 }
@@ -49,12 +52,7 @@ pub fn announce<S: Sink>(head: &Head<'_>, mut body: Reader<'_>, sink: &mut S) {
     });
 }
 
-/// Whether a request that reads to its end has no topic: no producer sends one, and zeros abound in any data.
-pub fn is_empty(version: i16, body: Reader<'_>) -> bool {
-    whole::<Request<'_>>(version, body).is_ok_and(|(request, _)| request.topics.partitions().next().is_none())
-}
-
-fn tell_partition<S: Sink>(
+fn emit_partition<S: Sink>(
     head: &Head<'_>,
     partition: &Partition<'_>,
     produced: &Produced<'_>,

@@ -1,19 +1,20 @@
 //! ShareFetch: what a member of a share group acquired, and what it acknowledged.
 
-use super::Read;
-use crate::connection::Scratch;
+use super::read::Read;
 use crate::connection::record_set::{Place, read_fetched};
+use crate::connection::scratch::Scratch;
 use crate::protocol::event::Event;
 use crate::protocol::reader::Result;
-use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, tell_acknowledged};
-use crate::protocol::sink::{Head, Operation, Partition, Sink, Topic};
-use crate::record::{Batches, Next};
+use crate::protocol::share_fetch::{Acquired, Fetched, Request, Response, emit_acknowledged};
+use crate::protocol::topic::Topic;
+use crate::record::set::{Batches, Next};
+use crate::sink::{Head, Operation, Partition, Sink};
 
-pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
+pub fn emit<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
     let head = exchange.head;
     let request: Request<'_> = exchange.request()?;
     let response: Response<'_> = exchange.response()?;
-    tell_acknowledged(&request, &response, &mut |event| sink.event(head, event));
+    emit_acknowledged(&request, &response, &mut |event| sink.event(head, event));
     let group_id = request.group_id;
     let refuses = |topic, partition, error| Event::Refused { topic, partition, offset: -1, group_id, error };
     if response.error_code != 0 {
@@ -23,12 +24,12 @@ pub fn tell<S: Sink>(exchange: &Read<'_>, scratch: &mut Scratch, sink: &mut S) -
         if fetched.error_code != 0 {
             sink.event(head, &refuses(Some(topic), Some(fetched.partition), fetched.error_code));
         }
-        tell_partition(head, &request, topic, &fetched, scratch, sink);
+        emit_partition(head, &request, topic, &fetched, scratch, sink);
     }
     Ok(())
 }
 
-fn tell_partition<S: Sink>(
+fn emit_partition<S: Sink>(
     head: &Head<'_>,
     request: &Request<'_>,
     topic: Topic<'_>,
@@ -66,7 +67,8 @@ impl Ranges {
         Self(ranges)
     }
 
-    /// How often the message of this offset was delivered, this time included; `None` if it is not delivered.
+    /// How often the message of this offset was delivered, this time included; `None` if it is not
+    /// delivered.
     fn delivery_count(&self, offset: i64) -> Option<i16> {
         let behind = self.0.partition_point(|range| range.first_offset <= offset);
         let range = self.0.get(behind.checked_sub(1)?)?;

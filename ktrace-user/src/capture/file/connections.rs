@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use ktrace_kafka::protocol::header::RequestHeader;
+use ktrace_kafka::protocol::RequestHeader;
 
 use super::copies::{Copies, Marks, Twin};
 use super::order::Order;
 use super::packet::Packet;
 use super::take::Waiting;
-use crate::capture::{ConnectionId, Direction, Ends, PortSet};
+use crate::capture::PortSet;
+use crate::seen::{ConnectionId, Direction, Ends};
 
 /// So many connections are remembered at once, so that memory does not grow with the file; those closed or longest
 /// silent are forgotten first. A packet of a forgotten one begins a new connection in its middle.

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::capture::{ConnectionId, Direction, Ends, Segment};
+use crate::seen::{ConnectionId, Direction, Ends, Segment};
 
 /// Packets with data of a connection that are remembered: copies of a packet stand a few behind it.
 const MARKS: usize = 8;

@@ -26,8 +26,9 @@ use thiserror::Error;
 use self::blocks::{Found, Links, Raw};
 pub use self::connections::Connections;
 use self::packet::Skipped;
-use super::Event;
 use crate::keys::log_file::SharedKeyLog;
+use crate::losses::Reason;
+use crate::seen::Event;
 
 /// Read at once. Larger than any packet, so that the buffer seldom has to grow.
 const BUFFER: usize = 1 << 20;
@@ -111,14 +112,14 @@ pub struct FileCounters {
 impl FileCounters {
     /// Reasons for which bytes were lost, as the summary names them.
     #[must_use]
-    pub fn lost(&self) -> [(&'static str, u64); 6] {
+    pub fn lost(&self) -> [(Reason, u64); 6] {
         [
-            ("ip_fragment", self.fragments),
-            ("snaplen", self.snaplen),
-            ("packet_headers", self.headers),
-            ("link_type", self.link_type),
-            ("interface", self.interface),
-            ("tunnel", self.tunnel),
+            (Reason::IpFragment, self.fragments),
+            (Reason::Snaplen, self.snaplen),
+            (Reason::PacketHeaders, self.headers),
+            (Reason::LinkType, self.link_type),
+            (Reason::Interface, self.interface),
+            (Reason::Tunnel, self.tunnel),
         ]
     }
 }
@@ -246,7 +247,7 @@ impl CaptureFile {
                         }
                         Found::Secrets(lines) => {
                             if let Some(key_log) = &self.key_log {
-                                key_log.tell(|log| log.lines(lines) > 0);
+                                key_log.update(|log| log.lines(lines) > 0);
                             }
                         }
                         Found::Nothing => {}

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::capture::{Direction, Segment};
+use crate::seen::{Direction, Segment};
 
 /// How long a packet is held, by the file's own clock. Merged captures are apart by what their clocks differ
 /// and by what a buffer of a card or a tap holds: some milliseconds, seldom tens of them.
@@ -217,7 +217,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::{ConnectionId, Ends, Side};
+    use crate::seen::{ConnectionId, Ends, Side};
 
     fn segment(direction: Direction, seq: u32, ack: u32, payload: &[u8]) -> Segment<'_> {
         Segment {

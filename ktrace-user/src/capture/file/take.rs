@@ -10,7 +10,7 @@ use super::copies::{
 };
 use super::order::{WINDOW_NS, WINDOW_PACKETS};
 use super::packet::Packet;
-use crate::capture::{Ends, Event, Segment, Side};
+use crate::seen::{Ends, Event, Segment, Side};
 
 /// Packets that are held for those that they acknowledge, over all connections. With more, the first is held
 /// no more.

@@ -8,7 +8,8 @@ use flate2::write::GzEncoder;
 
 use super::blocks::TLS_KEY_LOG;
 use super::*;
-use crate::capture::{ConnectionId, Direction, PortSet};
+use crate::capture::PortSet;
+use crate::seen::{ConnectionId, Direction};
 
 const RAW_IP: u32 = 101;
 
@@ -168,7 +169,7 @@ fn secrets_in_the_file_go_to_the_key_log_before_the_packets_behind_them() {
         enhanced(0, 2, &two()[1]),
     ];
     let known = |log: &SharedKeyLog| -> Vec<u8> {
-        log.look(|log| (0..10).filter(|number| log.secrets(&[*number; 32]).is_some()).collect())
+        log.read(|log| (0..10).filter(|number| log.secrets(&[*number; 32]).is_some()).collect())
     };
     let log = SharedKeyLog::default();
     let file = CaptureFile::new("test".to_owned(), Cursor::new(one.concat())).unwrap();
@@ -176,7 +177,7 @@ fn secrets_in_the_file_go_to_the_key_log_before_the_packets_behind_them() {
     let mut seen = Vec::new();
     file.run(&mut Connections::new(PortSet::default()), &AtomicBool::new(false), |event| {
         if matches!(event, Event::Segment(_)) {
-            seen.push((known(&log), log.number()));
+            seen.push((known(&log), log.version()));
         }
     })
     .unwrap();

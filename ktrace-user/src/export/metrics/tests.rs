@@ -61,7 +61,13 @@ fn counters_arrive_with_their_reasons_events_apart_from_bytes() {
     let counted = Arc::clone(&spans);
     let exporting = start(serve(collector.clone()), move || Counts {
         spans: counted.load(Ordering::Relaxed),
-        lost: [("ring_full", 4), ("gap_bytes", 9000), ("export_failed", 0), ("skipped_bytes", 12)].into(),
+        lost: [
+            (Reason::RingFull, 4),
+            (Reason::GapBytes, 9000),
+            (Reason::ExportFailed, 0),
+            (Reason::SkippedBytes, 12),
+        ]
+        .into(),
         not_kafka: [("no_request", 2), ("preface", 0)].into(),
         refused: [(("Fetch", "UNKNOWN_TOPIC_OR_PARTITION"), 6)].into(),
         throttled: [("Produce", (2, 250))].into(),

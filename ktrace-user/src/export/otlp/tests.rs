@@ -11,7 +11,7 @@ use super::super::collector::{Collector, refusing, refusing_with, serve, serve_a
 use super::*;
 use crate::hop::{Hop, samples};
 
-fn export(address: SocketAddr, hops: Vec<Hop>) -> std::collections::BTreeMap<&'static str, u64> {
+fn export(address: SocketAddr, hops: Vec<Hop>) -> std::collections::BTreeMap<crate::losses::Reason, u64> {
     let options = OtlpOptions { url: Some(format!("http://{address}")), ..OtlpOptions::default() };
     let mut sinks = Sinks::default();
     sinks.add(otlp(&options, WhenFull::Wait).unwrap().unwrap());

@@ -29,7 +29,12 @@ fn a_full_queue_drops_and_counts() {
     }
     assert_eq!(
         counters.lost(),
-        [("export_queue_full", 3), ("export_failed", 0), ("export_refused", 0), ("trace_cut", 0)]
+        [
+            (Reason::ExportQueueFull, 3),
+            (Reason::ExportFailed, 0),
+            (Reason::ExportRefused, 0),
+            (Reason::TraceCut, 0)
+        ]
     );
     drop(sender);
     assert_eq!(take_all(&mut hops), 2);
@@ -47,7 +52,12 @@ fn what_is_taken_and_not_begun_counts_against_the_bound() {
     assert_eq!((hops.len(), receiver.end()), (2, 1));
     assert_eq!(
         counters.lost(),
-        [("export_queue_full", 2), ("export_failed", 0), ("export_refused", 0), ("trace_cut", 0)]
+        [
+            (Reason::ExportQueueFull, 2),
+            (Reason::ExportFailed, 0),
+            (Reason::ExportRefused, 0),
+            (Reason::TraceCut, 0)
+        ]
     );
 }
 
@@ -61,7 +71,12 @@ fn waiting_loses_nothing() {
     producers.into_iter().for_each(|producer| producer.join().unwrap());
     assert_eq!(
         counters.lost(),
-        [("export_queue_full", 0), ("export_failed", 0), ("export_refused", 0), ("trace_cut", 0)]
+        [
+            (Reason::ExportQueueFull, 0),
+            (Reason::ExportFailed, 0),
+            (Reason::ExportRefused, 0),
+            (Reason::TraceCut, 0)
+        ]
     );
 }
 

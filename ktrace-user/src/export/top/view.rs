@@ -12,12 +12,13 @@ use ratatui::widgets::{Cell, Row as Cells, Table as Widget};
 use super::super::escape::printable;
 use super::super::text::milliseconds;
 use super::figures::{Figures, Row, Table};
+use crate::losses::Reason;
 
 /// What the footer tells of the agent itself.
 #[derive(Clone, Debug, Default)]
 pub struct Agent {
     /// So far, by reason.
-    pub lost: Vec<(&'static str, u64)>,
+    pub lost: Vec<(Reason, u64)>,
     /// TLS connections, by service.
     pub tls: Vec<(String, u64)>,
 }
@@ -205,7 +206,7 @@ fn footer(agent: &Agent) -> ratatui::text::Text<'static> {
             .lost
             .iter()
             .filter(|(_, count)| *count > 0)
-            .map(|(what, count)| ((*what).to_owned(), *count)),
+            .map(|(what, count)| (what.to_string(), *count)),
     );
     let tls = listed(&mut agent.tls.iter().map(|(service, count)| (format!("of {service}"), *count)));
     let mut told = vec![if lost.is_empty() { "nothing lost".dim() } else { format!("lost: {lost}").red() }];
@@ -289,8 +290,10 @@ mod tests {
 
     #[test]
     fn golden_screen() {
-        let agent =
-            Agent { lost: vec![("ring_full", 12), ("gap_bytes", 0)], tls: vec![("web".to_owned(), 2)] };
+        let agent = Agent {
+            lost: vec![(Reason::RingFull, 12), (Reason::GapBytes, 0)],
+            tls: vec![("web".to_owned(), 2)],
+        };
         assert_eq!(
             screen(&mut View::default(), (90, 8), &agent),
             [

@@ -1,31 +1,35 @@
-//! One log: the offsets that its producers were told, and the requests whose offsets are still to come.
+//! One log: the appends whose offsets are known, and the requests whose offsets are pending.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Append, Found, Request, Sought, What};
-use crate::hop::patience::{LATE_NS, is_over};
+use crate::hop::deadline::{LATE_NS, is_over};
 
-/// Appends of one log that are kept; past it those of the lowest offsets are forgotten.
+/// Appends of one log that are kept; over the limit those with the lowest offsets are evicted. A
+/// busy partition takes a few hundred requests a second, so this holds about ten seconds of it.
 pub(super) const MAX_APPENDS: usize = 4096;
 
-/// Requests to one log that are kept; past it the oldest is taken for one that is not.
+/// Pending requests to one log; over the limit the oldest is dropped, and deliveries no longer wait
+/// for it. Clients have at most five in flight (`max.in.flight.requests.per.connection`), so this
+/// is a dozen producers.
 const MAX_REQUESTS: usize = 64;
 
-/// For so long a request that waits for its response may turn out to have brought what was delivered. The broker answers
+/// How long a delivery waits for a pending request that may have brought it. The broker answers
 /// both at about the same time.
 pub(super) const PATIENCE_NS: u64 = 1_000_000_000;
 
-/// A request that waits for its response for so long is taken for one that gets none: producers give it up then (Kafka's
-/// `request.timeout.ms`).
+/// A request without a response after this will get none: producers give up then (Kafka's default
+/// of `request.timeout.ms`).
 pub(super) const REQUEST_NS: u64 = 30_000_000_000;
 
-/// See the module.
+/// The appends of one partition, and its pending requests. Locked for each call; look-ups cost a
+/// binary search at most.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<Known>);
+pub struct Log(Mutex<State>);
 
-/// The same log, and no other that is alike.
+/// By identity: two logs with equal contents differ.
 impl PartialEq for Log {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
@@ -35,37 +39,38 @@ impl PartialEq for Log {
 impl Eq for Log {}
 
 #[derive(Debug, Default)]
-struct Known {
-    /// In order, apart from each other.
+struct State {
+    /// In order of offsets, without overlap.
     appends: VecDeque<Append>,
-    /// Had to make room.
+    /// From the lowest to the highest offset of evicted appends.
     forgotten: Range<i64>,
-    requests: VecDeque<Asked>,
+    requests: VecDeque<Pending>,
     topic_id: Option<u128>,
-    /// When something of it was first looked for.
+    /// When a message of it was first looked up.
     first_ns: Option<u64>,
-    /// Somebody waits for news.
+    /// A delivery waits for a change.
     is_awaited: bool,
-    /// Nobody will find it any more.
+    /// It was evicted from the store; appends are no longer counted, so none is kept.
     is_over: bool,
 }
 
-/// A request that waits for its response.
+/// A pending request.
 #[derive(Debug)]
-struct Asked {
+struct Pending {
     request: Request,
     start_ns: u64,
-    /// It brings nothing before this offset.
+    /// Its messages get this offset or a later one: what was appended before it began is not its
+    /// own.
     from: i64,
 }
 
 impl Log {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is that of the topic with this id: where it had another, it is a new one under the old name. Returns how many appends
-    /// there were and are.
+    /// Sets the topic's id. If it had another, the log is a new one under the old name, and is
+    /// emptied. Returns the number of appends before and after.
     pub(super) fn is(&self, id: u128) -> (usize, usize) {
         let mut known = self.known();
         let before = known.appends.len();
@@ -75,27 +80,28 @@ impl Log {
         (before, known.appends.len())
     }
 
-    /// A request is on its way.
+    /// A request was sent and is pending.
     pub fn asked(&self, request: Request, start_ns: u64) {
         let mut known = self.known();
         if known.requests.len() >= MAX_REQUESTS {
             known.requests.pop_front();
         }
-        // What was there before it began, it does not bring.
+        // What was appended before it began is not its own.
         let mut latest = known.appends.iter().rev().take(MAX_REQUESTS);
         let before = latest.find(|append| append.end_ns <= start_ns);
         let from = before.map_or(0, |append| append.offsets.end);
-        known.requests.push_back(Asked { request, start_ns, from });
+        known.requests.push_back(Pending { request, start_ns, from });
     }
 
-    /// A request waits no longer. Returns whether somebody waits for that.
+    /// A request is no longer pending. Returns whether a delivery waits for that.
     pub(super) fn answered(&self, request: Request) -> bool {
         let mut known = self.known();
         known.requests.retain(|asked| asked.request != request);
         std::mem::take(&mut known.is_awaited)
     }
 
-    /// What a response told. Returns how many there were and are, and whether somebody waits for them.
+    /// Adds an append. Returns the number of appends before and after, and whether a delivery waits
+    /// for a change.
     pub(super) fn append(&self, append: Append) -> (usize, usize, bool) {
         let mut known = self.known();
         let before = known.appends.len();
@@ -105,7 +111,7 @@ impl Log {
         (before, known.appends.len(), std::mem::take(&mut known.is_awaited))
     }
 
-    /// Forgets the older half. Returns how many there were and are.
+    /// Evicts the older half. Returns the number of appends before and after.
     pub(super) fn forget_half(&self) -> (usize, usize) {
         let mut known = self.known();
         let before = known.appends.len();
@@ -114,21 +120,21 @@ impl Log {
         (before, known.appends.len())
     }
 
-    /// Nobody will find it any more. Returns how many appends there were.
+    /// The log is evicted from its store. Returns how many appends it had.
     pub(super) fn end(&self) -> usize {
         let mut known = self.known();
         known.is_over = true;
         std::mem::take(&mut known.appends).len()
     }
 
-    /// What is known of the offset, and of those around it.
+    /// Looks an offset up. The answer holds for its neighbours, too.
     #[must_use]
     pub fn find(&self, sought: Sought) -> Found {
         self.known().find(sought)
     }
 }
 
-impl Known {
+impl State {
     fn append(&mut self, append: Append) {
         let Range { start, end } = append.offsets;
         if append.offsets.is_empty() {
@@ -141,7 +147,7 @@ impl Known {
         };
         match self.appends.get_mut(at) {
             Some(known) if known.offsets.start < end => {
-                // Sent again though they had arrived, or seen at both ends.
+                // A retry of what had arrived, or seen at both ends.
                 let is_late = append.start_ns > known.end_ns;
                 let is_again = append.number.is_some() && append.number == known.number;
                 if known.offsets == append.offsets && (is_again || !is_late) {
@@ -157,7 +163,7 @@ impl Known {
         self.forget(self.appends.len().saturating_sub(MAX_APPENDS));
     }
 
-    /// The place of the first append that ends behind an offset.
+    /// The index of the first append that ends after this offset.
     fn after(&self, offset: i64) -> usize {
         self.appends.partition_point(|append| append.offsets.end <= offset)
     }
@@ -206,19 +212,20 @@ impl Known {
         Found { offsets: offset..until, what, place }
     }
 
-    /// Whether somebody of this host writes to it, or whoever reads that may not have come so far.
+    /// Whether a process of this host writes to it, or may: the worker that would see it may be
+    /// behind.
     fn is_written(&self, sought: Sought, first_ns: u64) -> bool {
         !self.appends.is_empty()
             || !self.requests.is_empty()
             || !is_over(first_ns, LATE_NS, sought.delivered_ns)
     }
 
-    /// Whether what was delivered may yet be told to a producer.
+    /// Whether a response that is still to come may name the offset.
     fn may_come(&mut self, sought: Sought, is_last: bool, first_ns: u64) -> bool {
         let Some(now_ns) = sought.now_ns else { return false };
         let waits = |since_ns, patience_ns| !is_over(since_ns, patience_ns, now_ns);
         self.requests.retain(|asked| waits(asked.start_ns, REQUEST_NS));
-        let brings = |asked: &Asked| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
+        let brings = |asked: &Pending| asked.start_ns <= sought.delivered_ns && asked.from <= sought.offset;
         (waits(sought.delivered_ns, PATIENCE_NS) && self.requests.iter().any(brings))
             || (sought.several
                 && is_last

@@ -1,5 +1,5 @@
-//! What the producers of this host have appended to logs, and when: so that a delivery on this host tells how long its message was
-//! under way, on one clock.
+//! What producers of this host appended to logs, and when. A delivery on the same host then has an
+//! end-to-end latency measured on one clock.
 //!
 //! ```text
 //!  request ──────────────────▶ response (offsets) ─▶ Append ─▶ Log ─▶ delivery: since the request's first byte
@@ -8,40 +8,45 @@
 
 mod log;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::capture::ConnectionId;
+use super::store::{Bound, Bounded, Store, part_of};
+use crate::seen::ConnectionId;
 pub use log::Log;
 
-/// Logs that are kept; past it half of them are forgotten.
+/// Logs that are kept.
 const MAX_LOGS: usize = 64 << 10;
 
-/// Appends of all logs together; past it the older half of each is forgotten.
+/// Appends of all logs together. When exceeded, each log drops the older half of its own: what is
+/// delivered next is most often what was appended last, in whichever log.
 const MAX_IN_ALL: usize = 128 << 10;
 
-/// A partition, as somebody of this host writes to it.
+/// What a log and an append take, about.
+const LOG_BYTES: usize = 256;
+const APPEND_BYTES: usize = 72;
+
+/// Names the log of a partition that a process of this host writes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct LogKey {
     pub cluster: Cluster,
     /// Its name, or its id as Kafka prints it.
     pub topic: Arc<str>,
     pub partition: i32,
 }
 
-/// Whose topic it is.
+/// The cluster that a topic belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cluster {
     Named(Arc<str>),
-    /// That of a broker which nobody has named.
+    /// The cluster of this broker, whose name is not known yet.
     Of(SocketAddr),
 }
 
-/// What the broker knows a message again by that an idempotent producer sends again though it had arrived: it gives it the same
-/// offset then.
+/// Identifies a message of an idempotent producer. The broker gives a retry of a message that had
+/// arrived the same offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number {
     pub producer_id: i64,
@@ -49,35 +54,33 @@ pub struct Number {
     pub sequence: i32,
 }
 
-/// Messages that one request has brought, one behind the other.
+/// Consecutive messages that one request appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
     offsets: Range<i64>,
-    /// Of their timestamps, in milliseconds since 1970: another log's differ.
+    /// The least and the greatest of their timestamps, in milliseconds since 1970. A new log under
+    /// the old name has others.
     oldest_ms: i64,
     newest_ms: i64,
-    /// Of the first message.
+    /// The first message's.
     number: Option<Number>,
-    /// The request's first byte; of the first attempt, where there were several.
+    /// The request's first byte, in nanoseconds since 1970; the first attempt's, where there were
+    /// several.
     start_ns: u64,
-    /// The response's last.
+    /// The response's last byte.
     end_ns: u64,
 }
 
 impl Append {
-    /// Of one message, whose request and response passed in this time.
+    /// An append of one message.
     #[must_use]
-    pub fn new(
-        offset: i64,
-        timestamp_ms: i64,
-        number: Option<Number>,
-        (start_ns, end_ns): (u64, u64),
-    ) -> Self {
-        let offsets = offset..offset.saturating_add(1);
+    pub fn new(offset: i64, timestamp_ms: i64, number: Option<Number>, during: Range<u64>) -> Self {
+        let (offsets, Range { start: start_ns, end: end_ns }) = (offset..offset.saturating_add(1), during);
         Self { offsets, oldest_ms: timestamp_ms, newest_ms: timestamp_ms, number, start_ns, end_ns }
     }
 
-    /// Takes the message behind the last one. Returns whether it is of the same append.
+    /// Adds the next message. Returns false if it is not of this append: not the next offset, or of
+    /// another request.
     #[inline]
     pub fn takes(&mut self, offset: i64, timestamp_ms: i64, start_ns: u64) -> bool {
         let goes_on = offset == self.offsets.end && start_ns == self.start_ns && offset < i64::MAX;
@@ -90,7 +93,7 @@ impl Append {
     }
 }
 
-/// A request that waits for its response.
+/// A Produce request that is pending: its response has not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pub connection: ConnectionId,
@@ -100,29 +103,29 @@ pub struct Request {
 /// When a message was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Sent {
-    /// As far as this host has seen, by nobody.
+    /// No process of this host is known to have sent it.
     #[default]
     Unknown,
     /// The first byte of the request that brought it, in nanoseconds since 1970.
     At(u64),
-    /// Whoever writes to this log may yet turn out to have sent it.
+    /// A pending request to this log may turn out to have brought it.
     Sought(Shared),
 }
 
-/// What is looked for: when it is as late as `now_ns`, or for the last time.
+/// A look-up of the append that brought a delivered message.
 #[derive(Clone, Copy, Debug)]
 pub struct Sought {
     pub offset: i64,
     /// The last byte of its delivery.
     pub delivered_ns: u64,
     pub now_ns: Option<u64>,
-    /// Others read what producers send, and may be behind.
+    /// Several workers read rings, so the one that sees the producer may be behind.
     pub several: bool,
-    /// Most often it is behind what was found in this place.
+    /// Where the last look-up ended ([`Found::place`]): the next append is the likely one.
     pub after: usize,
 }
 
-/// What is known of these offsets.
+/// The answer to a look-up. It holds for a range of offsets, so neighbours need none of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     offsets: Range<i64>,
@@ -139,33 +142,34 @@ enum What {
 }
 
 impl Default for Found {
-    /// Of none.
+    /// Holds for no offset.
     fn default() -> Self {
         Self { offsets: 0..0, what: What::Nothing, place: 0 }
     }
 }
 
 impl Found {
-    /// Whether it tells of this offset.
+    /// Whether the answer holds for this offset.
     #[must_use]
     #[inline]
     pub fn is_of(&self, offset: i64) -> bool {
         self.offsets.contains(&offset)
     }
 
-    /// Where it was found.
+    /// The index of the append, for [`Sought::after`].
     #[must_use]
     pub fn place(&self) -> usize {
         self.place
     }
 
-    /// Whether it was known and had to make room.
+    /// Whether the append was evicted.
     #[must_use]
     pub fn is_forgotten(&self) -> bool {
         self.what == What::Forgotten
     }
 
-    /// When a message was sent that has this timestamp.
+    /// When the message with this timestamp was sent. A timestamp outside the append's range is of
+    /// another log.
     #[must_use]
     #[inline(always)]
     pub fn sent(&self, timestamp_ms: i64, log: &Shared) -> Sent {
@@ -181,99 +185,104 @@ impl Found {
     }
 }
 
-/// A log, shared by those who write to it and those who read it.
+/// A log, shared by the connections that write to it and those that read it.
 pub type Shared = Arc<Log>;
 
-/// See the module.
-#[derive(Debug, Default)]
+/// The appends of all logs, shared by all workers. The log looked up least recently is evicted
+/// first. Workers look their logs up again whenever [`Self::logs`] has changed, so logs in use
+/// stay.
+#[derive(Debug)]
 pub struct Appends {
-    by_place: Mutex<HashMap<Place, Shared>>,
+    by_place: Mutex<Bounded<LogKey, Shared>>,
     /// Appends of all logs.
     len: AtomicUsize,
-    /// Of what somebody waits for.
+    max_len: AtomicUsize,
+    /// Changes that pending deliveries wait for.
     changes: AtomicU64,
-    /// How often a log came or went.
+    /// How often a log was added.
     logs: AtomicU64,
 }
 
+impl Default for Appends {
+    fn default() -> Self {
+        Self {
+            by_place: Mutex::new(Bounded::new(Bound::entries(MAX_LOGS))),
+            len: AtomicUsize::new(0),
+            max_len: AtomicUsize::new(MAX_IN_ALL),
+            changes: AtomicU64::new(0),
+            logs: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Appends {
-    /// The number of changes so far that somebody has waited for.
+    fn by_place(&self) -> MutexGuard<'_, Bounded<LogKey, Shared>> {
+        self.by_place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts changes that a pending delivery waits for. When it has not changed, nothing can be
+    /// released.
     #[must_use]
-    pub fn number(&self) -> u64 {
+    pub fn version(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// The number of changes so far of what logs there are.
+    /// Counts logs that were added. When it has not changed, a log that was looked up is still the
+    /// right one.
     #[must_use]
     pub fn logs(&self) -> u64 {
         self.logs.load(Ordering::Acquire)
     }
 
-    /// That of a partition to which somebody writes, and how many others were forgotten to make room for it.
-    pub fn of(&self, place: Place) -> (Shared, u64) {
-        let mut forgotten = 0_u64;
-        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = by_place.get(&place) {
-            return (Arc::clone(log), 0);
+    /// The log of a partition to which a process of this host writes, known or new.
+    pub fn of(&self, place: &LogKey) -> Shared {
+        let mut is_new = false;
+        let new = || {
+            is_new = true;
+            Shared::default()
+        };
+        let evict = |_, evicted: Shared| self.weigh(evicted.end(), 0);
+        let log = Arc::clone(self.by_place().get_or_insert(place, 0, new, evict));
+        if is_new {
+            self.logs.fetch_add(1, Ordering::Release);
         }
-        if by_place.len() >= MAX_LOGS {
-            // Any half of them.
-            let mut odd = false;
-            by_place.retain(|_, log| {
-                odd = !odd;
-                if odd {
-                    self.weigh(log.end(), 0);
-                    forgotten = forgotten.saturating_add(1);
-                }
-                !odd
-            });
-        }
-        let log = Arc::clone(by_place.entry(place).or_default());
-        self.logs.fetch_add(1, Ordering::Release);
-        (log, forgotten)
+        log
     }
 
-    /// That of a partition which somebody reads, if somebody of this host writes to it: the first of these places.
+    /// The log of a partition that is read, by the first of these keys that is known.
     #[must_use]
-    pub fn find(&self, places: impl IntoIterator<Item = Place>) -> Option<Shared> {
-        let by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn find(&self, places: impl IntoIterator<Item = LogKey>) -> Option<Shared> {
+        let mut by_place = self.by_place();
         places.into_iter().find_map(|place| by_place.get(&place).cloned())
     }
 
-    /// Whether nobody has written anything.
+    /// Whether no process of this host has written anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.logs() == 0
     }
 
-    /// How many logs there are, and appends of all of them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        let logs = self.by_place.lock().unwrap_or_else(PoisonError::into_inner).len();
-        (logs, self.len.load(Ordering::Relaxed))
-    }
-
-    /// A log is that of the topic with this id.
+    /// The log belongs to the topic with this id. With another id than before it is a new log under
+    /// the old name, and empty.
     pub fn log_is(&self, log: &Log, id: u128) {
         let (before, after) = log.is(id);
         self.weigh(before, after);
     }
 
-    /// A response told what was appended.
+    /// A response has named the offsets of an append.
     pub fn append(&self, log: &Log, append: Append) {
         let (before, after, is_awaited) = log.append(append);
         self.weigh(before, after);
         self.tell(is_awaited);
-        if self.len.load(Ordering::Relaxed) > MAX_IN_ALL {
-            let by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
-            for log in by_place.values() {
+        if self.len.load(Ordering::Relaxed) > self.max_len.load(Ordering::Relaxed) {
+            for (_, log) in self.by_place().iter() {
                 let (before, after) = log.forget_half();
                 self.weigh(before, after);
             }
         }
     }
 
-    /// A request waits no longer.
+    /// A request is no longer pending.
     pub fn answered(&self, log: &Log, request: Request) {
         self.tell(log.answered(request));
     }
@@ -290,6 +299,27 @@ impl Appends {
         } else {
             self.len.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
         }
+    }
+}
+
+impl Store for Appends {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let logs = self.by_place().len();
+        vec![("partitions written to", logs), ("appends", self.len.load(Ordering::Relaxed))]
+    }
+
+    fn bytes(&self) -> usize {
+        let logs = self.by_place().len().saturating_mul(LOG_BYTES);
+        logs.saturating_add(self.len.load(Ordering::Relaxed).saturating_mul(APPEND_BYTES))
+    }
+
+    fn hold_at_most(&self, part: f64) {
+        self.by_place().hold_at_most(part);
+        self.max_len.store(part_of(MAX_IN_ALL, part), Ordering::Relaxed);
+    }
+
+    fn take_evicted(&self) -> u64 {
+        self.by_place().take_evicted()
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::log::{MAX_APPENDS, PATIENCE_NS, REQUEST_NS};
 use super::*;
-use crate::hop::patience::LATE_NS;
+use crate::hop::deadline::LATE_NS;
 use crate::hop::{Kind, samples};
 
 /// Appended in one request at this time, whose response came 10 ns later.
 fn append(offsets: Range<i64>, timestamp_ms: i64, start_ns: u64) -> Append {
-    let mut append = Append::new(offsets.start, timestamp_ms, None, (start_ns, start_ns + 10));
+    let mut append = Append::new(offsets.start, timestamp_ms, None, start_ns..start_ns + 10);
     for offset in offsets.skip(1) {
         assert!(append.takes(offset, timestamp_ms, start_ns));
     }
@@ -18,8 +18,8 @@ fn request(seq: u32) -> Request {
     Request { connection: ConnectionId(1), seq }
 }
 
-fn place(partition: i32) -> Place {
-    Place { cluster: Cluster::Named("c".into()), topic: "orders".into(), partition }
+fn place(partition: i32) -> LogKey {
+    LogKey { cluster: Cluster::Named("c".into()), topic: "orders".into(), partition }
 }
 
 /// Delivered at 1000 ns, looked for at this time.
@@ -35,7 +35,7 @@ fn sent(log: &Shared, offset: i64, timestamp_ms: i64) -> Sent {
 fn a_delivery_is_of_the_request_that_brought_it() {
     let appends = Appends::default();
     assert!(appends.is_empty() && appends.find([place(0)]).is_none());
-    let (log, _) = appends.of(place(0));
+    let log = appends.of(&place(0));
     for (offsets, at) in [(10..20, 100), (30..31, 300), (20..25, 200)] {
         appends.append(&log, append(offsets, 7, at));
     }
@@ -55,7 +55,7 @@ fn a_delivery_is_of_the_request_that_brought_it() {
 
 #[test]
 fn messages_of_one_append_go_on_one_behind_the_other() {
-    let mut append = Append::new(5, 70, None, (1, 2));
+    let mut append = Append::new(5, 70, None, 1..2);
     assert!(append.takes(6, 60, 1) && append.takes(7, 90, 1));
     assert!(!append.takes(9, 90, 1) && !append.takes(8, 90, 3) && !append.takes(7, 90, 1));
     assert_eq!((append.offsets, append.oldest_ms, append.newest_ms), (5..8, 60, 90));
@@ -64,12 +64,12 @@ fn messages_of_one_append_go_on_one_behind_the_other() {
 #[test]
 fn offsets_at_the_end_of_all_are_none() {
     let (appends, last) = (Appends::default(), i64::MAX);
-    let (log, _) = appends.of(place(0));
-    let mut append = Append::new(last - 1, 7, None, (1, 2));
+    let log = appends.of(&place(0));
+    let mut append = Append::new(last - 1, 7, None, 1..2);
     assert!(!append.takes(last, 7, 1));
     appends.append(&log, append);
-    appends.append(&log, Append::new(last, 7, None, (3, 4)));
-    appends.append(&log, Append::new(0, 7, None, (5, 6)));
+    appends.append(&log, Append::new(last, 7, None, 3..4));
+    appends.append(&log, Append::new(0, 7, None, 5..6));
     assert_eq!([0, last - 1, last].map(|at| sent(&log, at, 7)), [Sent::At(5), Sent::At(1), Sent::Unknown]);
 }
 
@@ -85,7 +85,7 @@ fn an_offset_that_is_given_twice_is_of_another_log() {
     // Sent again though they had arrived.
     log.append(numbered(3, 500));
     assert_eq!([at(5), at(15)], [Sent::At(50), Sent::At(100)]);
-    // At the other end, where attempts are not told.
+    // At the other end, where attempts are not known.
     log.append(append(15..20, 8, 105));
     assert_eq!([at(5), at(15)], [Sent::At(50), Sent::At(100)]);
     log.append(append(offsets.clone(), 7, 95));
@@ -104,7 +104,7 @@ fn an_offset_that_is_given_twice_is_of_another_log() {
 #[test]
 fn what_a_request_may_bring_is_waited_for() {
     let appends = Appends::default();
-    let (log, _) = appends.of(place(0));
+    let log = appends.of(&place(0));
     let (held, lost) = (Sent::Sought(Arc::clone(&log)), Sent::Unknown);
     let at = |offset, now| log.find(sought(offset, now)).sent(7, &log);
     appends.append(&log, append(0..10, 7, 100));
@@ -114,14 +114,14 @@ fn what_a_request_may_bring_is_waited_for() {
     assert_eq!([at(10, Some(1000)), at(10, Some(999 + PATIENCE_NS))], [held.clone(), held]);
     assert_eq!([at(10, Some(1000 + PATIENCE_NS)), at(10, None)], [lost.clone(), lost.clone()]);
     assert_eq!([at(-1, Some(1000)), at(5, Some(1000))], [lost.clone(), Sent::At(100)]);
-    let before = appends.number();
+    let before = appends.version();
     appends.append(&log, append(10..11, 7, 500));
-    assert_eq!((appends.number(), at(10, Some(1000))), (before + 1, Sent::At(500)));
+    assert_eq!((appends.version(), at(10, Some(1000))), (before + 1, Sent::At(500)));
     appends.append(&log, append(11..12, 7, 510));
-    assert_eq!(appends.number(), before + 1, "nobody waits");
+    assert_eq!(appends.version(), before + 1, "nobody waits");
     at(20, Some(1000));
     appends.answered(&log, request(1));
-    assert_eq!((appends.number(), at(20, Some(1000))), (before + 2, lost), "the other began later");
+    assert_eq!((appends.version(), at(20, Some(1000))), (before + 2, lost), "the other began later");
 }
 
 /// Its answer was missed, or its client has given it up: producers wait half a minute by default.
@@ -180,7 +180,7 @@ fn where_several_read_the_first_are_waited_for() {
 const SECOND_NS: u64 = 1_000_000_000;
 const HOUR_NS: u64 = 3600 * SECOND_NS;
 
-/// By so much a clock is set back: by a time server, or by somebody.
+/// How far a clock is set back: by a time server, or by hand.
 const BACK_NS: [u64; 2] = [2 * SECOND_NS, HOUR_NS];
 
 /// Looked for in a log of others, at this time; others read what producers send.
@@ -229,7 +229,7 @@ fn nobody_who_is_behind_forgets_anothers_request() {
     assert_eq!(log.find(sought).sent(7, &log), Sent::Sought(Arc::clone(&log)));
 }
 
-/// It is long known that nobody of this host writes.
+/// It has long been known that no process of this host writes.
 #[test]
 fn nothing_is_the_first_again_where_the_clock_was_set_back() {
     for back_ns in BACK_NS {
@@ -243,7 +243,7 @@ fn nothing_is_the_first_again_where_the_clock_was_set_back() {
 #[test]
 fn appends_of_a_log_are_bounded_and_what_made_room_is_known() {
     let appends = Appends::default();
-    let (log, _) = appends.of(place(0));
+    let log = appends.of(&place(0));
     for offset in 0..MAX_APPENDS as i64 + 10 {
         appends.append(&log, append(offset..offset + 1, 7, 100));
     }
@@ -256,7 +256,7 @@ fn appends_of_a_log_are_bounded_and_what_made_room_is_known() {
 #[test]
 fn appends_of_all_logs_are_bounded() {
     let appends = Appends::default();
-    let logs: Vec<_> = (0..100).map(|partition| appends.of(place(partition)).0).collect();
+    let logs: Vec<_> = (0..100).map(|partition| appends.of(&place(partition))).collect();
     for (log, offset) in logs.iter().flat_map(|log| (0..MAX_APPENDS as i64).map(move |at| (log, at))) {
         appends.append(log, append(offset..offset + 1, 7, 100));
     }
@@ -266,24 +266,19 @@ fn appends_of_all_logs_are_bounded() {
 }
 
 #[test]
-fn logs_are_bounded_and_what_is_forgotten_is_told() {
+fn logs_are_bounded_and_the_one_used_least_recently_is_evicted() {
     let appends = Appends::default();
-    let (first, _) = appends.of(place(0));
-    let many = 0..=MAX_LOGS as i32;
-    let forgotten: u64 = many
-        .map(|partition| {
-            let (log, forgotten) = appends.of(place(partition));
-            appends.append(&log, append(0..1, 7, 100));
-            forgotten
-        })
-        .sum();
-    assert_eq!(forgotten, MAX_LOGS as u64 / 2);
-    let kept: Vec<_> = appends.by_place.lock().unwrap().values().cloned().collect();
-    // Who still has one that is forgotten notes nothing in it.
+    let (first, used) = (appends.of(&place(0)), appends.of(&place(1)));
+    for partition in 2..=MAX_LOGS as i32 {
+        appends.append(&appends.of(&place(partition)), append(0..1, 7, 100));
+        assert!(Arc::ptr_eq(&appends.find([place(1)]).unwrap(), &used));
+    }
+    assert_eq!((appends.take_evicted(), appends.take_evicted()), (1, 0));
+    assert!(appends.find([place(0)]).is_none());
+    // Who still has one that is evicted notes nothing in it.
     appends.append(&first, append(50..60, 7, 100));
-    let sum = || kept.iter().map(|log| log.append(append(0..1, 7, 100)).1).sum::<usize>();
-    let is_kept = kept.contains(&first);
-    assert_eq!(appends.len.load(Ordering::Relaxed), sum(), "{is_kept}");
+    let len: usize = appends.by_place().iter().map(|(_, log)| log.end()).sum();
+    assert_eq!((appends.len.load(Ordering::Relaxed), len), (MAX_LOGS - 1, MAX_LOGS - 1));
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Chains: of what is told that it caused something, and of what it is not.
+//! Chains: which messages are reported as causes, and which are not.
 
 use super::*;
 use crate::span::Resource;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn process(pid: u32) -> Arc<Process> {
-    Arc::new(Process { pid, resource: Arc::new(Resource::new(vec![])), ..Process::default() })
+fn resource() -> Arc<Resource> {
+    Arc::new(Resource::new(vec![]))
 }
 
 fn read(key: u64, message: u32, end_ns: u64) -> Read {
@@ -24,7 +24,7 @@ struct Service {
 impl Service {
     fn new() -> Self {
         let chains = Chains::default();
-        let chain = chains.of(&process(7)).unwrap();
+        let chain = chains.of(7, &resource()).unwrap();
         Self { chains, chain, topic: "out".into() }
     }
 
@@ -38,15 +38,18 @@ impl Service {
         service
     }
 
+    /// It gets these. Gives how many were evicted for that.
     fn reads(&self, reads: &[Read]) -> u64 {
-        self.chains.read(&self.chain, &mut reads.to_vec())
+        self.chains.read(&self.chain, &mut reads.to_vec());
+        self.chains.take_evicted()
     }
 
     fn sends(&self, key: u64, sent_ns: u64) -> Option<Cause> {
         self.chain.sends(&self.topic, Some(key), sent_ns, true)
     }
 
-    /// It gets so many messages with keys of their own, and sends one of each; how many have a cause.
+    /// It reads this many messages with keys of their own, and sends one for each. Returns how many
+    /// have a cause.
     fn causes(&self, from: u32, count: u32) -> u32 {
         let has_cause = |at: &u32| {
             self.reads(&[read((1000 + at).into(), *at, 3)]);
@@ -110,7 +113,8 @@ fn what_is_sent_again_and_again_is_one_proof() {
     assert_eq!(service.causes(100, 10), 10);
 }
 
-/// A service that gives its messages keys of other messages: with few keys around, each is some message's.
+/// A service that gives its messages keys of other messages: with few keys around, each is some
+/// message's.
 #[test]
 fn where_keys_are_few_they_prove_nothing() {
     let service = Service::proven();
@@ -154,7 +158,7 @@ fn who_does_not_write_is_not_followed_until_it_does() {
     assert!(!service.chain.only_reads());
     service.chains.expire(SILENT_NS + EXPIRE_NS);
     assert!(service.chain.only_reads());
-    assert_eq!(service.chains.size(), 0);
+    assert_eq!(service.chains.held.load(Ordering::Relaxed), 0);
     service.chain.writes(SILENT_NS + EXPIRE_NS);
     assert!(!service.chain.only_reads());
     assert_eq!(service.causes(0, 100), 0, "what it got before is not known");
@@ -181,7 +185,7 @@ fn who_gets_more_than_can_be_remembered_and_does_not_write_is_not_followed() {
     let many: Vec<Read> = (0..MAX_READS as u32 + 1).map(|at| read(u64::from(at), at, 3)).collect();
     assert_eq!(service.reads(&many), 0, "no loss: nothing may ever come of it");
     assert!(service.chain.only_reads() && !service.chain.has_read());
-    assert_eq!(service.chains.size(), 0);
+    assert_eq!(service.chains.held.load(Ordering::Relaxed), 0);
     service.chain.writes(5);
     assert!(!service.chain.only_reads());
     assert_eq!(service.sends(1, 6), None);
@@ -194,31 +198,47 @@ fn what_is_remembered_is_bounded_and_what_is_forgotten_is_told() {
     assert_eq!(service.reads(&many), 10 + u64::from(FIRST_STREAK));
     assert_eq!(service.sends(1000, 4), None, "forgotten");
     assert_eq!(service.sends(1500, 4), None, "so who knows what else is");
-    let others: Vec<_> = (10..20).filter_map(|pid| service.chains.of(&process(pid))).collect();
+    let others: Vec<_> = (10..20).filter_map(|pid| service.chains.of(pid, &resource())).collect();
     for other in &others {
         other.writes(1);
         service.chains.read(other, &mut many.clone());
     }
-    assert!(service.chains.size() <= MAX_READS_IN_ALL);
+    assert!(service.chains.held.load(Ordering::Relaxed) <= MAX_READS_IN_ALL);
     let same = vec![read(1, 1, 4); MAX_READS];
     service.chains.read(&service.chain, &mut same.clone());
     assert_eq!(service.sends(1, 5), None, "not looked through");
     service.chains.expire(4 + REMEMBERED_NS + SECOND);
-    assert_eq!(service.chains.size(), 0);
+    assert_eq!(service.chains.held.load(Ordering::Relaxed), 0);
     assert!(service.chain.lock().newest.is_empty());
 }
 
 #[test]
 fn a_number_may_become_another_processes() {
     let chains = Chains::default();
-    let (one, two) = (process(1), process(1));
-    let chain = chains.of(&one).unwrap();
-    assert!(Arc::ptr_eq(&chain, &chains.of(&one).unwrap()));
-    let second = chains.of(&two).unwrap();
+    let (one, two) = (resource(), resource());
+    let chain = chains.of(1, &one).unwrap();
+    assert!(Arc::ptr_eq(&chain, &chains.of(1, &one).unwrap()));
+    let second = chains.of(1, &two).unwrap();
     assert!(!Arc::ptr_eq(&chain, &second));
-    assert!(chains.of(&process(0)).is_none());
-    let kept: Vec<_> = (2..MAX_PROCESSES as u32 + 1).map(|pid| chains.of(&process(pid)).unwrap()).collect();
-    assert!(chains.of(&process(u32::MAX)).is_none(), "all are in use");
+    assert!(chains.of(0, &resource()).is_none());
+    let kept: Vec<_> =
+        (2..MAX_PROCESSES as u32 + 1).map(|pid| chains.of(pid, &resource()).unwrap()).collect();
+    assert!(chains.of(u32::MAX, &resource()).is_none(), "all are in use");
     drop((kept, second));
-    assert!(chains.of(&process(u32::MAX)).is_some());
+    assert!(chains.of(u32::MAX, &resource()).is_some());
+    assert_eq!(chains.by_pid().len(), MAX_PROCESSES, "one is evicted");
+}
+
+/// A connection may outlive the program that opened it: the process executes another one.
+#[test]
+fn what_an_ended_process_gets_is_not_counted() {
+    let chains = Chains::default();
+    let first = chains.of(1, &resource()).unwrap();
+    chains.read(&first, &mut vec![read(1, 1, 3), read(2, 2, 3)]);
+    assert_eq!(chains.held.load(Ordering::Relaxed), 2);
+    let second = chains.of(1, &resource()).unwrap();
+    chains.read(&first, &mut vec![read(3, 3, 3)]);
+    assert!(!first.has_read() && chains.held.load(Ordering::Relaxed) == 0);
+    chains.read(&second, &mut vec![read(4, 4, 3)]);
+    assert!(second.has_read() && chains.held.load(Ordering::Relaxed) == 1);
 }

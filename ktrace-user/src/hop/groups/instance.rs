@@ -1,30 +1,32 @@
-//! One member of a group as its client has told it, and what it may read.
+//! One member of a group, and what it may read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{At, Line, Member};
-use crate::capture::ConnectionId;
+use super::{Line, Member, TopicPartition};
+use crate::seen::ConnectionId;
 
-/// Partitions of one member that are kept; what it may read beyond them is not known.
+/// Partitions of one member that are kept. With more, its assignment counts as unknown.
 const MAX_PARTITIONS: usize = 64 << 10;
 
-/// What a partition takes, under both names of its topic, and a topic beside its name.
+/// What a partition takes, in bytes, under its topic's id and name; and what a topic takes beside
+/// its name.
 pub(super) const PARTITION_BYTES: usize = 96;
 pub(super) const TOPIC_BYTES: usize = 256;
 
-/// Connections on which one member reads that are kept.
+/// Connections of one member that are kept.
 const MAX_LINES: usize = 256;
 
-/// What a member takes beside its names and what it reads.
+/// What a member takes, in bytes, beside its names and its assignment.
 pub(super) const MEMBER_BYTES: usize = size_of::<Instance>() + size_of::<Member>() + 128;
 
 /// Since when a partition is read, and from where.
 #[derive(Clone, Copy, Debug, Default)]
 struct Begin {
     since_ns: u64,
-    /// The committed offset that the member was told when it began, −1 if there was none; `None` before it has asked.
+    /// The committed offset that the member asked for when it began, −1 if there was none; `None`
+    /// before it has asked.
     position: Option<i64>,
 }
 
@@ -37,7 +39,7 @@ struct Assignment {
 }
 
 impl Assignment {
-    /// What it takes, about.
+    /// What it takes, in bytes, about.
     fn bytes(&self) -> usize {
         let names: usize = self.by_name.keys().map(|name| name.len()).sum();
         let topics = self.by_name.len().saturating_add(self.by_id.len());
@@ -45,14 +47,14 @@ impl Assignment {
         names.saturating_add(topics.saturating_mul(TOPIC_BYTES)).saturating_add(partitions)
     }
 
-    fn begin(&self, at: At<'_>) -> Option<Begin> {
+    fn begin(&self, at: TopicPartition<'_>) -> Option<Begin> {
         let by_id = at.id.and_then(|id| self.by_id.get(&id));
         let by_id = by_id.and_then(|partitions| partitions.get(&at.partition));
         let by_name = || self.by_name.get(at.name?)?.get(&at.partition);
         by_id.or_else(by_name).copied()
     }
 
-    fn insert(&mut self, at: At<'_>, begin: Begin) {
+    fn insert(&mut self, at: TopicPartition<'_>, begin: Begin) {
         self.len = self.len.saturating_add(1);
         if let Some(id) = at.id {
             self.by_id.entry(id).or_default().insert(at.partition, begin);
@@ -62,8 +64,8 @@ impl Assignment {
         }
     }
 
-    /// The member is told where the group stands: it reads nothing before that.
-    fn position(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+    /// The member gets its committed offset: it reads nothing before that.
+    fn position(&mut self, at: TopicPartition<'_>, offset: i64, now_ns: u64) {
         let by_id = at.id.and_then(|id| self.by_id.get_mut(&id));
         let by_name = at.name.and_then(|name| self.by_name.get_mut(name));
         for partitions in [by_id, by_name].into_iter().flatten() {
@@ -78,7 +80,7 @@ impl Assignment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Has {
     No,
-    /// What it reads was not heard, or not all of it.
+    /// Its assignment is not known, or not all of it.
     Unknown,
     Yes,
 }
@@ -87,34 +89,35 @@ pub(super) enum Has {
 #[derive(Debug)]
 pub(super) struct Read {
     pub line: Line,
-    /// The partition by which it became known.
+    /// The first partition that it fetched, as a hash.
     first: u64,
-    /// It has brought others too.
+    /// It has fetched other partitions, too.
     is_of_several: bool,
 }
 
-/// See the module.
+/// One member, or a consumer that assigns its partitions itself and is known by its commits.
 #[derive(Debug)]
 pub(super) struct Instance {
-    /// Which of the client's it is.
+    /// Unique among the members of all clients.
     pub number: u64,
     pub member: Arc<Member>,
-    /// Where it was last heard.
+    /// The connection of its last group request.
     pub speaks_on: Option<ConnectionId>,
-    /// Where it fetches.
+    /// The connections that it fetches on.
     pub reads_on: Vec<Read>,
     assignment: Assignment,
-    /// The one before, and how long it held.
+    /// The previous assignment, and when it ended.
     former: (Assignment, u64),
-    /// Its assignment is all that it reads.
+    /// Its assignment is known as a whole.
     is_whole: bool,
-    /// It has asked where a group stands, and has done nothing else for it yet: it may read what it has asked for, from there on.
+    /// It has only asked for committed offsets so far: it may read those partitions, from those
+    /// offsets on.
     has_only_asked: bool,
-    /// It has lost its place in the group.
+    /// It has left the group or was removed from it.
     is_lost: bool,
-    /// When its last connection ended.
+    /// When its last connection ended, in nanoseconds since 1970.
     silent_since: Option<u64>,
-    /// When it was last heard.
+    /// When it sent its last group request, in nanoseconds since 1970.
     pub heard_ns: u64,
 }
 
@@ -136,7 +139,7 @@ impl Instance {
         }
     }
 
-    /// What it takes, about.
+    /// What it takes, in bytes, about.
     pub fn bytes(&self) -> usize {
         let names = self.member.group.len().saturating_add(self.member.id.len());
         let lines = self.reads_on.capacity().saturating_mul(size_of::<Read>());
@@ -144,7 +147,7 @@ impl Instance {
         MEMBER_BYTES.saturating_add(names).saturating_add(lines).saturating_add(assigned)
     }
 
-    /// It was never heard before, and begins now.
+    /// Whether this is its first request, and one that begins a membership.
     pub fn is_new(&self, begins: bool) -> bool {
         begins && self.speaks_on.is_none() && self.assignment.len == 0
     }
@@ -153,7 +156,7 @@ impl Instance {
         self.is_lost
     }
 
-    /// It has no connection, and nothing to say when it comes back.
+    /// Whether nothing of it is needed: it has no connection, and would join again.
     pub fn is_over(&self) -> bool {
         self.speaks_on.is_none() && self.reads_on.is_empty() && (self.is_lost || self.member.id.is_empty())
     }
@@ -162,7 +165,7 @@ impl Instance {
         self.silent_since
     }
 
-    /// It speaks. Who joins reads nothing before it is told what.
+    /// It sends a group request. One that joins reads nothing before it is assigned.
     pub fn comes(&mut self, on: ConnectionId, joins: bool) -> bool {
         let news = self.speaks_on != Some(on) || self.is_lost || (joins && !self.is_whole);
         self.speaks_on = Some(on);
@@ -172,7 +175,7 @@ impl Instance {
         news
     }
 
-    /// It leaves, or is sent away: it reads nothing any more.
+    /// It leaves, or is removed: it reads nothing from now on.
     pub fn out(&mut self, now_ns: u64, is_lost: bool) -> bool {
         self.begin(now_ns);
         self.is_lost = true;
@@ -201,47 +204,47 @@ impl Instance {
         self.is_whole = true;
     }
 
-    pub fn assign(&mut self, at: At<'_>, now_ns: u64) -> bool {
+    pub fn assign(&mut self, at: TopicPartition<'_>, now_ns: u64) -> bool {
         if self.assignment.len >= MAX_PARTITIONS {
             self.is_whole = false;
             return false;
         }
-        // What it keeps, it has since when it got it.
+        // A partition that it keeps counts from when it was first assigned.
         let begin = self.former.0.begin(at).unwrap_or(Begin { since_ns: now_ns, position: None });
         self.assignment.insert(at, begin);
         true
     }
 
-    /// What it reads cannot be known.
+    /// Its partitions are not on the wire.
     pub fn unknown(&mut self) -> bool {
         std::mem::replace(&mut self.is_whole, false)
     }
 
-    /// It asks where its group stands in a partition, and is no member.
-    pub fn asks(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+    /// It asks for the committed offset of a partition without being a member.
+    pub fn asks(&mut self, at: TopicPartition<'_>, offset: i64, now_ns: u64) {
         if self.assignment.len < MAX_PARTITIONS {
             self.has_only_asked = true;
             self.assignment.insert(at, Begin { since_ns: now_ns, position: Some(offset) });
         }
     }
 
-    /// It has only asked so far, and not for this partition.
-    pub fn is_asking(&self, at: At<'_>) -> bool {
+    /// Whether it has only asked for offsets so far, and not for this partition's.
+    pub fn is_asking(&self, at: TopicPartition<'_>) -> bool {
         self.has_only_asked && self.assignment.begin(at).is_none()
     }
 
-    /// It may have only asked: then it reads no more than it has asked for, from there on.
-    pub fn may_begin(&self, at: At<'_>, offset: i64) -> bool {
+    /// Whether it may begin to read here: if it has only asked for offsets, at exactly that offset.
+    pub fn may_begin(&self, at: TopicPartition<'_>, offset: i64) -> bool {
         !self.has_only_asked || self.began_at(at) == Some(offset)
     }
 
-    /// What it reads is known, as far as it is known to read.
+    /// Whether all that it may read is known.
     pub fn is_known(&self) -> bool {
         self.is_whole || self.has_only_asked
     }
 
-    /// It commits a partition of an assignment that was told before anybody listened.
-    pub fn is_seen_to_read(&mut self, at: At<'_>) -> bool {
+    /// It commits a partition of an assignment that was made before the capture began.
+    pub fn is_seen_to_read(&mut self, at: TopicPartition<'_>) -> bool {
         self.has_only_asked = false;
         if self.is_whole || self.assignment.begin(at).is_some() || self.assignment.len >= MAX_PARTITIONS {
             return false;
@@ -250,28 +253,29 @@ impl Instance {
         true
     }
 
-    /// Since when it reads the partition; 0 if it does not, or since before anybody listened.
-    pub fn since(&self, at: At<'_>) -> u64 {
+    /// Since when it has the partition, in nanoseconds since 1970; 0 if it has not, or since before
+    /// the capture began.
+    pub fn since(&self, at: TopicPartition<'_>) -> u64 {
         self.assignment.begin(at).map_or(0, |begin| begin.since_ns)
     }
 
-    /// It is told where the group stands in a partition.
-    pub fn position(&mut self, at: At<'_>, offset: i64, now_ns: u64) {
+    /// It gets the committed offset of a partition.
+    pub fn position(&mut self, at: TopicPartition<'_>, offset: i64, now_ns: u64) {
         self.assignment.position(at, offset, now_ns);
     }
 
-    /// Where it began to read the partition, if that was a committed offset.
-    pub fn began_at(&self, at: At<'_>) -> Option<i64> {
+    /// The committed offset at which it began to read the partition, if there was one.
+    pub fn began_at(&self, at: TopicPartition<'_>) -> Option<i64> {
         self.assignment.begin(at)?.position.filter(|position| *position >= 0)
     }
 
     /// Whether it had the partition before its last assignment.
-    pub fn had(&self, at: At<'_>) -> bool {
+    pub fn had(&self, at: TopicPartition<'_>) -> bool {
         self.former.0.begin(at).is_some()
     }
 
-    /// Whether a fetch of this time may be its own.
-    pub fn has(&self, at: At<'_>, asked_ns: u64) -> Has {
+    /// Whether a fetch at this time may be its own.
+    pub fn has(&self, at: TopicPartition<'_>, asked_ns: u64) -> Has {
         let (former, until_ns) = &self.former;
         let had =
             |assignment: &Assignment| assignment.begin(at).is_some_and(|begin| begin.since_ns <= asked_ns);
@@ -284,14 +288,15 @@ impl Instance {
         }
     }
 
-    pub fn reads(&mut self, line: Line, at: At<'_>) {
+    pub fn reads(&mut self, line: Line, at: TopicPartition<'_>) {
         if self.reads_on.len() < MAX_LINES {
             self.reads_on.push(Read { line, first: at.place(), is_of_several: false });
         }
     }
 
-    /// Reads it on a connection that is its own. Returns whether that is the first to bring another partition too.
-    pub fn reads_also(&mut self, line: Line, at: At<'_>) -> bool {
+    /// It fetches on a connection known to be its own. Returns whether that connection is now first
+    /// seen with a second partition.
+    pub fn reads_also(&mut self, line: Line, at: TopicPartition<'_>) -> bool {
         let read = self.reads_on.iter_mut().find(|read| read.line == line);
         let is_another = |read: &&mut Read| !read.is_of_several && read.first != at.place();
         let Some(read) = read.filter(is_another) else { return false };
@@ -299,8 +304,9 @@ impl Instance {
         true
     }
 
-    /// Whether another connection to this broker may be its own too, which brings this partition: some clients have one for each.
-    pub fn may_read_beside(&self, broker: SocketAddr, at: At<'_>) -> bool {
+    /// Whether a further connection to this broker, with this partition, may be its own: some
+    /// clients open one for each partition.
+    pub fn may_read_beside(&self, broker: SocketAddr, at: TopicPartition<'_>) -> bool {
         let mut there = self.reads_on.iter().filter(|read| read.line.broker == broker);
         there.all(|read| !read.is_of_several && read.first != at.place())
     }

@@ -1,17 +1,19 @@
-//! Which group and which of its members a client reads for.
+//! Which group, and which member of it, a connection reads for.
 //!
-//! A Fetch names neither. Group requests do, most often on another connection of the same client: of the same process (in a
-//! capture file and at the broker's end: the same address) under the same client id. Where one such client has several members,
-//! as where a process reads for several groups, what tells them apart is what each may read:
+//! A Fetch request names neither. Group requests do, most often on another connection of the same
+//! client: the same process (in a capture file and at the broker's end: the same address) with the
+//! same client id. If a client has several members, for example a process that reads for several
+//! groups, what each may read distinguishes them:
 //!
-//! - who is heard on the very connection that fetches is the one who reads;
-//! - nobody reads a partition that it was not assigned, nor before it was;
-//! - who cannot be it for one partition is not it for the others;
-//! - a member has one connection to a broker: if that is known, another connection is somebody else's, unless each has brought one partition alone,
-//!   as of clients that have a connection for each;
-//! - who was told a committed offset begins there; so does who takes its partitions by itself, and asks where its group stands.
+//! - a member that sends group requests on the fetching connection is the reader;
+//! - a member reads only partitions that it was assigned, and only from then on;
+//! - a member ruled out for one partition is ruled out for the connection;
+//! - a member has one connection to a broker: once it is known, other connections belong to other
+//!   members, unless each has fetched one partition alone (some clients open one for each);
+//! - a member that asked for its committed offset begins to fetch there; so does a consumer that
+//!   assigns its partitions itself and asks for its group's offset.
 //!
-//! Where two still could be it, neither is named.
+//! If two members remain, neither is named.
 
 mod instance;
 
@@ -23,18 +25,19 @@ use std::sync::Arc;
 use ktrace_kafka as kafka;
 use ktrace_kafka::protocol::error;
 
-use crate::capture::ConnectionId;
+use super::store::{Bound, Bounded, Knowledge, drop_evicted};
+use crate::seen::ConnectionId;
 use instance::{Has, Instance, MEMBER_BYTES, PARTITION_BYTES, TOPIC_BYTES};
 
-/// Who sends requests.
+/// The sender of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Speaker {
     Process(u32),
-    /// Where the process is not known.
+    /// By its address, where the process is not known.
     Address(IpAddr),
 }
 
-/// Who sends requests, under which client id.
+/// The sender of requests, with its client id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {
     pub speaker: Speaker,
@@ -45,19 +48,21 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub group: Arc<str>,
-    /// Empty where the reader is no member, as one that takes its partitions by itself and commits.
+    /// Empty for a consumer that is not a member: one that assigns its partitions itself, and
+    /// commits.
     pub id: Arc<str>,
-    /// The generation of a classic group, the member's epoch in the others; `None` where it is not known.
+    /// The generation of a classic group, the member's epoch in the others; `None` where it is not
+    /// known.
     pub generation: Option<i32>,
 }
 
-/// For whom a connection reads.
+/// The consumer that a connection reads for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Reader {
-    /// For no group, or for one of several that cannot be told apart.
+    /// No group, or several candidates.
     #[default]
     Unknown,
-    /// For one of this group's members.
+    /// One of this group's members, it is not known which.
     Group(Arc<str>),
     Member(Arc<Member>),
 }
@@ -73,16 +78,16 @@ impl Reader {
     }
 }
 
-/// A partition, its topic by all names that are known.
+/// A partition, its topic by its id, its name, or both.
 #[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
+pub struct TopicPartition<'a> {
     pub id: Option<u128>,
     pub name: Option<&'a str>,
     pub partition: i32,
 }
 
-impl At<'_> {
-    /// The same for all that name the topic alike.
+impl TopicPartition<'_> {
+    /// A hash that is equal for equal ids, or for equal names where there is no id.
     fn place(self) -> u64 {
         let mut state = DefaultHasher::new();
         match (self.id, self.name) {
@@ -94,69 +99,78 @@ impl At<'_> {
     }
 }
 
-/// A connection, and the broker it leads to.
+/// A connection and its broker's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     pub connection: ConnectionId,
     pub broker: SocketAddr,
 }
 
-/// What all of it may take; past it clients that were silent longest are forgotten, and learnt anew with their next heartbeat.
+/// What all clients may take, in bytes. Over the limit, those that were silent longest are evicted
+/// until [`LOW_WATER`] is reached; they are learnt again from their next heartbeat.
 const MAX_BYTES: usize = 48 << 20;
 
-/// What a client takes beside its id and its members.
+/// The part of [`MAX_BYTES`] at which evictions end. A batch of evictions looks through all
+/// connections once.
+const LOW_WATER: f64 = 0.75;
+
+/// What a client takes, in bytes, beside its id and its members.
 const CLIENT_BYTES: usize = 128;
 
-/// Who a connection cannot be is kept of so many.
+/// Members ruled out for one connection that are remembered; further ones are ruled out again at
+/// each fetch.
 const MAX_EXCLUDED: usize = 32;
 
-/// Members of one client; past it those that were silent longest are forgotten.
+/// Members of one client; over the limit the one that is silent longest is evicted. A process with
+/// more consumers under one client id is rare, and each fetch looks through all of them.
 const MAX_INSTANCES: usize = 256;
 
-/// Groups that a client asks for without being a member of any, and which it may read for: who watches groups asks for many.
+/// Groups that a client asks for without being a member, and may read for. A tool that watches
+/// groups asks for many, and reads for none.
 const MAX_ASKED: usize = 8;
 
-/// A member without any connection is forgotten after this.
+/// A member without any connection expires after this.
 const GONE_NS: u64 = 600_000_000_000;
 
-/// See the module.
-#[derive(Debug, Default)]
+/// The members of groups by their clients, and the owners of connections, shared by all workers.
+/// The client whose last group request is oldest is evicted first. Fetches do not count as a use: a
+/// client that sends no heartbeats is no longer a member.
+#[derive(Debug)]
 pub struct Groups {
-    clients: HashMap<Client, Vec<Instance>>,
-    /// Whose connections have a part in this.
+    clients: Bounded<Client, Vec<Instance>>,
+    /// The client of each connection that sent group requests or reads for a known member.
     connections: HashMap<ConnectionId, Client>,
-    /// Whose connections they cannot be, of those that are not known.
+    /// Members ruled out for a connection whose reader is not known, by their numbers.
     excluded: HashMap<ConnectionId, HashSet<u64>>,
     /// Members so far.
     count: u64,
-    /// What it takes, at most: what was added since it was last summed up, and that sum.
-    bytes: usize,
-    most: Room,
-    /// Members that had to make room.
-    forgotten: u64,
+    /// Members evicted.
+    evicted: u64,
 }
 
-/// What all of it may take.
-#[derive(Debug)]
-struct Room(usize);
-
-impl Default for Room {
+impl Default for Groups {
     fn default() -> Self {
-        Self(MAX_BYTES)
+        Self {
+            clients: Bounded::new(Bound::bytes(MAX_BYTES)),
+            connections: HashMap::new(),
+            excluded: HashMap::new(),
+            count: 0,
+            evicted: 0,
+        }
     }
 }
 
 /// A fetch from a partition.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    pub at: At<'a>,
-    /// When the client asked first for this offset.
+pub struct FetchFrom<'a> {
+    pub at: TopicPartition<'a>,
+    /// When the client first asked for this offset, in nanoseconds since 1970.
     pub ns: u64,
-    /// −1 if unknown.
+    /// The offset that it fetches from; −1 if unknown.
     pub offset: i64,
 }
 
-/// What is told of a member, where and when.
+/// The client, connection and time of a group request.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
     pub client: &'a Client,
@@ -164,81 +178,44 @@ pub struct Heard<'a> {
     pub now_ns: u64,
 }
 
-/// The member has lost its place in the group: it joins anew.
+/// Whether an error means that the member has left the group and has to join again.
 fn is_out(code: i16) -> bool {
-    matches!(
-        error::name(code),
-        Some(
-            "ILLEGAL_GENERATION"
-                | "UNKNOWN_MEMBER_ID"
-                | "FENCED_INSTANCE_ID"
-                | "FENCED_MEMBER_EPOCH"
-                | "STALE_MEMBER_EPOCH"
-        )
-    )
+    error::ends_membership(code)
 }
 
 impl Groups {
-    /// Clients, and the members of all of them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.clients.len(), self.clients.values().map(Vec::len).sum())
+    /// What a client takes, in bytes, about.
+    fn weight(client: &Client, list: &[Instance]) -> usize {
+        let id = client.id.as_ref().map_or(0, |id| id.len());
+        list.iter().map(Instance::bytes).fold(CLIENT_BYTES.saturating_add(id), usize::saturating_add)
     }
 
-    /// Holds no more than this part of what it may.
-    pub fn hold_at_most(&mut self, part: f64) {
-        self.most = Room((MAX_BYTES as f64 * part) as usize);
-    }
-
-    /// What it takes, at most.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// How many members had to make room for others since this was asked last.
-    pub fn take_forgotten(&mut self) -> u64 {
-        std::mem::take(&mut self.forgotten)
-    }
-
-    fn summed_up(&self) -> usize {
-        let of = |(client, list): (&Client, &Vec<Instance>)| {
-            let id = client.id.as_ref().map_or(0, |id| id.len());
-            list.iter().map(Instance::bytes).fold(CLIENT_BYTES.saturating_add(id), usize::saturating_add)
-        };
-        self.clients.iter().map(of).fold(0, usize::saturating_add)
-    }
-
-    /// Forgets the half of the clients that was silent longest, again and again until no more than three quarters are held.
-    fn make_room(&mut self) {
-        self.bytes = self.summed_up();
-        while self.bytes > self.most.0.saturating_mul(3) / 4 && !self.clients.is_empty() {
-            let heard = |list: &Vec<Instance>| list.iter().map(|one| one.heard_ns).max().unwrap_or(0);
-            let mut times: Vec<u64> = self.clients.values().map(heard).collect();
-            let half = times.len() / 2;
-            let (_, &mut median, _) = times.select_nth_unstable(half);
-            let forgotten = &mut self.forgotten;
-            self.clients.retain(|_, list| {
-                let is_kept = heard(list) > median;
-                if !is_kept {
-                    *forgotten = forgotten.saturating_add(list.len() as u64);
-                }
-                is_kept
-            });
-            self.bytes = self.summed_up();
-        }
-        let Self { clients, connections, excluded, .. } = self;
-        connections.retain(|_, client| clients.contains_key(client));
+    fn evict(&mut self) {
+        let Self { clients, connections, excluded, evicted, .. } = self;
+        clients.shrink_to(
+            LOW_WATER,
+            |client, list| Self::weight(client, list),
+            |_, list| {
+                *evicted = evicted.saturating_add(list.len() as u64);
+            },
+        );
+        connections.retain(|_, client| clients.peek(client).is_some());
         excluded.retain(|connection, _| connections.contains_key(connection));
     }
 
-    /// A member was heard. Returns whether that is news.
+    /// A client takes one partition more, with the name of its topic.
+    fn grow(&mut self, client: &Client, at: TopicPartition<'_>) {
+        let name = at.name.map_or(0, str::len);
+        self.clients.grow(client, (PARTITION_BYTES + TOPIC_BYTES).saturating_add(name));
+    }
+
+    /// A member has sent a request. Returns whether that changes what it may read.
     pub fn member(&mut self, heard: Heard<'_>, member: &kafka::Member<'_>) -> bool {
         use kafka::MemberState::{Joining, Leaving, Pausing, Stable};
         let error = match error::name(member.error) {
             Some("NONE" | "REBALANCE_IN_PROGRESS" | "MEMBER_ID_REQUIRED") => false,
             _ if is_out(member.error) => true,
-            // Nothing is known of it by that.
+            // Other errors say nothing of the member.
             _ => return false,
         };
         let Some(instance) = self.instance(heard, member.group_id, member.member_id) else { return false };
@@ -254,7 +231,7 @@ impl Groups {
         news
     }
 
-    /// An assignment follows. Returns whether that is news: the member's former one is void.
+    /// An assignment follows, and replaces the previous one. Returns whether the member is known.
     pub fn assignment_begins(
         &mut self,
         heard: Heard<'_>,
@@ -269,24 +246,25 @@ impl Groups {
         true
     }
 
-    /// A member is to read a partition.
-    pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
-        let name = at.name.map_or(0, str::len);
-        self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
+    /// A member is assigned a partition. Returns whether that is news.
+    pub fn assigned(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         let Some(instance) = self.instance(heard, group, member) else { return false };
-        instance.assign(at, heard.now_ns)
+        let is_news = instance.assign(at, heard.now_ns);
+        self.grow(heard.client, at);
+        is_news
     }
 
-    /// What the partitions are cannot be told: tasks of Kafka Streams.
+    /// A member is assigned tasks of Kafka Streams, whose partitions are not on the wire.
     pub fn assigned_unseen(&mut self, heard: Heard<'_>, group: &str, member: &str) -> bool {
         let Some(instance) = self.instance(heard, group, member) else { return false };
         instance.unknown()
     }
 
-    /// An offset is committed for a group: who does so reads the partition. `member` is empty for who takes partitions by itself.
-    pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: At<'_>) -> bool {
+    /// An offset is committed for a group: its sender reads the partition. `member` is empty for a
+    /// consumer that assigns its partitions itself.
+    pub fn reads(&mut self, heard: Heard<'_>, group: &str, member: &str, at: TopicPartition<'_>) -> bool {
         if member.is_empty() {
-            let known = self.clients.get(heard.client).into_iter().flatten();
+            let known = self.clients.peek(heard.client).into_iter().flatten();
             if known.filter(|instance| *instance.member.group == *group).any(|instance| {
                 instance.speaks_on == Some(heard.line.connection) && !instance.member.id.is_empty()
                     || instance.has(at, heard.now_ns) == Has::Yes
@@ -294,22 +272,22 @@ impl Groups {
                 return false;
             }
         }
-        let name = at.name.map_or(0, str::len);
         let Some(instance) = self.instance(heard, group, member) else { return false };
         let comes = instance.comes(heard.line.connection, false);
         let is_new = instance.is_seen_to_read(at);
         if is_new {
-            self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
+            self.grow(heard.client, at);
         }
         comes | is_new
     }
 
-    /// Where a group stands in a partition, as a member asked. Others may ask too, who read it for nobody or not at all.
-    pub fn position(&mut self, heard: Heard<'_>, group: &str, at: At<'_>, offset: i64) -> bool {
+    /// A client asked for a group's committed offset. Not only members do: admin tools ask, too,
+    /// and read nothing.
+    pub fn position(&mut self, heard: Heard<'_>, group: &str, at: TopicPartition<'_>, offset: i64) -> bool {
         let (mut is_known, mut others) = (false, 0_usize);
-        for instance in self.clients.get_mut(heard.client).into_iter().flatten() {
+        for instance in self.clients.peek_mut(heard.client).into_iter().flatten() {
             others = others.saturating_add(usize::from(*instance.member.group != *group));
-            // It has asked for another partition before.
+            // It asks for a further partition.
             let is_other = *instance.member.group != *group || instance.is_asking(at);
             is_known |= !is_other;
             if !is_other && instance.speaks_on == Some(heard.line.connection) {
@@ -319,19 +297,19 @@ impl Groups {
         if is_known || others >= MAX_ASKED || offset < 0 {
             return false;
         }
-        let name = at.name.map_or(0, str::len);
-        self.bytes = self.bytes.saturating_add(PARTITION_BYTES + TOPIC_BYTES).saturating_add(name);
         let Some(instance) = self.instance(heard, group, "") else { return false };
         instance.comes(heard.line.connection, false);
         instance.asks(at, offset, heard.now_ns);
+        self.grow(heard.client, at);
         true
     }
 
-    /// For whom a connection fetches from a partition. The second tells whether that is news for others.
-    pub fn reader(&mut self, client: &Client, line: Line, asked: Asked<'_>) -> (Reader, bool) {
-        let Some(list) = self.clients.get_mut(client) else { return (Reader::Unknown, false) };
+    /// The reader of a partition on a connection, and whether the decision is news for the client's
+    /// other connections.
+    pub fn reader(&mut self, client: &Client, line: Line, asked: FetchFrom<'_>) -> (Reader, bool) {
+        let Some(list) = self.clients.peek_mut(client) else { return (Reader::Unknown, false) };
         let of = |instance: &Instance| Reader::Member(Arc::clone(&instance.member));
-        // Who speaks or has read on this connection.
+        // Members that send group requests or are known to read on this connection.
         let own = |instance: &Instance| {
             instance.speaks_on == Some(line.connection)
                 || instance.reads_on.iter().any(|read| read.line == line)
@@ -344,7 +322,7 @@ impl Groups {
             let is_news = instance.reads_also(line, asked.at);
             return (of(instance), is_news && list.len() > 1);
         }
-        // It was told that it has the partition no more, and had asked again before it took note.
+        // The partition was taken from it, after it had sent its next fetch.
         let mut late = owners.iter().filter_map(|place| list.get(*place)).filter(|one| one.had(asked.at));
         if let (Some(instance), None) = (late.next(), late.next()) {
             return (of(instance), false);
@@ -380,7 +358,8 @@ impl Groups {
             Found::One(place) => {
                 let alone = list.len() == 1;
                 let Some(instance) = list.get_mut(place) else { return (Reader::Unknown, false) };
-                // From what was heard by the way, as by an agent that came later, nothing is concluded for good.
+                // If its assignment is not known, for example because the agent started later,
+                // nothing is concluded for good.
                 if !instance.is_known() {
                     return (of(instance), false);
                 }
@@ -391,7 +370,7 @@ impl Groups {
             found @ (Found::None | Found::Group(_)) => {
                 let free = || free.iter().filter_map(|place| list.get(*place));
                 let is_out = |one: &&Instance| one.has(asked.at, asked.ns) == Has::No;
-                // Where nobody could be it, something was not heard.
+                // If no member can be it, some request was missed.
                 if !free().all(|one| is_out(&one)) {
                     let more = MAX_EXCLUDED.saturating_sub(excluded.len());
                     excluded.extend(free().filter(is_out).map(|one| one.number).take(more));
@@ -413,7 +392,7 @@ impl Groups {
     pub fn gone(&mut self, connection: ConnectionId, now_ns: u64) -> bool {
         let Some(client) = self.connections.remove(&connection) else { return false };
         self.excluded.remove(&connection);
-        let Some(list) = self.clients.get_mut(&client) else { return false };
+        let Some(list) = self.clients.peek_mut(&client) else { return false };
         for instance in &mut *list {
             instance.hangs_up(connection, now_ns);
         }
@@ -424,20 +403,24 @@ impl Groups {
         true
     }
 
-    /// The member of this client, known or new.
+    /// The member of a client, known or new. Its client is used by that.
     fn instance(&mut self, heard: Heard<'_>, group: &str, member: &str) -> Option<&mut Instance> {
-        if self.bytes > self.most.0 {
-            self.make_room();
+        if self.clients.is_over() {
+            self.evict();
         }
         self.connections.insert(heard.line.connection, heard.client.clone());
         let id = heard.client.id.as_ref().map_or(0, |id| id.len());
-        let list = self.clients.entry(heard.client.clone()).or_insert_with(|| {
-            self.bytes = self.bytes.saturating_add(CLIENT_BYTES).saturating_add(id);
+        let mut is_new = false;
+        let new = || {
+            is_new = true;
             vec![]
-        });
+        };
+        // Weighed below, so that nothing is evicted here.
+        let list = self.clients.get_or_insert(heard.client, 0, new, drop_evicted);
         let speaks = Some(heard.line.connection);
         let same = |one: &Instance| *one.member.group == *group && *one.member.id == *member;
-        // The same under another name: it was given one, or has lost its place and joins again.
+        // The same member under another id: it was given one by the broker, or has lost its place
+        // and joins again.
         let renamed = |one: &Instance| {
             *one.member.group == *group
                 && one.speaks_on == speaks
@@ -458,31 +441,52 @@ impl Groups {
                         (0..).zip(&*list).min_by_key(|(_, one)| one.silent_since().unwrap_or(u64::MAX));
                     let place = silent.map_or(0, |(place, _)| place);
                     list.remove(place);
-                    self.forgotten = self.forgotten.saturating_add(1);
+                    self.evicted = self.evicted.saturating_add(1);
                 }
-                self.bytes = self.bytes.saturating_add(MEMBER_BYTES).saturating_add(group.len());
-                self.bytes = self.bytes.saturating_add(member.len());
                 self.count = self.count.saturating_add(1);
                 list.push(Instance::new(self.count, group, member));
-                list.len().saturating_sub(1)
+                let place = list.len().saturating_sub(1);
+                let client = if is_new { CLIENT_BYTES.saturating_add(id) } else { 0 };
+                let names = group.len().saturating_add(member.len());
+                self.clients.grow(heard.client, MEMBER_BYTES.saturating_add(names).saturating_add(client));
+                place
             }
         };
-        let instance = list.get_mut(place)?;
+        let instance = self.clients.peek_mut(heard.client)?.get_mut(place)?;
         instance.heard_ns = heard.now_ns;
         Some(instance)
+    }
+}
+
+impl Knowledge for Groups {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let members = self.clients.iter().map(|(_, list)| list.len()).sum();
+        vec![("clients", self.clients.len()), ("members", members)]
+    }
+
+    fn bytes(&self) -> usize {
+        self.clients.bytes()
+    }
+
+    fn hold_at_most(&mut self, part: f64) {
+        self.clients.hold_at_most(part);
+    }
+
+    fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 }
 
 enum Found {
     None,
     Group(Arc<str>),
-    /// No other could be it, but it is not known to read this.
+    /// No other member is left, but this one is not known to read the partition.
     Perhaps(usize),
     One(usize),
 }
 
-/// Who of these reads the partition.
-fn find(list: &[Instance], of: &[usize], Asked { at, ns, offset }: Asked<'_>) -> Found {
+/// Which of these members reads the partition.
+fn find(list: &[Instance], of: &[usize], FetchFrom { at, ns, offset }: FetchFrom<'_>) -> Found {
     let (mut sure, mut perhaps) = (Vec::new(), Vec::new());
     for place in of {
         let Some(instance) = list.get(*place) else { continue };
@@ -495,7 +499,7 @@ fn find(list: &[Instance], of: &[usize], Asked { at, ns, offset }: Asked<'_>) ->
     let group = |(_, one): &(usize, &Instance)| Arc::clone(&one.member.group);
     let Some(first) = sure.first().or_else(|| perhaps.first()).map(group) else { return Found::None };
     if sure.iter().chain(&perhaps).any(|(_, one)| one.member.group != first) {
-        // All of them were told where to begin, and one of them begins here.
+        // All of them asked for their committed offsets, and exactly one begins at this one.
         let begins: Vec<_> = sure.iter().filter(|(_, one)| one.began_at(at) == Some(offset)).collect();
         let are_told = perhaps.is_empty() && sure.iter().all(|(_, one)| one.began_at(at).is_some());
         return match begins.as_slice() {
@@ -503,7 +507,8 @@ fn find(list: &[Instance], of: &[usize], Asked { at, ns, offset }: Asked<'_>) ->
             _ => Found::None,
         };
     }
-    // In a group a partition is one member's: the last that got it, and rather one that is heard than one that was.
+    // In a group one member has a partition: the one that was assigned it last, and rather a member
+    // than a consumer without an id.
     let rank = |(_, one): &&(usize, &Instance)| (!one.member.id.is_empty(), one.since(at));
     match (sure.iter().max_by_key(rank), perhaps.as_slice()) {
         (Some((place, _)), _) => Found::One(*place),

@@ -1,4 +1,4 @@
-//! Members of one client, told apart.
+//! Members of one client, distinguished.
 
 use kafka::{GroupProtocol, MemberState};
 
@@ -10,8 +10,8 @@ fn line(connection: u64) -> Line {
     Line { connection: ConnectionId(connection), broker: ([10, 0, 0, BROKER], 9092).into() }
 }
 
-fn at(partition: i32) -> At<'static> {
-    At { id: None, name: Some("orders"), partition }
+fn at(partition: i32) -> TopicPartition<'static> {
+    TopicPartition { id: None, name: Some("orders"), partition }
 }
 
 struct World {
@@ -66,7 +66,7 @@ impl World {
     }
 
     fn fetch_asked(&mut self, on: u64, partition: i32, asked_ns: u64) -> String {
-        let asked = Asked { at: at(partition), ns: asked_ns, offset: 7 };
+        let asked = FetchFrom { at: at(partition), ns: asked_ns, offset: 7 };
         match self.groups.reader(&self.client, line(on), asked).0 {
             Reader::Unknown => "?".to_owned(),
             Reader::Group(group) => group.to_string(),
@@ -209,7 +209,7 @@ fn a_member_that_was_sent_away_comes_back_under_another_name() {
     assert_eq!(world.fetch(11, 1), "?", "it was assigned nothing");
     world.assign(1, "a", "a9", &[0]);
     assert_eq!(world.fetch(11, 0), "a/a9");
-    assert_eq!(world.groups.clients[&world.client].len(), 1);
+    assert_eq!(world.list().len(), 1);
 }
 
 /// An agent that comes later has heard no assignment.
@@ -239,7 +239,7 @@ fn who_takes_partitions_by_itself_and_commits_has_a_group() {
     world.joins(2, "a", "a1");
     world.assign(2, "a", "a1", &[0]);
     assert!(!world.commits(2, "a", "", 0));
-    assert_eq!(world.groups.clients[&world.client].len(), 2);
+    assert_eq!(world.list().len(), 2);
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn what_goes_is_forgotten() {
     for number in 0..2 * MAX_INSTANCES {
         world.joins(3, "a", &number.to_string());
     }
-    assert!(world.groups.clients[&world.client].len() <= MAX_INSTANCES);
+    assert!(world.list().len() <= MAX_INSTANCES);
 }
 
 /// Hostile: as many names as there may be, each said once or with all that there may be of it.
@@ -284,13 +284,14 @@ fn all_of_it_is_bounded_and_members_forgotten_are_counted() {
         let count = if what == "partitions" { 2_000 } else { 100_000 };
         for number in 0..count {
             tell(&mut world, number);
-            assert!(world.groups.bytes <= MAX_BYTES + (1 << 20), "{what}");
+            assert!(world.groups.bytes() <= MAX_BYTES + (1 << 20), "{what}");
         }
-        let held = world.groups.summed_up();
-        assert!(held <= world.groups.bytes, "{what}: {held}");
-        let (clients, members) = world.groups.sizes();
+        let held: usize =
+            world.groups.clients.iter().map(|(client, list)| Groups::weight(client, list)).sum();
+        assert!(held <= world.groups.bytes(), "{what}: {held}");
+        let [clients, members] = world.sizes();
         assert!(world.groups.connections.len() <= clients.max(1), "{what}");
-        let forgotten = world.groups.take_forgotten();
+        let forgotten = world.groups.take_evicted();
         assert!(forgotten > 0 && forgotten + members as u64 == count, "{what}: {forgotten} {members}");
     }
 }
@@ -298,18 +299,28 @@ fn all_of_it_is_bounded_and_members_forgotten_are_counted() {
 #[test]
 fn who_was_heard_last_is_kept() {
     let mut world = World::new();
-    world.groups.most.0 = 100 << 10;
+    world.groups.hold_at_most(100.0 / (48.0 * 1024.0));
     for number in 0..1000 {
         world.client.id = Some(number.to_string().into());
         world.joins(number, "a", "a1");
         world.client.id = Some("faithful".into());
         world.joins(5000, "a", "a1");
     }
-    assert!(world.groups.clients.contains_key(&world.client));
+    assert!(world.groups.clients.peek(&world.client).is_some());
     assert!((10..500).contains(&world.groups.clients.len()));
 }
 
 impl World {
+    /// The members of the client.
+    fn list(&self) -> &[Instance] {
+        self.groups.clients.peek(&self.client).unwrap()
+    }
+
+    /// Clients, and members of all of them.
+    fn sizes(&self) -> [usize; 2] {
+        [0, 1].map(|row| self.groups.rows()[row].1)
+    }
+
     fn asks(&mut self, on: u64, group: &str, partition: i32, offset: i64) -> bool {
         self.now_ns += 10;
         let heard = Heard { client: &self.client, line: line(on), now_ns: self.now_ns };
@@ -318,7 +329,7 @@ impl World {
 
     fn fetch_from(&mut self, on: u64, partition: i32, offset: i64) -> String {
         self.now_ns += 10;
-        let asked = Asked { at: at(partition), ns: self.now_ns, offset };
+        let asked = FetchFrom { at: at(partition), ns: self.now_ns, offset };
         let reader = self.groups.reader(&self.client, line(on), asked).0;
         reader.group().map_or("?".to_owned(), ToString::to_string)
     }
@@ -346,7 +357,7 @@ fn who_takes_partitions_by_itself_reads_from_where_its_group_stands() {
     world.asks(1, "a", 0, 7);
     world.assign(1, "a", "m", &[0]);
     assert_eq!(world.fetch(2, 0), "a/m");
-    assert_eq!(world.groups.sizes(), (1, 1));
+    assert_eq!(world.sizes(), [1, 1]);
 }
 
 /// It asks for many groups, and reads for none.
@@ -358,7 +369,7 @@ fn who_watches_groups_reads_for_none_of_them_and_makes_none_forgotten() {
             world.asks(1, &format!("g{group}"), partition, 7);
         }
     }
-    assert_eq!((world.groups.sizes().1, world.groups.take_forgotten()), (MAX_ASKED, 0));
+    assert_eq!((world.sizes()[1], world.groups.take_evicted()), (MAX_ASKED, 0));
     assert_eq!(world.fetch_from(2, 0, 7), "?", "of many groups");
     assert_eq!(world.fetch_from(2, 0, 8), "?");
     // A real member is known all the same.

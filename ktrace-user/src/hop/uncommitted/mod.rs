@@ -1,7 +1,7 @@
 //! Messages that a group was given and has not committed for too long, nor acknowledged.
 //!
-//! A message waits here from its delivery on. What covers it in time takes it away; else it is told, once. Groups that keep their
-//! offsets elsewhere never commit: of a group of which no commit was seen only the first messages are told, and of any group in one
+//! A message waits here from its delivery on. A commit that covers it in time takes it away; else it is emitted, once. Groups that keep their
+//! offsets elsewhere never commit: of a group of which no commit was seen only the first messages are emitted, and of any group in one
 //! partition no more than fit. All else is counted.
 
 mod partition;
@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::partition::Partition;
-use super::progress::Place;
+use super::progress::ProgressKey;
+use super::store::Store;
 use super::transactions::State;
 use super::{Hop, Kind, Topic};
 use crate::span::Resource;
@@ -26,16 +27,20 @@ const MAX_IN_ALL: usize = 128 << 10;
 /// Partitions, each with a group, that are known at once.
 const MAX_PARTITIONS: usize = 64 << 10;
 
-/// Processes of which bytes were missed since the last look; past it nothing is known of any.
+/// What a partition and a message take, about.
+const PARTITION_BYTES: usize = 160;
+const MESSAGE_BYTES: usize = size_of::<Hop>() + 256;
+
+/// Processes of which bytes were missed since the last look. With more, nothing is known of any process.
 const MAX_MISSED: usize = 64;
 
-/// Commits are told a little later than they pass, where several rings are read.
+/// Commits are emitted a little later than they pass, where several rings are read.
 const GRACE_NS: u64 = 500_000_000;
 
 /// How often it is looked who has waited long enough.
 const LOOK_NS: u64 = 500_000_000;
 
-/// See the module. One for all workers.
+/// Deliveries that wait for a commit, by group and partition. One for all workers, behind a lock that is held for a hop each time.
 #[derive(Debug)]
 pub struct Uncommitted {
     patience_ns: u64,
@@ -53,7 +58,7 @@ pub struct Due {
 
 #[derive(Debug, Default)]
 struct Groups {
-    /// By cluster and name; in order, so that a capture file is told the same each time.
+    /// By cluster and name; in order, so that a capture file gives the same each time.
     by_name: BTreeMap<(Option<Arc<str>>, Arc<str>), Group>,
     partitions: usize,
     waiting: usize,
@@ -96,29 +101,21 @@ impl Uncommitted {
         Self { patience_ns, groups: Mutex::default() }
     }
 
-    /// Takes all hops, and gives those that it has given as [`Due`]. `keeps` says of others whether they are wanted at all.
-    pub fn pass(&self, hop: Hop, keeps: impl FnOnce(Hop) -> Option<Hop>) -> Option<Hop> {
-        match hop.passage.kind {
-            Kind::Delivered { is_uncommitted: true, .. } => return Some(hop),
-            Kind::Committed(_) | Kind::Acknowledged(_) => {
-                if let (Some(place), Some(covered)) = (place(&hop), covered(&hop)) {
-                    let is_commit = matches!(hop.passage.kind, Kind::Committed(_));
-                    self.groups().cover(&place, covered, is_commit, hop.passage.end_ns);
-                }
-            }
-            // What follows traces learns from those too.
-            Kind::Produced { .. } | Kind::Refused(_) => drop(keeps(hop)),
-            Kind::Delivered { .. } => {
-                if let Some(hop) = keeps(hop) {
-                    self.groups().hold(hop, self.patience_ns);
-                }
-            }
-        }
-        None
+    /// A delivery waits from now on.
+    pub fn hold(&self, hop: Hop) {
+        self.groups().hold(hop, self.patience_ns);
     }
 
-    /// The broker says where a group stands: somebody else may have committed.
-    pub fn stands(&self, place: &Place, offset: i64, now_ns: u64) {
+    /// A commit or an acknowledgement covers deliveries that wait.
+    pub fn cover(&self, hop: &Hop) {
+        if let (Some(place), Some(covered)) = (place(hop), covered(hop)) {
+            let is_commit = matches!(hop.passage.kind, Kind::Committed(_));
+            self.groups().cover(&place, covered, is_commit, hop.passage.end_ns);
+        }
+    }
+
+    /// The broker says where a group stands: a commit may have passed elsewhere.
+    pub fn stands(&self, place: &ProgressKey, offset: i64, now_ns: u64) {
         if offset >= 0 {
             self.groups().cover(place, before(offset), true, now_ns);
         }
@@ -138,13 +135,6 @@ impl Uncommitted {
         }
         groups.looked_ns = now_ns;
         groups.due(now_ns, self.patience_ns.saturating_add(GRACE_NS))
-    }
-
-    /// How many partitions of groups there are, and messages that wait in them.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        let Groups { partitions, waiting, .. } = *self.groups();
-        (partitions, waiting)
     }
 
     fn groups(&self) -> MutexGuard<'_, Groups> {
@@ -167,9 +157,9 @@ impl Group {
 }
 
 /// Where a hop belongs, if that is known.
-fn place(hop: &Hop) -> Option<Place> {
+fn place(hop: &Hop) -> Option<ProgressKey> {
     let (Topic::Named(topic), group) = (&hop.topic, hop.parties.reader.group()?) else { return None };
-    Some(Place {
+    Some(ProgressKey {
         cluster: hop.parties.cluster_id.clone(),
         group: Arc::clone(group),
         topic: Arc::clone(&topic.name),
@@ -197,7 +187,7 @@ fn before(offset: i64) -> RangeInclusive<i64> {
 
 impl Groups {
     /// The group in a partition, if there is room for it; it is heard of now.
-    fn group(&mut self, place: &Place, now_ns: u64) -> Option<&mut Group> {
+    fn group(&mut self, place: &ProgressKey, now_ns: u64) -> Option<&mut Group> {
         let name = (place.cluster.clone(), Arc::clone(&place.group));
         let in_group = (Arc::clone(&place.topic), place.partition);
         let is_known = self.by_name.get(&name).is_some_and(|of| of.by_partition.contains_key(&in_group));
@@ -228,7 +218,7 @@ impl Groups {
         }
     }
 
-    fn cover(&mut self, place: &Place, covered: RangeInclusive<i64>, is_commit: bool, now_ns: u64) {
+    fn cover(&mut self, place: &ProgressKey, covered: RangeInclusive<i64>, is_commit: bool, now_ns: u64) {
         let in_group = (Arc::clone(&place.topic), place.partition);
         let mut gone = 0;
         if let Some(group) = self.group(place, now_ns) {
@@ -262,6 +252,19 @@ impl Groups {
         // Those of one exchange stay in their order.
         due.hops.sort_by_key(|hop| hop.passage.end_ns);
         due
+    }
+}
+
+impl Store for Uncommitted {
+    fn rows(&self) -> Vec<(&'static str, usize)> {
+        let Groups { partitions, waiting, .. } = *self.groups();
+        vec![("partitions of uncommitted messages", partitions), ("uncommitted messages", waiting)]
+    }
+
+    fn bytes(&self) -> usize {
+        let Groups { partitions, waiting, .. } = *self.groups();
+        let messages = waiting.saturating_mul(MESSAGE_BYTES);
+        partitions.saturating_mul(PARTITION_BYTES).saturating_add(messages)
     }
 }
 

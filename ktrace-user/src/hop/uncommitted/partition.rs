@@ -1,4 +1,4 @@
-//! What waits for a commit in one partition.
+//! Messages that wait for a commit in one partition.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -6,13 +6,13 @@ use std::ops::RangeInclusive;
 use super::{Due, Missed};
 use crate::hop::{Hop, Kind};
 
-/// What was told, and partitions of which nothing was heard, are forgotten after this.
+/// Messages that were emitted, and silent partitions, are forgotten after this.
 pub(super) const FORGET_NS: u64 = 3_600_000_000_000;
 
-/// Messages of one group in one partition that are followed at once, told ones included.
+/// Messages of one group in one partition that are followed at once, emitted ones included.
 pub(super) const MAX_OF_PARTITION: usize = 512;
 
-/// See the module.
+/// One partition of a group, with what was delivered of it and not committed.
 #[derive(Debug)]
 pub(super) struct Partition {
     /// The group will go on here.
@@ -29,7 +29,7 @@ pub(super) struct Partition {
 struct Waiting {
     /// Of the first delivery.
     since_ns: u64,
-    /// Until it was told.
+    /// Until it was emitted.
     hop: Option<Box<Hop>>,
 }
 
@@ -47,7 +47,7 @@ impl Partition {
         Self { committed: i64::MIN, waiting: BTreeMap::new(), more: VecDeque::new(), last_ns: 0 }
     }
 
-    /// How many wait, told ones included.
+    /// How many wait, emitted ones included.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -112,7 +112,7 @@ impl Partition {
         self.waiting.extract_if(offsets, |_, _| true).count()
     }
 
-    /// Tells those that have waited long enough, and forgets those of which nothing is known any more.
+    /// Emits those that have waited long enough, and forgets those of which nothing is known any more.
     pub fn look(&mut self, now_ns: u64, patience_ns: u64, missed: &Missed, due: &mut Due) {
         let waits = |since_ns: u64| now_ns.saturating_sub(since_ns);
         self.waiting.retain(|_, Waiting { since_ns, hop }| {

@@ -8,8 +8,8 @@ use super::super::memory::tests::alone;
 use super::super::schedule::tests::expand;
 use super::super::trial::tests::{key, sealed};
 use super::*;
-use crate::capture::Ends;
-use crate::process::{Process, start_time};
+use crate::process::start_time;
+use crate::seen::{Ends, Process};
 
 fn searcher() -> Searcher {
     Searcher {
@@ -24,6 +24,7 @@ fn searcher() -> Searcher {
         kept: HashMap::new(),
         audit: Audit::default(),
         say: |_| {},
+        unknown: Closed::Ended,
     }
 }
 

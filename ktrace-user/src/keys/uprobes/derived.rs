@@ -11,6 +11,8 @@ use ktrace_tls::secret::Secrets;
 use ktrace_tls::session::{Plain, Session};
 use zeroize::Zeroizing;
 
+use crate::losses::Reason;
+
 /// Of a process: what opens sixteen connections at once derives four each.
 const OF_A_PROCESS: usize = 64;
 /// Processes whose secrets are kept: those of which came longest nothing new are forgotten.
@@ -65,10 +67,10 @@ impl Store {
         self.lock().get(&pid)?.back().map(|derived| derived.number)
     }
 
-    /// What was lost, by its name: secrets that others have pushed out before their time was over.
+    /// What was lost: secrets that others have pushed out before their time was over.
     #[must_use]
-    pub fn loss(&self) -> (&'static str, u64) {
-        ("secret_forgotten", self.forgotten())
+    pub fn loss(&self) -> (Reason, u64) {
+        (Reason::SecretForgotten, self.forgotten())
     }
 
     /// Secrets that were pushed out by others before their time was over.

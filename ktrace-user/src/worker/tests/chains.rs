@@ -3,6 +3,8 @@
 use super::groups::{fetched_batches, logged};
 use super::*;
 use crate::span::Resource;
+use crate::worker::stage::Stage;
+use crate::worker::stage::awaiting_cause::MAX_SENT;
 
 /// A process that reads on one connection and writes on another.
 struct Service {
@@ -157,7 +159,7 @@ fn it_is_not_looked_for_unless_asked_for() {
 #[test]
 fn a_message_that_is_not_sampled_is_no_cause_but_hides_none() {
     let mut service = Service::proven(infer());
-    service.watched.worker.told.sampling = Sampling::new(0.5);
+    service.watched.worker.world.settings.sampling = Sampling::new(0.5);
     let kept: Vec<bool> = (10..20)
         .map(|offset| {
             let before = service.watched.hops().len();
@@ -165,7 +167,7 @@ fn a_message_that_is_not_sampled_is_no_cause_but_hides_none() {
             service.watched.hops().len() > before
         })
         .collect();
-    service.watched.worker.told.sampling = Sampling::default();
+    service.watched.worker.world.settings.sampling = Sampling::default();
     for offset in 10..20 {
         service.writes(offset, Some(&format!("order-{offset}")), &[]);
     }
@@ -245,12 +247,12 @@ fn what_is_sent_does_not_wait_until_a_clock_that_was_set_back_is_there_again() {
 fn what_is_sent_and_waits_is_bounded_and_counted_if_it_is_shown() {
     for shown in [0_i64, 1] {
         let (mut writer, _reader) = waits();
-        for offset in 0..=pending_commits::MAX_LATE as i64 {
+        for offset in 0..=MAX_SENT as i64 {
             let rate = if offset < shown { 1.0 } else { 0.0 };
-            writer.watched.worker.told.sampling = Sampling::new(rate);
+            writer.watched.worker.world.settings.sampling = Sampling::new(rate);
             writer.writes(offset, Some("k"), &[]);
         }
-        assert_eq!(writer.watched.worker.told.late_sends.len(), pending_commits::MAX_LATE);
+        assert_eq!(writer.watched.worker.stages.awaiting_cause.len(), MAX_SENT);
         let lost = writer.watched.worker.finish().lost;
         assert_eq!(lost.get("shown_early").copied().unwrap_or_default(), shown as u64);
     }

@@ -5,9 +5,10 @@ use ktrace_kafka::{Head, Sink};
 use super::backlog::stamped;
 use super::groups::{Talk, fetched, fetched_batches, logged};
 use super::*;
-use crate::hop::NEWS_NS;
 use crate::hop::sampling::Exceptions;
-use crate::worker::delays::MAX_ASKED;
+use crate::hop::store::Store as _;
+use crate::worker::connection::in_flight::MAX_ASKED;
+use crate::worker::stage::awaiting_news::NEWS_NS;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 
@@ -136,21 +137,21 @@ fn what_is_asked_is_bounded_weighed_and_shed() {
     let shared = Arc::new(Shared::default());
     let mut watched = Watched::with(WorkerOptions::default(), &shared);
     open(&mut watched, ends(4000));
-    let Worker { connections, told, .. } = &mut watched.worker;
-    let peer = &mut connections.get_mut(&ConnectionId(1)).unwrap().peer;
-    let mut listener = Listener { id: ConnectionId(1), peer, told };
+    let Worker { connections, world, stages, .. } = &mut watched.worker;
+    let state = &mut connections.get_mut(&ConnectionId(1)).unwrap().state;
+    let mut listener = Listener { id: ConnectionId(1), state, world, stages };
     for request_seq in 0..3_u32 {
         let head = Head { request_seq, ..HEAD };
         for partition in 0..100_000 {
             listener.sends(&head, kafka::Topic::Name(&format!("of{request_seq}")), partition);
-            assert!(listener.peer.held_bytes() <= MAX_ASKED * 512);
+            assert!(listener.state.held_bytes() <= MAX_ASKED * 512);
         }
     }
     // No more of one request, and those of the last one in place of the others'.
-    assert_eq!(shared.appends.sizes().0, 3 * MAX_ASKED);
-    assert!(listener.peer.held_bytes() > MAX_ASKED * 128);
+    assert_eq!(shared.appends.rows()[0].1, 3 * MAX_ASKED);
+    assert!(listener.state.held_bytes() > MAX_ASKED * 128);
     listener.answers_nothing();
-    assert_eq!(listener.peer.held_bytes(), 0);
+    assert_eq!(listener.state.held_bytes(), 0);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn what_is_asked_goes_where_memory_is_short() {
     let len = (request.len() - 4) as u32;
     request[..4].copy_from_slice(&len.to_be_bytes());
     ask(&mut talk, 1, (request, vec![]));
-    let held = |talk: &Talk| talk.watched.worker.connections[&ConnectionId(1)].peer.held_bytes();
+    let held = |talk: &Talk| talk.watched.worker.connections[&ConnectionId(1)].state.held_bytes();
     assert!(held(&talk) > 128_000);
     shared.may_hold(memory::CONNECTION_BYTES * 2);
     talk.watched.wait(SWEEP_NS);
@@ -253,14 +254,14 @@ fn a_topic_created_anew_weighs_what_is_known_of_it() {
     for offset in 0..100 {
         talk.say(1, |id| sent(id, offset));
     }
-    assert_eq!(shared.appends.sizes(), (1, 100));
+    assert_eq!(shared.appends.rows(), [("partitions written to", 1), ("appends", 100)]);
     for id in [7, 8] {
-        let Worker { connections, told, .. } = &mut talk.watched.worker;
-        told.topics.learn(&shared.topics, id, "orders");
-        let peer = &mut connections.get_mut(&ConnectionId(1)).unwrap().peer;
-        Listener { id: ConnectionId(1), peer, told }.sends(&HEAD, kafka::Topic::Id(id), 0);
+        let Worker { connections, world, stages, .. } = &mut talk.watched.worker;
+        world.topics.learn(&shared.topics, id, "orders");
+        let state = &mut connections.get_mut(&ConnectionId(1)).unwrap().state;
+        Listener { id: ConnectionId(1), state, world, stages }.sends(&HEAD, kafka::Topic::Id(id), 0);
     }
-    assert_eq!(shared.appends.sizes(), (1, 0));
+    assert_eq!(shared.appends.rows(), [("partitions written to", 1), ("appends", 0)]);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::hop::uncommitted::Uncommitted;
+use crate::worker::stage::Stage;
+use crate::worker::stage::awaiting_group::MAX_HOPS;
 
 pub fn request(key: u8, version: u8, id: i32, parts: &[&[u8]]) -> Vec<u8> {
     framed(&[&[0, key, 0, version], &id.to_be_bytes(), &text("me"), &parts.concat()])
@@ -295,7 +297,7 @@ fn first_messages_of_one_exchange_are_bounded_too() {
         let shared = Arc::default();
         let (mut one, _other) = (Talk::with(&shared), Talk::with(&shared));
         one.say(11, |id| fetched(id, 0, &offsets));
-        assert!(one.watched.worker.told.late_runs.len() <= late_runs::MAX_HOPS);
+        assert!(one.watched.worker.stages.awaiting_group.len() <= MAX_HOPS);
         let told = Arc::clone(&one.watched.hops);
         let early = one.watched.worker.finish().lost["shown_early"];
         assert!(early > 30_000, "{early}");
@@ -319,37 +321,37 @@ fn commits_that_wait_for_other_workers_are_bounded_and_counted() {
     assert_eq!(one.watched.worker.finish().lost, [("shown_early", 1)].into());
 }
 
+/// With `--uncommitted 10s`.
+fn uncommitted() -> WorkerOptions {
+    let uncommitted = Some(Arc::new(Uncommitted::new(Duration::from_secs(10))));
+    let selection = Selection { uncommitted, ..Selection::default() };
+    WorkerOptions { selection, ..WorkerOptions::default() }
+}
+
 #[test]
 fn what_is_not_committed_in_time_is_given_once() {
-    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
-    let options =
-        || WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
-    let mut talk = Talk::told_by(options(), &Arc::default());
+    let mut talk = Talk::told_by(uncommitted(), &Arc::default());
     talk.say(1, |id| assigned(id, "g", "m1"));
     talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
-    // None of its trace is wanted, and it is told all the same.
-    talk.watched.worker.told.sampling = Sampling::new(0.0);
+    // None of its trace is wanted, and it counts all the same.
+    talk.watched.worker.world.settings.sampling = Sampling::new(0.0);
     talk.say(1, |id| committed(id, "g", "m1", 2, 0));
-    let hops = std::mem::take(&mut *talk.watched.hops());
-    assert_eq!(hops.len(), 4);
-    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
     talk.watched.wait(10_000_000_000);
     assert!(talk.told().is_empty());
     talk.watched.wait(1_000_000_000);
     talk.watched.wait(1_000_000_000);
     assert_eq!(talk.told(), ["poll @2 group=g member=m1 uncommitted=true"]);
     // A hole in what its client got may have held a commit.
-    talk.watched.worker.told.sampling = Sampling::default();
+    talk.watched.worker.world.settings.sampling = Sampling::default();
     talk.say(11, |id| fetched(id, 3, &[3]));
-    let hop = talk.watched.hops().pop().unwrap();
-    assert!(uncommitted.pass(hop, Some).is_none());
     talk.at.insert(11, (100_000, 200_000));
     talk.say(11, |id| fetched(id, 4, &[4]));
     talk.watched.wait(1_000_000_000);
     talk.watched.wait(20_000_000_000);
-    let last = talk.watched.hops().last().map(|hop| hop.passage.offset);
-    assert_eq!(last, Some(Some(4)));
-    assert_eq!(talk.watched.worker.finish().lost["uncommitted_left_out"], 1);
+    talk.watched.wait(1_000_000_000);
+    let offsets = talk.watched.offsets();
+    let lost = talk.watched.worker.finish().lost;
+    assert_eq!((offsets, lost["uncommitted_left_out"]), (vec![2], 2));
 }
 
 /// OffsetFetch v1.
@@ -361,13 +363,9 @@ fn stands(id: i32, group: &str, offset: i64) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn where_a_group_stands_says_what_somebody_has_committed() {
-    let uncommitted = Arc::new(Uncommitted::new(Duration::from_secs(10)));
-    let options = WorkerOptions { uncommitted: Some(Arc::clone(&uncommitted)), ..WorkerOptions::default() };
-    let mut talk = Talk::told_by(options, &Arc::default());
+    let mut talk = Talk::told_by(uncommitted(), &Arc::default());
     talk.say(1, |id| assigned(id, "g", "m1"));
     talk.say(11, |id| fetched(id, 0, &[0, 1, 2]));
-    let hops = std::mem::take(&mut *talk.watched.hops());
-    hops.into_iter().for_each(|hop| assert!(uncommitted.pass(hop, Some).is_none()));
     // Anybody may ask.
     talk.say(2, |id| stands(id, "g", 2));
     talk.watched.wait(12_000_000_000);

@@ -5,6 +5,7 @@ use super::sharing::{ID, metadata};
 use super::transactions::{marker, transactional};
 use super::*;
 use crate::hop::Kind;
+use crate::worker::stage::Stage;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 
@@ -201,16 +202,16 @@ fn a_message_at_the_last_of_all_offsets_is_named() {
 fn first_messages_do_not_wait_until_a_clock_that_was_set_back_is_there_again() {
     let (mut fetches, _joins) = two();
     fetches.say(11, |id| fetched(id, 0, &[0]));
-    let one = fetches.watched.worker.told.late_runs.len();
+    let one = fetches.watched.worker.stages.awaiting_group.len();
     // Nearly in order.
     fetches.watched.now_ns -= 5_000_000;
     fetches.say(12, |id| fetched(id, 0, &[0]));
-    assert_eq!(fetches.watched.worker.told.late_runs.len(), 2 * one);
+    assert_eq!(fetches.watched.worker.stages.awaiting_group.len(), 2 * one);
     fetches.watched.now_ns -= HOUR_NS;
     fetches.say(13, |id| fetched(id, 0, &[0]));
-    assert_eq!(fetches.watched.worker.told.late_runs.len(), one, "but for the last");
+    assert_eq!(fetches.watched.worker.stages.awaiting_group.len(), one, "but for the last");
     fetches.say(11, |id| fetched(id, 1, &[1]));
-    assert_eq!(fetches.watched.worker.told.late_runs.len(), one, "nor does it wait again");
+    assert_eq!(fetches.watched.worker.stages.awaiting_group.len(), one, "nor does it wait again");
     fetches.watched.wait(300_000_000);
     fetches.watched.wait(300_000_000);
     assert_eq!(fetches.told(), ["poll @0", "poll @0", "poll @1", "poll @0"], "nor behind that");

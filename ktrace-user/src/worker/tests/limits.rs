@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::hop::groups::{Client, Heard, Line, Speaker};
+use crate::hop::store::Knowledge as _;
+use crate::losses::Reason;
 
 /// Most of a Produce request of this size, its rest still to come.
 fn begin_frame(watched: &mut Watched, socket: u64, bytes: usize) {
@@ -110,18 +112,18 @@ fn what_makes_room_in_what_all_know_is_a_loss() {
     let shared = Arc::new(Shared::default());
     let one = Watched::with(WorkerOptions::default(), &shared);
     let mut other = Watched::with(WorkerOptions::default(), &shared);
-    shared.groups.look_through(|groups| groups.hold_at_most(0.0));
+    shared.groups.write_quiet(|groups| groups.hold_at_most(0.0));
     let client = Client { speaker: Speaker::Process(1), id: None };
     let line = Line { connection: ConnectionId(1), broker: ends(1).broker };
     for now_ns in 1..=10 {
         let heard = Heard { client: &client, line, now_ns };
-        shared.groups.tell(|groups| groups.assignment_begins(heard, "a", &now_ns.to_string(), 1));
+        shared.groups.update(|groups| groups.assignment_begins(heard, "a", &now_ns.to_string(), 1));
     }
     other.wait(SWEEP_NS);
     let lost = |worker: Worker| worker.finish().lost.get("member_forgotten").copied().unwrap_or(0);
     assert_eq!(
-        shared.losses().find(|(reason, _)| *reason == "member_forgotten"),
-        Some(("member_forgotten", 9))
+        shared.losses().find(|(reason, _)| *reason == Reason::MemberForgotten),
+        Some((Reason::MemberForgotten, 9))
     );
     assert_eq!([lost(one.worker), lost(other.worker)], [0, 9]);
 }

@@ -1,7 +1,8 @@
 //! What is missing of a connection, and what is not read of it.
 
 use super::*;
-use crate::process::Process;
+use crate::losses::Lossy;
+use crate::seen::Process;
 use crate::span::Resource;
 
 fn truncated(watched: &Watched) -> Vec<bool> {
@@ -22,7 +23,7 @@ fn the_first_messages_behind_a_gap_say_so() {
     }
     assert_eq!(watched.offsets(), [42, 44, 45]);
     assert_eq!(truncated(&watched), [false, true, false]);
-    let shared = Arc::clone(&watched.worker.told.shared);
+    let shared = Arc::clone(&watched.worker.world.shared);
     let totals = watched.worker.finish();
     let lossy = Lossy {
         service: "me".into(),
@@ -33,12 +34,16 @@ fn the_first_messages_behind_a_gap_say_so() {
     };
     assert_eq!(totals.lossy, [lossy]);
     assert_eq!(totals.lost["gap_bytes"], u64::from(asked + answered));
-    assert_eq!(shared.losses().filter(|(_, count)| *count > 0).collect::<BTreeMap<_, _>>(), totals.lost);
+    let published = shared.losses().filter(|(_, count)| *count > 0);
+    assert_eq!(
+        published.map(|(reason, count)| (reason.name(), count)).collect::<BTreeMap<_, _>>(),
+        totals.lost
+    );
 }
 
 #[test]
 fn a_mark_waits_for_a_message_that_is_shown() {
-    let mut missed = peer::Missed::default();
+    let mut missed = connection::missed::Missed::default();
     assert!(!missed.show());
     missed.gap(1);
     // Exchanges without messages, or whose messages are not sampled.

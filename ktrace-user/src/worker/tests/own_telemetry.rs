@@ -110,6 +110,6 @@ fn acknowledgements_of_nothing_else_are_left_out() {
         ["poll @2 group=g member=m count=1", "ack @2 group=g member=m release messages=1"]
             .map(|told| told.replace(" count=1", ""))
     );
-    assert_eq!(talk.watched.worker.told.acquired, 0);
+    assert_eq!(talk.watched.worker.world.acquired, 0);
     assert_eq!(lost(talk), Some(4 + 4));
 }

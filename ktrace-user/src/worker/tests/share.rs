@@ -75,8 +75,8 @@ pub fn share_acknowledge(id: i32, member: &str, acks: Acks<'_>, error: u8) -> (V
 
 pub fn talk() -> Talk {
     let mut talk = Talk::new();
-    let told = &mut talk.watched.worker.told;
-    told.topics.learn(&told.shared.topics, TOPIC, "orders");
+    let world = &mut talk.watched.worker.world;
+    world.topics.learn(&world.shared.topics, TOPIC, "orders");
     talk
 }
 
@@ -123,7 +123,7 @@ fn each_run_of_a_type_stands_in_the_trace_of_its_last_message() {
         })
         .collect();
     assert_eq!(types, [Accept, Release, Reject, Renew]);
-    assert_eq!(talk.watched.worker.told.acquired, 0, "all were acknowledged in the end");
+    assert_eq!(talk.watched.worker.world.acquired, 0, "all were acknowledged in the end");
 }
 
 #[test]
@@ -168,14 +168,14 @@ fn another_members_messages_and_connections_are_not_ones_own() {
     talk.say(1, |id| share_acknowledge(id, "m", &[(0, 0, &[1])], 0));
     let parents: Vec<_> = talk.watched.hops().iter().skip(1).map(|hop| ids(hop).2).collect();
     assert_eq!(parents, [None, None, None]);
-    assert_eq!(talk.watched.worker.told.acquired, 0);
+    assert_eq!(talk.watched.worker.world.acquired, 0);
 }
 
 #[test]
 fn a_connection_that_ends_forgets_what_it_brought() {
     let mut talk = talk();
     talk.say(1, |id| share_fetch(id, "m", &[], &[(0, 1), (1, 1)]));
-    assert_eq!(talk.watched.worker.told.acquired, 2);
+    assert_eq!(talk.watched.worker.world.acquired, 2);
     talk.watched.worker.forget(ConnectionId(1));
-    assert_eq!(talk.watched.worker.told.acquired, 0);
+    assert_eq!(talk.watched.worker.world.acquired, 0);
 }

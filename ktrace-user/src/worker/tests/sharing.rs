@@ -73,6 +73,7 @@ fn a_name_that_another_worker_learns_releases_what_waits_for_it() {
     let mut summary = crate::summary::Summary::default();
     summary.add(&waits);
     summary.add(&learns);
+    summary.add_shared(&shared);
     assert_eq!((summary.connections, summary.exchanges, summary.lost.len()), (2, 2, 0));
 }
 

@@ -2,8 +2,9 @@
 
 use super::groups::{committed, fetched};
 use super::*;
-use crate::process::Process;
-use crate::worker::twins::PATIENCE_NS;
+use crate::seen::Process;
+use crate::worker::both_ends::PATIENCE_NS;
+use crate::worker::stage::Stage;
 
 /// ApiVersions v3: the client names its library.
 fn api_versions() -> (Vec<u8>, Vec<u8>) {
@@ -111,7 +112,7 @@ fn a_connection_seen_at_both_ends_is_shown_once_as_its_clients() {
         broker.exchange(translated(), (next, 200 + produced(5, "orders", 0).len() as u32), 43);
         broker.wait(PATIENCE_NS + SWEEP_NS);
         assert_eq!((client.offsets(), broker.offsets()), (vec![42], vec![]), "{broker_first}");
-        assert_eq!(broker.worker.told.sought_hops, 0);
+        assert_eq!(broker.worker.stages.both_ends.len(), 0);
     }
 }
 
@@ -127,7 +128,7 @@ fn the_brokers_end_of_a_client_elsewhere_is_shown_after_a_while_and_at_once_from
     let next = 100 + produce(5, "orders", &[]).len() as u32;
     watched.exchange(ends(4000), (next, 200 + produced(5, "orders", 0).len() as u32), 43);
     assert_eq!(watched.offsets(), [42, 43]);
-    assert_eq!(watched.worker.told.sought_hops, 0);
+    assert_eq!(watched.worker.stages.both_ends.len(), 0);
 }
 
 #[test]

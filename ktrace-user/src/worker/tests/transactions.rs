@@ -98,7 +98,7 @@ fn of_too_many_partitions_the_ends_of_transactions_are_unknown() {
     let partitions: Vec<_> = (0..1500).map(|partition| (partition, 0, logged(0, transactional()))).collect();
     talk.say(11, |id| fetched_of(id, &partitions));
     talk.watched.wait(300_000_000);
-    let places = talk.watched.worker.connections[&ConnectionId(11)].peer.read_to.len();
+    let places = talk.watched.worker.connections[&ConnectionId(11)].state.transactions.partitions();
     assert_eq!((places, talk.told().len()), (1500 - 1024, 1024));
     assert!(talk.told().iter().all(|told| told == "poll @0 in=unknown"));
 }
