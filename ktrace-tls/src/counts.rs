@@ -13,7 +13,7 @@ pub enum Closed {
     Full,
 }
 
-/// What the session counts; taken by [`Session::take_counts`](crate::Session::take_counts).
+/// What the session counts; taken by [`Session::take_counts`](crate::session::Session::take_counts).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Records that were opened.

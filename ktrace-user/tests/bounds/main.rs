@@ -64,13 +64,13 @@ fn shown(kind: Kind, value: u64) -> String {
             let units = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
             match units
                 .into_iter()
-                .find(|(unit, _)| value > 1024 && value >= *unit && value % (*unit / 2) == 0)
+                .find(|(unit, _)| value > 1024 && value >= *unit && value.is_multiple_of(*unit / 2))
             {
                 Some((unit, name)) => format!("{} {name}", value as f64 / unit as f64),
                 None => format!("{value} bytes"),
             }
         }
-        Kind::Time if value % 60_000_000_000 == 0 && value > 120_000_000_000 => {
+        Kind::Time if value.is_multiple_of(60_000_000_000) && value > 120_000_000_000 => {
             format!("{} min", value / 60_000_000_000)
         }
         Kind::Time => format!("{} s", value as f64 / 1e9),
