@@ -1,4 +1,5 @@
-//! Messages that a producer sends more than once: until one attempt succeeds, the failed ones are no messages of their own.
+//! Messages that a producer sends more than once: until one attempt succeeds, the failed ones are
+//! no messages of their own.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,8 +31,8 @@ impl Message {
         Self(identity::sequence_hash(place))
     }
 
-    /// Of any other: what is known of it, and which of those alike in its request it is. `derived` is its derived trace id
-    /// without an offset.
+    /// Of any other: what is known of it, and which of those alike in its request it is. `derived`
+    /// is its derived trace id without an offset.
     #[must_use]
     pub fn alike(derived: [u8; 16], context: Option<[u8; 16]>, client: &str, topic: &str, nth: u32) -> Self {
         let mut state = Xxh3Default::new();
@@ -60,8 +61,8 @@ impl Place {
 /// Messages with failed attempts that are kept; over the limit the oldest is forgotten.
 const MAX_MESSAGES: usize = 64 << 10;
 
-/// A message that was not sent again is forgotten after this: producers give up after two minutes by default
-/// (`delivery.timeout.ms`).
+/// A message that was not sent again is forgotten after this: producers give up after two minutes
+/// by default (`delivery.timeout.ms`).
 const PATIENCE_NS: u64 = 150_000_000_000;
 
 /// What came before an attempt.
@@ -89,7 +90,8 @@ struct Acked {
     start_ns: u64,
 }
 
-/// Producers in partitions whose last sequence number is kept; over the limit those of long ago are forgotten.
+/// Producers in partitions whose last sequence number is kept; over the limit those of long ago are
+/// forgotten.
 const MAX_ACKED: usize = 16 << 10;
 
 /// What a message and a producer in a partition take, about.
@@ -159,7 +161,8 @@ impl Attempts {
         self.failed.write_quiet(|failed| std::mem::take(&mut failed.forgotten))
     }
 
-    /// With several rings: messages up to this sequence number were acknowledged, as sent at this time.
+    /// With several rings: messages up to this sequence number were acknowledged, as sent at this
+    /// time.
     pub fn acked(&self, of: Message, sequence: i32, start_ns: u64) {
         self.failed.write_quiet(|failed| {
             if failed.acked.len() >= MAX_ACKED && !failed.acked.contains_key(&of) {
@@ -176,8 +179,8 @@ impl Attempts {
         });
     }
 
-    /// Whether a message that was sent at this time is among those that were acknowledged later: it was sent again, or one behind it
-    /// would have been refused.
+    /// Whether a message that was sent at this time is among those that were acknowledged later: it
+    /// was sent again, or one behind it would have been refused.
     #[must_use]
     pub fn was_acked_later(&self, of: Message, sequence: i32, start_ns: u64) -> bool {
         let is_later = |known: &Acked| is_up_to(sequence, known.sequence) && start_ns < known.start_ns;
@@ -196,7 +199,8 @@ impl Attempts {
         before
     }
 
-    /// An attempt that began at this time has failed. Gives what came before, like [`Attempts::sent`].
+    /// An attempt that began at this time has failed. Gives what came before, like
+    /// [`Attempts::sent`].
     pub fn failed(&self, message: Message, place: Place, start_ns: u64, now_ns: u64) -> Before {
         let mut before = Before::default();
         self.failed.update(|failed| {
@@ -247,7 +251,8 @@ fn is_up_to(sequence: i32, last: i32) -> bool {
 }
 
 impl Failed {
-    /// Forgets the oldest while `is_over` says so of their number and of the time when the oldest came. Returns how many it forgot.
+    /// Forgets the oldest while `is_over` says so of their number and of the time when the oldest
+    /// came. Returns how many it forgot.
     fn forget(&mut self, is_over: impl Fn(usize, u64) -> bool) -> u64 {
         let mut forgotten = 0_u64;
         while let Some((oldest, place, since_ns)) = self.order.front().copied()

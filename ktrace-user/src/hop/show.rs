@@ -1,6 +1,7 @@
 //! A hop as a span: the one place where spans are made.
 //!
-//! OpenTelemetry's semantic conventions for Kafka, 1.44.0; where ktrace differs, and why, is in `docs/semantics.md`.
+//! OpenTelemetry's semantic conventions for Kafka, 1.44.0; where ktrace differs, and why, is in
+//! `docs/semantics.md`.
 
 use std::sync::Arc;
 
@@ -35,13 +36,14 @@ impl Hop {
 }
 
 impl Passage {
-    /// The span that shows the message between its parties. `topic` is shown as it is; `named` says that it is the topic's
-    /// name.
+    /// The span that shows the message between its parties. `topic` is shown as it is; `named` says
+    /// that it is the topic's name.
     #[must_use]
     pub(super) fn span<'a>(&'a self, parties: &'a Parties, topic: &'a TopicName, named: bool) -> Span<'a> {
         let trace_id = self.trace_id();
         let span_id = self.span_id(parties, topic);
-        // The span that the headers name is the parent. Where they name none, the `send` span is what it all begins with.
+        // The span that the headers name is the parent. Where they name none, the `send` span is
+        // what it all begins with.
         let sent_by = self.context.as_ref().and_then(|context| context.span_id);
         let (parent, kind, name, mut links) = match &self.kind {
             Kind::Produced { .. } => {
@@ -50,7 +52,8 @@ impl Passage {
             }
             Kind::Delivered { .. } => {
                 let send = identity::send_span_id(self.derived, &topic.name);
-                // Without the topic's name the `send` span's id is not known, and no parent beats a wrong one.
+                // Without the topic's name the `send` span's id is not known, and no parent beats a
+                // wrong one.
                 let links = if named { vec![link(trace_id, send, sent_by.is_none())] } else { vec![] };
                 (sent_by.or(named.then_some(send)), SpanKind::Consumer, &*topic.poll, links)
             }
@@ -282,7 +285,8 @@ impl Passage {
         }
     }
 
-    /// From the record's timestamp to the end of its delivery; none for a record without one that can be a time.
+    /// From the record's timestamp to the end of its delivery; none for a record without one that
+    /// can be a time.
     fn queue_time(&self) -> Option<QueueTime> {
         let (queue_ns, stamped_ns) = (self.queue_ns()?, self.stamp().ns()?);
         Some(match stamped_ns.saturating_sub(self.end_ns) {
@@ -326,8 +330,9 @@ fn settled(shown: &[Open]) -> (Option<SpanId>, Vec<Link<'static>>) {
     (shown.first().map(|last| last.span_id), others.collect())
 }
 
-/// A link to the `send` span. Jaeger takes a link to the parent for all that is known of the two, and shows the span as
-/// one that follows the parent, unless the link says that it is the parent's child.
+/// A link to the `send` span. Jaeger takes a link to the parent for all that is known of the two,
+/// and shows the span as one that follows the parent, unless the link says that it is the parent's
+/// child.
 fn link(trace_id: TraceId, span_id: SpanId, to_parent: bool) -> Link<'static> {
     let attribute = to_parent.then(|| ("opentracing.ref_type", "child_of".into()));
     Link { trace_id, span_id, attribute }

@@ -1,10 +1,12 @@
-//! Connections within the host that are captured at both ends: where their exchanges stand, as the clients' ends of all workers have
-//! noted. The client's end is shown, the broker's end is silent ([`stage::both_ends`](super::stage::both_ends)).
+//! Connections within the host that are captured at both ends: where their exchanges stand, as the
+//! clients' ends of all workers have noted. The client's end is shown, the broker's end is silent
+//! ([`stage::both_ends`](super::stage::both_ends)).
 //!
-//! Addresses and ports do not prove that two sockets are the ends of one connection: a translation (NAT) may stand between
-//! them, and network namespaces may have the same addresses. Sequence numbers pass all of these unchanged. So the client's
-//! end notes where some of its exchanges stand, chosen in a way that both ends agree on, and the broker's end looks for its
-//! own among them.
+//! Addresses and ports do not prove that two sockets are the ends of one connection: a translation
+//! (NAT) may stand between them, and network namespaces may have the same addresses. Sequence
+//! numbers pass all of these unchanged. So the client's end notes where some of its exchanges
+//! stand, chosen in a way that both ends agree on, and the broker's end looks for its own among
+//! them.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -14,12 +16,13 @@ use ktrace_kafka::Head;
 use crate::hop::deadline::is_over;
 use crate::hop::store::Store;
 
-/// Exchanges at the beginning of a connection (as far as it was seen) that are noted; of later ones, each whose correlation id
-/// divides by the second number.
+/// Exchanges at the beginning of a connection (as far as it was seen) that are noted; of later
+/// ones, each whose correlation id divides by the second number.
 const FIRST: u32 = 8;
 const EVERY: i32 = 64;
 
-/// Places noted at once; the oldest go first. The other end sees the same exchange within milliseconds.
+/// Places noted at once; the oldest go first. The other end sees the same exchange within
+/// milliseconds.
 const MAX_PLACES: usize = 64 << 10;
 
 /// What one takes in the set and in the queue, about.

@@ -1,5 +1,5 @@
-//! Where brokers are, as the workers of a run have learned it: for TLS, which cannot be recognised as
-//! Kafka's.
+//! Where brokers are, as the workers of a run have learned it: for TLS, which cannot be recognised
+//! as Kafka's.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,8 @@ use crate::seen::{Ends, Process};
 /// What the place of a broker takes, about.
 const PLACE_BYTES: usize = 64;
 
-/// Addresses and ports of brokers, and to which processes responses have named them. Learns nothing before [`Brokers::learn_by`].
+/// Addresses and ports of brokers, and to which processes responses have named them. Learns nothing
+/// before [`Brokers::learn_by`].
 #[derive(Default)]
 pub struct Brokers {
     /// Has the kernel side take TLS on a port.
@@ -23,14 +24,15 @@ pub struct Brokers {
 }
 
 impl Brokers {
-    /// From now on brokers are learned; `take` is given each port on which TLS is to be taken that was not
-    /// known before.
+    /// From now on brokers are learned; `take` is given each port on which TLS is to be taken that
+    /// was not known before.
     pub fn learn_by(&self, take: impl Fn(u16) + Send + Sync + 'static) {
         // A second one would be a second capture's, which has a `Shared` of its own.
         let _ = self.take.set(Box::new(take));
     }
 
-    /// A response has named a broker to this process, at the captured end of the connection (0: not known).
+    /// A response has named a broker to this process, at the captured end of the connection (0: not
+    /// known).
     pub(super) fn named(&self, pid: u32, host: &str, port: i32) {
         self.learn(|learned| learned.named(pid, host, port));
     }

@@ -1,5 +1,6 @@
-//! Who reads a partition, and how often each message was delivered to that group: computed here alone, whether the reader is known when
-//! messages come, or a little later ([`awaiting_group`](super::stage::awaiting_group)).
+//! Who reads a partition, and how often each message was delivered to that group: computed here
+//! alone, whether the reader is known when messages come, or a little later
+//! ([`awaiting_group`](super::stage::awaiting_group)).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,7 +75,8 @@ pub(super) struct Run {
     own: Range<i64>,
 }
 
-/// A message that is shown. Most are forgotten again, so what its span's id is made of does for now.
+/// A message that is shown. Most are forgotten again, so what its span's id is made of does for
+/// now.
 struct Opened {
     offset: i64,
     trace_id: TraceId,
@@ -99,6 +101,7 @@ impl Run {
     }
 
     /// A record of this offset is delivered.
+    #[inline]
     pub fn deliver(&mut self, offset: i64) {
         if self.next == i64::MIN {
             self.from = self.from.min(offset);
@@ -113,8 +116,8 @@ impl Run {
         self.next = offset.saturating_add(1);
     }
 
-    /// Offsets were delivered some time ago, and these hops show some of them. What stands before or behind `range` is left in
-    /// `hops`.
+    /// Offsets were delivered some time ago, and these hops show some of them. What stands before
+    /// or behind `range` is left in `hops`.
     pub fn deliver_late<'x>(
         &mut self,
         range: Range<i64>,
@@ -130,7 +133,9 @@ impl Run {
         self.next = range.end;
     }
 
-    /// Which delivery to its group that of the last record is, from 1, and whether it comes after later ones.
+    /// Which delivery to its group that of the last record is, from 1, and whether it comes after
+    /// later ones.
+    #[inline]
     pub fn times(&self) -> (u32, bool) {
         (self.before.times.saturating_add(1), self.before.is_behind)
     }

@@ -1,7 +1,8 @@
 //! Which TLS connections may be opened. Pure.
 //!
-//! A process is never searched for keys because of its HTTPS: a connection has to go to a port that the user
-//! has named, that is Kafka's by convention, or that a Kafka response has named as a broker's.
+//! A process is never searched for keys because of its HTTPS: a connection has to go to a port that
+//! the user has named, that is Kafka's by convention, or that a Kafka response has named as a
+//! broker's.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,11 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use super::tls_options::TlsOptions;
 use crate::seen::{Ends, Process};
 
-/// Places of brokers that are learned in a run; those that find no room are counted (`tls_port_not_learned`).
+/// Places of brokers that are learned in a run; those that find no room are counted
+/// (`tls_port_not_learned`).
 pub const MAX_LEARNED: usize = 1024;
 
-/// Ports where other protocols speak TLS by convention (IANA's registry, and Kubernetes' own). On them
-/// responses of brokers are not believed: only who runs ktrace names them.
+/// Ports where other protocols speak TLS by convention (IANA's registry, and Kubernetes' own). On
+/// them responses of brokers are not believed: only who runs ktrace names them.
 const OTHERS: [u16; 22] = [
     443,  // https
     465,  // submissions
@@ -43,8 +45,8 @@ const OTHERS: [u16; 22] = [
 #[derive(Debug, Default)]
 pub struct Learned {
     addresses: HashSet<SocketAddr>,
-    /// Of brokers that were named by a host name, which says nothing of their address: by the process that
-    /// was given the name.
+    /// Of brokers that were named by a host name, which says nothing of their address: by the
+    /// process that was given the name.
     names: HashSet<(u32, u16)>,
     /// Those of both, as the kernel side is to take TLS there.
     ports: HashSet<u16>,
@@ -63,8 +65,8 @@ pub enum Opening {
 }
 
 impl Learned {
-    /// A response has named a broker, to this process at the captured end of its connection (0: not known).
-    /// Returns a port on which the kernel side is to take TLS from now on.
+    /// A response has named a broker, to this process at the captured end of its connection (0: not
+    /// known). Returns a port on which the kernel side is to take TLS from now on.
     pub fn named(&mut self, pid: u32, host: &str, port: i32) -> Option<u16> {
         let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
         match host.parse::<IpAddr>() {
@@ -78,7 +80,8 @@ impl Learned {
         }
     }
 
-    /// Kafka was spoken with this broker, or a response has named its address. Returns as [`Learned::named`].
+    /// Kafka was spoken with this broker, or a response has named its address. Returns as
+    /// [`Learned::named`].
     pub fn spoke(&mut self, broker: SocketAddr) -> Option<u16> {
         let port = broker.port();
         if OTHERS.contains(&port) || self.addresses.contains(&broker) {
@@ -122,8 +125,9 @@ impl Learned {
     }
 }
 
-/// Whether keys may be looked for that open a TLS connection. `owner` is the process at the captured end; `alpn`:
-/// its client has offered protocols to be spoken inside, which no client of Kafka's does.
+/// Whether keys may be looked for that open a TLS connection. `owner` is the process at the
+/// captured end; `alpn`: its client has offered protocols to be spoken inside, which no client of
+/// Kafka's does.
 #[must_use]
 pub fn may_open(
     ends: &Ends,
@@ -138,7 +142,8 @@ pub fn may_open(
     }
     let pid = owner.map_or(0, |owner| owner.pid);
     if !options.ports.contains(port) && !(options.ports.is_auto() && learned.is_broker(ends.broker, pid)) {
-        // Which process has been given the name of a broker with this port, is known of processes alone.
+        // Which process has been given the name of a broker with this port, is known of processes
+        // alone.
         let may_turn_out = owner.is_none() && options.ports.is_auto() && learned.is_named(port);
         return if may_turn_out { Opening::NotYet } else { Opening::No };
     }

@@ -4,8 +4,8 @@
 //!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Hop
 //! ```
 //!
-//! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the workers of other rings is
-//! [`Shared`].
+//! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the
+//! workers of other rings is [`Shared`].
 
 mod both_ends;
 mod brokers;
@@ -67,8 +67,8 @@ pub use tls_options::{TlsOptions, TlsSource};
 pub use totals::Totals;
 use world::{Settings, World};
 
-/// Connections at once, as many as the kernel source remembers. Past it, those that were silent longest are forgotten;
-/// should they speak again, they are read from their next whole exchange on.
+/// Connections at once, as many as the kernel source remembers. Past it, those that were silent
+/// longest are forgotten; should they speak again, they are read from their next whole exchange on.
 const MAX_CONNECTIONS: usize = 128 << 10;
 
 /// A connection that holds less is not worth shedding.
@@ -83,22 +83,29 @@ const FEW_CONNECTIONS: usize = 64;
 /// How often all that waits is looked through: what is seldom due, or costs a look at each item.
 const SWEEP_NS: u64 = 250_000_000;
 
-/// How far a connection is searched for its first request if it was taken for Kafka because it began with one.
+/// How far a connection is searched for its first request if it was taken for Kafka because it
+/// began with one.
 const RECOGNISED_SEARCH_BYTES: u64 = 1 << 20;
 
-/// Everything between one source of segments and the sinks: pure, but for what it shares with other workers.
+/// Everything between one source of segments and the sinks: pure, but for what it shares with other
+/// workers.
 ///
-/// - **Input** is [`Worker::event`]: connections that open and close, segments, and ticks, from one ring or one capture file, in the
-///   order in which they passed. A tick is due ten times a second while nothing else comes, so that hops do not wait for traffic.
-/// - **Output** is the function given to [`Worker::new`]: it gets each hop that is to be emitted, within the call that decides so.
-///   A second function, given to [`Worker::refuse_by`], gets connections that turn out to be nothing to read.
-/// - **Time is an argument.** The worker has no clock: it is as late as its last segment or tick. That is a wall clock's time, and may go
-///   back; then nothing waits for more than twice as long as it would have.
-/// - **Order of calls:** `new`, then at most once `refuse_by`, then any number of `event`s, then [`Worker::finish`], which emits all that
-///   still waits. Workers with the same [`Shared`] are made before the first event of any; each can then run in a thread of its own.
-/// - **Within an event:** stages release what is due, the connection's parser reads, its [`Listener`] makes hops of that and hands them to
-///   the [`Stages`]; in the end these release what waited for news that the event has brought. Four times a second, all that waits is
-///   looked through, and once a second all connections.
+/// - **Input** is [`Worker::event`]: connections that open and close, segments, and ticks, from one
+///   ring or one capture file, in the order in which they passed. A tick is due ten times a second
+///   while nothing else comes, so that hops do not wait for traffic.
+/// - **Output** is the function given to [`Worker::new`]: it gets each hop that is to be emitted,
+///   within the call that decides so. A second function, given to [`Worker::refuse_by`], gets
+///   connections that turn out to be nothing to read.
+/// - **Time is an argument.** The worker has no clock: it is as late as its last segment or tick.
+///   That is a wall clock's time, and may go back; then nothing waits for more than twice as long
+///   as it would have.
+/// - **Order of calls:** `new`, then at most once `refuse_by`, then any number of `event`s, then
+///   [`Worker::finish`], which emits all that still waits. Workers with the same [`Shared`] are
+///   made before the first event of any; each can then run in a thread of its own.
+/// - **Within an event:** stages release what is due, the connection's parser reads, its
+///   [`Listener`] makes hops of that and hands them to the [`Stages`]; in the end these release
+///   what waited for news that the event has brought. Four times a second, all that waits is looked
+///   through, and once a second all connections.
 pub struct Worker {
     sides: Sides,
     agents: Vec<IpNet>,
@@ -346,8 +353,9 @@ impl Worker {
         }
     }
 
-    /// Asks for what a frame of this connection will take beside what is held; where there is no room for it, what holds most gives way, or the
-    /// frame itself where others hold more than this worker. Returns how much is taken.
+    /// Asks for what a frame of this connection will take beside what is held; where there is no
+    /// room for it, what holds most gives way, or the frame itself where others hold more than this
+    /// worker. Returns how much is taken.
     #[cold]
     fn claim(&mut self, id: ConnectionId, wants: usize) -> usize {
         let shared = Arc::clone(&self.world.shared);
@@ -372,8 +380,8 @@ impl Worker {
         0
     }
 
-    /// Tells the other workers what this one holds, and gives some of it back where all hold too much and this one more than
-    /// its part.
+    /// Tells the other workers what this one holds, and gives some of it back where all hold too
+    /// much and this one more than its part.
     fn weigh_all(&mut self, at_once: bool) {
         let bytes = self.weight();
         let Shared { memory, workers, .. } = &*self.world.shared;
@@ -390,7 +398,8 @@ impl Worker {
     #[cold]
     fn enlarge(&mut self) {
         let (len, memory) = (self.connections.len(), Arc::clone(&self.world.shared.memory));
-        // The table grows to twice its places, seven of eight of which are used; the old one is there until then.
+        // The table grows to twice its places, seven of eight of which are used; the old one is
+        // there until then.
         let wants = len.saturating_mul(2).saturating_mul(PLACE_BYTES) / 7 * 8;
         if len < FEW_CONNECTIONS {
             return;
@@ -415,7 +424,8 @@ impl Worker {
             )
     }
 
-    /// The heaviest connections give up their frames and all that waits for its rest, until no more than `wanted` bytes are held.
+    /// The heaviest connections give up their frames and all that waits for its rest, until no more
+    /// than `wanted` bytes are held.
     fn shed_heaviest(&mut self, wanted: usize) {
         let mut heavy: Vec<(usize, ConnectionId)> = self
             .connections
@@ -448,7 +458,8 @@ impl Worker {
         });
     }
 
-    /// Gives back what is held until no more than `wanted` bytes are: see [`memory`] for what goes first.
+    /// Gives back what is held until no more than `wanted` bytes are: see [`memory`] for what goes
+    /// first.
     fn make_light(&mut self, wanted: usize) {
         self.shed_heaviest(wanted);
         purge::give_back();

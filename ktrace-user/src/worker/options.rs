@@ -37,7 +37,8 @@ impl Sides {
     }
 }
 
-/// Which hops are emitted, the same for all workers of a run: clones follow the same traces, and wait for the same commits.
+/// Which hops are emitted, the same for all workers of a run: clones follow the same traces, and
+/// wait for the same commits.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Follows one message's way; `None` lets all hops pass.
@@ -59,16 +60,18 @@ impl Selection {
 /// What the user asks of the pipeline.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerOptions {
-    /// Trace header formats in the order in which they are tried; empty: all known. `key:NAME` is a user's own.
+    /// Trace header formats in the order in which they are tried; empty: all known. `key:NAME` is a
+    /// user's own.
     pub context: Vec<String>,
     /// Which traces are shown.
     pub sampling: Sampling,
     pub exceptions: Exceptions,
     pub sides: Sides,
-    /// The source has taken connections for Kafka by their first bytes and not by their ports: what turns out to be something else is given
-    /// up soon.
+    /// The source has taken connections for Kafka by their first bytes and not by their ports: what
+    /// turns out to be something else is given up soon.
     pub recognised: bool,
-    /// Addresses of clients that have an agent of their own: it shows them, so their connections are left out at the broker's end.
+    /// Addresses of clients that have an agent of their own: it shows them, so their connections
+    /// are left out at the broker's end.
     pub agents: Vec<IpNet>,
     /// Hops bear their records' keys.
     pub keys: bool,

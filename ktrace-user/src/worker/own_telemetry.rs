@@ -1,4 +1,5 @@
-//! ktrace's own telemetry among the messages, and what groups do with it: left out, unless the user wants it.
+//! ktrace's own telemetry among the messages, and what groups do with it: left out, unless the user
+//! wants it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::hop::own::Watch;
 
-/// Topics with telemetry that are known by name. A cluster has a few; of more than this, messages are left
-/// out just the same.
+/// Topics with telemetry that are known by name. A cluster has a few; of more than this, messages
+/// are left out just the same.
 const MAX_TOPICS: usize = 1024;
 
 /// What was found in the values of the current partition.
@@ -15,7 +16,8 @@ const MAX_TOPICS: usize = 1024;
 pub(super) struct Found {
     /// Values that carry ktrace's own telemetry.
     pub own: u64,
-    /// Values that were looked at and do not, before the topic was known to carry telemetry at least one.
+    /// Values that were looked at and do not, before the topic was known to carry telemetry at
+    /// least one.
     pub others: u64,
 }
 

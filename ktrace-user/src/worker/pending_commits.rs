@@ -1,4 +1,5 @@
-//! Offsets that were committed in transactions which have not ended, of all workers: a transaction may end on another's connection.
+//! Offsets that were committed in transactions which have not ended, of all workers: a transaction
+//! may end on another's connection.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,14 +12,15 @@ use crate::hop::transactions::Producer;
 use crate::hop::{Hop, progress};
 use crate::seen::ConnectionId;
 
-/// Producers with such offsets, and offsets of one of them; over the limit a commit goes out as it is.
+/// Producers with such offsets, and offsets of one of them; over the limit a commit goes out as it
+/// is.
 const MAX_PRODUCERS: usize = 1024;
 const MAX_COMMITS: usize = 256;
 /// Of all producers.
 pub(super) const MAX_IN_ALL: usize = 32 << 10;
 
-/// A transaction that has not ended after this is not waited for: Kafka aborts it after a minute by default
-/// (`transaction.timeout.ms`).
+/// A transaction that has not ended after this is not waited for: Kafka aborts it after a minute by
+/// default (`transaction.timeout.ms`).
 pub(super) const PATIENCE_NS: u64 = 70_000_000_000;
 
 /// A commit whose hop is not emitted yet.

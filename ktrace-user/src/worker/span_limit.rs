@@ -1,8 +1,9 @@
 //! Spans a second, kept below the user's limit.
 //!
-//! Spans are counted where they are given to the sinks, so those that filters leave out do not count. The share that is kept
-//! is set anew each second from the second before. A burst does not wait for that: when a second's spans are used up the
-//! share is halved, and again with each sixteenth more, so that no second has more than about twice the limit.
+//! Spans are counted where they are given to the sinks, so those that filters leave out do not
+//! count. The share that is kept is set anew each second from the second before. A burst does not
+//! wait for that: when a second's spans are used up the share is halved, and again with each
+//! sixteenth more, so that no second has more than about twice the limit.
 //!
 //! Time is that of the events, so a capture file gives the same spans each time.
 
@@ -50,7 +51,8 @@ impl Second {
         self.since = shown;
     }
 
-    /// The share for the next second, where `rate` spans a second would have been shown without a limit.
+    /// The share for the next second, where `rate` spans a second would have been shown without a
+    /// limit.
     fn next_share(&self, rate: f64) -> f64 {
         let limit = self.throttle.limit();
         let wanted = if rate <= limit { 1.0 } else { 0.9 * limit / rate };
@@ -78,7 +80,7 @@ impl SpanLimit {
 
     /// A span is given to the sinks.
     pub fn count(&self, within: &Within) {
-        let shown = self.shown.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let shown = self.shown.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if shown >= self.due.load(Ordering::Relaxed) {
             self.exceed(within);
         }

@@ -1,4 +1,5 @@
-//! Events in, spans out: what happens around connections, with the smallest messages that Kafka knows.
+//! Events in, spans out: what happens around connections, with the smallest messages that Kafka
+//! knows.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -201,7 +202,8 @@ fn a_connection_that_was_forgotten_is_read_again_when_it_speaks() {
     assert_eq!(watched.offsets(), [42, 43]);
 }
 
-/// What was still in the socket's buffer passes after the process has closed it; the FIN behind it may have been lost.
+/// What was still in the socket's buffer passes after the process has closed it; the FIN behind it
+/// may have been lost.
 #[test]
 fn a_closed_connection_is_forgotten_though_data_follows() {
     let mut watched = Watched::new(Sampling::default());

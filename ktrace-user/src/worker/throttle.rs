@@ -1,8 +1,9 @@
-//! Limits of what the agent spends and shows: past one of them whole messages are skipped by trace id.
+//! Limits of what the agent spends and shows: past one of them whole messages are skipped by trace
+//! id.
 //!
-//! Of a trace either all messages are shown or none, and the same ones on every agent that is under pressure: each limit only
-//! moves the threshold of a [`Sampling`], and the stricter holds. Capturing and reading go on; what is saved is making spans
-//! and sending them.
+//! Of a trace either all messages are shown or none, and the same ones on every agent that is under
+//! pressure: each limit only moves the threshold of a [`Sampling`], and the stricter holds.
+//! Capturing and reading go on; what is saved is making spans and sending them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +11,8 @@ use ktrace_kafka::context::TraceId;
 
 use crate::hop::sampling::Sampling;
 
-/// The least share that is kept; the agent is then as small as it gets without missing how connections go on.
+/// The least share that is kept; the agent is then as small as it gets without missing how
+/// connections go on.
 const LEAST: f64 = 1.0 / (1 << 20) as f64;
 
 /// What is limited.

@@ -46,7 +46,8 @@ impl FromStr for TlsSource {
 #[derive(Clone, Debug)]
 pub struct TlsOptions {
     pub source: TlsSource,
-    /// With [`TlsSource::Memory`]: secrets are also seen where libraries derive them, by probes on these.
+    /// With [`TlsSource::Memory`]: secrets are also seen where libraries derive them, by probes on
+    /// these.
     pub uprobes: bool,
     /// CPU time that searches for keys may take, as a share of one core.
     pub cpu: f64,
@@ -55,13 +56,14 @@ pub struct TlsOptions {
     /// Only connections of processes below these cgroups are opened, unless there are none;
     /// [`Process`](crate::seen::Process) knows whether it is below one.
     pub cgroups: Vec<PathBuf>,
-    /// Only connections to these ports are opened. `auto` stands for those that are Kafka's by convention,
-    /// and those that responses have named as brokers'.
+    /// Only connections to these ports are opened. `auto` stands for those that are Kafka's by
+    /// convention, and those that responses have named as brokers'.
     pub ports: PortSet,
 }
 
 impl TlsOptions {
-    /// 2 % of a core: a search of a client takes 1 to 100 ms, one of a broker with a large heap some seconds.
+    /// 2 % of a core: a search of a client takes 1 to 100 ms, one of a broker with a large heap
+    /// some seconds.
     pub const USUAL_CPU: f64 = 0.02;
 
     /// Whether any connection may be opened.

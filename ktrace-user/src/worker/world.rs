@@ -1,4 +1,5 @@
-//! What every event of a worker is handled with: the time, what all workers know, what the user wants, and what is lost.
+//! What every event of a worker is handled with: the time, what all workers know, what the user
+//! wants, and what is lost.
 
 use std::sync::Arc;
 
@@ -80,7 +81,8 @@ impl World {
         }
     }
 
-    /// Whether a stage has to hear of a hop whatever filters, sampling and limits say: what covers messages of other traces.
+    /// Whether a stage has to hear of a hop whatever filters, sampling and limits say: what covers
+    /// messages of other traces.
     pub fn has_to_hear_of(&self, hop: &Hop) -> bool {
         self.settings.uncommitted.is_some()
             && matches!(hop.passage.kind, Kind::Committed(_) | Kind::Acknowledged(_))
@@ -145,7 +147,8 @@ impl World {
         self.topics.of(&self.shared.topics, id)
     }
 
-    /// Finds out what is unknown of a hop, as far as it is known by now; for the last time where `now_ns` is `None`.
+    /// Finds out what is unknown of a hop, as far as it is known by now; for the last time where
+    /// `now_ns` is `None`.
     pub fn judge(&mut self, hop: &mut Hop, now_ns: Option<u64>) -> Verdict {
         if let Topic::Id(id) = hop.topic
             && let Some(name) = self.name_of(id)
@@ -210,7 +213,8 @@ impl World {
         !self.settings.own_telemetry && self.settings.uncommitted.is_none()
     }
 
-    /// Whether it is not known what a commit covers, but all that was seen of its topic is ktrace's own.
+    /// Whether it is not known what a commit covers, but all that was seen of its topic is ktrace's
+    /// own.
     fn is_of_own_topic(&self, commit: &Hop) -> bool {
         let covers_none = match &commit.passage.kind {
             Kind::Committed(commit) => commit.covered.messages == 0,

@@ -1,8 +1,9 @@
 //! Messages that a group was given and has not committed for too long, nor acknowledged.
 //!
-//! A message waits here from its delivery on. A commit that covers it in time takes it away; else it is emitted, once. Groups that keep their
-//! offsets elsewhere never commit: of a group of which no commit was seen only the first messages are emitted, and of any group in one
-//! partition no more than fit. All else is counted.
+//! A message waits here from its delivery on. A commit that covers it in time takes it away; else
+//! it is emitted, once. Groups that keep their offsets elsewhere never commit: of a group of which
+//! no commit was seen only the first messages are emitted, and of any group in one partition no
+//! more than fit. All else is counted.
 
 mod partition;
 
@@ -11,7 +12,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use self::partition::Partition;
+pub use self::partition::Due;
+use self::partition::{Missed, Partition};
 use super::progress::ProgressKey;
 use super::store::Store;
 use super::transactions::State;
@@ -31,29 +33,18 @@ const MAX_PARTITIONS: usize = 64 << 10;
 const PARTITION_BYTES: usize = 160;
 const MESSAGE_BYTES: usize = size_of::<Hop>() + 256;
 
-/// Processes of which bytes were missed since the last look. With more, nothing is known of any process.
-const MAX_MISSED: usize = 64;
-
 /// Commits are emitted a little later than they pass, where several rings are read.
 const GRACE_NS: u64 = 500_000_000;
 
 /// How often it is looked who has waited long enough.
 const LOOK_NS: u64 = 500_000_000;
 
-/// Deliveries that wait for a commit, by group and partition. One for all workers, behind a lock that is held for a hop each time.
+/// Deliveries that wait for a commit, by group and partition. One for all workers, behind a lock
+/// that is held for a hop each time.
 #[derive(Debug)]
 pub struct Uncommitted {
     patience_ns: u64,
     groups: Mutex<Groups>,
-}
-
-/// What has waited too long.
-#[derive(Debug, Default)]
-pub struct Due {
-    /// In the order of their delivery.
-    pub hops: Vec<Hop>,
-    /// So many more were delivered and not committed.
-    pub left_out: u64,
 }
 
 #[derive(Debug, Default)]
@@ -72,26 +63,6 @@ struct Group {
     commits: bool,
     waiting: usize,
     by_partition: BTreeMap<(Arc<str>, i32), Partition>,
-}
-
-/// Whose bytes were missed, perhaps a commit among them: of what came to these processes nothing is known any more.
-#[derive(Debug, Default)]
-struct Missed {
-    some: Vec<Arc<Resource>>,
-    all: bool,
-}
-
-impl Missed {
-    fn add(&mut self, of: Arc<Resource>) {
-        if !self.has(&of) {
-            self.all = self.some.len() >= MAX_MISSED;
-            self.some.push(of);
-        }
-    }
-
-    fn has(&self, of: &Arc<Resource>) -> bool {
-        self.all || self.some.iter().any(|known| Arc::ptr_eq(known, of))
-    }
 }
 
 impl Uncommitted {
@@ -143,7 +114,8 @@ impl Uncommitted {
 }
 
 impl Group {
-    /// Its offset in a partition is committed, or messages there were acknowledged. Gives how many of those that wait are gone.
+    /// Its offset in a partition is committed, or messages there were acknowledged. Gives how many
+    /// of those that wait are gone.
     fn cover(&mut self, place: &(Arc<str>, i32), covered: RangeInclusive<i64>, is_commit: bool) -> usize {
         self.commits = true;
         let Some(partition) = self.by_partition.get_mut(place) else { return 0 };

@@ -2,15 +2,50 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use super::{Due, Missed};
 use crate::hop::{Hop, Kind};
+use crate::span::Resource;
 
 /// Messages that were emitted, and silent partitions, are forgotten after this.
 pub(super) const FORGET_NS: u64 = 3_600_000_000_000;
 
 /// Messages of one group in one partition that are followed at once, emitted ones included.
 pub(super) const MAX_OF_PARTITION: usize = 512;
+
+/// Processes of which bytes were missed since the last look. With more, nothing is known of any
+/// process.
+pub(super) const MAX_MISSED: usize = 64;
+
+/// What has waited too long.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// In the order of their delivery.
+    pub hops: Vec<Hop>,
+    /// So many more were delivered and not committed.
+    pub left_out: u64,
+}
+
+/// Whose bytes were missed, perhaps a commit among them: of what came to these processes nothing is
+/// known any more.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    pub some: Vec<Arc<Resource>>,
+    all: bool,
+}
+
+impl Missed {
+    pub fn add(&mut self, of: Arc<Resource>) {
+        if !self.has(&of) {
+            self.all = self.some.len() >= MAX_MISSED;
+            self.some.push(of);
+        }
+    }
+
+    fn has(&self, of: &Arc<Resource>) -> bool {
+        self.all || self.some.iter().any(|known| Arc::ptr_eq(known, of))
+    }
+}
 
 /// One partition of a group, with what was delivered of it and not committed.
 #[derive(Debug)]
@@ -112,7 +147,8 @@ impl Partition {
         self.waiting.extract_if(offsets, |_, _| true).count()
     }
 
-    /// Emits those that have waited long enough, and forgets those of which nothing is known any more.
+    /// Emits those that have waited long enough, and forgets those of which nothing is known any
+    /// more.
     pub fn look(&mut self, now_ns: u64, patience_ns: u64, missed: &Missed, due: &mut Due) {
         let waits = |since_ns: u64| now_ns.saturating_sub(since_ns);
         self.waiting.retain(|_, Waiting { since_ns, hop }| {

@@ -4,7 +4,7 @@ use super::super::acknowledge::{AcknowledgeType, Acknowledgement};
 use super::super::groups::Reader;
 use super::super::progress::Covered;
 use super::super::{Commit, Parties, samples};
-use super::partition::{FORGET_NS, MAX_OF_PARTITION};
+use super::partition::{FORGET_NS, MAX_MISSED, MAX_OF_PARTITION};
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,9 +1,10 @@
-//! What a client reads that was in the log before it began to read: a service that restores its state or begins at the earliest
-//! offset is not late, it catches up.
+//! What a client reads that was in the log before it began to read: a service that restores its
+//! state or begins at the earliest offset is not late, it catches up.
 //!
-//! A client begins where the log begins, or where ListOffsets says that it begins or ends. One that goes on where its
-//! group stands asks for nothing of that, nor does one that has lost its connection: what such a client gets late is late. And
-//! what was appended since it began is late, however far behind it is.
+//! A client begins where the log begins, or where ListOffsets says that it begins or ends. One that
+//! goes on where its group stands asks for nothing of that, nor does one that has lost its
+//! connection: what such a client gets late is late. And what was appended since it began is late,
+//! however far behind it is.
 
 use std::collections::HashMap;
 
@@ -12,17 +13,20 @@ use ktrace_kafka::{Began, Operation, Partition};
 use crate::hop::Topic;
 use crate::hop::stamp::Stamp;
 
-/// Partitions of a connection of which it is known how their reader began; with more, that is found out anew.
+/// Partitions of a connection of which it is known how their reader began; with more, that is found
+/// out anew.
 const MAX_PARTITIONS: usize = 1024;
 
-/// What is younger than this when a client begins is not called old: a service that was started with its producers, or a little
-/// after them, begins at the log's first offset, too.
+/// What is younger than this when a client begins is not called old: a service that was started
+/// with its producers, or a little after them, begins at the log's first offset, too.
 const OLD_NS: u64 = 10_000_000_000;
 
-/// With more messages than this before the log's end a client is far behind, however young they are.
+/// With more messages than this before the log's end a client is far behind, however young they
+/// are.
 const FAR: i64 = 1000;
 
-/// What is younger is not called old even then: clocks differ, and a first request may be held until something comes.
+/// What is younger is not called old even then: clocks differ, and a first request may be held
+/// until something comes.
 const LEAST_OLD_NS: u64 = 1_000_000_000;
 
 /// Messages that were there before.
@@ -54,7 +58,8 @@ impl Backlog {
     }
 }
 
-/// How a connection's client began to read partitions, and when: whether from where their logs begin, or end.
+/// How a connection's client began to read partitions, and when: whether from where their logs
+/// begin, or end.
 #[derive(Default)]
 pub(in crate::worker) struct Begun(HashMap<(Topic, i32), (u64, bool)>);
 
@@ -72,8 +77,8 @@ impl Begun {
         (began.offset < began.log_end && fetch_offset < began.log_end).then_some(began)
     }
 
-    /// What was there before, where the client reads it anew. `listed` is what ListOffsets said before it first asked, `is_free`
-    /// that it reads for no known group.
+    /// What was there before, where the client reads it anew. `listed` is what ListOffsets said
+    /// before it first asked, `is_free` that it reads for no known group.
     pub fn backlog(
         &mut self,
         place: (Topic, i32),

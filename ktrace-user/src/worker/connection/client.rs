@@ -15,7 +15,8 @@ use crate::worker::stand_ins::{Software, StandIns};
 /// A longer name of a client's software, or version of it, is not kept.
 const MAX_SOFTWARE_BYTES: usize = 128;
 
-/// Partitions of which a connection's client has asked where they begin or end; with more, all are forgotten.
+/// Partitions of which a connection's client has asked where they begin or end; with more, all are
+/// forgotten.
 const MAX_LISTED: usize = 4096;
 
 /// A connection's client: its process, what it says of itself, and for whom it reads.
@@ -195,7 +196,8 @@ impl ClientState {
         {
             return reader.clone();
         }
-        // Who has no offset yet asks the broker for one, on the connection on which it fetches then.
+        // Who has no offset yet asks the broker for one, on the connection on which it fetches
+        // then.
         if let Topic::Named(topic) = topic
             && !self.listed.is_empty()
             && let Some((offset, ns)) = self.listed.remove(&(Arc::clone(&topic.name), at.partition))
@@ -265,7 +267,8 @@ impl ClientState {
         }
     }
 
-    /// The process's, or what the client says of itself where there is none: in a capture file, and at the broker's end.
+    /// The process's, or what the client says of itself where there is none: in a capture file, and
+    /// at the broker's end.
     pub fn resource(&mut self, stand_ins: &mut StandIns) -> Arc<Resource> {
         if let Some(process) = &self.owner {
             return Arc::clone(&process.resource);
@@ -279,7 +282,8 @@ impl ClientState {
         self.owner.is_some()
     }
 
-    /// What to call the client where no span does: its service, or its address where that is not known.
+    /// What to call the client where no span does: its service, or its address where that is not
+    /// known.
     pub fn service(&self) -> String {
         match (&self.owner, &self.client_id) {
             (Some(process), _) => process.resource.service_name().to_owned(),

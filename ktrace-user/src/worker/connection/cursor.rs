@@ -18,7 +18,8 @@ use crate::worker::deliveries::Run;
 use crate::worker::own_telemetry::Found;
 use crate::worker::stage::awaiting_group::LateRun;
 
-/// Made at the first record of a partition, and gone when records of another partition or exchange come.
+/// Made at the first record of a partition, and gone when records of another partition or exchange
+/// come.
 pub(in crate::worker) struct PartitionCursor {
     pub request_seq: u32,
     pub correlation_id: i32,
@@ -54,6 +55,7 @@ pub(in crate::worker) struct PartitionCursor {
 
 impl PartitionCursor {
     /// Whether a record stands here too.
+    #[inline]
     pub fn is_at(&self, head: &Head<'_>, partition: &Partition<'_>) -> bool {
         let same_topic = match partition.topic {
             kafka::Topic::Id(id) => self.id == Some(id),
@@ -69,6 +71,7 @@ impl PartitionCursor {
     }
 
     /// A record of this offset comes.
+    #[inline]
     pub fn advance(&mut self, offset: i64) {
         if let Some(late) = &mut self.late {
             late.deliver(offset);
@@ -96,7 +99,8 @@ impl PartitionCursor {
         before
     }
 
-    /// Which delivery to its group that of the current record is, and whether it comes after later ones.
+    /// Which delivery to its group that of the current record is, and whether it comes after later
+    /// ones.
     pub fn times(&self, operation: Operation<'_>) -> (Option<u32>, bool) {
         match (operation, &self.run) {
             (Operation::ShareFetch { delivery_count, .. }, _) => (u32::try_from(delivery_count).ok(), false),

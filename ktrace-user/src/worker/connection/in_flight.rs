@@ -1,4 +1,5 @@
-//! What a connection has sent and what it gets, for the time from one end to the other: requests on their way, and when messages were sent.
+//! What a connection has sent and what it gets, for the time from one end to the other: requests on
+//! their way, and when messages were sent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use crate::hop::appends::{self, Append, Found, Sent, Sought};
 use crate::hop::{Kind, Passage, Topic};
 use crate::worker::shared::Shared;
 
-/// Partitions of a connection's requests that wait for their responses. With more, the oldest is taken for one that
-/// does not; of one request, the partitions behind these are.
+/// Partitions of a connection's requests that wait for their responses. With more, the oldest is
+/// taken for one that does not; of one request, the partitions behind these are.
 pub(in crate::worker) const MAX_ASKED: usize = 4096;
 
 /// What one of them takes with its log, which others may have forgotten.
@@ -19,7 +20,8 @@ const ASKED_BYTES: usize = 384;
 /// Logs that a connection remembers; most clients write to and read fewer partitions of a broker.
 pub(in crate::worker) const MAX_LOOKED_UP: usize = 32;
 
-/// Requests of a connection that send messages and wait for their responses, and the logs that they go to.
+/// Requests of a connection that send messages and wait for their responses, and the logs that they
+/// go to.
 #[derive(Default)]
 pub(in crate::worker) struct InFlight {
     /// In their order, by the request's sequence number.

@@ -1,4 +1,5 @@
-//! What is missing of a connection, and whose spans say so: those of the first exchange with messages behind a gap.
+//! What is missing of a connection, and whose spans say so: those of the first exchange with
+//! messages behind a gap.
 
 /// Counts gaps, and marks the messages behind one.
 #[derive(Default)]

@@ -1,4 +1,5 @@
-//! What is remembered of a connection from one exchange to the next. Each field is a type of its own, whose invariants its file keeps.
+//! What is remembered of a connection from one exchange to the next. Each field is a type of its
+//! own, whose invariants its file keeps.
 
 use super::backlog::Begun;
 use super::client::ClientState;
@@ -41,7 +42,8 @@ pub(in crate::worker) struct State {
 /// How values are searched for ktrace's own telemetry.
 #[derive(Default)]
 pub(in crate::worker) struct Telemetry {
-    /// Records that pass before the next value is looked at, in topics where nothing speaks for telemetry.
+    /// Records that pass before the next value is looked at, in topics where nothing speaks for
+    /// telemetry.
     pub skip: u32,
     /// What is known of telemetry in topics whose names are not known yet.
     pub unnamed: Watched,

@@ -1,5 +1,5 @@
-//! What the exchanges of a connection say of transactions: how far it has brought partitions with transactions, the markers that end
-//! them, and the producers that end theirs on it.
+//! What the exchanges of a connection say of transactions: how far it has brought partitions with
+//! transactions, the markers that end them, and the producers that end theirs on it.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use crate::hop::transactions::{Producer, State};
 /// Partitions of one connection that are followed, and producers, and partitions with markers.
 const MAX_PARTITIONS: usize = 1024;
 
-/// Partitions of an exchange from which a client reads elsewhere than it has. With more, nothing of the exchange is followed, as each
-/// means to look through all that waits.
+/// Partitions of an exchange from which a client reads elsewhere than it has. With more, nothing of
+/// the exchange is followed, as each means to look through all that waits.
 const MAX_LEFT: u32 = 256;
 
 /// A partition, named as the wire names it: a name may come later.
@@ -31,7 +31,8 @@ pub(in crate::worker) enum Left {
 /// Bounded: see the constants above for what is given up beyond them.
 #[derive(Default)]
 pub(in crate::worker) struct Transactions {
-    /// Behind what the connection has brought of partitions with transactions, where the client reads uncommitted messages too.
+    /// Behind what the connection has brought of partitions with transactions, where the client
+    /// reads uncommitted messages too.
     read_to: HashMap<Place, i64>,
     /// Those of the current exchanges.
     markers: Markers,
@@ -66,7 +67,8 @@ impl Transactions {
         offset >= 0 && self.read_to.get(place).is_some_and(|end| offset <= *end)
     }
 
-    /// The connection has brought a partition up to this offset. Returns whether there is room to follow it.
+    /// The connection has brought a partition up to this offset. Returns whether there is room to
+    /// follow it.
     #[must_use]
     pub fn advance(&mut self, place: &Place, offset: i64) -> bool {
         if let Some(end) = self.read_to.get_mut(place) {

@@ -26,7 +26,8 @@ impl Attempt {
 }
 
 impl Listener<'_> {
-    /// A batch is acknowledged. Where several rings are read, a failed attempt to send it may lie in one that is read later.
+    /// A batch is acknowledged. Where several rings are read, a failed attempt to send it may lie
+    /// in one that is read later.
     fn acked(&mut self, head: &Head<'_>, partition: i32, batch: &Batch<'_>) {
         if batch.producer_id < 0 || batch.base_sequence < 0 || !self.world.shared.is_read_by_several() {
             return;

@@ -17,9 +17,15 @@ use crate::worker::stage::awaiting_cause::Sought;
 const TOGETHER: usize = 1024;
 
 impl Listener<'_> {
-    /// The client's process, where chains are followed.
+    /// The client's process, where chains are followed. Asked for each record.
+    #[inline(always)]
     fn chain(&mut self) -> Option<&Chain> {
-        if !self.world.settings.infer || self.may_find_other_end() {
+        if self.world.settings.infer { self.chain_of_process() } else { None }
+    }
+
+    #[inline(never)]
+    fn chain_of_process(&mut self) -> Option<&Chain> {
+        if self.may_find_other_end() {
             return None;
         }
         let now_ns = self.world.now_ns;
@@ -33,7 +39,8 @@ impl Listener<'_> {
         }
     }
 
-    /// The process has got something that was not seen, or may have: a part of a connection is missing, or its beginning.
+    /// The process has got something that was not seen, or may have: a part of a connection is
+    /// missing, or its beginning.
     pub(in crate::worker) fn misses(&mut self, now_ns: u64) {
         match self.chain() {
             Some(chain) => chain.missed(now_ns),
@@ -64,8 +71,8 @@ impl Listener<'_> {
         Some(Sought { chain, topic, key: key(record.key), sent_ns: attempt.start_ns(head), is_first })
     }
 
-    /// A message was sent, and `hop` is there where it is shown: with one ring what made the process do so was read before, with
-    /// several it may be read a little later.
+    /// A message was sent, and `hop` is there where it is shown: with one ring what made the
+    /// process do so was read before, with several it may be read a little later.
     pub(super) fn caused(&mut self, sought: Sought, hop: Option<Hop>) {
         if !self.world.shared.is_read_by_several() {
             let cause = sought.find();

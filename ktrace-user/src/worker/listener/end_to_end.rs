@@ -30,7 +30,8 @@ impl Listener<'_> {
         self.state.in_flight.waiting.push_back((head.request_seq, log));
     }
 
-    /// Whether there is room for one more partition of a request: the oldest of an earlier one makes it.
+    /// Whether there is room for one more partition of a request: the oldest of an earlier one
+    /// makes it.
     fn has_room(&mut self, request_seq: u32) -> bool {
         let InFlight { waiting, answered, .. } = &mut self.state.in_flight;
         if waiting.len() < MAX_ASKED {
@@ -65,7 +66,8 @@ impl Listener<'_> {
         self.state.in_flight.waiting = VecDeque::new();
     }
 
-    /// Where it is noted when the messages of a partition were sent; of such as are read, only where a process of this host writes there.
+    /// Where it is noted when the messages of a partition were sent; of such as are read, only
+    /// where a process of this host writes there.
     pub(super) fn delay(
         &mut self,
         topic: &Topic,

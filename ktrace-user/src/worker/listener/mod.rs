@@ -1,6 +1,7 @@
 //! Makes hops of what a connection's exchanges say, and notes what all workers know from them.
 //!
-//! One file for each family of events. Nothing waits here: what a hop waits for is the business of the [stages](super::stage).
+//! One file for each family of events. Nothing waits here: what a hop waits for is the business of
+//! the [stages](super::stage).
 
 mod attempts;
 mod chains;
@@ -32,19 +33,19 @@ pub(super) struct Listener<'x> {
 
 impl Listener<'_> {
     /// Hands a hop to the stages.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, hop: Hop) {
         self.stages.pass(self.id, hop, self.world);
     }
 
     /// Whether the other end of the connection is captured too, and shows it.
-    #[inline]
+    #[inline(always)]
     fn has_found_other_end(&self) -> bool {
         self.stages.both_ends.has_found(self.id)
     }
 
     /// Whether it is, or may be found to be.
-    #[inline]
+    #[inline(always)]
     fn may_find_other_end(&self) -> bool {
         self.stages.both_ends.may_find(self.id)
     }

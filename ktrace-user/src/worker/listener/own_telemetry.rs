@@ -20,7 +20,8 @@ impl Listener<'_> {
         Watch::of(of(topic, &self.state.telemetry.unnamed), self.state.telemetry.skip)
     }
 
-    /// Whether the current record, which does not pass without a look, carries ktrace's own telemetry.
+    /// Whether the current record, which does not pass without a look, carries ktrace's own
+    /// telemetry.
     #[cold]
     pub(super) fn is_own(&mut self, partition: &Partition<'_>, record: &Record<'_>) -> bool {
         let (Some(at), Some(value)) = (&mut self.state.cursor, record.value) else { return false };
@@ -50,8 +51,8 @@ impl Listener<'_> {
     }
 }
 
-/// Where it is kept what is known of a topic: with its name, or with the connection as long as that is not
-/// known.
+/// Where it is kept what is known of a topic: with its name, or with the connection as long as that
+/// is not known.
 fn of<'x>(topic: &'x Topic, unnamed: &'x Watched) -> &'x Watched {
     match topic {
         Topic::Named(topic) => &topic.watched,

@@ -115,7 +115,8 @@ impl Listener<'_> {
         Reading { reader, run, late: None }
     }
 
-    /// How far a group has come in a partition, where it is known and the other end of the connection does not count.
+    /// How far a group has come in a partition, where it is known and the other end of the
+    /// connection does not count.
     pub(super) fn progress(
         &mut self,
         reader: &Reader,
@@ -136,7 +137,8 @@ impl Listener<'_> {
         }
     }
 
-    /// Something comes that concerns all messages before it: those of the current run wait with the others.
+    /// Something comes that concerns all messages before it: those of the current run wait with the
+    /// others.
     pub(super) fn await_group_with_others(&mut self) {
         let late = self.state.cursor.as_mut().and_then(|cursor| cursor.late.as_mut());
         if let Some(part) = late.and_then(|late| late.part_with_hops()) {

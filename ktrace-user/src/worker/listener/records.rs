@@ -31,7 +31,8 @@ impl Sink for Listener<'_> {
                 Side::Broker => self.stages.both_ends.at(self.id, place, self.world, head.end_ns()),
             }
         }
-        // On a new connection clients ask for versions before they fetch, or count from 0: this one has begun before.
+        // On a new connection clients ask for versions before they fetch, or count from 0: this one
+        // has begun before.
         let fetches = matches!(head.api_key, api::key::FETCH | api::key::SHARE_FETCH);
         if self.state.client.exchanges == 0 && fetches && head.correlation_id > 1 {
             self.misses(head.end_ns());

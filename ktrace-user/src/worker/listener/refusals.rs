@@ -1,4 +1,5 @@
-//! What brokers refuse that brings no message is shown as a hop of its own, once in a while, and always counted.
+//! What brokers refuse that brings no message is shown as a hop of its own, once in a while, and
+//! always counted.
 
 use ktrace_kafka as kafka;
 use ktrace_kafka::CoordinatorKind;
@@ -68,8 +69,8 @@ impl Listener<'_> {
         }
     }
 
-    /// A request of a client was refused, in part or as a whole, and is shown as what it should have brought: a message sent, a
-    /// commit, an acknowledgement.
+    /// A request of a client was refused, in part or as a whole, and is shown as what it should
+    /// have brought: a message sent, a commit, an acknowledgement.
     pub(super) fn count_refused(&mut self, head: &Head<'_>, error: i16) {
         // What is left unanswered was not refused.
         let is_refused =

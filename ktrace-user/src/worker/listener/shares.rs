@@ -14,7 +14,8 @@ use crate::hop::{Hop, Kind, Passage, identity};
 use crate::losses::Reason;
 use crate::worker::deliveries::share_member;
 
-/// Messages of share groups that a worker remembers until they are acknowledged; over the limit those of a connection are forgotten.
+/// Messages of share groups that a worker remembers until they are acknowledged; over the limit
+/// those of a connection are forgotten.
 const MAX_ACQUIRED_IN_ALL: usize = 256 << 10;
 
 impl Listener<'_> {
@@ -31,8 +32,9 @@ impl Listener<'_> {
         self.acquires((topic, partition), offset, Some((trace_id, span_id)));
     }
 
-    /// A message that was delivered to a member; `got` is what is shown of it. Not inlined: most messages are of no
-    /// share group, and what is on the way of each has to stay small enough to be.
+    /// A message that was delivered to a member; `got` is what is shown of it. Not inlined: most
+    /// messages are of no share group, and what is on the way of each has to stay small enough to
+    /// be.
     #[inline(never)]
     pub(super) fn acquires(
         &mut self,

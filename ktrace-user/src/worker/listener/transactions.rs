@@ -68,7 +68,8 @@ impl Listener<'_> {
         }
     }
 
-    /// A commit counts, or does not, as its transaction has ended so: once what it covers was read, on whichever ring.
+    /// A commit counts, or does not, as its transaction has ended so: once what it covers was read,
+    /// on whichever ring.
     pub(super) fn settle_commit(&mut self, commit: PendingCommit, state: Option<State>) {
         if !self.world.shared.is_read_by_several() || self.may_find_other_end() {
             if let Some(hop) = self.world.settled(commit, state) {
@@ -82,7 +83,8 @@ impl Listener<'_> {
         }
     }
 
-    /// A marker decides the messages before it that this very connection brought: between them and it, it brought all.
+    /// A marker decides the messages before it that this very connection brought: between them and
+    /// it, it brought all.
     fn marker(&mut self, of: kafka::Topic<'_>, partition: i32, producer_id: i64, marker: (i64, State)) {
         let topic = self.world.topic(of);
         let place = match of {

@@ -1,6 +1,8 @@
-//! Failed attempts to send a message wait for another one: if it comes, that one alone is shown, with how many there were.
+//! Failed attempts to send a message wait for another one: if it comes, that one alone is shown,
+//! with how many there were.
 //!
-//! Nothing waits behind them: a broker may be away for long, and what others send meanwhile is not to wait for it.
+//! Nothing waits behind them: a broker may be away for long, and what others send meanwhile is not
+//! to wait for it.
 
 use super::pending::{Pending, is_over};
 use super::{Admit, Next, Stage, When};
@@ -8,7 +10,8 @@ use crate::hop::Hop;
 use crate::seen::ConnectionId;
 use crate::worker::world::{Verdict, World};
 
-/// Brokers are started anew in less, most often; and who looks for errors does not look for them minutes later.
+/// Brokers are started anew in less, most often; and who looks for errors does not look for them
+/// minutes later.
 const PATIENCE_NS: u64 = 30_000_000_000;
 
 /// How often they are looked through: there may be many, and news of them with every record.
@@ -64,6 +67,10 @@ impl Stage for Attempts {
     fn admit(&mut self, _connection: ConnectionId, hop: &mut Hop, world: &mut World) -> Admit {
         if !hop.may_be_sent_again() {
             return Admit::Pass;
+        }
+        // News are not looked for while nothing waits.
+        if self.pending.len() == 0 {
+            self.seen = world.shared.attempts.version();
         }
         let now_ns = Some(world.now_ns);
         if world.judge(hop, now_ns) == Verdict::Drop { Admit::Drop } else { Admit::Wait }

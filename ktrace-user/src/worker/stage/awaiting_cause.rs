@@ -1,5 +1,5 @@
-//! Messages that a process has sent, where several rings are read: the message that made it send them may lie in one that is read a
-//! little later.
+//! Messages that a process has sent, where several rings are read: the message that made it send
+//! them may lie in one that is read a little later.
 
 use std::sync::Arc;
 
@@ -33,7 +33,8 @@ impl Sought {
 /// A message that was sent; without a hop if it is not shown.
 type Sent = (Sought, Option<Hop>);
 
-/// Messages that were sent, in the order in which they were sent, as each says something of the process.
+/// Messages that were sent, in the order in which they were sent, as each says something of the
+/// process.
 pub(in crate::worker) struct AwaitingCause {
     pending: Pending<Sent>,
 }

@@ -1,8 +1,9 @@
-//! The first messages of a consumer, where several rings are read: what says for whom it reads, as the assignment of its member, may
-//! lie in a ring that is read a little later.
+//! The first messages of a consumer, where several rings are read: what says for whom it reads, as
+//! the assignment of its member, may lie in a ring that is read a little later.
 //!
-//! A connection whose reader is unknown at its first messages holds them for a moment, once in its life. All runs of the connection are
-//! due together, so its later messages do not overtake them. With one ring all is read in order, and nothing waits.
+//! A connection whose reader is unknown at its first messages holds them for a moment, once in its
+//! life. All runs of the connection are due together, so its later messages do not overtake them.
+//! With one ring all is read in order, and nothing waits.
 
 use std::collections::HashMap;
 use std::mem;
@@ -17,7 +18,8 @@ use crate::seen::ConnectionId;
 use crate::worker::deliveries::{self, Log, Run, progress_of};
 use crate::worker::world::World;
 
-/// Rings are read 0.1 s apart at most. Commits, which need these messages, wait for longer ([`LATE_NS`](crate::hop::deadline::LATE_NS)).
+/// Rings are read 0.1 s apart at most. Commits, which need these messages, wait for longer
+/// ([`LATE_NS`](crate::hop::deadline::LATE_NS)).
 const PATIENCE_NS: u64 = 150_000_000;
 
 /// Hops that wait, and stretches of offsets.
@@ -38,14 +40,16 @@ enum Wait {
 }
 
 impl FirstMessages {
-    /// Messages of the connection come, read for this reader as far as is known. Returns since when they wait, if they do.
+    /// Messages of the connection come, read for this reader as far as is known. Returns since when
+    /// they wait, if they do.
     pub fn come(&mut self, reader: &Reader, now_ns: u64) -> Option<u64> {
         let wait = *self.0.get_or_insert(match reader {
             Reader::Unknown => Wait::Since(now_ns),
             _ => Wait::Needless,
         });
         match wait {
-            // Runs that are due have been released before this segment, so it does not overtake them.
+            // Runs that are due have been released before this segment, so it does not overtake
+            // them.
             Wait::Since(since_ns) if !is_over(since_ns, PATIENCE_NS, now_ns) => Some(since_ns),
             Wait::Since(_) | Wait::Needless => None,
         }
@@ -260,7 +264,8 @@ impl Stage for AwaitingGroup {
             When::Due(_) | When::Sweep(_) | When::Shed | When::Ending | When::End => {}
         }
         while let Some((connection, since_ns)) = self.queue.pop_due(when.now_ns()) {
-            // Its runs may have been released as it was forgotten, and others of the same socket may have come.
+            // Its runs may have been released as it was forgotten, and others of the same socket
+            // may have come.
             if self.by_connection.get(&connection).is_some_and(|waiting| waiting.since_ns == since_ns) {
                 self.release_of(connection, world, next);
             }

@@ -1,7 +1,8 @@
-//! Hops of which something is unknown wait for it, for a bounded time: for their topic's name, for the end of their transaction, for the
-//! response to the request that may have sent them.
+//! Hops of which something is unknown wait for it, for a bounded time: for their topic's name, for
+//! the end of their transaction, for the response to the request that may have sent them.
 //!
-//! What comes later on the same connection waits behind them, so that a connection's spans stay in order.
+//! What comes later on the same connection waits behind them, so that a connection's spans stay in
+//! order.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -14,7 +15,8 @@ use crate::worker::world::{Verdict, World};
 /// How long is waited.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// How often hops are looked through because of requests that were answered: producers are answered all the time.
+/// How often hops are looked through because of requests that were answered: producers are answered
+/// all the time.
 pub(in crate::worker) const NEWS_NS: u64 = 5_000_000;
 
 /// Hops that wait at once; over the limit the oldest of the connection goes out as it is.
@@ -31,7 +33,8 @@ struct Held {
 #[derive(Default)]
 struct Queue {
     held: VecDeque<Held>,
-    /// Partitions of hops one behind the other, and how many these are: what concerns one partition skips the others.
+    /// Partitions of hops one behind the other, and how many these are: what concerns one partition
+    /// skips the others.
     runs: VecDeque<(i32, usize)>,
 }
 
@@ -180,6 +183,10 @@ impl Stage for AwaitingNews {
         // Another attempt may be long in coming: others do not wait for it.
         if hop.may_be_sent_again() {
             return Admit::Pass;
+        }
+        // News are not looked for while nothing waits.
+        if self.len == 0 {
+            self.seen = Seen::of(world);
         }
         let now_ns = Some(world.now_ns);
         if hop.waits() && world.judge(hop, now_ns) == Verdict::Drop {

@@ -1,4 +1,5 @@
-//! Commits, where several rings are read: the messages that they cover may lie in one that is read a little later.
+//! Commits, where several rings are read: the messages that they cover may lie in one that is read
+//! a little later.
 
 use super::pending::Pending;
 use super::{Next, Stage, When};

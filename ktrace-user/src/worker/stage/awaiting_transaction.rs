@@ -1,8 +1,10 @@
-//! Offsets that were committed in a transaction: they count when it commits. Its end is most often seen, on whichever worker, and
-//! settles them ([`Listener::end_commits`](crate::worker::listener::Listener)); here they are given up.
+//! Offsets that were committed in a transaction: they count when it commits. Its end is most often
+//! seen, on whichever worker, and settles them
+//! ([`Listener::end_commits`](crate::worker::listener::Listener)); here they are given up.
 //!
-//! What waits is shared by all workers ([`PendingCommits`](crate::worker::pending_commits::PendingCommits)), so it is neither counted nor
-//! weighed here.
+//! What waits is shared by all workers
+//! ([`PendingCommits`](crate::worker::pending_commits::PendingCommits)), so it is neither counted
+//! nor weighed here.
 
 use super::{Next, Stage, When};
 use crate::hop::transactions::State;

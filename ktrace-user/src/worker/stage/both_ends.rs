@@ -1,8 +1,9 @@
-//! The broker's end of a connection that may be captured at the client's end too: it holds its hops until the other end is found, or
-//! for two seconds. What the other end shows is dropped here.
+//! The broker's end of a connection that may be captured at the client's end too: it holds its hops
+//! until the other end is found, or for two seconds. What the other end shows is dropped here.
 //!
-//! The deadline is the connection's and not a hop's, and a clock that is set back begins the search anew: one that ends too early
-//! would show twice what the other end shows. So hops wait with their search, and not in a [`Pending`](super::pending::Pending).
+//! The deadline is the connection's and not a hop's, and a clock that is set back begins the search
+//! anew: one that ends too early would show twice what the other end shows. So hops wait with their
+//! search, and not in a [`Pending`](super::pending::Pending).
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -39,7 +40,8 @@ pub(in crate::worker) enum OtherEnd {
 #[derive(Default)]
 pub(in crate::worker) struct BothEnds {
     searches: HashMap<ConnectionId, Search>,
-    /// The answer to the last question: most are asked of the same connection, several times for a record.
+    /// The answer to the last question: most are asked of the same connection, several times for a
+    /// record.
     last: Cell<Option<(ConnectionId, OtherEnd)>>,
     held: usize,
     early: u64,
@@ -52,10 +54,15 @@ impl BothEnds {
         self.searches.insert(connection, Search::begin());
     }
 
+    /// Asked several times for each record: with `--side client`, which is the default, there is
+    /// nothing to look up.
+    #[inline(always)]
     pub fn other_end(&self, connection: ConnectionId) -> OtherEnd {
-        if self.searches.is_empty() {
-            return OtherEnd::Elsewhere;
-        }
+        if self.searches.is_empty() { OtherEnd::Elsewhere } else { self.look_up(connection) }
+    }
+
+    #[inline(never)]
+    fn look_up(&self, connection: ConnectionId) -> OtherEnd {
         if let Some((of, end)) = self.last.get()
             && of == connection
         {
@@ -67,11 +74,13 @@ impl BothEnds {
     }
 
     /// Whether the other end shows this connection.
+    #[inline(always)]
     pub fn has_found(&self, connection: ConnectionId) -> bool {
         self.other_end(connection) == OtherEnd::Found
     }
 
     /// Whether the other end shows this connection, or may be found to.
+    #[inline(always)]
     pub fn may_find(&self, connection: ConnectionId) -> bool {
         self.other_end(connection) != OtherEnd::Elsewhere
     }
@@ -189,8 +198,8 @@ struct Search {
     counted: Vec<Count>,
 }
 
-/// Counts that are held; those behind them are counted at once, as of an end that is alone. A connection has some ten in two
-/// seconds.
+/// Counts that are held; those behind them are counted at once, as of an end that is alone. A
+/// connection has some ten in two seconds.
 const MAX_COUNTED: usize = 64;
 
 #[derive(Default)]
@@ -219,7 +228,8 @@ impl Search {
         }
     }
 
-    /// The broker's end was at this place. Returns how many hops the client's end makes superfluous.
+    /// The broker's end was at this place. Returns how many hops the client's end makes
+    /// superfluous.
     fn at(&mut self, place: Place, places: &ExchangePlaces, now_ns: u64) -> usize {
         match &mut self.state {
             State::Found => return 0,
@@ -252,8 +262,8 @@ impl Search {
         }
     }
 
-    /// Holds a count while the other end is sought; gives it back if it counts here. Nothing counts here where the other end was
-    /// found.
+    /// Holds a count while the other end is sought; gives it back if it counts here. Nothing counts
+    /// here where the other end was found.
     fn count(&mut self, count: Count) -> Option<Count> {
         match self.state {
             State::Found => None,
@@ -278,8 +288,9 @@ impl Search {
         None
     }
 
-    /// Looks again, and ends the search when it has taken long enough (`None`: at once); where the clock was set back it begins
-    /// anew, as one that ends too early shows twice what the other end shows. Returns what was held, and how many hops are held no more.
+    /// Looks again, and ends the search when it has taken long enough (`None`: at once); where the
+    /// clock was set back it begins anew, as one that ends too early shows twice what the other end
+    /// shows. Returns what was held, and how many hops are held no more.
     fn turn(&mut self, places: &ExchangePlaces, now_ns: Option<u64>) -> (Vec<Hop>, usize) {
         let superfluous = self.look(places);
         self.looks = self.looks.saturating_add(1);

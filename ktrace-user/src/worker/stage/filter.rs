@@ -1,4 +1,5 @@
-//! Which hops the user asks to see: patterns of topics, groups, services, keys and traces, errors, and slow ones.
+//! Which hops the user asks to see: patterns of topics, groups, services, keys and traces, errors,
+//! and slow ones.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -90,8 +91,8 @@ impl Filter {
         })
     }
 
-    /// A span without a group (a producer has none) is not among those that a pattern asks for, and not among those that one
-    /// leaves out. The same holds for keys.
+    /// A span without a group (a producer has none) is not among those that a pattern asks for, and
+    /// not among those that one leaves out. The same holds for keys.
     #[must_use]
     pub fn keeps(&self, hop: &Hop) -> bool {
         (!self.errors || hop.passage.has_failed())
@@ -135,7 +136,10 @@ pub(in crate::worker) struct Filtering(pub Option<Arc<Filter>>);
 impl Stage for Filtering {
     const NAME: &'static str = "filter";
 
-    #[inline]
+    fn lets_all_pass(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn admit(&mut self, _connection: ConnectionId, hop: &mut Hop, world: &mut World) -> Admit {
         match &self.0 {
             Some(filter) if !world.has_to_hear_of(hop) && !filter.trims(hop) => Admit::Drop,

@@ -1,4 +1,5 @@
-//! With `--follow-key`: one message's way, which is hops with a key, and all hops of the traces that those belong to.
+//! With `--follow-key`: one message's way, which is hops with a key, and all hops of the traces
+//! that those belong to.
 //!
 //! It stands before the filter, as it learns also from hops that the filter drops.
 
@@ -15,7 +16,8 @@ use crate::worker::world::World;
 /// Traces followed at once. With more, the oldest is forgotten.
 const MAX_TRACES: usize = 16 << 10;
 
-/// Traces of messages with the key. One for all workers: the hops of a trace come from connections of any of them.
+/// Traces of messages with the key. One for all workers: the hops of a trace come from connections
+/// of any of them.
 #[derive(Debug)]
 pub struct Follow {
     /// As keys are shown, so that one which is no text is followed by its hex digits.
@@ -35,7 +37,8 @@ impl Follow {
         Self { key: Key::new(key.as_bytes()).text().into(), traces: Mutex::default() }
     }
 
-    /// Whether the hop is on the way; those that follow on its trace are, too, and the traces that it causes.
+    /// Whether the hop is on the way; those that follow on its trace are, too, and the traces that
+    /// it causes.
     pub fn keeps(&self, hop: &Hop) -> bool {
         let trace = hop.passage.trace_id();
         let has_key = hop.passage.key.as_ref().is_some_and(|key| *key.text() == *self.key);
@@ -75,7 +78,10 @@ pub(in crate::worker) struct Following(pub Option<Arc<Follow>>);
 impl Stage for Following {
     const NAME: &'static str = "follow";
 
-    #[inline]
+    fn lets_all_pass(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn admit(&mut self, _connection: ConnectionId, hop: &mut Hop, world: &mut World) -> Admit {
         match &self.0 {
             Some(follow) if !world.has_to_hear_of(hop) && !follow.keeps(hop) => Admit::Drop,

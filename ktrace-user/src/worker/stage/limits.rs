@@ -1,6 +1,8 @@
-//! Limits of CPU time and of spans a second, for hops that have waited: a limit can have become stricter since they were made.
+//! Limits of CPU time and of spans a second, for hops that have waited: a limit can have become
+//! stricter since they were made.
 //!
-//! A hop that need not wait was held against the limits just before it was made, see [`World::is_within`].
+//! A hop that need not wait was held against the limits just before it was made, see
+//! [`World::is_within`].
 
 use super::{Admit, Stage};
 use crate::hop::Hop;

@@ -1,10 +1,13 @@
-//! Stages: what lies between a hop and the sinks. In each, hops can wait, be dropped, or be changed.
+//! Stages: what lies between a hop and the sinks. In each, hops can wait, be dropped, or be
+//! changed.
 //!
-//! A stage is a file of this folder with a type that implements [`Stage`], and a line of the table in [`table`]. The table's order
-//! is the way of a hop. The worker knows no stage by name: it asks the table once, and the table asks each stage in turn.
+//! A stage is a file of this folder with a type that implements [`Stage`], and a line of the table
+//! in [`table`]. The table's order is the way of a hop. The worker knows no stage by name: it asks
+//! the table once, and the table asks each stage in turn.
 //!
-//! A stage can hold something other than hops, such as runs of messages whose reader is unknown. Its file then has a method that the
-//! listener calls, and what comes of its items enters the table behind it.
+//! A stage can hold something other than hops, such as runs of messages whose reader is unknown.
+//! Its file then has a method that the listener calls, and what comes of its items enters the table
+//! behind it.
 
 pub(super) mod attempts;
 pub(super) mod awaiting_cause;
@@ -44,7 +47,8 @@ pub(super) enum Admit {
 /// Why stages are asked to release what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
-    /// A segment or a tick of this time is about to be handled: hops of it must not overtake what is due.
+    /// A segment or a tick of this time is about to be handled: hops of it must not overtake what
+    /// is due.
     Due(u64),
     /// It has been handled: what it brought may be what hops wait for.
     News(u64),
@@ -90,8 +94,8 @@ pub(super) trait Next {
 
 /// One stage of the table.
 ///
-/// All methods but `NAME` have a default: that of a stage that holds nothing and lets all pass. Time is an argument: that of the
-/// event in [`World::now_ns`], that of a release in [`When`].
+/// All methods but `NAME` have a default: that of a stage that holds nothing and lets all pass.
+/// Time is an argument: that of the event in [`World::now_ns`], that of a release in [`When`].
 pub(super) trait Stage {
     /// As sizes show it.
     const NAME: &'static str;
@@ -102,10 +106,17 @@ pub(super) trait Stage {
     /// How many items wait at most. With more, the oldest is released early, which is counted.
     const BOUND: usize = 0;
 
-    /// Whether a hop of this connection of which nothing is unknown need not come here. Asked for each hop.
+    /// Whether a hop of this connection of which nothing is unknown need not come here. Asked for
+    /// each hop.
     #[inline]
     fn is_clear(&self, _connection: ConnectionId) -> bool {
         true
+    }
+
+    /// Whether every hop passes unchanged for as long as the worker lives, as the user asks for
+    /// nothing of the stage.
+    fn lets_all_pass(&self) -> bool {
+        false
     }
 
     /// Looks at a hop that comes from the stage before, or from the listener.
@@ -119,14 +130,16 @@ pub(super) trait Stage {
         next.push(connection, hop, world);
     }
 
-    /// Something became known about hops that wait: changes each of `scope`. They are amended in all stages before any is released.
+    /// Something became known about hops that wait: changes each of `scope`. They are amended in
+    /// all stages before any is released.
     fn amend(&mut self, _scope: Scope<'_>, _change: &mut dyn FnMut(&mut Hop), _world: &mut World) {}
 
-    /// Hands on what need not wait any more.
+    /// Hands on what need not wait any more. A stage is not asked with [`When::Due`] and
+    /// [`When::News`] while none holds anything.
     fn release(&mut self, _when: When, _world: &mut World, _next: &mut impl Next) {}
 
-    /// The connection has ended, though late segments may still come. Returns whether the stage has to know who read on it until
-    /// what it holds of it is released.
+    /// The connection has ended, though late segments may still come. Returns whether the stage has
+    /// to know who read on it until what it holds of it is released.
     fn hung_up(&mut self, _connection: ConnectionId) -> bool {
         false
     }
@@ -134,7 +147,9 @@ pub(super) trait Stage {
     /// The connection is forgotten: hands on what cannot be decided without it.
     fn connection_over(&mut self, _connection: ConnectionId, _world: &mut World, _next: &mut impl Next) {}
 
-    /// How many items this worker holds here.
+    /// How many items this worker holds here: 0 if and only if there is nothing to release with a
+    /// segment.
+    #[inline]
     fn len(&self) -> usize {
         0
     }

@@ -7,8 +7,8 @@ use crate::seen::ConnectionId;
 
 /// Items that wait since they came, in that order, each for the same time.
 ///
-/// Times are those of a wall clock, which can be set back. [`is_over`] then ends the wait of what seems to come from the future, so
-/// nothing waits for more than twice its patience.
+/// Times are those of a wall clock, which can be set back. [`is_over`] then ends the wait of what
+/// seems to come from the future, so nothing waits for more than twice its patience.
 pub(super) struct Pending<T> {
     queue: VecDeque<Entry<T>>,
     patience_ns: u64,
@@ -27,18 +27,20 @@ impl<T> Pending<T> {
         Self { queue: VecDeque::new(), patience_ns, bound, early: 0 }
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Adds an item at the end. Returns whether there are too many now: [`Pending::pop_excess`] gives the oldest.
+    /// Adds an item at the end. Returns whether there are too many now: [`Pending::pop_excess`]
+    /// gives the oldest.
     pub fn push(&mut self, connection: ConnectionId, now_ns: u64, item: T) -> bool {
         self.queue.push_back(Entry { connection, since_ns: now_ns, item });
         self.queue.len() > self.bound
     }
 
-    /// Takes the oldest item if it has waited long enough; `None` as time: in any case. Items behind it came later, so they are
-    /// looked at only when it has gone.
+    /// Takes the oldest item if it has waited long enough; `None` as time: in any case. Items
+    /// behind it came later, so they are looked at only when it has gone.
     pub fn pop_due(&mut self, now_ns: Option<u64>) -> Option<(ConnectionId, T)> {
         let patience_ns = self.patience_ns;
         let is_due =
@@ -52,7 +54,8 @@ impl<T> Pending<T> {
         entry.map(|entry| (entry.connection, entry.item))
     }
 
-    /// Gives all items to `look`, with whether each has waited long enough. What it gives back goes on waiting, in order.
+    /// Gives all items to `look`, with whether each has waited long enough. What it gives back goes
+    /// on waiting, in order.
     pub fn sift(&mut self, now_ns: Option<u64>, mut look: impl FnMut(ConnectionId, T, bool) -> Option<T>) {
         for Entry { connection, since_ns, item } in std::mem::take(&mut self.queue) {
             let is_over = now_ns.is_none_or(|now_ns| is_over(since_ns, self.patience_ns, now_ns));

@@ -58,7 +58,8 @@ impl Out {
         admit == Admit::Wait
     }
 
-    /// Offsets of what was handed on since this was asked last, and whether their topics have names.
+    /// Offsets of what was handed on since this was asked last, and whether their topics have
+    /// names.
     pub fn take(&mut self) -> Vec<(i64, bool)> {
         let offset = |hop: Hop| (hop.passage.offset.unwrap(), matches!(hop.topic, Topic::Named(_)));
         std::mem::take(&mut self.0).into_iter().map(offset).collect()

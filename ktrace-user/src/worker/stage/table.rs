@@ -1,15 +1,7 @@
 //! The table of stages: the one place that names them all, and their order.
 
-use super::attempts::Attempts;
-use super::awaiting_cause::AwaitingCause;
-use super::awaiting_group::AwaitingGroup;
-use super::awaiting_news::AwaitingNews;
-use super::awaiting_rings::AwaitingRings;
-use super::awaiting_transaction::AwaitingTransaction;
-use super::both_ends::BothEnds;
 use super::filter::Filtering;
 use super::follow::Following;
-use super::limits::Limits;
 use super::sink::Sink;
 use super::uncommitted::AwaitingCommit;
 use super::{Admit, Next, Scope, Stage, When};
@@ -51,7 +43,10 @@ macro_rules! each {
 /// Hands a hop to the first of the named stages. It stays where it is in memory until one takes it.
 macro_rules! pass {
     ($table:ident, $connection:ident, $hop:ident, $world:ident;) => {
-        $table.sink.push($connection, $hop, $world)
+        {
+            $world.shared.count_span();
+            ($table.sink.emit)($hop);
+        }
     };
     ($table:ident, $connection:ident, $hop:ident, $world:ident; $stage:ident $($rest:ident)*) => {
         match $table.$stage.admit($connection, &mut $hop, $world) {
@@ -72,36 +67,71 @@ macro_rules! stages {
             $(pub $waiting: $waiting_type,)*
             $(pub $deciding: $deciding_type,)*
             pub sink: Sink,
+            /// Whether any of the second group does anything.
+            decides: bool,
         }
 
         impl Stages {
             /// `emit` gets all hops that are to be shown.
             pub fn new(selection: &Selection, emit: Box<dyn FnMut(Hop) + Send>) -> Self {
-                $(let $deciding: fn(&Selection) -> $deciding_type = $new;)*
+                $(
+                    let $deciding: fn(&Selection) -> $deciding_type = $new;
+                    let $deciding = $deciding(selection);
+                )*
                 Self {
                     $($waiting: <$waiting_type>::default(),)*
-                    $($deciding: $deciding(selection),)*
-                    sink: Sink::new(emit),
+                    decides: [$(!$deciding.lets_all_pass(),)*].contains(&true),
+                    $($deciding,)*
+                    sink: Sink { emit },
                 }
             }
 
             /// Takes a hop of a connection.
-            #[inline]
-            pub fn pass(&mut self, connection: ConnectionId, mut hop: Hop, world: &mut World) {
-                // Nearly all hops need not wait: for them the first group costs these questions alone, and no copy.
-                if !hop.waits() $(&& self.$waiting.is_clear(connection))* {
-                    pass!(self, connection, hop, world; $($deciding)*);
-                } else {
+            ///
+            /// Nearly all hops need not wait. For them the first group costs one question a stage,
+            /// and they go to the sink from where they are in memory. A hop has some 300 bytes, so
+            /// each copy would cost a thirtieth of all that it takes to read a message: hence one
+            /// function, which is not inlined and calls none with the hop.
+            #[inline(never)]
+            pub fn pass(&mut self, connection: ConnectionId, hop: Hop, world: &mut World) {
+                if hop.waits() $(|| !self.$waiting.is_clear(connection))* {
                     self.pass_all(connection, hop, world);
+                } else if self.decides {
+                    self.decide(connection, hop, world);
+                } else {
+                    world.shared.count_span();
+                    (self.sink.emit)(hop);
                 }
             }
 
+            #[inline(never)]
+            fn decide(&mut self, connection: ConnectionId, mut hop: Hop, world: &mut World) {
+                pass!(self, connection, hop, world; $($deciding)*);
+            }
+
+            #[cold]
+            #[inline(never)]
             fn pass_all(&mut self, connection: ConnectionId, mut hop: Hop, world: &mut World) {
                 pass!(self, connection, hop, world; $($waiting)* $($deciding)*);
             }
 
+            /// Whether no stage holds anything.
+            #[inline]
+            fn is_empty(&self) -> bool {
+                true $(&& self.$waiting.len() == 0)* $(&& self.$deciding.len() == 0)*
+            }
+
             /// Hands on what need not wait any more.
+            #[inline]
             pub fn release(&mut self, when: When, world: &mut World) {
+                // Asked twice for each segment, and nearly always nothing waits.
+                if !(matches!(when, When::Due(_) | When::News(_)) && self.is_empty()) {
+                    self.release_each(when, world);
+                }
+            }
+
+            #[inline(never)]
+            fn release_each(&mut self, when: When, world: &mut World) {
                 each!(self.release(when, world); $($waiting)* $($deciding)*);
             }
 
@@ -122,7 +152,11 @@ macro_rules! stages {
             }
 
             /// What all of them hold, in bytes, about.
+            #[inline]
             pub fn weight(&self) -> usize {
+                if self.is_empty() {
+                    return 0;
+                }
                 [$(self.$waiting.weight(),)* $(self.$deciding.weight(),)*].iter().sum()
             }
 
@@ -149,16 +183,17 @@ macro_rules! stages {
 }
 
 stages! {
-    /// Where hops wait for what is unknown of them. A hop of which everything is known skips these, see [`Stage::is_clear`].
+    /// Where hops wait for what is unknown of them. A hop of which everything is known skips these,
+    /// see [`Stage::is_clear`].
     waiting {
-        both_ends: BothEnds,
-        awaiting_group: AwaitingGroup,
-        awaiting_cause: AwaitingCause,
-        awaiting_transaction: AwaitingTransaction,
-        awaiting_rings: AwaitingRings,
-        awaiting_news: AwaitingNews,
-        attempts: Attempts,
-        limits: Limits,
+        both_ends: super::both_ends::BothEnds,
+        awaiting_group: super::awaiting_group::AwaitingGroup,
+        awaiting_cause: super::awaiting_cause::AwaitingCause,
+        awaiting_transaction: super::awaiting_transaction::AwaitingTransaction,
+        awaiting_rings: super::awaiting_rings::AwaitingRings,
+        awaiting_news: super::awaiting_news::AwaitingNews,
+        attempts: super::attempts::Attempts,
+        limits: super::limits::Limits,
     }
     /// What every hop passes: whether it is emitted, and when.
     deciding {

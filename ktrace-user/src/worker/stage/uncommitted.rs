@@ -1,8 +1,9 @@
-//! With `--uncommitted`: deliveries wait until their group commits or acknowledges them, and are emitted where it does not in time.
+//! With `--uncommitted`: deliveries wait until their group commits or acknowledges them, and are
+//! emitted where it does not in time.
 //!
-//! It stands behind the filter, so each hop passes that once. Commits and acknowledgements come here whatever filters, sampling and
-//! limits say of them ([`World::has_to_hear_of`]). What waits is shared by all workers ([`Uncommitted`]), so it is neither counted nor
-//! weighed here.
+//! It stands behind the filter, so each hop passes that once. Commits and acknowledgements come
+//! here whatever filters, sampling and limits say of them ([`World::has_to_hear_of`]). What waits
+//! is shared by all workers ([`Uncommitted`]), so it is neither counted nor weighed here.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::losses::Reason;
 use crate::seen::ConnectionId;
 use crate::worker::world::World;
 
-/// Deliveries wait without their connections: only the sinks are behind this stage, and they do not ask.
+/// Deliveries wait without their connections: only the sinks are behind this stage, and they do not
+/// ask.
 const OF_ANY: ConnectionId = ConnectionId(0);
 
 /// The stage. `None` lets all pass.
@@ -22,7 +24,10 @@ pub(in crate::worker) struct AwaitingCommit(pub Option<Arc<Uncommitted>>);
 impl Stage for AwaitingCommit {
     const NAME: &'static str = "uncommitted";
 
-    #[inline]
+    fn lets_all_pass(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn admit(&mut self, _connection: ConnectionId, hop: &mut Hop, _world: &mut World) -> Admit {
         let Some(uncommitted) = &self.0 else { return Admit::Pass };
         match hop.passage.kind {

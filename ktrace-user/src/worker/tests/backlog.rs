@@ -24,7 +24,8 @@ pub fn stamped(offset: i64, timestamp_ms: i64) -> Vec<u8> {
     batch
 }
 
-/// Fetch v5 of partition 0 of `orders` from an offset on, of a log that begins at 100 and ends there.
+/// Fetch v5 of partition 0 of `orders` from an offset on, of a log that begins at 100 and ends
+/// there.
 fn fetch(id: i32, from: i64, log_end: i64, records: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
     let head = [[0xff; 4], [0; 4], [0; 4], [0, 1, 0, 0]].concat();
     let orders = [&[0, 0, 0, 1][..], &text("orders"), &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
@@ -112,7 +113,8 @@ fn who_asks_where_the_log_ends_and_is_in_no_group_catches_up() {
 
 #[test]
 fn who_goes_on_where_it_was_is_late() {
-    // By its commit, or on another connection as the first one broke: nothing is listed. Or it looks how far it is behind.
+    // By its commit, or on another connection as the first one broke: nothing is listed. Or it
+    // looks how far it is behind.
     for looks in [false, true] {
         let mut talk = talk();
         talk.say(1, |id| assigned(id, "g", "m"));

@@ -113,7 +113,8 @@ fn what_another_host_sent_waits_only_for_who_may_have_sent_it() {
     assert_eq!(delays(&talk.watched), [(42, None)]);
 }
 
-/// Producers are answered all the time, and many deliveries may wait: not all are judged with every answer.
+/// Producers are answered all the time, and many deliveries may wait: not all are judged with every
+/// answer.
 #[test]
 fn what_waits_is_not_looked_through_with_every_answer() {
     let mut talk = Talk::new();
@@ -194,7 +195,8 @@ fn a_topic_created_anew_is_another() {
     assert_eq!(delays(&talk.watched)[2..], [(0, Some(3)), (1, None)]);
 }
 
-/// An agent with several rings: one worker reads what the other's producer has sent before the other does.
+/// An agent with several rings: one worker reads what the other's producer has sent before the
+/// other does.
 #[test]
 fn what_another_worker_reads_later_is_waited_for() {
     let shared = Arc::default();

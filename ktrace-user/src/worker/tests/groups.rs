@@ -180,7 +180,8 @@ fn a_commit_stands_in_the_trace_of_the_last_message_that_it_covers() {
     assert_ne!(hops[4].passage.derived, commit.trace_id);
 }
 
-/// One process, several groups with the same client id: what connections they fetch on tells them apart.
+/// One process, several groups with the same client id: what connections they fetch on tells them
+/// apart.
 #[test]
 fn a_connection_that_ends_makes_room_for_the_next() {
     let mut talk = Talk::new();
@@ -253,7 +254,8 @@ fn first_messages_that_are_read_before_their_member_is_known_wait_a_little() {
     );
 }
 
-/// Once a connection: who has no group does not wait again; nor does anybody where there is one ring.
+/// Once a connection: who has no group does not wait again; nor does anybody where there is one
+/// ring.
 #[test]
 fn who_reads_for_no_group_waits_once_and_where_there_is_one_ring_never() {
     let shared = Arc::default();

@@ -141,8 +141,9 @@ fn what_is_held_at_the_end_goes_out() {
     assert_eq!(hops.lock().unwrap().len(), 1);
 }
 
-/// A broker inside a test or an application (librdkafka's mock, Spring's embedded Kafka): its process has both ends of each
-/// connection. A broker's own clients (for the metadata of tiered storage, for metrics) are such too.
+/// A broker inside a test or an application (librdkafka's mock, Spring's embedded Kafka): its
+/// process has both ends of each connection. A broker's own clients (for the metadata of tiered
+/// storage, for metrics) are such too.
 #[test]
 fn clients_in_a_brokers_process_are_shown_once() {
     let shared = Arc::default();

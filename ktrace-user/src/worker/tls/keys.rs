@@ -1,4 +1,5 @@
-//! Keys for connections inside TLS: who is asked for them, and what becomes of connections that none is found for.
+//! Keys for connections inside TLS: who is asked for them, and what becomes of connections that
+//! none is found for.
 //!
 //! ```text
 //!  records that no key opens ─┬─▶ the key log, by the client's random ────────────────┐
@@ -27,7 +28,8 @@ const MOST_BYTES: usize = 4 << 20;
 /// And so much of all connections of all workers.
 const MOST_OF_ALL_BYTES: usize = 64 << 20;
 
-/// A broker's memory is searched so much later where clients' ends are read too: a client's is mostly smaller.
+/// A broker's memory is searched so much later where clients' ends are read too: a client's is
+/// mostly smaller.
 const OTHER_END: Duration = Duration::from_millis(100);
 
 /// It waits for so long.
@@ -87,7 +89,8 @@ impl Worker {
         }
     }
 
-    /// Whether keys may be looked for that open this connection, as far as that is known by now. What may not be opened is left.
+    /// Whether keys may be looked for that open this connection, as far as that is known by now.
+    /// What may not be opened is left.
     fn may_go_on(&mut self, id: ConnectionId, now_ns: u64) -> bool {
         let (Some(connection), Some(waiting)) = (self.connections.get(&id), self.tls.waiting.get(&id)) else {
             return false;
@@ -111,7 +114,8 @@ impl Worker {
         true
     }
 
-    /// Asks for the connection's process to be searched, once it is known, and gives the search what has come since.
+    /// Asks for the connection's process to be searched, once it is known, and gives the search
+    /// what has come since.
     fn search_for(&mut self, id: ConnectionId) {
         let (Some(search), Some(connection)) = (&self.tls.search, self.connections.get(&id)) else {
             return;
@@ -159,7 +163,8 @@ impl Worker {
         let (Some(session), Some(waiting)) = (connection.kafka.tls(), self.tls.waiting.get_mut(&id)) else {
             return false;
         };
-        // Not only of a connection that has just come to wait: what it holds first may be of no use with a key.
+        // Not only of a connection that has just come to wait: what it holds first may be of no use
+        // with a key.
         let now = Some((log.version(), session.samples_number()));
         if std::mem::replace(&mut waiting.logged, now) == now {
             return false;
@@ -174,7 +179,8 @@ impl Worker {
         taken
     }
 
-    /// Opens a connection by what probes have seen of its process. Returns whether it lacks nothing any more.
+    /// Opens a connection by what probes have seen of its process. Returns whether it lacks nothing
+    /// any more.
     fn take_derived(&mut self, id: ConnectionId) -> bool {
         let (Some(derived), Some(connection)) = (&self.tls.derived, self.connections.get(&id)) else {
             return false;
@@ -285,7 +291,8 @@ impl Worker {
         self.give_up(id, now_ns);
     }
 
-    /// Looks through all that wait: the key log may have grown, processes may have become known, and patience ends.
+    /// Looks through all that wait: the key log may have grown, processes may have become known,
+    /// and patience ends.
     pub(in crate::worker) fn look_through_tls(&mut self, now_ns: u64) {
         if self.tls.waiting.is_empty() {
             return;
@@ -337,7 +344,8 @@ impl Worker {
         match (&self.tls.search, &self.tls.log) {
             // Or its process is not known.
             (Some(search), _) if allowed => self.give_up_tls(id, search.unknown(), now_ns),
-            // It may not be opened as far as is known, or is of a capture file that has no secrets: it was not asked for.
+            // It may not be opened as far as is known, or is of a capture file that has no secrets:
+            // it was not asked for.
             (_, log)
                 if !allowed
                     || (!self.tls.options.is_on()

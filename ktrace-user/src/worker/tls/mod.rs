@@ -37,8 +37,8 @@ struct Waiting {
     allowed: bool,
     /// Its process was asked for, with samples of this number.
     asked: Option<u32>,
-    /// What probes had seen, of all processes and of its own, and the number of the samples, when the one was last
-    /// tried with the other.
+    /// What probes had seen, of all processes and of its own, and the number of the samples, when
+    /// the one was last tried with the other.
     tried: Option<(u64, Option<u64>, u32)>,
     /// The key log was looked at, with this number of its changes and of samples.
     logged: Option<(u64, u32)>,
@@ -64,8 +64,8 @@ impl Tls {
         }
     }
 
-    /// Whether keys may be looked for that open this connection, whose client has offered protocols (`alpn`), or
-    /// has not, as far as is known.
+    /// Whether keys may be looked for that open this connection, whose client has offered protocols
+    /// (`alpn`), or has not, as far as is known.
     pub fn may_open(&self, client: &ClientState, alpn: bool, shared: &Shared) -> Opening {
         if self.log.is_none() && self.search.is_none() {
             return Opening::No;
