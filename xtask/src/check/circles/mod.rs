@@ -32,7 +32,6 @@ const KNOWN: &[&str] = &[
     "ktrace-user/src/export",
     "ktrace-user/src/hop/appends",
     "ktrace-user/src/hop/groups",
-    "ktrace-user/src/hop/uncommitted",
     "ktrace-user/src/losses",
     "ktrace-user/tests/bounds",
 ];
