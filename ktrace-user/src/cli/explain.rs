@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_found_by_its_path_and_others_are_offered_for_a_wrong_one() {
+    fn a_name_is_found_by_its_path_and_alike_ones_are_offered() {
         assert_eq!(find("malformed.frame").unwrap(), Reason::Frame);
         assert_eq!(find("lost.ring_full").unwrap(), Reason::RingFull);
         for (word, first) in

@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_by_reason_lists_names_in_order_and_may_be_asked_by_name() {
+    fn a_map_by_reason_lists_names_in_order_and_is_asked_by_name() {
         let counts = BTreeMap::from([(Reason::RingFull, 1), (Reason::GapBytes, 2), (Reason::Gap, 3)]);
         assert_eq!(
             counts.keys().map(|reason| reason.name()).collect::<Vec<_>>(),

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_others_is_read_by_the_thread_that_needs_to_and_never_written() {
+    fn one_thread_reads_memory_of_others_and_none_writes_it() {
         const READ: libc::c_long = libc::SYS_process_vm_readv;
         const WRITE: libc::c_long = libc::SYS_process_vm_writev;
         assert_eq!((copied(READ), copied(WRITE)), (Ok(()), Ok(())));

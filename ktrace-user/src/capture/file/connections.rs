@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn on_any_port_the_opener_or_the_sender_of_a_request_is_the_client() {
+    fn on_any_port_the_opener_or_requester_is_the_client() {
         let mut connections = Connections::new(PortSet::default());
         let syn = Packet { syn: true, ack: None, ..packet(40000, 29092) };
         assert_eq!(connections.place(&syn).unwrap().direction, Direction::ToBroker);

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_acknowledges_is_held_until_what_it_acknowledges_is_there() {
+    fn an_acknowledgement_is_held_until_its_data_is_there() {
         for segments in [
             // An ACK, and a response, before the request; and both.
             vec![asks(1, 1, "a"), answers(1, 2, ""), answers(1, 5, ""), asks(2, 1, "req")],

@@ -149,7 +149,7 @@ fn swapped(file: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn secrets_in_the_file_go_to_the_key_log_before_the_packets_behind_them() {
+fn secrets_in_the_file_reach_the_key_log_before_later_packets() {
     let line = |number: u8| {
         let random = format!("{number:02x}").repeat(32);
         format!("CLIENT_RANDOM {random} {}\n", "77".repeat(48))
@@ -283,7 +283,7 @@ fn without_times(packets: &[Vec<u8>]) -> (Vec<String>, u64) {
 
 /// Two that began alike, but say something else: at once, in an answer, or later. Synthetic captures have such.
 #[test]
-fn connections_that_begin_alike_are_two_if_they_say_different_things() {
+fn connections_that_begin_alike_are_two_if_their_bytes_differ() {
     let one: [(bool, &str); 4] = [(true, "hello"), (false, "welcome"), (true, "one"), (false, "uno")];
     for differs in 0..one.len() {
         let mut other = one;
