@@ -158,7 +158,7 @@ fn tls_on_a_port_that_was_named_is_copied_whole_at_both_ends() {
 }
 
 #[test]
-fn a_connection_that_was_there_before_is_copied_from_its_next_record_on() {
+fn an_older_connection_is_copied_from_its_next_record_on() {
     let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut line = Line::open(&listener);
@@ -174,7 +174,7 @@ fn a_connection_that_was_there_before_is_copied_from_its_next_record_on() {
 
 /// A response that names the port is read some milliseconds after the client has it, which connects at once.
 #[test]
-fn a_port_that_is_learned_is_taken_from_connections_that_are_there_too() {
+fn a_learned_port_is_taken_from_older_connections_too() {
     let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

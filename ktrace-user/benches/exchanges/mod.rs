@@ -1,4 +1,5 @@
-//! Exchanges of a producer and a consumer, as a worker gets them: the same messages sent and delivered.
+//! Exchanges of a producer and a consumer, as a worker gets them: the same messages sent and
+//! delivered.
 
 use std::sync::Arc;
 
