@@ -36,7 +36,8 @@ impl Counters {
         self.get(Counter::Captured)
     }
 
-    /// Every way to lose something, by its name (`ring_full`, `load_failed`, `over_limit`, `unparsed`, `owner_lost`), zeros too.
+    /// Every way to lose something, by its name (`ring_full`, `load_failed`, `over_limit`,
+    /// `unparsed`, `owner_lost`), zeros too.
     pub fn lost(&self) -> impl Iterator<Item = (&'static str, Count)> {
         Counter::ALL
             .into_iter()
@@ -45,7 +46,8 @@ impl Counters {
     }
 }
 
-/// Reads the counters from anywhere, also while the capture runs in another thread and after it has ended.
+/// Reads the counters from anywhere, also while the capture runs in another thread and after it has
+/// ended.
 #[derive(Clone)]
 pub struct CounterReader {
     calls: Calls,

@@ -1,4 +1,5 @@
-//! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same [`Event`]s.
+//! Sources of Segments: the kernel's cgroup_skb programs, or a capture file. Both give the same
+//! [`Event`]s.
 
 mod accepting;
 mod attachment;
@@ -56,7 +57,8 @@ pub use refusals::Refusals;
 pub use ring::LEAST_RING_BYTES;
 pub use taken_ports::TakenPorts;
 
-/// Names a connection within one source: the kernel's socket cookie, or a running number in a capture file.
+/// Names a connection within one source: the kernel's socket cookie, or a running number in a
+/// capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
@@ -84,8 +86,9 @@ pub struct Segment<'a> {
     pub ends: Ends,
     pub side: Side,
     pub rst: bool,
-    /// What the parser takes. Its bytes may be none (SYN, FIN, RST), and are fewer than passed the socket where the copy failed
-    /// or was cut; its time is the wall clock's, nanoseconds since 1970.
+    /// What the parser takes. Its bytes may be none (SYN, FIN, RST), and are fewer than passed the
+    /// socket where the copy failed or was cut; its time is the wall clock's, nanoseconds since
+    /// 1970.
     pub push: Push<'a>,
 }
 
@@ -107,7 +110,8 @@ impl Segment<'_> {
 /// What a source of Segments reports, in the order in which it happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// A connection with its ends and its process, once, before its first Segment; again when more is known of it.
+    /// A connection with its ends and its process, once, before its first Segment; again when more
+    /// is known of it.
     Opened {
         connection: ConnectionId,
         ends: Ends,

@@ -19,8 +19,8 @@ pub use table::Table;
 pub struct Process {
     /// In the initial pid namespace; 0 where it is not known (capture files).
     pub pid: u32,
-    /// When it was started, in clock ticks since boot (`/proc/PID/stat`, field 22): another process with the same number has another.
-    /// 0 where it had ended before it was read.
+    /// When it was started, in clock ticks since boot (`/proc/PID/stat`, field 22): another process
+    /// with the same number has another. 0 where it had ended before it was read.
     pub start_time: u64,
     /// Whether it is below one of the cgroups that `--tls-cgroup` names. Without any, `false`.
     pub is_in_tls_cgroup: bool,

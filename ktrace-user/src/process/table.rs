@@ -16,7 +16,8 @@ const CAPACITY: usize = 8192;
 /// How long a process that was not asked for is remembered.
 const KEPT: Duration = Duration::from_secs(900);
 
-/// Processes by number; entries outlive their process for a while, since its last messages come after it.
+/// Processes by number; entries outlive their process for a while, since its last messages come
+/// after it.
 pub struct Table {
     names: ServiceNames,
     host: String,
@@ -26,7 +27,8 @@ pub struct Table {
 }
 
 struct Entry {
-    /// What makes it this process and not another with the same number, and this program and not the one before `execve`.
+    /// What makes it this process and not another with the same number, and this program and not
+    /// the one before `execve`.
     start_time: Option<u64>,
     executable: Option<PathBuf>,
     process: Arc<Process>,
@@ -46,8 +48,9 @@ impl Table {
         Self { tls_cgroups, ..self }
     }
 
-    /// The process with this number (in the agent's view of /proc, so in the initial pid namespace). If it is gone before it could be read,
-    /// and was not seen before, all that is known of it is `comm`, the name of its thread.
+    /// The process with this number (in the agent's view of /proc, so in the initial pid
+    /// namespace). If it is gone before it could be read, and was not seen before, all that is
+    /// known of it is `comm`, the name of its thread.
     pub fn get(&mut self, pid: u32, comm: &str) -> Arc<Process> {
         let now = Instant::now();
         if let Some(entry) = self.entries.get_mut(&pid) {
@@ -80,7 +83,8 @@ impl Table {
         }
         self.entries.retain(|_, entry| now.saturating_duration_since(entry.used) < KEPT);
         if self.entries.len() >= CAPACITY {
-            // All of them are recent: forget the half that was used least recently. They are read again when asked for.
+            // All of them are recent: forget the half that was used least recently. They are read
+            // again when asked for.
             let mut times: Vec<Instant> = self.entries.values().map(|entry| entry.used).collect();
             let (_, &mut median, _) = times.select_nth_unstable(CAPACITY / 2);
             self.entries.retain(|_, entry| entry.used > median);
@@ -88,11 +92,13 @@ impl Table {
     }
 }
 
-/// Directories of a cgroup that are looked through for a process. A host of the largest size has some thousands.
+/// Directories of a cgroup that are looked through for a process. A host of the largest size has
+/// some thousands.
 const MOST_DIRECTORIES: usize = 1 << 16;
 
-/// Whether a cgroup's directory, or one below it, lists the process. Its own word of where it is (`/proc/PID/cgroup`) is relative to the
-/// agent's cgroup namespace, and a directory's path to the agent's mounts: where these differ, neither says where the other is.
+/// Whether a cgroup's directory, or one below it, lists the process. Its own word of where it is
+/// (`/proc/PID/cgroup`) is relative to the agent's cgroup namespace, and a directory's path to the
+/// agent's mounts: where these differ, neither says where the other is.
 fn is_below(dir: &Path, pid: u32) -> bool {
     let mut dirs = vec![dir.to_owned()];
     let mut looked = 0;
@@ -103,7 +109,8 @@ fn is_below(dir: &Path, pid: u32) -> bool {
         }
         looked += 1;
         if looked >= MOST_DIRECTORIES {
-            tracing::warn!(dir = %dir.display(), "more cgroups than are looked through: a process may be taken for one outside");
+            tracing::warn!(dir = %dir.display(), "more cgroups than are looked through: a process may be \
+            taken for one outside");
             return false;
         }
         let below = fs::read_dir(&dir).into_iter().flatten().flatten();
