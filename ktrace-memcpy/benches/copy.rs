@@ -1,7 +1,8 @@
-//! Nanoseconds a copy takes: this crate's and the C library's, for the lengths of keys, spans, records and buffers.
+//! Nanoseconds a copy takes: this crate's and the C library's, for the lengths of keys, spans,
+//! records and buffers.
 //!
-//! No assertion: what a processor takes is its own, and this one may be busy elsewhere. `--test`, which `cargo test --benches`
-//! passes, runs each once.
+//! No assertion: what a processor takes is its own, and this one may be busy elsewhere. `--test`,
+//! which `cargo test --benches` passes, runs each once.
 
 #[cfg(target_arch = "x86_64")]
 use std::hint::black_box;

@@ -1,12 +1,13 @@
 //! Copying of bytes for static binaries, in place of musl's.
 //!
-//! musl's `memcpy` takes 10 to 35 ns for what is shorter than 256 bytes, five times as long as it must
-//! (<https://git.musl-libc.org/cgit/musl/tree/src/string/x86_64/memcpy.s>); a program that mostly copies short runs, as one that
-//! reads records and writes spans does, spends its time there. Long copies go as musl does them.
+//! musl's `memcpy` takes 10 to 35 ns for what is shorter than 256 bytes, five times as long as it
+//! must (<https://git.musl-libc.org/cgit/musl/tree/src/string/x86_64/memcpy.s>); a program that
+//! mostly copies short runs, as one that reads records and writes spans does, spends its time
+//! there. Long copies go as musl does them.
 //!
-//! With the feature `export`, an optimised build for x86-64 and musl defines `memcpy` and `memmove` themselves. Nowhere else:
-//! that is where it was measured, and glibc's are as fast. `cargo bench -p ktrace-memcpy` compares, best with
-//! `--target x86_64-unknown-linux-musl`.
+//! With the feature `export`, an optimised build for x86-64 and musl defines `memcpy` and `memmove`
+//! themselves. Nowhere else: that is where it was measured, and glibc's are as fast. `cargo bench
+//! -p ktrace-memcpy` compares, best with `--target x86_64-unknown-linux-musl`.
 #![cfg(target_arch = "x86_64")]
 #![no_std]
 // Else the compiler might make a loop that copies into a call of `memcpy`: itself.
@@ -65,8 +66,9 @@ pub unsafe fn copy(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_v
 pub unsafe fn copy_within(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
     let (into, from): (*mut u8, *const u8) = (to.cast(), from.cast());
     let ahead = to.addr().wrapping_sub(from.addr());
-    // SAFETY: what the caller promises; a copy from the first byte to the last reads no byte that it has written unless `to`
-    // begins within `from`, and `long` is for what does not overlap at all.
+    // SAFETY: what the caller promises; a copy from the first byte to the last reads no byte that
+    // it has written unless `to` begins within `from`, and `long` is for what does not overlap at
+    // all.
     unsafe {
         match len {
             0..=128 => short(into, from, len),
@@ -155,7 +157,8 @@ unsafe fn short(to: *mut u8, from: *const u8, len: usize) {
 /// More than 64 bytes can be read and written, and `to` does not begin within `from`.
 #[inline(always)]
 unsafe fn forwards(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: blocks begin at least a block before the end; the last is read before anything is written.
+    // SAFETY: blocks begin at least a block before the end; the last is read before anything is
+    // written.
     unsafe {
         let end = len - BLOCK;
         let last = load(from.add(end));
@@ -169,10 +172,12 @@ unsafe fn forwards(to: *mut u8, from: *const u8, len: usize) {
 }
 
 /// # Safety
-/// More than 64 bytes can be read and written, and `from` does not begin within `to`, or they are the same.
+/// More than 64 bytes can be read and written, and `from` does not begin within `to`, or they are
+/// the same.
 #[inline(always)]
 unsafe fn backwards(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: blocks end at least a block behind the beginning; the first is read before anything is written.
+    // SAFETY: blocks end at least a block behind the beginning; the first is read before anything
+    // is written.
     unsafe {
         let first = load(from);
         let mut end = len;
@@ -188,8 +193,8 @@ unsafe fn backwards(to: *mut u8, from: *const u8, len: usize) {
 /// At least 64 bytes can be read and written, and do not overlap.
 #[inline(always)]
 unsafe fn long(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the first 16 bytes, then words from the first aligned place behind `to` on, then the last 16 bytes: all within `len`.
-    // The direction flag is clear by the calling convention.
+    // SAFETY: the first 16 bytes, then words from the first aligned place behind `to` on, then the
+    // last 16 bytes: all within `len`. The direction flag is clear by the calling convention.
     unsafe {
         let (head, tail) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(len - 16).cast()));
         let skip = 16 - to.addr() % 16;

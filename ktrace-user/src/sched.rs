@@ -1,8 +1,9 @@
 //! How the kernel schedules the agent's threads: which of them run soon after they are woken.
 //!
-//! A thread that asks for a short slice is woken before those that ask for a long one, from Linux 6.12 on (`sched_runtime` of an
-//! ordinary task: `kernel/sched/syscalls.c`, `sched_setattr(2)`). It takes no privilege, and gives no more of the processor than
-//! others get. Kernels before that ignore it.
+//! A thread that asks for a short slice is woken before those that ask for a long one, from Linux
+//! 6.12 on (`sched_runtime` of an ordinary task: `kernel/sched/syscalls.c`, `sched_setattr(2)`). It
+//! takes no privilege, and gives no more of the processor than others get. Kernels before that
+//! ignore it.
 #![expect(
     unsafe_code,
     reason = "sched_setattr(2) and sched_getattr(2), which neither the C library nor rustix has"
@@ -12,11 +13,13 @@ use std::io;
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// The shortest slice that the kernel takes, 0.1 ms. About as long as it takes to read what one wake-up brings.
+/// The shortest slice that the kernel takes, 0.1 ms. About as long as it takes to read what one
+/// wake-up brings.
 const SLICE_NS: u64 = 100_000;
 
-/// Asks for short slices for the calling thread, if it is an ordinary one. Of a ring of 4 MiB on two cores that were both in use,
-/// a sixth to a third was lost with this of what was lost without it.
+/// Asks for short slices for the calling thread, if it is an ordinary one. Of a ring of 4 MiB on
+/// two cores that were both in use, a sixth to a third was lost with this of what was lost without
+/// it.
 pub(crate) fn shorten() -> io::Result<()> {
     let attributes = get()?;
     if attributes.sched_policy != libc::SCHED_OTHER as u32 {
@@ -25,8 +28,9 @@ pub(crate) fn shorten() -> io::Result<()> {
     set(&libc::sched_attr { sched_runtime: SLICE_NS, ..attributes })
 }
 
-/// The calling thread asks for short slices: a key is gone when its connection is. `more`: by how much its nice value is to be
-/// below that of the process; for threads that run little, and only where CAP_SYS_NICE is held.
+/// The calling thread asks for short slices: a key is gone when its connection is. `more`: by how
+/// much its nice value is to be below that of the process; for threads that run little, and only
+/// where CAP_SYS_NICE is held.
 pub(crate) fn be_prompt(more: i32) {
     let nice = getpriority_process(None).unwrap_or(0);
     let with = |nice| libc::sched_attr { sched_nice: nice, sched_runtime: SLICE_NS, ..ordinary() };
@@ -36,8 +40,8 @@ pub(crate) fn be_prompt(more: i32) {
     }
 }
 
-/// The calling thread runs before all others where that is allowed (CAP_SYS_NICE): the lowest real-time priority, or else the
-/// lowest nice value.
+/// The calling thread runs before all others where that is allowed (CAP_SYS_NICE): the lowest
+/// real-time priority, or else the lowest nice value.
 pub(crate) fn hurry() -> io::Result<()> {
     let lowest = libc::sched_attr { sched_policy: libc::SCHED_RR as u32, sched_priority: 1, ..ordinary() };
     Ok(set(&lowest).or_else(|_| setpriority_process(None, -20))?)

@@ -9,7 +9,8 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use super::privilege;
 
 /// What to do about a filter.
-pub(super) const ALLOW: &str = "let the filter allow bpf(2): Kubernetes: seccompProfile of type Unconfined, or a Localhost profile with \
+pub(super) const ALLOW: &str = "let the filter allow bpf(2): Kubernetes: seccompProfile of type \
+Unconfined, or a Localhost profile with \
                                 bpf; containers: --security-opt seccomp=…; systemd: SystemCallFilter=bpf";
 
 /// What becomes of a call of bpf(2).
@@ -43,8 +44,9 @@ impl Standing {
     }
 }
 
-/// Calls it with attributes that are larger than any may be. Who may call it gets E2BIG for that, before
-/// anything else is looked at, security modules included. A child does it, as a filter may kill who calls.
+/// Calls it with attributes that are larger than any may be. Who may call it gets E2BIG for that,
+/// before anything else is looked at, security modules included. A child does it, as a filter may
+/// kill who calls.
 pub(super) fn call() -> Call {
     // SAFETY: the child does nothing but two system calls, whatever locks other threads have held.
     let child = unsafe { libc::fork() };
@@ -77,7 +79,8 @@ fn error_of_call() -> i32 {
 
 /// The reason in words, and what to do about it; nothing where the call goes through.
 pub(super) fn reason(call: Call, standing: Standing) -> Option<(String, &'static str)> {
-    const NAMESPACE: &str = "run ktrace in the host's user namespace: Kubernetes: hostUsers: true; podman: not rootless, --userns=host";
+    const NAMESPACE: &str = "run ktrace in the host's user namespace: Kubernetes: hostUsers: true; podman: \
+    not rootless, --userns=host";
     let Standing { has_capability, in_host_user_namespace, is_filtered } = standing;
     let error = match call {
         Call::Through => return None,
@@ -112,7 +115,8 @@ pub(super) fn reason(call: Call, standing: Standing) -> Option<(String, &'static
         }
         (None, true) if forbids => (
             format!(
-                "{said}, though CAP_BPF is held: a user namespace's, if so; without /proc that is not to be seen"
+                "{said}, though CAP_BPF is held: a user namespace's, if so; without /proc that is not to \
+                be seen"
             ),
             NAMESPACE,
         ),
@@ -121,9 +125,11 @@ pub(super) fn reason(call: Call, standing: Standing) -> Option<(String, &'static
         }
         _ => (
             format!(
-                "{said}, though CAP_BPF is held and no seccomp filter is in force: a security module denies it"
+                "{said}, though CAP_BPF is held and no seccomp filter is in force: a security module \
+                denies it"
             ),
-            "let the security module allow it: SELinux: seLinuxOptions: {type: spc_t}; see its log (ausearch -m avc, dmesg)",
+            "let the security module allow it: SELinux: seLinuxOptions: {type: spc_t}; see its log \
+            (ausearch -m avc, dmesg)",
         ),
     })
 }

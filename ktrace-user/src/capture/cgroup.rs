@@ -1,4 +1,5 @@
-//! Where to attach: the root of the cgroup v2 tree, wherever it is mounted, or a directory that the user names.
+//! Where to attach: the root of the cgroup v2 tree, wherever it is mounted, or a directory that the
+//! user names.
 
 use std::fs::{self, File};
 use std::io;
@@ -35,7 +36,8 @@ pub(super) enum CgroupError {
     Mount { source: io::Error },
 }
 
-/// Opens the directory that the user named, or the root: the mount that shows most of the host, or a mount of our own that no other process sees.
+/// Opens the directory that the user named, or the root: the mount that shows most of the host, or
+/// a mount of our own that no other process sees.
 pub(super) fn open(named: Option<&Path>) -> Result<Cgroup, CgroupError> {
     if let Some(path) = named {
         let fd = open_directory(path)?;
@@ -104,7 +106,8 @@ fn unescape(text: &str) -> String {
     })
 }
 
-/// Only the root of the hierarchy has no `cgroup.events` (`Documentation/admin-guide/cgroup-v2.rst`, "exists on non-root cgroups").
+/// Only the root of the hierarchy has no `cgroup.events`
+/// (`Documentation/admin-guide/cgroup-v2.rst`, "exists on non-root cgroups").
 pub(super) fn is_root(directory: &OwnedFd) -> bool {
     has_file(directory, "cgroup.controllers") && !has_file(directory, "cgroup.events")
 }
@@ -118,8 +121,8 @@ pub(super) fn is_cgroup2(directory: impl AsFd) -> bool {
     fstatfs(directory).is_ok_and(|info| info.f_type as u32 == libc::CGROUP2_SUPER_MAGIC as u32)
 }
 
-/// Mounts the tree without a place in any file system: the mount lives as long as the descriptor, so not even `kill -9` leaves it behind.
-/// Linux 5.2; needs CAP_SYS_ADMIN.
+/// Mounts the tree without a place in any file system: the mount lives as long as the descriptor,
+/// so not even `kill -9` leaves it behind. Linux 5.2; needs CAP_SYS_ADMIN.
 fn mount_detached() -> io::Result<OwnedFd> {
     let context = fsopen("cgroup2", FsOpenFlags::empty())?;
     fsconfig_create(&context)?;

@@ -2,7 +2,8 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The distance between the two clocks, to be measured again now and then: the wall clock is steered and may jump.
+/// The distance between the two clocks, to be measured again now and then: the wall clock is
+/// steered and may jump.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     /// Wall clock minus monotonic, nanoseconds.
@@ -12,7 +13,8 @@ pub(super) struct Clock {
 impl Clock {
     /// Measures the distance now.
     pub(super) fn measure() -> Self {
-        // A reading of the wall clock between two of the monotonic one; of a few tries the one that took least time is the most exact.
+        // A reading of the wall clock between two of the monotonic one; of a few tries the one that
+        // took least time is the most exact.
         let offset_ns = (0..5)
             .map(|_| {
                 let before = read(ClockId::Monotonic);

@@ -10,8 +10,8 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 /// Sleeps until something is made or removed beside a directory, or above it.
 pub(super) struct DirectoryWatch {
-    /// `None` where the user has as many as are allowed (`fs.inotify.max_user_instances`): then time alone
-    /// ends the sleep.
+    /// `None` where the user has as many as are allowed (`fs.inotify.max_user_instances`): then
+    /// time alone ends the sleep.
     inotify: Option<File>,
 }
 
@@ -34,8 +34,9 @@ impl DirectoryWatch {
         Self { inotify: inotify.ok() }
     }
 
-    /// From now on this directory is what is watched, or where some of those above it are gone too, the first
-    /// that is there. The kernel forgets a directory that is removed, and does not watch one twice.
+    /// From now on this directory is what is watched, or where some of those above it are gone too,
+    /// the first that is there. The kernel forgets a directory that is removed, and does not watch
+    /// one twice.
     pub(super) fn turn_to(&mut self, path: &Path) {
         let Some(inotify) = &self.inotify else { return };
         let events = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;

@@ -1,4 +1,5 @@
-//! Waits until the kernel side wakes the agent: epoll(7) on a ring, and an eventfd for other threads.
+//! Waits until the kernel side wakes the agent: epoll(7) on a ring, and an eventfd for other
+//! threads.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +10,8 @@ use rustix::io::Errno;
 
 /// Sleeps until the kernel side wakes the agent, [`Alarm::ring`] is called, or time is up.
 ///
-/// Edge-triggered: data that lies in a ring without a wake-up does not end the sleep, or the agent would run for every packet.
+/// Edge-triggered: data that lies in a ring without a wake-up does not end the sleep, or the agent
+/// would run for every packet.
 pub(crate) struct Sleeper {
     epoll: OwnedFd,
 }

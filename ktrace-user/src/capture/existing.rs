@@ -1,5 +1,5 @@
-//! Kafka sockets that are there already, and the processes that hold them: for connections older than the agent, and for those whose owner
-//! the kernel side does not know.
+//! Kafka sockets that are there already, and the processes that hold them: for connections older
+//! than the agent, and for those whose owner the kernel side does not know.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -21,7 +21,8 @@ pub(super) struct Found {
     pub(super) ends: Ends,
     /// The inode of its network namespace.
     pub(super) netns: u64,
-    /// A process that holds the socket, by the agent's view of /proc; `None` where none was found (gone, or not to be seen).
+    /// A process that holds the socket, by the agent's view of /proc; `None` where none was found
+    /// (gone, or not to be seen).
     pub(super) pid: Option<u32>,
 }
 
@@ -34,10 +35,12 @@ pub(super) struct Holder {
     pub(super) pid: Option<u32>,
 }
 
-/// Lists the sockets of all network namespaces that the agent may enter (CAP_SYS_ADMIN for others than its own), and finds their processes
-/// through the descriptors in /proc (CAP_SYS_PTRACE for those of other users).
+/// Lists the sockets of all network namespaces that the agent may enter (CAP_SYS_ADMIN for others
+/// than its own), and finds their processes through the descriptors in /proc (CAP_SYS_PTRACE for
+/// those of other users).
 ///
-/// Takes about a second on a host with a million descriptors; nothing is looked up if no socket is `wanted`.
+/// Takes about a second on a host with a million descriptors; nothing is looked up if no socket is
+/// `wanted`.
 pub(super) fn find(wanted: impl Fn(&Socket) -> bool + Sync) -> io::Result<Vec<Found>> {
     let sockets = in_all_namespaces(usize::MAX, |netns, socket| {
         (!socket.is_listening && wanted(&socket)).then_some((netns, socket))
@@ -62,11 +65,13 @@ pub(super) struct Holders {
     pub(super) connected: HashMap<u64, Holder>,
     /// Of sockets that listen, with where they do.
     pub(super) listening: Vec<(SocketAddr, Holder)>,
-    /// In which network namespace an address is that is some socket's own; `None` where it is in several.
+    /// In which network namespace an address is that is some socket's own; `None` where it is in
+    /// several.
     pub(super) addresses: HashMap<IpAddr, Option<u64>>,
 }
 
-/// The same by cookie, with little kept of each, and of no more than `most` sockets. With those that listen, where they are asked for.
+/// The same by cookie, with little kept of each, and of no more than `most` sockets. With those
+/// that listen, where they are asked for.
 pub(super) fn find_holders(
     most: usize,
     listening: bool,
@@ -99,7 +104,8 @@ pub(super) fn find_holders(
     for Kept { cookie, netns, inode, listens_at, address } in sockets {
         let holder = Holder { netns, pid: by_inode.get(&inode).copied() };
         match listens_at {
-            // Any of those that share it may accept: workers that have inherited it, each after the other.
+            // Any of those that share it may accept: workers that have inherited it, each after the
+            // other.
             Some(local) if shared.contains(&inode) => {
                 found.listening.push((local, Holder { pid: None, ..holder }));
             }
@@ -177,8 +183,9 @@ fn namespaces(own: &Path) -> Vec<(PathBuf, PathBuf)> {
     paths
 }
 
-/// Which process holds each of the wanted sockets. Where several do (after fork), the one with the lowest number: most often the parent.
-/// Of the `listening` ones it is found out, too, which are held by several.
+/// Which process holds each of the wanted sockets. Where several do (after fork), the one with the
+/// lowest number: most often the parent. Of the `listening` ones it is found out, too, which are
+/// held by several.
 fn holders(mut wanted: HashSet<u32>, listening: HashSet<u32>) -> (HashMap<u32, u32>, HashSet<u32>) {
     let (mut holders, mut shared) = (HashMap::new(), HashSet::new());
     for (pid, folder) in processes() {

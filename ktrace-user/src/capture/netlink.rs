@@ -30,8 +30,8 @@ const REQUEST: usize = 56;
 const ANSWER: usize = 72;
 /// Number of a state of `include/net/tcp_states.h`.
 const LISTEN: u8 = 10;
-/// Established, SYN sent, FIN wait 1 and 2, close wait, last ACK, closing: all that has or had a peer, without TIME-WAIT, which belongs to no
-/// process; and listening.
+/// Established, SYN sent, FIN wait 1 and 2, close wait, last ACK, closing: all that has or had a
+/// peer, without TIME-WAIT, which belongs to no process; and listening.
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << LISTEN;
 
 /// Gives the sockets of the calling thread's network namespace, one by one: there may be a million.

@@ -42,7 +42,8 @@ impl NetnsError {
 }
 
 impl Netns {
-    /// By a path to it, a name below /run/netns (as `ip netns` gives them), or the number of a process in it.
+    /// By a path to it, a name below /run/netns (as `ip netns` gives them), or the number of a
+    /// process in it.
     pub(super) fn open(name: &str) -> Result<Self, NetnsError> {
         Self::read(name).map_err(|source| NetnsError { name: name.to_owned(), source })
     }
@@ -71,7 +72,8 @@ fn pid_of(name: &str) -> Option<u32> {
     name.parse().ok().filter(|_| name.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What the user has named the namespace by. It is not held open: that would keep the namespace and its links alive.
+/// What the user has named the namespace by. It is not held open: that would keep the namespace and
+/// its links alive.
 #[derive(Debug)]
 pub struct NetnsName {
     name: String,
@@ -93,7 +95,8 @@ impl NetnsName {
     /// A line that says so, where the name no longer stands for the namespace that it stood for.
     #[must_use]
     pub fn change(&self) -> Option<String> {
-        let goes_on = "connections in the namespace that it was at the start are captured as long as there are any, and no others";
+        let goes_on = "connections in the namespace that it was at the start are captured as long as there \
+        are any, and no others";
         if let Some(process) = &self.process {
             let has_ended = process.ends_within(Duration::ZERO);
             return has_ended
@@ -101,7 +104,8 @@ impl NetnsName {
         }
         let is_other = match fs::metadata(path_of(&self.name)) {
             Ok(file) => self.file.is_some_and(|known| known != (file.dev(), file.ino())),
-            // Any other error says nothing of the namespace: capabilities may have been dropped meanwhile.
+            // Any other error says nothing of the namespace: capabilities may have been dropped
+            // meanwhile.
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         is_other.then(|| format!("network namespace {} was removed or made again: {goes_on}", self.name))

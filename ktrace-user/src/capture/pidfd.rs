@@ -36,11 +36,14 @@ impl ProcessError {
     pub fn advice(&self) -> String {
         match self {
             Self::Missing(_) | Self::Ended(_) => {
-                "name one that runs (pgrep, ps), or choose by --service or --cgroup, which outlast a process".to_owned()
+                "name one that runs (pgrep, ps), or choose by --service or --cgroup, which outlast a \
+                process"
+                    .to_owned()
             }
             Self::Thread(_, process) => format!("name the process: --pid {process}"),
             Self::OutOfSight(..) => {
-                "--pid is its number on the host: run ktrace in the host's pid namespace (hostPID: true, --pid=host)"
+                "--pid is its number on the host: run ktrace in the host's pid namespace (hostPID: true, \
+                --pid=host)"
                     .to_owned()
             }
         }

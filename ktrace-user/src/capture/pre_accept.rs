@@ -1,6 +1,8 @@
-//! Bytes that came before their connection had a socket of its own: payload on the SYN (TCP Fast Open), or on the segment that ends the handshake.
+//! Bytes that came before their connection had a socket of its own: payload on the SYN (TCP Fast
+//! Open), or on the segment that ends the handshake.
 //!
-//! The kernel sees them at the listening socket. They are held here until the connection's first piece comes, which has the same two addresses.
+//! The kernel sees them at the listening socket. They are held here until the connection's first
+//! piece comes, which has the same two addresses.
 
 use std::collections::HashMap;
 

@@ -23,8 +23,9 @@ use super::scrubber::{self, Scrubbed};
 use crate::sched;
 use crate::seen::{ConnectionId, Event, Process, Segment, Side};
 
-/// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
-/// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
+/// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing
+/// came, and at most. An idle host is so looked at ten times a second, for less than a thousandth
+/// of a CPU; a busy one wakes the agent by amount.
 const SHORTEST_SLEEP_MS: u32 = 10;
 const LONGEST_SLEEP_MS: u32 = 100;
 /// Records read between two looks at the rest (stop, clock, owners).
@@ -33,7 +34,8 @@ const BATCH: usize = 4096;
 const UPKEEP: Duration = Duration::from_secs(1);
 /// How long the ring may fill while the sockets of the host are listed at the start.
 const FIRST_SEARCH: Duration = Duration::from_millis(500);
-/// How long a socket may be without owner before it is searched for: most often the owner is just being read.
+/// How long a socket may be without owner before it is searched for: most often the owner is just
+/// being read.
 const GRACE: Duration = Duration::from_millis(200);
 /// Sockets without owner that are looked for; more wait for their next segment.
 const MOST_LACKING: usize = 64 << 10;
@@ -184,7 +186,8 @@ impl Reader {
         count
     }
 
-    /// Gives sockets whose owner is not known the one that was found, and has the others searched for.
+    /// Gives sockets whose owner is not known the one that was found, and has the others searched
+    /// for.
     fn look_for_owners(&mut self, now: Instant, sink: &mut impl FnMut(Event<'_>)) {
         if self.lacking.is_empty() {
             return;
@@ -237,7 +240,8 @@ struct Reading<'x, S> {
 }
 
 impl<S: FnMut(Event<'_>)> Reading<'_, S> {
-    /// Takes what processes have connected meanwhile. Returns whether this open socket was reported with its process.
+    /// Takes what processes have connected meanwhile. Returns whether this open socket was reported
+    /// with its process.
     fn take_owned(&mut self, socket: Option<u64>) -> bool {
         let mut is_reported = false;
         while let Ok(owned) = self.owned.try_recv() {
@@ -317,8 +321,9 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         (self.sink)(opened);
     }
 
-    /// Who accepts the connection, where its end is a broker's: its process will not be reported. Who listens may hand it to another process, so it
-    /// is no answer to whether the process is a wanted one.
+    /// Who accepts the connection, where its end is a broker's: its process will not be reported.
+    /// Who listens may hand it to another process, so it is no answer to whether the process is a
+    /// wanted one.
     fn accepting(&self, header: &SegmentHeader) -> Option<Arc<Process>> {
         let Shared { resolver, wanted, .. } = self.shared;
         if side(header) != Side::Broker || wanted.pid.is_some() || !resolver.accepts() {

@@ -33,12 +33,14 @@ pub(super) const LARGEST: usize = 1 << 30;
 /// A smaller ring loses much at each burst: the largest record takes a quarter of it.
 pub const LEAST_RING_BYTES: usize = 256 << 10;
 
-/// The size that the kernel accepts for a ring of at least `bytes`: a power of two and a multiple of the page size, at most 1 GiB.
+/// The size that the kernel accepts for a ring of at least `bytes`: a power of two and a multiple
+/// of the page size, at most 1 GiB.
 pub(super) fn ring_size(bytes: usize, page: usize) -> u32 {
     u32::try_from(bytes.clamp(page, LARGEST).next_power_of_two().min(LARGEST)).unwrap_or(1 << 30)
 }
 
-/// How much may wait in a ring of `size` bytes before the agent is woken, as a power of two: an eighth, and 1 MiB at most, so that what is read is still in the CPU's cache.
+/// How much may wait in a ring of `size` bytes before the agent is woken, as a power of two: an
+/// eighth, and 1 MiB at most, so that what is read is still in the CPU's cache.
 pub(super) fn wake_shift(size: u32) -> u32 {
     size.ilog2().saturating_sub(3).min(20)
 }

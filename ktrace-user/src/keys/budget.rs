@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What may be taken at once after a time without searches: so that those of a client's first connections
-/// begin as they are asked for.
+/// What may be taken at once after a time without searches: so that those of a client's first
+/// connections begin as they are asked for.
 const BURST: Duration = Duration::from_secs(1);
 /// As good as never, where no time is allowed: longer than any connection waits.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// A share of one core. A search is not cut short, so it may take more than there is; those behind it then
-/// wait until it has been made up for.
+/// A share of one core. A search is not cut short, so it may take more than there is; those behind
+/// it then wait until it has been made up for.
 pub struct Budget {
     share: f64,
     /// Nanoseconds that may be taken; negative where too many have been.

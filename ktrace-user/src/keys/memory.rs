@@ -1,8 +1,9 @@
-//! Reads what a process has written to memory, as a debugger may: nothing is stopped, and nothing is written.
+//! Reads what a process has written to memory, as a debugger may: nothing is stopped, and nothing
+//! is written.
 //!
-//! Only pages that are there now are read, by `/proc/PID/pagemap`: to read others would have the kernel make
-//! them, or fetch them from swap. Only private memory that is no file's, and a JVM's heap, which ZGC has as a
-//! file of its own in memory.
+//! Only pages that are there now are read, by `/proc/PID/pagemap`: to read others would have the
+//! kernel make them, or fetch them from swap. Only private memory that is no file's, and a JVM's
+//! heap, which ZGC has as a file of its own in memory.
 #![expect(unsafe_code, reason = "memory that is mapped and left out of core dumps by itself")]
 
 use std::collections::HashMap;
@@ -20,8 +21,8 @@ use crate::capture::page_size;
 use crate::privilege;
 use crate::process::start_time;
 
-/// Bytes that a piece has in common with the one before where memory goes on: what lies across is then seen
-/// as a whole, with 1 KiB on either side of it.
+/// Bytes that a piece has in common with the one before where memory goes on: what lies across is
+/// then seen as a whole, with 1 KiB on either side of it.
 pub const OVERLAP: usize = 2048;
 /// Bytes read by one call: a part of what a core's cache holds, as they are looked at next.
 const PIECE: usize = 512 << 10;
@@ -51,8 +52,8 @@ pub struct Target {
 /// Why memory cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// It takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and Yama and other security modules may refuse it to
-    /// everyone.
+    /// It takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and Yama and other security modules may
+    /// refuse it to everyone.
     Denied,
     /// The process is over.
     Ended,
@@ -290,8 +291,8 @@ impl Buffer {
     /// Where there is no memory.
     pub fn new() -> io::Result<Self> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping, wherever the kernel has room, of zeros; nothing else refers to it, and it stays until the
-        // buffer is dropped.
+        // SAFETY: a new mapping, wherever the kernel has room, of zeros; nothing else refers to it,
+        // and it stays until the buffer is dropped.
         let mapped = unsafe {
             let start = mmap_anonymous(ptr::null_mut(), Self::BYTES, access, MapFlags::PRIVATE)?;
             slice::from_raw_parts_mut(start.cast::<u8>(), Self::BYTES)
@@ -341,7 +342,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Held while this process's own memory is read: what is read lies in a buffer, where other tests would find it.
+    /// Held while this process's own memory is read: what is read lies in a buffer, where other
+    /// tests would find it.
     pub fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,5 @@
-//! Whether the memory of other processes may be read, tried and not guessed: what `--tls memory` takes.
+//! Whether the memory of other processes may be read, tried and not guessed: what `--tls memory`
+//! takes.
 #![expect(unsafe_code, reason = "process_vm_readv(2), which rustix does not have")]
 
 use std::fs::{self, File};
@@ -45,11 +46,14 @@ impl Lack {
         match findings {
             Findings { ptrace: false, .. } => lack(
                 "memory of other users' processes cannot be read without CAP_SYS_PTRACE",
-                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
+                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: \
+                AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
             ),
             Findings { dac: false, .. } => lack(
-                "which pages of other users' processes are resident cannot be read without CAP_DAC_READ_SEARCH",
-                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
+                "which pages of other users' processes are resident cannot be read without \
+                CAP_DAC_READ_SEARCH",
+                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: \
+                AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
             ),
             Findings { yama: Some(3..), .. } => lack(
                 "Yama forbids to read any process's memory (kernel.yama.ptrace_scope is 3)",
@@ -61,22 +65,24 @@ impl Lack {
             ),
             Findings { read: Some(libc::ENOSYS), .. } => lack(
                 "a seccomp filter forbids process_vm_readv",
-                "allow it in the container's seccomp profile (Kubernetes: seccompProfile), or use --tls keylog:FILE",
+                "allow it in the container's seccomp profile (Kubernetes: seccompProfile), or use --tls \
+                keylog:FILE",
             ),
             Findings { read: Some(error @ 1..), .. } => lack(
                 &format!(
                     "the memory of other processes cannot be read: {}",
                     io::Error::from_raw_os_error(error)
                 ),
-                "a security module (AppArmor, SELinux), a seccomp filter or a user namespace forbids it: see deploy/README.md; or use --tls keylog:FILE",
+                "a security module (AppArmor, SELinux), a seccomp filter or a user namespace forbids it: \
+                see deploy/README.md; or use --tls keylog:FILE",
             ),
             _ => None,
         }
     }
 }
 
-/// Tries some processes, the newest first, as one alone may be protected for reasons of its own; 0, or the
-/// last error.
+/// Tries some processes, the newest first, as one alone may be protected for reasons of its own; 0,
+/// or the last error.
 fn read_a_word_of_any() -> Option<i32> {
     /// A host where none of this number can be read is one where none can.
     const TRIES: usize = 16;
@@ -104,8 +110,8 @@ fn read_a_word_of_any() -> Option<i32> {
     last.map(|(error, _)| error)
 }
 
-/// Reads eight bytes of a process, in the way of a search: where its memory is, which pages are resident, and
-/// what stands in one. `false` where it has no memory.
+/// Reads eight bytes of a process, in the way of a search: where its memory is, which pages are
+/// resident, and what stands in one. `false` where it has no memory.
 fn read_a_word(pid: libc::pid_t) -> io::Result<bool> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     File::open(format!("/proc/{pid}/pagemap"))?;
@@ -121,7 +127,8 @@ fn read_a_word(pid: libc::pid_t) -> io::Result<bool> {
     read.map(|_| true)
 }
 
-/// Reads ranges of a process's memory one behind the other, as far as they are there and have room; how many bytes were read.
+/// Reads ranges of a process's memory one behind the other, as far as they are there and have room;
+/// how many bytes were read.
 pub(crate) fn read(pid: libc::pid_t, into: &mut [u8], ranges: &[Range<u64>]) -> io::Result<usize> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote: Vec<_> = ranges
@@ -132,8 +139,8 @@ pub(crate) fn read(pid: libc::pid_t, into: &mut [u8], ranges: &[Range<u64>]) -> 
         })
         .collect();
     let count = remote.len() as libc::c_ulong;
-    // SAFETY: as many ranges as are said, and room for what is written. Addresses of the other process are looked at by the
-    // kernel alone.
+    // SAFETY: as many ranges as are said, and room for what is written. Addresses of the other
+    // process are looked at by the kernel alone.
     let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), count, 0) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }

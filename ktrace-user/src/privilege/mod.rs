@@ -1,8 +1,10 @@
 //! What this process may do, and what it gives up once it watches.
 //!
-//! Capabilities belong to threads, and a new thread begins with its parent's. So each thread that is started before the programs are attached
-//! calls [`shed`] first of all; the main thread does so in [`confine`], and all that it starts later begins with nothing. Threads share their
-//! memory: what one keeps is within reach of whoever runs code of his own in another. It is little, and the smaller the better.
+//! Capabilities belong to threads, and a new thread begins with its parent's. So each thread that
+//! is started before the programs are attached calls [`shed`] first of all; the main thread does so
+//! in [`confine`], and all that it starts later begins with nothing. Threads share their memory:
+//! what one keeps is within reach of whoever runs code of his own in another. It is little, and the
+//! smaller the better.
 
 pub mod filter;
 pub mod memory;
@@ -27,8 +29,8 @@ pub const SYS_RESOURCE: u32 = 24;
 pub const PERFMON: u32 = 38;
 pub const BPF: u32 = 39;
 
-/// `PROC_PID_INIT_INO` and `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`: the inodes of the initial
-/// namespaces.
+/// `PROC_PID_INIT_INO` and `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`: the inodes of the
+/// initial namespaces.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
 
@@ -52,14 +54,16 @@ pub const KEEPERS: [Keeper; 8] = [
     Keeper { thread: "ktrace-keys", keeps: &[SYS_PTRACE, DAC_READ_SEARCH] },
     Keeper { thread: "ktrace-owners", keeps: &[SYS_PTRACE, DAC_READ_SEARCH] },
     Keeper { thread: "ktrace-resolve", keeps: &[SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN] },
-    // With --tls-uprobes alone: it looks at files that processes have mapped, and attaches to them: before Linux 6.6 by events, for
-    // which kernels since July 2025 ask for SYS_ADMIN, and those before for PERFMON (`perf_uprobe_event_init` in `kernel/events/core.c`).
+    // With --tls-uprobes alone: it looks at files that processes have mapped, and attaches to them:
+    // before Linux 6.6 by events, for which kernels since July 2025 ask for SYS_ADMIN, and those
+    // before for PERFMON (`perf_uprobe_event_init` in `kernel/events/core.c`).
     Keeper { thread: "ktrace-uprobes", keeps: &[BPF, PERFMON, SYS_ADMIN, SYS_PTRACE, DAC_READ_SEARCH] },
     // It enters the namespaces for the one before, and ends.
     Keeper { thread: "ktrace-netns", keeps: &[SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN] },
 ];
 
-/// Whether anything is given up: a program that uses this crate decides that itself, and `--no-harden` says no.
+/// Whether anything is given up: a program that uses this crate decides that itself, and
+/// `--no-harden` says no.
 static HARDENS: AtomicBool = AtomicBool::new(false);
 
 /// From here on threads give up what they do not need. Called before any is started.
@@ -67,7 +71,8 @@ pub fn harden() {
     HARDENS.store(true, Ordering::Relaxed);
 }
 
-/// Gives up all capabilities of the calling thread that [`KEEPERS`] does not leave it, for good: none can be had again, not by `execve` either.
+/// Gives up all capabilities of the calling thread that [`KEEPERS`] does not leave it, for good:
+/// none can be had again, not by `execve` either.
 pub fn shed() {
     let name = thread::current().name().unwrap_or_default().to_owned();
     let kept = KEEPERS.iter().find(|keeper| keeper.thread == name).map_or(&[][..], |keeper| keeper.keeps);
@@ -84,9 +89,10 @@ pub fn keep(capabilities: &[u32]) {
     }
 }
 
-/// Restricts the whole process: the calling thread keeps these capabilities, no thread gains any, none makes a system call that the agent does
-/// not need, and only root reads the memory or has it dumped. What needs a privilege that no thread keeps, has been done before.
-/// `also`: system calls that threads which were started before make; those that are started later cannot.
+/// Restricts the whole process: the calling thread keeps these capabilities, no thread gains any,
+/// none makes a system call that the agent does not need, and only root reads the memory or has it
+/// dumped. What needs a privilege that no thread keeps, has been done before. `also`: system calls
+/// that threads which were started before make; those that are started later cannot.
 pub fn confine(capabilities: &[u32], also: &[libc::c_long]) {
     if !HARDENS.load(Ordering::Relaxed) {
         return;
@@ -108,10 +114,12 @@ fn undumpable() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Leaves the calling thread `wanted` of its permitted capabilities, in its permitted and effective sets; empties all others.
+/// Leaves the calling thread `wanted` of its permitted capabilities, in its permitted and effective
+/// sets; empties all others.
 fn reduce(wanted: &[u32]) -> io::Result<()> {
     set_no_new_privs(true)?;
-    // Takes CAP_SETPCAP, and so comes first. Without it the set stays, and is of no use to who may not gain privileges.
+    // Takes CAP_SETPCAP, and so comes first. Without it the set stays, and is of no use to who may
+    // not gain privileges.
     for bit in 0..u64::BITS {
         if remove_capability_from_bounding_set(capability(bit)).is_err() {
             break;
@@ -129,8 +137,9 @@ const fn capability(bit: u32) -> CapabilitySet {
     CapabilitySet::from_bits_retain(1 << bit)
 }
 
-/// What of `permitted` is kept for the `wanted`. To the kernel SYS_ADMIN stands for BPF and NET_ADMIN where `bpf(2)` asks for them
-/// (`bpf_capable` and `bpf_net_capable` in `include/linux/bpf.h`), and for PERFMON (`perfmon_capable` in `include/linux/capability.h`).
+/// What of `permitted` is kept for the `wanted`. To the kernel SYS_ADMIN stands for BPF and
+/// NET_ADMIN where `bpf(2)` asks for them (`bpf_capable` and `bpf_net_capable` in
+/// `include/linux/bpf.h`), and for PERFMON (`perfmon_capable` in `include/linux/capability.h`).
 pub(crate) fn among(permitted: u64, wanted: &[u32]) -> u64 {
     wanted.iter().fold(0, |kept, bit| {
         let stand_in = if matches!(*bit, BPF | NET_ADMIN | PERFMON) { permitted & 1 << SYS_ADMIN } else { 0 };
@@ -161,14 +170,14 @@ pub(crate) fn ignores_file_capabilities() -> bool {
     no_new_privs().unwrap_or(false)
 }
 
-/// Whether a seccomp filter is in force. (In the strict mode this very call would kill, as nearly all others
-/// do.)
+/// Whether a seccomp filter is in force. (In the strict mode this very call would kill, as nearly
+/// all others do.)
 pub(crate) fn is_filtered() -> bool {
     secure_computing_mode() == Ok(SecureComputingMode::Filter)
 }
 
-/// Whether the capabilities are the host's, and not only those of a user namespace, which bpf(2) does not ask
-/// for.
+/// Whether the capabilities are the host's, and not only those of a user namespace, which bpf(2)
+/// does not ask for.
 pub(crate) fn is_in_host_user_namespace() -> io::Result<bool> {
     Ok(fs::read_link("/proc/self/ns/user")?.to_str() == Some(INITIAL_USER_NAMESPACE))
 }
@@ -178,7 +187,8 @@ pub(crate) fn is_in_host_pid_namespace() -> io::Result<bool> {
     Ok(fs::read_link("/proc/self/ns/pid")?.to_str() == Some(INITIAL_PID_NAMESPACE))
 }
 
-/// What a thread has left after [`shed`] and the filter, tried in a thread that then ends: capabilities, or what failed.
+/// What a thread has left after [`shed`] and the filter, tried in a thread that then ends:
+/// capabilities, or what failed.
 pub(crate) fn rehearse() -> io::Result<Result<u64, filter::FilterError>> {
     let rehearsal = thread::Builder::new().name("ktrace-rehearse".to_owned()).spawn(|| {
         reduce(&[])?;

@@ -1,10 +1,11 @@
 //! The packets of a connection in an order in which they can have been sent.
 //!
-//! A socket's own hooks see its packets in order. A capture file need not have them so: taps and mirror ports
-//! merge the two directions, and each of a card's queues is written by itself, so that an ACK, or a response,
-//! may stand before the data that it acknowledges. Read like that, the data would be taken for lost. So a
-//! packet that acknowledges what the file has not shown yet is held until it has, or until a window has
-//! passed: then the data is missing indeed. Where a file is in order nothing is held, and nothing is copied.
+//! A socket's own hooks see its packets in order. A capture file need not have them so: taps and
+//! mirror ports merge the two directions, and each of a card's queues is written by itself, so that
+//! an ACK, or a response, may stand before the data that it acknowledges. Read like that, the data
+//! would be taken for lost. So a packet that acknowledges what the file has not shown yet is held
+//! until it has, or until a window has passed: then the data is missing indeed. Where a file is in
+//! order nothing is held, and nothing is copied.
 
 use std::collections::VecDeque;
 
@@ -12,20 +13,21 @@ use ktrace_kafka::Push;
 
 use crate::seen::{Direction, Segment};
 
-/// How long a packet is held, by the file's own clock. Merged captures are apart by what their clocks differ
-/// and by what a buffer of a card or a tap holds: some milliseconds, seldom tens of them.
+/// How long a packet is held, by the file's own clock. Merged captures are apart by what their
+/// clocks differ and by what a buffer of a card or a tap holds: some milliseconds, seldom tens of
+/// them.
 pub const WINDOW_NS: u64 = 100_000_000;
 
 /// And by packets of the file, as clocks may stand still.
 pub const WINDOW_PACKETS: u64 = 4096;
 
-/// Packets of one connection that are held at once, and their bytes: 100 ms at 40 MB/s, more than that at
-/// once in the large packets of a capture with segmentation offload.
+/// Packets of one connection that are held at once, and their bytes: 100 ms at 40 MB/s, more than
+/// that at once in the large packets of a capture with segmentation offload.
 const MAX_HELD: usize = 256;
 const MAX_HELD_BYTES: usize = 4 << 20;
 
-/// Runs of bytes behind a hole that are remembered. Further ones are forgotten: then what is held waits for
-/// the window's end.
+/// Runs of bytes behind a hole that are remembered. Further ones are forgotten: then what is held
+/// waits for the window's end.
 const MAX_AHEAD: usize = 64;
 
 /// No TCP window is larger: what lies further away is of another life of the connection.
@@ -103,8 +105,8 @@ pub struct Order {
 }
 
 impl Order {
-    /// Takes a packet, the `number`th of the capture; `give` gets what is in order now, and whether it ends
-    /// the connection. Returns whether this one is held.
+    /// Takes a packet, the `number`th of the capture; `give` gets what is in order now, and whether
+    /// it ends the connection. Returns whether this one is held.
     pub fn take(
         &mut self,
         segment: &Segment<'_>,
@@ -257,8 +259,8 @@ mod tests {
         segment(Direction::ToClient, seq, ack, payload.as_bytes())
     }
 
-    /// What is given of segments, each as the text of its payload or the number that it acknowledges; and how
-    /// many of them were held.
+    /// What is given of segments, each as the text of its payload or the number that it
+    /// acknowledges; and how many of them were held.
     fn given(segments: &[Segment<'_>]) -> (Vec<String>, usize) {
         let (mut order, mut seen, mut held) = (Order::default(), vec![], 0);
         let text = |segment: &Segment<'_>| match segment.push.bytes {

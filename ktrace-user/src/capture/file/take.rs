@@ -14,8 +14,8 @@ use super::order::{WINDOW_NS, WINDOW_PACKETS};
 use super::packet::Packet;
 use crate::seen::{Ends, Event, Segment, Side};
 
-/// Packets that are held for those that they acknowledge, over all connections. With more, the first is held
-/// no more.
+/// Packets that are held for those that they acknowledge, over all connections. With more, the
+/// first is held no more.
 const MAX_WAITING: usize = 16_384;
 
 /// And their bytes.

@@ -135,7 +135,8 @@ fn secrets(kind: u32, text: &[u8]) -> Vec<u8> {
     block(0xa, &[&kind.to_le_bytes()[..], &len.to_le_bytes(), text].concat())
 }
 
-/// With the byte order of the other kind of machine: all words of what is above, with the text as it is.
+/// With the byte order of the other kind of machine: all words of what is above, with the text as
+/// it is.
 fn swapped(file: &[u8], text: &[u8]) -> Vec<u8> {
     let at = file.windows(text.len()).position(|window| window == text).unwrap();
     let mut file = file.to_vec();
@@ -281,7 +282,8 @@ fn without_times(packets: &[Vec<u8>]) -> (Vec<String>, u64) {
     (seen, end.unwrap().duplicates)
 }
 
-/// Two that began alike, but say something else: at once, in an answer, or later. Synthetic captures have such.
+/// Two that began alike, but say something else: at once, in an answer, or later. Synthetic
+/// captures have such.
 #[test]
 fn connections_that_begin_alike_are_two_if_their_bytes_differ() {
     let one: [(bool, &str); 4] = [(true, "hello"), (false, "welcome"), (true, "one"), (false, "uno")];
