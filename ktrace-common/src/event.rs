@@ -1,5 +1,8 @@
 //! The records of the ring buffer.
 
+#[cfg(feature = "zerocopy")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// The first byte of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -61,6 +64,7 @@ pub mod ends {
 /// A packet longer than the largest size class comes as several pieces, each with its own `seq`.
 /// `SYN` is on the first of them, `FIN` and `RST` on the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct SegmentHeader {
     /// [`Kind::Segment`].
@@ -93,6 +97,7 @@ pub struct SegmentHeader {
 
 /// A process has connected a socket that is captured from now on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Owner {
     /// [`Kind::Owner`].
@@ -122,6 +127,7 @@ impl Owner {
 
 /// The process has closed a socket that was captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Closed {
     /// [`Kind::Closed`].

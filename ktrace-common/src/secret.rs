@@ -2,6 +2,9 @@
 //! OpenSSL's key derivation (`OSSL_PARAM` of `include/openssl/core.h`, names of `core_names.h`),
 //! labels of TLS 1.3 (RFC 8446, 7.1), and those of key logs.
 
+#[cfg(feature = "zerocopy")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// What a record of the ring of secrets says; its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -67,6 +70,7 @@ pub const SECRETS_RING: u8 = u8::MAX;
 
 /// A secret of one connection, or a process that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Secret {
     /// [`SecretKind`].

@@ -1,8 +1,9 @@
-//! Secrets of TLS connections, seen where libraries derive their keys: OpenSSL's `EVP_KDF_derive`, whose arguments are public ABI, and Go's
-//! `crypto/tls.(*Config).writeKeyLog`, which is called whether or not anything is logged. Both are called in handshakes alone.
+//! Secrets of TLS connections, seen where libraries derive their keys: OpenSSL's `EVP_KDF_derive`,
+//! whose arguments are public ABI, and Go's `crypto/tls.(*Config).writeKeyLog`, which is called
+//! whether or not anything is logged. Both are called in handshakes alone.
 //!
-//! These programs run in every process that has the file mapped. All but those that have just connected to a Kafka port ([`EXPECTING`]) leave
-//! at once: secrets of others never reach the ring.
+//! These programs run in every process that has the file mapped. All but those that have just
+//! connected to a Kafka port ([`EXPECTING`]) leave at once: secrets of others never reach the ring.
 
 use core::ffi::c_void;
 
@@ -24,11 +25,14 @@ use crate::maps::{blank, count};
 #[unsafe(no_mangle)]
 static SECRETS_WANTED: Global<u8> = Global::new(0);
 
-/// A handshake begins right after the connect. Librdkafka gives one 30 s (`socket.connection.setup.timeout.ms`).
+/// A handshake begins right after the connect. Librdkafka gives one 30 s
+/// (`socket.connection.setup.timeout.ms`).
 const PATIENCE_NS: u64 = 60_000_000_000;
-/// The agent looks again at what a process has mapped, when it connects after so long: it may have loaded a library meanwhile.
+/// The agent looks again at what a process has mapped, when it connects after so long: it may have
+/// loaded a library meanwhile.
 const AGAIN_NS: u64 = 5_000_000_000;
-/// OpenSSL passes 8 at most (`tls1_PRF` in `ssl/t1_enc.c`, `tls13_hkdf_expand` in `ssl/tls13_enc.c`), the last of which ends them.
+/// OpenSSL passes 8 at most (`tls1_PRF` in `ssl/t1_enc.c`, `tls13_hkdf_expand` in
+/// `ssl/tls13_enc.c`), the last of which ends them.
 const PARAMETERS: usize = 10;
 
 /// Secrets, and the processes that connect. The agent overwrites what it has read.
@@ -39,7 +43,8 @@ pub static SECRETS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 #[map]
 static EXPECTING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(8192, 0);
 
-/// What secret a thread has just derived: the keys that come from it are derived next, by the same thread.
+/// What secret a thread has just derived: the keys that come from it are derived next, by the same
+/// thread.
 #[map]
 static DERIVED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
@@ -62,7 +67,8 @@ pub fn connecting(ctx: &SockAddrContext) {
         return;
     };
     let secret = entry.as_mut_ptr();
-    // SAFETY: the reservation is exclusive and has room for the whole; its first two fields of 8 bytes are written, the rest is set to zero.
+    // SAFETY: the reservation is exclusive and has room for the whole; its first two fields of 8
+    // bytes are written, the rest is set to zero.
     unsafe {
         secret.cast::<u32>().write(u32::from_ne_bytes([SecretKind::Connecting as u8, 0, 0, 0]));
         (&raw mut (*secret).pid).write(pid);
@@ -87,8 +93,9 @@ fn expects(pid: u32) -> bool {
 
 /// `int EVP_KDF_derive(EVP_KDF_CTX *, unsigned char *, size_t, const OSSL_PARAM *)`.
 ///
-/// TLS 1.3 derives a secret by its label and then, from the secret, what has the labels `key` and `iv`: so the next call of the thread that is
-/// for a `key` has the secret. TLS 1.2 derives all its keys by one call, behind the label `key expansion`.
+/// TLS 1.3 derives a secret by its label and then, from the secret, what has the labels `key` and
+/// `iv`: so the next call of the thread that is for a `key` has the secret. TLS 1.2 derives all its
+/// keys by one call, behind the label `key expansion`.
 #[uprobe]
 pub fn kdf_derive(ctx: ProbeContext) -> u32 {
     on_derive(&ctx)
@@ -190,8 +197,8 @@ fn derive(thread: u64, parameters: *const [u64; 5]) {
     }
 }
 
-/// `func (c *Config) writeKeyLog(label string, clientRandom, secret []byte) error`, called as Go does since 1.17: arguments in registers
-/// (<https://go.dev/s/regabi>), the receiver first.
+/// `func (c *Config) writeKeyLog(label string, clientRandom, secret []byte) error`, called as Go
+/// does since 1.17: arguments in registers (<https://go.dev/s/regabi>), the receiver first.
 #[uprobe]
 pub fn go_key_log(ctx: ProbeContext) -> u32 {
     on_key_log(&ctx)
@@ -241,8 +248,8 @@ fn give(thread: u64, kind: u8, from: Bytes, random: Bytes) {
     };
     let secret = entry.as_mut_ptr();
     let has_random = u8::from(random.at != 0);
-    // SAFETY: the reservation is exclusive and has room for the whole, of which every byte is written. The helpers read what is mapped of the
-    // process, and fail otherwise.
+    // SAFETY: the reservation is exclusive and has room for the whole, of which every byte is
+    // written. The helpers read what is mapped of the process, and fail otherwise.
     let failed = unsafe {
         secret.cast::<u32>().write(u32::from_ne_bytes([kind, from.length as u8, has_random, 0]));
         (&raw mut (*secret).pid).write((thread >> 32) as u32);
@@ -273,7 +280,7 @@ fn give(thread: u64, kind: u8, from: Bytes, random: Bytes) {
 
 /// # Safety
 ///
-/// There is room for so many words.
+/// There is room for `words`.
 #[inline(always)]
 unsafe fn zero(to: *mut u64, words: usize) {
     for index in 0..words {

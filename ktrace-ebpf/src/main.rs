@@ -1,9 +1,12 @@
-//! What runs in the kernel: the two programs on the way of every packet, those that tell who owns a socket, one that overwrites what was read,
-//! and, where secrets of TLS are asked for, those that see them derived.
+//! What runs in the kernel: the two programs on the way of every packet, those that report who owns
+//! a socket, one that overwrites what was read, and, where secrets of TLS are asked for, those that
+//! see them derived.
 //!
-//! Nothing here keeps a packet back, changes it or waits: `egress` and `ingress` always return 1 ("pass"), `connect4` and `connect6` as well.
-//! Needs Linux 5.8: ring buffer (5.8), socket cookies and process ids in these programs (5.8), cgroup `bpf_link` (5.7); `sock_release` needs 5.9.
-//! Built for the BPF targets only; for any other target this is an empty program, so that checks over the whole workspace pass.
+//! Nothing here keeps a packet back, changes it or waits: `egress` and `ingress` always return 1
+//! ("pass"), `connect4` and `connect6` as well. Needs Linux 5.8: ring buffer (5.8), socket cookies
+//! and process ids in these programs (5.8), cgroup `bpf_link` (5.7); `sock_release` needs 5.9.
+//! Built for the BPF targets only; for any other target this is an empty program, so that checks
+//! over the whole workspace pass.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

@@ -14,19 +14,23 @@ use ktrace_common::{
     BLANK_BYTES, Counter, MAX_RINGS, PORT_WORDS, RING_TEMPLATE_BYTES, Tally, ends, flags, port_slot, ring_of,
 };
 
-/// Which ends of connections are captured ([`ends`]); set before loading, so the kernel drops the code of the other end.
+/// Which ends of connections are captured ([`ends`]); set before loading, so the kernel drops the
+/// code of the other end.
 #[unsafe(no_mangle)]
 static ENDS: Global<u8> = Global::new(ends::CLIENT);
 
-/// Whether owners are told with the thread's name: reading it takes CAP_PERFMON. Set before loading.
+/// Whether owners are reported with the thread's name: reading it takes CAP_PERFMON. Set before
+/// loading.
 #[unsafe(no_mangle)]
 static COMM: Global<u8> = Global::new(0);
 
-/// Whether Kafka is looked for on all ports; else it is what is spoken on [`PORTS`]. Set before loading.
+/// Whether Kafka is looked for on all ports; else it is what is spoken on [`PORTS`]. Set before
+/// loading.
 #[unsafe(no_mangle)]
 static AUTO: Global<u8> = Global::new(0);
 
-/// Whether TLS connections may be opened. Set before loading: without it, the kernel drops the code for them.
+/// Whether TLS connections may be opened. Set before loading: without it, the kernel drops the code
+/// for them.
 #[unsafe(no_mangle)]
 static TLS: Global<u8> = Global::new(0);
 
@@ -42,22 +46,26 @@ static NETNS_COOKIE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static RING_MASK: Global<u32> = Global::new(0);
 
-/// The agent is woken each time that 2 to this power more bytes wait in the ring; set before loading.
+/// The agent is woken each time that 2 to this power more bytes wait in the ring; set before
+/// loading.
 #[unsafe(no_mangle)]
 static WAKE_SHIFT: Global<u32> = Global::new(20);
 
-/// Kafka ports, as a bitmap: all there are, or (`AUTO`) those on which TLS is taken for Kafka. The agent may change it at any time.
+/// Kafka ports, as a bitmap: all there are, or (`AUTO`) those on which TLS is taken for Kafka. The
+/// agent may change it at any time.
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
 /// A ring as the agent makes them; before Linux 5.10 it has to have just this size.
 type Segments = Ring<u64, RING_TEMPLATE_BYTES>;
 
-/// Segments and ends of sockets. The agent makes the rings. A socket's are always in the same one ([`ring_of`]).
+/// Segments and ends of sockets. The agent makes the rings. A socket's are always in the same one
+/// ([`ring_of`]).
 #[btf_map]
 static RINGS: ArrayOfMaps<Segments, MAX_RINGS> = ArrayOfMaps::new();
 
-/// Owners: a ring of their own, so that a process is not read from /proc only after all the bytes that came before it.
+/// Owners: a ring of their own, so that a process is not read from /proc only after all the bytes
+/// that came before it.
 #[map]
 pub static OWNERS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 
@@ -65,16 +73,19 @@ pub static OWNERS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 #[map]
 static COUNTERS: PerCpuArray<Tally> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
-/// Cookies of sockets that the agent has heard of, with their ring, so that it hears of their end too. The agent adds those that were there before it.
-/// Least recently used ones are forgotten when it is full: then the agent must let go of them by itself.
+/// Cookies of sockets that the agent has heard of, with their ring, so that it hears of their end
+/// too. The agent adds those that were there before it. Least recently used ones are forgotten when
+/// it is full: then the agent must let go of them by itself.
 #[map]
 pub static TRACKED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0);
 
-/// Cookies of sockets that the agent wants no more of: they speak something else, or belong to nobody who is watched.
+/// Cookies of sockets that the agent wants no more of: they speak something else, or belong to a
+/// process that is not watched.
 #[map]
 static REFUSED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16384, 0);
 
-/// How often the agent has added to [`REFUSED`]: as long as it stays the same, no socket needs to look there.
+/// How often the agent has added to [`REFUSED`]: as long as it stays the same, no socket needs to
+/// look there.
 #[map]
 static REFUSALS: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -163,7 +174,8 @@ pub fn captures(end: u8) -> bool {
 pub fn count(counter: Counter, bytes: u64) {
     if let Some(tally) = COUNTERS.get_ptr_mut(counter as u32) {
         let tally = tally.cast::<u64>();
-        // SAFETY: the kernel returned a pointer to this CPU's entry of two words, which lives as long as the map.
+        // SAFETY: the kernel returned a pointer to this CPU's entry of two words, which lives as
+        // long as the map.
         unsafe {
             add(tally, 1);
             add(tally.add(1), bytes);
@@ -171,8 +183,9 @@ pub fn count(counter: Counter, bytes: u64) {
     }
 }
 
-/// Adds atomically, because a program in softirq context may interrupt this one on the same CPU. An instruction of its own, since the form
-/// that returns the old value is refused before Linux 5.12, and the target has no `AtomicU64::fetch_add`.
+/// Adds atomically, because a program in softirq context may interrupt this one on the same CPU. An
+/// instruction of its own, since the form that returns the old value is refused before Linux 5.12,
+/// and the target has no `AtomicU64::fetch_add`.
 ///
 /// # Safety
 ///
@@ -190,11 +203,12 @@ unsafe fn add(word: *mut u64, amount: u64) {
     }
 }
 
-/// Flags to submit a record of `size` bytes with: no wake-up, unless it crossed a multiple of the wake-up amount, or its header asks for one
-/// ([`flags::WAKES`] among `bits`).
+/// Flags to submit a record of `size` bytes with: no wake-up, unless it crossed a multiple of the
+/// wake-up amount, or its header asks for one ([`flags::WAKES`] among `bits`).
 ///
-/// A wake-up costs the sender of the packet about as much as the copy of a small payload; the agent looks into the ring by itself every few
-/// milliseconds anyway, and needs waking only when data comes faster than that.
+/// A wake-up costs the sender of the packet about as much as the copy of a small payload; the agent
+/// looks into the ring by itself every few milliseconds anyway, and needs waking only when data
+/// comes faster than that.
 #[inline(always)]
 pub fn submit_flags(ring: &Segments, size: u64, bits: u8) -> u64 {
     if opens_tls() && bits & flags::WAKES != 0 {

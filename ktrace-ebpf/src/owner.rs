@@ -1,5 +1,5 @@
-//! Who opens and closes sockets: `connect4` and `connect6` run in the connecting process before the first packet, `sock_release` when the
-//! last descriptor is closed.
+//! Who opens and closes sockets: `connect4` and `connect6` run in the connecting process before the
+//! first packet, `sock_release` when the last descriptor is closed.
 
 use core::mem;
 
@@ -61,15 +61,16 @@ pub fn sock_release(ctx: SockContext) -> i32 {
 
 #[inline(always)]
 fn releasing(ctx: &SockContext) {
-    // SAFETY: the kernel passes a valid context; protocol is a 32-bit field, and the port is read as the two bytes that hold it on every
-    // kernel (before 5.18 it was declared as 32 bits wide).
+    // SAFETY: the kernel passes a valid context; protocol is a 32-bit field, and the port is read
+    // as the two bytes that hold it on every kernel (before 5.18 it was declared as 32 bits wide).
     let (protocol, port) = unsafe {
         (
             (&raw const (*ctx.sock).protocol).read_volatile(),
             ctx.sock.byte_add(mem::offset_of!(bpf_sock, dst_port)).cast::<u16>().read_volatile(),
         )
     };
-    // A failed connect clears the port, so sockets without one are looked up too; and those of brokers' ends have any.
+    // A failed connect clears the port, so sockets without one are looked up too; and those of
+    // brokers' ends have any.
     let listed = port == 0 || captures(ends::BROKER) || is_kafka(u16::from_be(port));
     if protocol != TCP || !(listed || is_auto()) {
         return;
@@ -88,8 +89,8 @@ fn releasing(ctx: &SockContext) {
     };
     let closed = entry.as_mut_ptr();
     // In words, as above.
-    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its padding is one word. The helper takes
-    // no arguments.
+    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its
+    // padding is one word. The helper takes no arguments.
     unsafe {
         closed.cast::<u64>().write(u64::from_ne_bytes([Kind::Closed as u8, 0, 0, 0, 0, 0, 0, 0]));
         (&raw mut (*closed).cookie).write(cookie);

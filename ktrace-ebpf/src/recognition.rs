@@ -1,5 +1,6 @@
-//! Whether a connection is Kafka's, where no port tells: by its first request, by what a client says to a proxy before that, and by a later packet
-//! that begins with a request where the connection is older than the agent.
+//! Whether a connection is Kafka's, where no port says so: by its first request, by what a client
+//! says to a proxy before that, and by a later packet that begins with a request where the
+//! connection is older than the agent.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -14,19 +15,21 @@ use crate::{
     socket::{Socket, verdict},
 };
 
-/// Packets of a connection older than the agent that are all looked at for one that begins with a request. A large request is mostly followed
-/// by the next within as many packets.
+/// Packets of a connection older than the agent that are all looked at for one that begins with a
+/// request. A large request is mostly followed by the next within as many packets.
 const LOOKS: u32 = 64;
 
-/// From then on each of so many is looked at: that no request was seen says nothing of the next, as a message may take thousands of packets. A
-/// prime, so that messages of equally many packets do not hide their beginnings.
+/// From then on one packet of this number is looked at: that no request was seen says nothing of
+/// the next, as a message may take thousands of packets. A prime, so that messages of equally many
+/// packets do not hide their beginnings.
 const SPARSE: u32 = 61;
 
-/// In a socket's count of looks: a packet was seen of the way on which no requests are copied, and nothing more is to be learnt there.
+/// In a socket's count of looks: a packet was seen of the way on which no requests are copied, and
+/// nothing more is to be learnt there.
 const OTHER_WAY: u32 = 1 << 31;
 
-/// Packets of both ways that may follow a client's first words to a proxy before its first request: SOCKS 5 with a password takes six, CONNECT
-/// with a refusal first four.
+/// Packets of both ways that may follow a client's first words to a proxy before its first request:
+/// SOCKS 5 with a password takes six, CONNECT with a refusal first four.
 pub const PREFACE_PACKETS: u32 = 16;
 
 /// Longer ones are not copied before the first request. Heads of HTTP messages are shorter.
@@ -74,17 +77,20 @@ pub fn role_of(way: u8) -> u32 {
 pub enum Place {
     /// Its first byte is the first that passes the connection, in either direction.
     Beginning,
-    /// The same, or nearly: the connection has no socket yet, so nobody knows.
+    /// Before `accept`: probably the first byte; the connection's own socket, which would know,
+    /// does not exist yet.
     Listening,
-    /// It was received, and nothing was sent yet; bytes before it are on their way, or have passed the listening socket.
+    /// It was received, and nothing was sent yet; bytes before it are on their way, or have passed
+    /// the listening socket.
     Early,
-    /// The first that goes this way, after something that went the other way and was not seen, or told nothing.
+    /// The first that goes this way, after something that went the other way and was not seen, or
+    /// showed nothing.
     Answer,
     Later,
 }
 
 impl Place {
-    /// With the sequence number of the direction's first byte, where the place tells it.
+    /// With the sequence number of the direction's first byte, where the place implies it.
     #[inline(always)]
     pub fn of(sk: *mut bpf_sock, header: &SegmentHeader, listening: bool) -> (Self, u32) {
         if listening {
@@ -115,7 +121,8 @@ impl Place {
             };
             return (place, snd_una);
         }
-        // What this packet itself acknowledges is on its way still: an answer mostly acknowledges its request.
+        // What this packet itself acknowledges is on its way still: an answer mostly acknowledges
+        // its request.
         let has_sent = was_acked || snd_nxt != snd_una;
         let first = rcv_nxt.wrapping_sub(received as u32);
         let place = match (received > 0, has_sent) {
@@ -151,8 +158,9 @@ pub enum Look {
     Unknown,
 }
 
-/// A Kafka client speaks first, and begins with a request, or with what a proxy wants to hear. In the middle of a connection, most requests
-/// begin a packet. Only first bytes are evidence against Kafka: what was said before the agent came may have been a request.
+/// A Kafka client speaks first, and begins with a request, or with what a proxy wants to hear. In
+/// the middle of a connection, most requests begin a packet. Only first bytes are evidence against
+/// Kafka: what was said before the agent came may have been a request.
 #[inline(always)]
 pub fn look(skb: *mut __sk_buff, parsed: &Parsed, place: Place) -> Look {
     let sent = parsed.header.flags & flags::INGRESS == 0;
@@ -191,7 +199,8 @@ pub fn look(skb: *mut __sk_buff, parsed: &Parsed, place: Place) -> Look {
     if begins || (is_tls && is_kafka(broker_port(&parsed.header))) {
         Look::Kafka
     } else if place.decides() {
-        // A response that is being read may name the port as a broker's: clients connect there at once.
+        // A response that is being read may name the port as a broker's: clients connect there at
+        // once.
         if is_tls && opens_tls() { Look::Unknown } else { Look::Other }
     } else {
         Look::Unknown
@@ -213,8 +222,9 @@ fn broker_port(header: &SegmentHeader) -> u16 {
     if header.flags & flags::INGRESS == 0 { header.remote_port } else { header.local_port }
 }
 
-/// A packet of a connection that began with something for a proxy: whether it is copied. A request says that the connection is Kafka's. TLS, or too
-/// many packets without a request, say that it is not: then this packet is the last, so that the agent knows too.
+/// A packet of a connection that began with something for a proxy: whether it is copied. A request
+/// says that the connection is Kafka's. TLS, or too many packets without a request, say that it is
+/// not: then this packet is the last, so that the agent knows too.
 #[inline(always)]
 pub fn precedes(skb: *mut __sk_buff, parsed: &Parsed, socket: &mut Socket) -> bool {
     let (at, len) = (parsed.payload_at, parsed.payload_len);
@@ -248,12 +258,14 @@ pub fn precedes(skb: *mut __sk_buff, parsed: &Parsed, socket: &mut Socket) -> bo
     len <= PREFACE_BYTES
 }
 
-/// Packets of a captured connection, of both directions, that are looked at for application data of TLS. A handshake takes 4 to 8, of which
-/// certificates take most, and session tickets two more; then come the first requests, for which keys are wanted.
+/// Packets of a captured connection, of both directions, that are looked at for application data of
+/// TLS. A handshake takes 4 to 8, of which certificates take most, and session tickets two more;
+/// then come the first requests, for which keys are wanted.
 const DATA_LOOKS: u32 = 24;
 
-/// Whether the agent is to be woken for a packet with payload: it may be one of the first with application data of a TLS connection. Keys are to
-/// be looked for at once, as clients that send one message close within some 150 ms, and the agent looks into the ring every 10 to 100 ms.
+/// Whether the agent is to be woken for a packet with payload: it may be one of the first with
+/// application data of a TLS connection. Keys are to be looked for at once, as clients that send
+/// one message close within some 150 ms, and the agent looks into the ring every 10 to 100 ms.
 #[inline(always)]
 pub fn wakes(skb: *mut __sk_buff, parsed: &Parsed, socket: &mut Socket) -> bool {
     if socket.data_looks >= DATA_LOOKS {

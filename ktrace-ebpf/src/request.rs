@@ -1,10 +1,11 @@
-//! Kafka told from everything else, by the first bytes of a request.
+//! Distinguishes Kafka from everything else, by the first bytes of a request.
 //!
 //! ```text
 //!  size (int32)  api key (int16)  version (int16)  correlation id (int32)  client id (int16 length, text)
 //! ```
 //!
-//! The agent judges again, and better: what it does not take for Kafka it refuses. Here a few comparisons have to do.
+//! The agent judges again, and better: what it does not take for Kafka it refuses. Here a few
+//! comparisons have to do.
 
 /// Bytes that are looked at.
 pub const HEAD: usize = 16;
@@ -18,14 +19,16 @@ const MAX_SIZE: u32 = 100 << 20;
 /// Longer ones are not believed in the middle of a connection.
 const MAX_CLIENT_ID: u32 = 1024;
 
-/// Whether these bytes may begin a request in the middle of a connection, where they may be anything.
+/// Whether these bytes may begin a request in the middle of a connection, where they may be
+/// anything.
 #[inline(always)]
 pub fn is_plausible(head: &[u8; HEAD]) -> bool {
     let Some(client_id) = client_id(head) else { return false };
     client_id == 0 || (client_id <= MAX_CLIENT_ID && head[14] >= 0x20 && head[14] != 0x7f)
 }
 
-/// Whether they may begin the first request of a connection. A client id may be any bytes, and the agent sees all of it.
+/// Whether they may begin the first request of a connection. A client id may be any bytes, and the
+/// agent sees all of it.
 #[inline(always)]
 pub fn may_begin(head: &[u8; HEAD]) -> bool {
     client_id(head).is_some()
@@ -60,14 +63,16 @@ pub fn is_tls_hello(start: &[u8; 4]) -> bool {
     start[0] == 22 && start[1] == 3 && start[2] <= 4
 }
 
-/// Whether a TLS record of a connection that was there before begins so: application data, version 3.3 (RFC 8446, section 5.1).
+/// Whether a TLS record of a connection that was there before begins so: application data, version
+/// 3.3 (RFC 8446, section 5.1).
 #[inline(always)]
 pub fn is_tls_data(start: &[u8; 4]) -> bool {
     start[0] == 23 && start[1] == 3 && start[2] == 3
 }
 
-/// Whether a client says something to a proxy before its first request, told by its first bytes: SOCKS 5 (RFC 1928) and 4, HTTP CONNECT
-/// (RFC 9110, section 9.3.6), the PROXY protocol's two versions. The agent reads it.
+/// Whether a client says something to a proxy before its first request, by its first bytes: SOCKS 5
+/// (RFC 1928) and 4, HTTP CONNECT (RFC 9110, section 9.3.6), the PROXY protocol's two versions. The
+/// agent reads it.
 #[inline(always)]
 pub fn is_preface(start: &[u8; 8], len: u32) -> bool {
     match start {
@@ -83,7 +88,8 @@ pub fn is_preface(start: &[u8; 8], len: u32) -> bool {
 /// Ten ways to authenticate are registered, and clients offer one to three.
 const MAX_METHODS: u8 = 16;
 
-/// Whether a SOCKS 5 greeting has this length: version, number of methods, methods. The server answers before more is sent.
+/// Whether a SOCKS 5 greeting has this length: version, number of methods, methods. The server
+/// answers before more is sent.
 #[inline(always)]
 pub fn is_socks5(methods: u8, len: u32) -> bool {
     (1..=MAX_METHODS).contains(&methods) && len == u32::from(methods) + 2

@@ -1,5 +1,6 @@
-//! The bytes: `egress` and `ingress` see every packet of every socket below the cgroup that they are attached to, at the socket, from the IP
-//! header on, before fragmentation and segmentation on the way out and after reassembly on the way in.
+//! The bytes: `egress` and `ingress` see every packet of every socket below the cgroup that they
+//! are attached to, at the socket, from the IP header on, before fragmentation and segmentation on
+//! the way out and after reassembly on the way in.
 
 use core::{arch::asm, mem::MaybeUninit};
 
@@ -23,7 +24,8 @@ use crate::{
 /// The programs' verdict: a tracer never drops a packet.
 const PASS: i32 = 1;
 
-// Both are inlined into what the macro makes of them: the verifier sums the frames of calls, rounded up, and refuses more than 512 bytes.
+// Both are inlined into what the macro makes of them: the verifier sums the frames of calls,
+// rounded up, and refuses more than 512 bytes.
 
 /// What sockets send.
 #[cgroup_skb(egress)]
@@ -62,8 +64,9 @@ pub struct Parsed {
 #[inline(always)]
 fn packet(ctx: &SkBuffContext, way: u8) {
     let skb: *mut __sk_buff = ctx.as_ptr().cast();
-    // SAFETY: the kernel passes a valid context; `remote_port` is the port in network order in the upper half of the word's bytes (as
-    // `bpf_convert_ctx_access` in `net/core/filter.c` loads it), `local_port` is in host order.
+    // SAFETY: the kernel passes a valid context; `remote_port` is the port in network order in the
+    // upper half of the word's bytes (as `bpf_convert_ctx_access` in `net/core/filter.c` loads it),
+    // `local_port` is in host order.
     let (remote_port, local_port) = unsafe {
         (
             u32::from_be((&raw const (*skb).remote_port).read_volatile()) as u16,
@@ -86,7 +89,8 @@ fn packet(ctx: &SkBuffContext, way: u8) {
     if protocol != TCP {
         return;
     }
-    // Of a listening socket's packets only those matter that bring data before the connection has a socket of its own.
+    // Of a listening socket's packets only those matter that bring data before the connection has a
+    // socket of its own.
     let listening = state == LISTEN;
     let mut socket = if listening { None } else { socket::state(sk, listed.is_some()) };
     let known = socket.as_ref().map_or(verdict::NONE, |socket| socket.verdict);
@@ -109,7 +113,8 @@ fn packet(ctx: &SkBuffContext, way: u8) {
         return;
     };
     if !listening {
-        // The packet's own are another's where the host translates addresses: the socket's are those that its process knows.
+        // The packet's own are another's where the host translates addresses: the socket's are
+        // those that its process knows.
         socket::addresses(sk, &mut parsed.header);
     }
     let marks = parsed.header.flags & (flags::SYN | flags::FIN | flags::RST);
@@ -161,7 +166,7 @@ fn packet(ctx: &SkBuffContext, way: u8) {
                         role_of(way)
                     }
                     Look::Early => {
-                        // Bytes before these will tell, to the programs or to the agent.
+                        // Bytes before these decide, in the programs or in the agent.
                         announce(&parsed.header, first, verdict::BROKER);
                         parsed.header.flags |= flags::BROKER_END;
                         copy(skb, &mut parsed);
@@ -205,7 +210,8 @@ fn packet(ctx: &SkBuffContext, way: u8) {
     copy(skb, &mut parsed);
 }
 
-/// Tells the agent where both directions of a connection begin, as the packets that opened it would have done.
+/// Reports to the agent where both directions of a connection begin, as the packets that opened it
+/// would have done.
 #[inline(always)]
 fn announce(packet: &SegmentHeader, first: u32, role: u32) {
     let end = if role == verdict::BROKER { flags::BROKER_END } else { 0 };
@@ -243,8 +249,8 @@ struct Ports {
 
 /// Reads `N` bytes of the packet. On the stack, so `N` is small.
 ///
-/// Not zeroed before: the loop that would do so moves a pointer by a variable, which the verifier refuses to programs loaded without
-/// CAP_PERFMON.
+/// Not zeroed before: the loop that would do so moves a pointer by a variable, which the verifier
+/// refuses to programs loaded without CAP_PERFMON.
 #[inline(always)]
 pub fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
     let mut bytes = MaybeUninit::<[u8; N]>::uninit();
@@ -288,7 +294,8 @@ fn parse(skb: *mut __sk_buff, bits: u8, ports: &Ports) -> Option<Parsed> {
     // FIN, SYN, RST and ACK are bits 0, 1, 2 and 4 of the header's byte 13 (RFC 9293, section 3.1).
     header.flags |= (tcp[13] & 1) << 1 | (tcp[13] & 2) >> 1 | tcp[13] & 4 | (tcp[13] & 16) >> 1;
     let payload_at = tcp_at + u32::from(tcp[12] >> 4) * 4;
-    // From the packet itself and not from the IP header: its length field is 0 in packets above 64 KiB (big TCP).
+    // From the packet itself and not from the IP header: its length field is 0 in packets above 64
+    // KiB (big TCP).
     // SAFETY: the kernel passes a valid context.
     let payload_len = unsafe { (*skb).len }.checked_sub(payload_at)?;
     let source_port = u16::from_be_bytes([tcp[0], tcp[1]]);
@@ -303,13 +310,14 @@ fn v4_mapped(v4: [u8; 4]) -> [u8; 16] {
 /// As a "next header" of IPv6.
 const TCP_HEADER: u8 = TCP as u8;
 
-/// Where the TCP header of an IPv6 packet begins; `next` is the type of the header behind the fixed one. More than four extension headers
-/// before TCP are not followed.
+/// Where the TCP header of an IPv6 packet begins; `next` is the type of the header behind the fixed
+/// one. More than four extension headers before TCP are not followed.
 #[inline(always)]
 fn skip_extensions(skb: *mut __sk_buff, mut next: u8) -> Option<u32> {
     let mut at = 40;
     for _ in 0..4 {
-        // Numbers as in the registry "IPv6 Extension Header Types": hop-by-hop, routing, destination options; fragment; authentication.
+        // Numbers as in the registry "IPv6 Extension Header Types": hop-by-hop, routing,
+        // destination options; fragment; authentication.
         match next {
             TCP_HEADER => return Some(at),
             0 | 43 | 60 => {
@@ -333,7 +341,8 @@ fn skip_extensions(skb: *mut __sk_buff, mut next: u8) -> Option<u32> {
     (next == TCP_HEADER).then_some(at)
 }
 
-/// Hands the packet to the ring: full pieces of the largest class, then the rest in the smallest class that holds it.
+/// Hands the packet to the ring: full pieces of the largest class, then the rest in the smallest
+/// class that holds it.
 #[inline(always)]
 fn copy(skb: *mut __sk_buff, parsed: &mut Parsed) {
     const FULL: usize = CLASSES[CLASSES.len() - 1];
@@ -392,7 +401,8 @@ fn piece<const SIZE: usize>(skb: *mut __sk_buff, header: &mut SegmentHeader, at:
     header.len = len;
     header.copied = 0;
     if len > 0 {
-        // SAFETY: the reservation has room for SIZE bytes of payload and `bounded` gives at most SIZE.
+        // SAFETY: the reservation has room for SIZE bytes of payload and `bounded` gives at most
+        // SIZE.
         let result = unsafe {
             bpf_skb_load_bytes(skb.cast(), at, (&raw mut (*piece).payload).cast(), bounded::<SIZE>(len))
         };
@@ -408,8 +418,9 @@ fn piece<const SIZE: usize>(skb: *mut __sk_buff, header: &mut SegmentHeader, at:
     entry.submit(submit_flags(ring, size_of::<Piece<SIZE>>() as u64, header.flags));
 }
 
-/// `len` (1 to `SIZE`, a power of two) in a form whose bounds every verifier sees: 5.10's does not carry those of a comparison to the helper
-/// call, and the compiler would drop a mask that it can prove to change nothing.
+/// `len` (1 to `SIZE`, a power of two) in a form whose bounds every verifier sees: 5.10's does not
+/// carry those of a comparison to the helper call, and the compiler would drop a mask that it can
+/// prove to change nothing.
 #[inline(always)]
 fn bounded<const SIZE: usize>(len: u32) -> u32 {
     let mut value = u64::from(len);

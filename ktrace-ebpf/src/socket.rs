@@ -1,4 +1,5 @@
-//! What is known of each socket: kept by the kernel with the socket itself, so that it goes when the socket goes.
+//! What is known of each socket: kept by the kernel with the socket itself, so that it goes when
+//! the socket goes.
 
 use core::{arch::asm, mem::offset_of, ptr};
 
@@ -44,14 +45,18 @@ pub mod verdict {
 pub struct Socket {
     /// See [`verdict`].
     pub verdict: u32,
-    /// Without a verdict: packets that were looked at in vain. With one: packets that may still come before the first request, where the client has begun with
-    /// something else ([`is_preface`](crate::request::is_preface)), and 0 once the connection is known to be Kafka's.
+    /// Without a verdict: packets that were looked at in vain. With one: packets that may still
+    /// come before the first request, where the client has begun with something else
+    /// ([`is_preface`](crate::request::is_preface)), and 0 once the connection is known to be
+    /// Kafka's.
     pub looks: u32,
     /// [`refusals`] when it was last looked for among the refused ones.
     pub refusals: u32,
-    /// Packets of both directions that were looked at for application data of TLS ([`recognition::wakes`](crate::recognition::wakes)).
+    /// Packets of both directions that were looked at for application data of TLS
+    /// ([`recognition::wakes`](crate::recognition::wakes)).
     pub data_looks: u32,
-    /// Of the process that has connected it; 0 if that was not seen. The rest is meant only with it.
+    /// Of the process that has connected it; 0 if that was not seen. The rest is meant only with
+    /// it.
     pid: u32,
     connected_ns: u64,
     cgroup_id: u64,
@@ -75,7 +80,8 @@ pub fn of_packet(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     (!sk.is_null()).then_some(sk)
 }
 
-/// A 32-bit word of a socket. The offset stands in the instruction: the verifier refuses one that the compiler has made a variable of.
+/// A 32-bit word of a socket. The offset stands in the instruction: the verifier refuses one that
+/// the compiler has made a variable of.
 ///
 /// # Safety
 ///
@@ -104,7 +110,8 @@ pub fn addresses(sk: *mut bpf_sock, header: &mut SegmentHeader) {
     const REMOTE4: usize = offset_of!(bpf_sock, dst_ip4);
     const LOCAL: usize = offset_of!(bpf_sock, src_ip6);
     const REMOTE: usize = offset_of!(bpf_sock, dst_ip6);
-    // SAFETY: a whole socket that the kernel has handed out; all are 32-bit words of it, the addresses in network order.
+    // SAFETY: a whole socket that the kernel has handed out; all are 32-bit words of it, the
+    // addresses in network order.
     unsafe {
         if word::<FAMILY>(sk) == AF_INET {
             header.local = octets([0, 0, MAPPED, word::<LOCAL4>(sk)]);
@@ -132,7 +139,8 @@ fn octets(words: [u32; 4]) -> [u8; 16] {
     unsafe { core::mem::transmute(words) }
 }
 
-/// What is known of a socket; `None` where it was not seen before, or (`create`) where there is no memory.
+/// What is known of a socket; `None` where it was not seen before, or (`create`) where there is no
+/// memory.
 #[inline(always)]
 pub fn state(sk: *mut bpf_sock, create: bool) -> Option<&'static mut Socket> {
     let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
@@ -140,7 +148,8 @@ pub fn state(sk: *mut bpf_sock, create: bool) -> Option<&'static mut Socket> {
     let state = unsafe {
         bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast(), ptr::null_mut(), flags)
     };
-    // SAFETY: null, or a pointer to the socket's own state, which lives as long as this program runs.
+    // SAFETY: null, or a pointer to the socket's own state, which lives as long as this program
+    // runs.
     unsafe { state.cast::<Socket>().as_mut() }
 }
 
@@ -148,10 +157,12 @@ pub fn state(sk: *mut bpf_sock, create: bool) -> Option<&'static mut Socket> {
 #[inline(always)]
 pub fn connecting(ctx: &SockAddrContext) -> bool {
     let Some(socket) = (
-        // SAFETY: the map keeps the state as long as the socket lives, and nothing else in this program refers to it.
+        // SAFETY: the map keeps the state as long as the socket lives, and nothing else in this
+        // program refers to it.
         unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() }
     ) else {
-        // No memory for a moment, or a lock that another CPU holds. What cannot be kept with the socket is told at once.
+        // No memory for a moment, or a lock that another CPU holds. What cannot be kept with the
+        // socket is reported at once.
         return tell_at_once(ctx);
     };
     if socket.verdict != verdict::NONE {
@@ -180,7 +191,8 @@ pub fn connecting(ctx: &SockAddrContext) -> bool {
     socket.verdict == verdict::NONE
 }
 
-/// The owner of a socket that is perhaps never captured, and whose ring is not known yet: that depends on its own port.
+/// The owner of a socket that is perhaps never captured, and whose ring is not known yet: that
+/// depends on its own port.
 #[inline(always)]
 fn tell_at_once(ctx: &SockAddrContext) -> bool {
     let pid = ctx.tgid();
@@ -200,20 +212,21 @@ fn tell_at_once(ctx: &SockAddrContext) -> bool {
     true
 }
 
-/// The socket is captured from now on: its owner is told, if it is known. `looks` as in [`Socket::looks`].
+/// The socket is captured from now on: its owner is reported, if it is known. `looks` as in
+/// [`Socket::looks`].
 #[inline(always)]
 pub fn take(socket: &mut Socket, verdict: u32, looks: u32, cookie: u64, ring: u8) {
     socket.verdict = verdict;
     socket.looks = looks;
     socket.refusals = refusals();
-    // A failure (no memory) only means that the agent is not told of the socket's end.
+    // A failure (no memory) only means that the socket's end is not reported.
     let _ = TRACKED.insert(&cookie, &ring, 0);
     if socket.pid != 0 {
         tell(socket, cookie, ring);
     }
 }
 
-/// Tells the agent who has connected a socket.
+/// Reports to the agent who has connected a socket.
 #[inline(always)]
 fn tell(socket: &Socket, cookie: u64, ring: u8) {
     let Some(mut entry) = OWNERS.reserve::<Owner>(0) else {
@@ -221,9 +234,10 @@ fn tell(socket: &Socket, cookie: u64, ring: u8) {
         return;
     };
     let owner = entry.as_mut_ptr();
-    // Field by field and in words: an array of zeros would be made in a loop that takes CAP_PERFMON to load.
-    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its padding is one word, and the words
-    // of `comm` are aligned, as the layout's assertions say.
+    // Field by field and in words: an array of zeros would be made in a loop that takes CAP_PERFMON
+    // to load.
+    // SAFETY: the reservation is exclusive and has room for the whole; the first field with its
+    // padding is one word, and the words of `comm` are aligned, as the layout's assertions say.
     unsafe {
         owner.cast::<u32>().write(u32::from_ne_bytes([Kind::Owner as u8, ring, 0, 0]));
         (&raw mut (*owner).pid).write(socket.pid);
@@ -235,6 +249,7 @@ fn tell(socket: &Socket, cookie: u64, ring: u8) {
         comm.write_volatile(socket.comm[0]);
         comm.add(1).write_volatile(socket.comm[1]);
     }
-    // Wakes the agent unless it is reading: a short-lived process must be read from /proc while it is there.
+    // Wakes the agent unless it is reading: a short-lived process must be read from /proc while it
+    // is there.
     entry.submit(0);
 }

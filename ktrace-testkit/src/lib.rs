@@ -1,7 +1,7 @@
 //! Kafka's bytes for tests and benches: frames, their fields, and record batches.
 //!
 //! [`Fields`] and [`Batch`] are for bytes that a test lays itself: old versions, hostile ones, and
-//! those of benches. What `ktrace-kafka` reads is held against another implementation: [`encoder`],
+//! those of benches. What `ktrace-kafka` reads is held against another implementation: `encoder`,
 //! which is `kafka-protocol`'s.
 
 mod batch;

@@ -1,4 +1,5 @@
-//! How many instructions a span takes from the segments that it is read of to its hop, and from its hop to its line, counted by callgrind, as in `ktrace-kafka/benches/instructions.rs`.
+//! How many instructions a span takes from the segments that it is read of to its hop, and from its
+//! hop to its line, counted by callgrind, as in `ktrace-kafka/benches/instructions.rs`.
 //! Held against `instructions.txt`, which `--bless` writes anew.
 
 #[path = "../../ktrace-kafka/benches/callgrind/mod.rs"]

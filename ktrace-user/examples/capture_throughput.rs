@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ktrace_common::Counter;
+use ktrace_kafka::Push;
 use ktrace_user::capture::{Live, LiveOptions};
 use ktrace_user::seen::{Direction, Event};
 
@@ -104,13 +105,14 @@ fn run(way: Way, total: usize, on: bool) -> Result<Run, Error> {
             let mut next = 0;
             let counters = live.run(stop, |event| {
                 if let Event::Segment(segment) = event
-                    && segment.direction == Direction::ToBroker
+                    && segment.push.direction == Direction::ToBroker
                 {
                     // what is sent again, because the receiver was slow to acknowledge it, counts once
-                    let len = segment.payload.len() as u32;
-                    let end = segment.seq.wrapping_add(len).wrapping_add(u32::from(segment.syn));
+                    let Push { seq, syn, bytes, .. } = segment.push;
+                    let len = bytes.len() as u32;
+                    let end = seq.wrapping_add(len).wrapping_add(u32::from(syn));
                     let ahead = end.wrapping_sub(next).cast_signed();
-                    if segment.syn || ahead > 0 {
+                    if syn || ahead > 0 {
                         run.bytes += u64::from(len.min(ahead.unsigned_abs()));
                         next = end;
                     }

@@ -37,9 +37,9 @@ fn sizes(file: &Path) -> Result<Vec<usize>, Box<dyn std::error::Error>> {
     let (mut sizes, mut connections) = (Vec::new(), Connections::new(PortSet::default()));
     CaptureFile::open(file)?.run(&mut connections, &AtomicBool::new(false), |event| {
         if let Event::Segment(segment) = event
-            && segment.len > 0
+            && segment.push.len > 0
         {
-            sizes.push(segment.len as usize);
+            sizes.push(segment.push.len as usize);
         }
     })?;
     Ok(sizes)

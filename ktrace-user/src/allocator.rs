@@ -1,8 +1,12 @@
-//! The allocator, which overwrites what may have held payload before its memory serves another purpose.
+//! The allocator, which overwrites what may have held payload before its memory serves another
+//! purpose.
 //!
-//! Record values and secrets of clients pass through byte buffers: segments that came early, frames put together, requests that wait, batches
-//! decompressed. Each is overwritten when it is freed or grows out of its place. All buffers of bytes count as such, as do large blocks of
-//! whatever kind (a codec's window). What is smaller and no byte buffer, such as a hop, holds none, and is freed as it is.
+//! Record values and secrets of clients pass through byte buffers: segments that came early, frames
+//! put together, requests that wait, batches decompressed. Each is overwritten when it is freed or
+//! grows out of its place. All buffers of bytes count as such, as do large blocks of whatever kind
+//! (a codec's window). What is smaller and no byte buffer, such as a hop, holds none, and is freed
+//! as it is.
+#![expect(unsafe_code, reason = "a global allocator is unsafe to implement")]
 
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -16,7 +20,8 @@ fn may_hold_payload(layout: Layout) -> bool {
     layout.align() == 1 || layout.size() >= LARGE
 }
 
-// SAFETY: all blocks come from the inner allocator with the layout that is asked for, and go back to it with the same.
+// SAFETY: all blocks come from the inner allocator with the layout that is asked for, and go back
+// to it with the same.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Overwriting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
@@ -30,8 +35,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Overwriting<A> {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if may_hold_payload(layout) {
-            // SAFETY: the block is the caller's until it is given back below, and has so many bytes. The inner allocator is foreign code, so
-            // the writes are not left out as those to memory that nobody reads.
+            // SAFETY: the block is the caller's until it is given back below, and has this number
+            // of bytes. The inner allocator is foreign code, so the writes are not left out as
+            // those to memory that is not read again.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         // SAFETY: the caller's promise.
@@ -44,7 +50,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Overwriting<A> {
             return unsafe { self.0.realloc(block, layout, size) };
         }
         // The inner allocator would free the old block as it is.
-        // SAFETY: the caller's promise: the size is one that this alignment allows. Both blocks have as many bytes as are copied, and are two.
+        // SAFETY: the caller's promise: the size is one that this alignment allows. Both blocks
+        // have as many bytes as are copied, and are two.
         unsafe {
             let new = self.0.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
@@ -75,7 +82,7 @@ mod tests {
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-            // SAFETY: so many bytes, which the test has written.
+            // SAFETY: a block of this size, which the test has written.
             self.0.borrow_mut().push(unsafe { std::slice::from_raw_parts(block, layout.size()) }.to_vec());
             // SAFETY: the caller's promise.
             unsafe { System.dealloc(block, layout) };
@@ -105,7 +112,8 @@ mod tests {
     fn what_grows_or_shrinks_leaves_nothing() {
         let allocator = Overwriting(Noting::default());
         for size in [100, 4] {
-            // SAFETY: layouts that are not empty; blocks are written and read within their sizes, and freed once.
+            // SAFETY: layouts that are not empty; blocks are written and read within their sizes,
+            // and freed once.
             unsafe {
                 let block = allocator.alloc(layout(10, 1));
                 block.write_bytes(7, 10);

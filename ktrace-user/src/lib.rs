@@ -1,4 +1,5 @@
 //! The agent: where Segments come from, who speaks, what they say, and where the spans go.
+#![deny(unsafe_code)]
 
 pub mod capture;
 pub mod cli;
@@ -9,8 +10,8 @@ pub mod losses;
 mod patterns;
 pub mod privilege;
 pub mod process;
-mod prompt;
 pub mod purge;
+mod sched;
 pub mod seen;
 pub mod span;
 pub mod summary;

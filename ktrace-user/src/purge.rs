@@ -1,5 +1,6 @@
 //! What memory holds that nothing uses any more. The allocator keeps what is freed for a second, as it is most often wanted
 //! again. Where memory is limited it gives it back sooner, and where it is short at once.
+#![expect(unsafe_code, reason = "calls of mimalloc")]
 
 use std::ffi::c_long;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

@@ -4,21 +4,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use ktrace_kafka::Direction;
+use ktrace_kafka::Push;
+
 use crate::span::Resource;
 
 /// Names a connection within one source: the kernel's socket cookie, or a running number in a
 /// capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
-
-/// Which way bytes go. The client is the end that connects to a Kafka port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the client to the broker: requests.
-    ToBroker,
-    /// From the broker to the client: responses.
-    ToClient,
-}
 
 /// At which end of the connection its bytes were captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -43,22 +37,26 @@ pub struct Segment<'a> {
     pub connection: ConnectionId,
     pub ends: Ends,
     pub side: Side,
-    pub direction: Direction,
-    /// TCP sequence number of the first payload byte (of the SYN itself where `syn` is set: its
-    /// data begins one later).
-    pub seq: u32,
-    /// TCP acknowledgement number, where the segment carries one: what its sender has received of
-    /// the other direction.
-    pub ack: Option<u32>,
-    pub syn: bool,
-    pub fin: bool,
     pub rst: bool,
-    /// Wall clock, nanoseconds since 1970.
-    pub time_ns: u64,
-    /// May be empty (SYN, FIN, RST). Shorter than `len` where the copy failed or was cut.
-    pub payload: &'a [u8],
-    /// Bytes that passed the socket.
-    pub len: u32,
+    /// What the parser takes. Its bytes may be none (SYN, FIN, RST), and are fewer than passed the
+    /// socket where the copy failed or was cut; its time is the wall clock's, nanoseconds since
+    /// 1970.
+    pub push: Push<'a>,
+}
+
+impl Segment<'_> {
+    /// The same with other bytes: what is held keeps them by itself.
+    pub(crate) fn with_bytes<'b>(&self, bytes: &'b [u8]) -> Segment<'b> {
+        let Self { connection, ends, side, rst, push } = *self;
+        let Push { direction, seq, ack, syn, fin, len, time_ns, .. } = push;
+        Segment {
+            connection,
+            ends,
+            side,
+            rst,
+            push: Push { direction, seq, ack, syn, fin, bytes, len, time_ns },
+        }
+    }
 }
 
 /// What a source yields, in the order in which it happened.

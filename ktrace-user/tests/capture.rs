@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ktrace_common::Counter;
+use ktrace_kafka::Push;
 use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet, probe};
 use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Segment};
 use ktrace_user::worker::TlsOptions;
@@ -38,18 +39,19 @@ struct Seen {
 
 impl Seen {
     fn segment(&mut self, segment: &Segment<'_>) {
-        let way = usize::from(segment.direction == Direction::ToClient);
+        let Push { direction, seq, syn, fin, bytes, len, .. } = segment.push;
+        let way = usize::from(direction == Direction::ToClient);
         if self.runs.iter().all(BTreeMap::is_empty) && self.syn == [None, None] {
             self.opened_first = !self.ends.is_empty();
         }
-        if segment.syn {
-            self.syn[way] = Some(segment.seq);
+        if syn {
+            self.syn[way] = Some(seq);
         }
-        self.fin[way] |= segment.fin;
-        self.largest = self.largest.max(segment.payload.len());
-        assert_eq!(segment.payload.len(), segment.len as usize);
-        if !segment.payload.is_empty()
-            && let Some(before) = self.runs[way].insert(segment.seq, segment.payload.to_vec())
+        self.fin[way] |= fin;
+        self.largest = self.largest.max(bytes.len());
+        assert_eq!(bytes.len(), len as usize);
+        if !bytes.is_empty()
+            && let Some(before) = self.runs[way].insert(seq, bytes.to_vec())
         {
             self.repeated += before.len();
         }

@@ -443,7 +443,7 @@ fn a_silent_run_ends_with_its_reader() {
 }
 
 #[test]
-fn a_signal_ends_a_replay_of_a_named_pipe_that_no_program_writes() {
+fn a_signal_ends_a_replay_of_a_named_pipe_without_a_writer() {
     let pipe = path(&format!("fifo-{}", std::process::id()));
     let _ = fs::remove_file(&pipe);
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -235,7 +235,7 @@ fn conversations_that_are_alike_are_not_one() {
 
 /// A consumer that takes its partitions by itself is known by where it asks its group to stand.
 #[test]
-fn who_asks_where_its_group_stands_and_reads_on_from_there_reads_for_it() {
+fn a_client_that_reads_on_from_its_groups_position_reads_for_it() {
     let replayed = case("assign-and-commit");
     replayed.nothing_is_lost();
     assert_eq!(
@@ -314,7 +314,7 @@ fn pcapng(links: &[u16], packets: &[(u32, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn packets_that_cannot_be_read_are_counted_and_where_none_can_it_is_an_error() {
+fn unreadable_packets_are_counted_and_an_error_if_all_are() {
     let ip: &[u8] = &[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
     let of = |name: &str, bytes: &[u8]| {
         std::fs::write(path(name), bytes).unwrap();

@@ -31,7 +31,7 @@ fn attributes<'a>(spans: &'a [Value], name: &str) -> Vec<&'a Value> {
 const KEY: &str = "messaging.kafka.message.key";
 
 #[test]
-fn keys_are_shown_only_where_asked_for_and_as_the_clients_knew_them() {
+fn keys_are_shown_only_on_request_and_as_the_clients_knew_them() {
     assert!(attributes(&spans("4.3.0/java", &[]), KEY).iter().all(|key| key.is_null()));
     assert!(!replay("4.3.0/java", &["--key", "*"]).contains("key="));
     let truth = fs::read_to_string(golden("4.3.0/java.truth.jsonl")).unwrap();
@@ -125,7 +125,7 @@ fn what_is_not_committed_in_time_is_shown_and_nothing_else() {
 }
 
 #[test]
-fn what_is_slow_and_what_its_parent_wants_is_kept_whatever_the_share() {
+fn slow_spans_and_those_their_parent_wants_are_always_kept() {
     let slow = spans("4.3.0/java", &["--sample", "0", "--sample-slow", "1s"]);
     assert_eq!(slow.len(), 8);
     assert!(slow.iter().all(|span| span["name"] == "poll orders"));

@@ -96,13 +96,13 @@ impl Capture {
                 Event::Opened { ends, side, owner, .. } => {
                     pids.insert((ends.client, side), owner.map(|owner| owner.pid));
                 }
-                Event::Segment(segment) if !segment.payload.is_empty() => {
+                Event::Segment(segment) if !segment.push.bytes.is_empty() => {
                     let key = (segment.ends.client, segment.side);
                     let pid = || pids.get(&key).copied().flatten();
                     known.lock().unwrap().entry(key).or_insert_with(pid);
                     let mut seen = into.lock().unwrap();
                     let of = seen.entry(key).or_default();
-                    of[usize::from(segment.direction == Direction::ToClient)].extend(segment.payload);
+                    of[usize::from(segment.push.direction == Direction::ToClient)].extend(segment.push.bytes);
                 }
                 _ => {}
             };
@@ -158,7 +158,7 @@ fn tls_on_a_port_that_was_named_is_copied_whole_at_both_ends() {
 }
 
 #[test]
-fn a_connection_that_was_there_before_is_copied_from_its_next_record_on() {
+fn an_older_connection_is_copied_from_its_next_record_on() {
     let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut line = Line::open(&listener);
@@ -174,7 +174,7 @@ fn a_connection_that_was_there_before_is_copied_from_its_next_record_on() {
 
 /// A response that names the port is read some milliseconds after the client has it, which connects at once.
 #[test]
-fn a_port_that_is_learned_is_taken_from_connections_that_are_there_too() {
+fn a_learned_port_is_taken_from_older_connections_too() {
     let Some(_alone) = host::alone() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -305,10 +305,10 @@ fn watch_first_data(ports: &str, tls: Option<&str>) -> (impl FnOnce(), Receiver<
     let thread = thread::spawn(move || {
         let each = |event: Event<'_>| {
             if let Event::Segment(segment) = event
-                && segment.payload.first() == Some(&DATA)
+                && segment.push.bytes.first() == Some(&DATA)
             {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-                sender.send(now.saturating_sub(Duration::from_nanos(segment.time_ns))).unwrap();
+                sender.send(now.saturating_sub(Duration::from_nanos(segment.push.time_ns))).unwrap();
             }
         };
         live.run(&until, each).unwrap();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use flate2::read::GzDecoder;
+use ktrace_kafka::Push;
 use ktrace_tls::Sender;
 use ktrace_tls::session::{Plain, Session};
 use ktrace_user::capture::file::{CaptureFile, Connections};
@@ -103,16 +104,17 @@ fn opened(name: &str, at_once: bool) -> Vec<Opened> {
     let mut connections = Connections::new(listed(name).0.to_string().parse().unwrap());
     let mut each = |event: Event<'_>| {
         let Event::Segment(segment) = event else { return };
-        let (id, to_broker) = (segment.connection.0, segment.direction == Direction::ToBroker);
+        let Push { direction, seq, bytes, time_ns, .. } = segment.push;
+        let (id, to_broker) = (segment.connection.0, direction == Direction::ToBroker);
         // The captures are whole and in order.
-        let end = segment.seq.wrapping_add(u32::try_from(segment.payload.len()).unwrap());
-        if let Some(expected) = next.insert((id, to_broker), end).filter(|_| !segment.payload.is_empty()) {
-            assert_eq!(expected, segment.seq, "{name}");
+        let end = seq.wrapping_add(u32::try_from(bytes.len()).unwrap());
+        if let Some(expected) = next.insert((id, to_broker), end).filter(|_| !bytes.is_empty()) {
+            assert_eq!(expected, seq, "{name}");
         }
         let from = if to_broker { Sender::Client } else { Sender::Server };
         let opened = known.entry(id).or_default();
         opened.with(|session, mut give| {
-            session.data(from, segment.seq, segment.payload, segment.time_ns, &mut give);
+            session.data(from, seq, bytes, time_ns, &mut give);
         });
         if at_once {
             opened.look_for_secrets(&log);

@@ -104,8 +104,9 @@ mod tests {
 
     fn span(id: &str) -> Span {
         serde_json::from_value(json!({
-            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": id, "parent_span_id": null, "links": [],
-            "name": "send orders", "kind": "producer", "start_unix_nanos": 1_000_000_000, "end_unix_nanos": 1_001_000_000,
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": id, "parent_span_id": null,
+            "links": [], "name": "send orders", "kind": "producer",
+            "start_unix_nanos": 1_000_000_000, "end_unix_nanos": 1_001_000_000,
             "status": "unset", "resource": {"service.name": id}, "attributes": {"messaging.kafka.offset": 7}
         }))
         .expect("a span")

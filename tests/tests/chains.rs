@@ -47,7 +47,7 @@ fn a_chain_that_forwards_its_trace_is_one_trace() -> Result<()> {
 }
 
 #[test]
-fn where_every_second_service_has_no_headers_links_lead_back_to_the_beginning() -> Result<()> {
+fn links_lead_to_the_beginning_if_every_second_has_no_headers() -> Result<()> {
     let Some(seen) = seen(Mode::Half)? else { return Ok(()) };
     is_led_back("half-instrumented", &seen)
 }

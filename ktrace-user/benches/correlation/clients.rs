@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ktrace_kafka::Push;
 use ktrace_testkit::Fields;
 use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Process, Segment, Side};
 use ktrace_user::span::Resource;
@@ -64,15 +65,17 @@ impl Connection {
                     connection: ConnectionId(self.id),
                     ends: self.ends,
                     side: Side::Client,
-                    direction,
-                    seq: self.sequences[place],
-                    ack: Some(self.sequences[1 - place]),
-                    syn: false,
-                    fin: false,
                     rst: false,
-                    time_ns: now_ns + place as u64 * MILLISECOND_NS / 2,
-                    payload,
-                    len: payload.len() as u32,
+                    push: Push {
+                        direction,
+                        seq: self.sequences[place],
+                        ack: Some(self.sequences[1 - place]),
+                        syn: false,
+                        fin: false,
+                        bytes: payload,
+                        len: payload.len() as u32,
+                        time_ns: now_ns + place as u64 * MILLISECOND_NS / 2,
+                    },
                 }));
                 self.sequences[place] = self.sequences[place].wrapping_add(payload.len() as u32);
             }

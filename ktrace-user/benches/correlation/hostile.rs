@@ -42,11 +42,11 @@ impl Traffic for Hostile {
         let mut say = |request, response| connection.say(now_ns, request, response, read);
 
         let id = u128::from(*number).to_be_bytes();
-        let request = ask(METADATA, 10).raw(&[0, 0, 0, 0, 0, 0]);
+        let request = ask(METADATA, 10).raw([0, 0, 0, 0, 0, 0]);
         let cluster = [&[200, 1][..], &name("cluster").as_bytes()[..199]].concat();
         let named = [&[0, 0, 241, 1][..], topic.as_bytes(), &id, &[0, 1, 0, 0, 0, 0, 0]].concat();
-        let response = wire::response().raw(&[0, 0, 0, 0, 0, 1]).raw(&cluster).i32(1);
-        say(request, response.raw(&[2]).raw(&named).raw(&[0, 0, 0, 0, 0]));
+        let response = wire::response().raw([0, 0, 0, 0, 0, 1]).raw(&cluster).i32(1);
+        say(request, response.raw([2]).raw(&named).raw([0, 0, 0, 0, 0]));
 
         let request = ask(JOIN_GROUP, 0).old(&group).i32(45_000).old("").old("consumer").i32(0);
         say(request, wire::response().i16(0).i32(1).old("range").old(&member).old(&member).i32(0));

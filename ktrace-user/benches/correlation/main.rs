@@ -1,13 +1,15 @@
-//! What a worker knows between messages, under a million distinct messages a second, sent and delivered, for a minute: what it
-//! costs a record, and how large it becomes. Time is simulated; workers share what they share in the agent, and take turns on
-//! one thread. The sink drops hops.
+//! What a worker knows between messages, under a million distinct messages a second, sent and
+//! delivered, for a minute: what it costs a record, and how large it becomes. Time is simulated;
+//! workers share what they share in the agent, and take turns on one thread. The sink drops hops.
 //!
-//! Sixteen producers (plain, idempotent, idempotent with trace context, transactional) write to eight partitions each, in
-//! uncompressed batches of 1000 records of 100 bytes; one batch a second fails at first and is sent again. Sixteen members of four
-//! groups read them as they come, a quarter of them waiting for markers of transactions, and commit ten times a second.
+//! Sixteen producers (plain, idempotent, idempotent with trace context, transactional) write to
+//! eight partitions each, in uncompressed batches of 1000 records of 100 bytes; one batch a second
+//! fails at first and is sent again. Sixteen members of four groups read them as they come, a
+//! quarter of them waiting for markers of transactions, and commit ten times a second.
 //!
-//! `--hostile`: in place of all that, every exchange names a group, a member, a client, a topic and a producer that were never there
-//! before, a thousand times a second: memory stays bounded, and what makes room is counted.
+//! `--hostile`: in place of all that, every exchange names a group, a member, a client, a topic and
+//! a producer that were never there before, a thousand times a second: memory stays bounded, and
+//! what makes room is counted.
 //!
 //! `--seconds N`, `--workers N`.
 

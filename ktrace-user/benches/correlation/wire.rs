@@ -1,5 +1,5 @@
-//! What clients and brokers say, in versions without compact lengths; what changes from message to message is written into the
-//! bytes that are there.
+//! What clients and brokers say, in versions without compact lengths; what changes from message to
+//! message is written into the bytes that are there.
 
 use ktrace_testkit::{Fields, Record};
 

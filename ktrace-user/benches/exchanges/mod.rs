@@ -1,7 +1,9 @@
-//! Exchanges of a producer and a consumer, as a worker gets them: the same messages sent and delivered.
+//! Exchanges of a producer and a consumer, as a worker gets them: the same messages sent and
+//! delivered.
 
 use std::sync::Arc;
 
+use ktrace_kafka::Push;
 use ktrace_testkit::{Batch, Record, framed_parts as framed, text};
 use ktrace_user::seen::{ConnectionId, Direction, Ends, Event, Segment, Side};
 use ktrace_user::worker::{Shared, Worker, WorkerOptions};
@@ -110,15 +112,17 @@ impl Reader {
             connection: ConnectionId(port.into()),
             ends: Ends { client: ([10, 0, 0, 1], port).into(), broker: ([10, 0, 0, 2], 9092).into() },
             side: Side::Client,
-            direction,
-            seq,
-            ack,
-            syn: payload.is_empty(),
-            fin: false,
             rst: false,
-            time_ns: self.now_ns,
-            payload,
-            len: payload.len() as u32,
+            push: Push {
+                direction,
+                seq,
+                ack,
+                syn: payload.is_empty(),
+                fin: false,
+                bytes: payload,
+                len: payload.len() as u32,
+                time_ns: self.now_ns,
+            },
         }));
     }
 }

@@ -1,5 +1,5 @@
-//! Who accepts connections: the process of a broker's end, which does not connect, is known by who listens on
-//! its port.
+//! Who accepts connections: the process of a broker's end, which does not connect, is known by who
+//! listens on its port.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,8 +26,9 @@ impl Accepting {
         Self { listening: by_port, addresses }
     }
 
-    /// Who accepts what comes to this address. `None` where no process is known to, or several may: in
-    /// network namespaces with the same address, or as processes that share a port (`SO_REUSEPORT`).
+    /// Who accepts what comes to this address. `None` where no process is known to, or several may:
+    /// in network namespaces with the same address, or as processes that share a port
+    /// (`SO_REUSEPORT`).
     pub(super) fn of(&self, at: SocketAddr) -> Option<&Found> {
         let netns = self.addresses.get(&at.ip()).copied().flatten();
         let may = |of: &&(IpAddr, Found)| netns.is_none_or(|netns| of.1.netns == netns);

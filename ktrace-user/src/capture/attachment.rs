@@ -39,9 +39,9 @@ pub(super) enum Refusal {
 pub(super) type Refused = (&'static Hook, Refusal);
 
 impl Attachment {
-    /// Loads the programs and attaches them. Where the user has `named` a directory, a thread of its own,
-    /// `ktrace-cgroup`, follows it: that needs CAP_BPF and CAP_NET_ADMIN as long as it runs. `say` puts a
-    /// line before the user.
+    /// Loads the programs and attaches them. Where the user has `named` a directory, a thread of
+    /// its own, `ktrace-cgroup`, follows it: that needs CAP_BPF and CAP_NET_ADMIN as long as it
+    /// runs. `say` puts a line before the user.
     pub(super) fn start(
         programs: Programs,
         cgroup: Cgroup,
@@ -148,9 +148,9 @@ impl Attached {
         }
     }
 
-    /// Takes off what stands in another program's way by now, and attaches what may be and is not. Returns
-    /// which are not attached then. Where one that is needed is among them, none of those is attached: half
-    /// of a conversation is worse than nothing.
+    /// Takes off what stands in another program's way by now, and attaches what may be and is not.
+    /// Returns which are not attached then. Where one that is needed is among them, none of those
+    /// is attached: half of a conversation is worse than nothing.
     pub(super) fn attach(&mut self) -> io::Result<Vec<Refused>> {
         let Self { programs, cgroup, places } = self;
         let hierarchy = Hierarchy::above(cgroup)?;
@@ -209,8 +209,8 @@ impl Place {
             return Ok(());
         }
         let link = programs.attach(self.hook.name, cgroup);
-        // Another tool's program may have come since the last look: then it is the reason, or ours is taken
-        // off at once.
+        // Another tool's program may have come since the last look: then it is the reason, or ours
+        // is taken off at once.
         hierarchy.allows(self.hook, id)?;
         self.link = Some(link?);
         Ok(())

@@ -1,12 +1,16 @@
 //! Whether bpf(2) can be called at all, and if not, who forbids it: for `ktrace doctor`.
+#![expect(unsafe_code, reason = "fork(2), and bpf(2) with attributes that no library makes")]
 
 use std::fs;
 use std::io;
 
+use rustix::process::{Pid, WaitOptions, waitpid};
+
 use super::privilege;
 
 /// What to do about a filter.
-pub(super) const ALLOW: &str = "let the filter allow bpf(2): Kubernetes: seccompProfile of type Unconfined, or a Localhost profile with \
+pub(super) const ALLOW: &str = "let the filter allow bpf(2): Kubernetes: seccompProfile of type \
+Unconfined, or a Localhost profile with \
                                 bpf; containers: --security-opt seccomp=…; systemd: SystemCallFilter=bpf";
 
 /// What becomes of a call of bpf(2).
@@ -40,8 +44,9 @@ impl Standing {
     }
 }
 
-/// Calls it with attributes that are larger than any may be. Who may call it gets E2BIG for that, before
-/// anything else is looked at, security modules included. A child does it, as a filter may kill who calls.
+/// Calls it with attributes that are larger than any may be. Who may call it gets E2BIG for that,
+/// before anything else is looked at, security modules included. A child does it, as a filter may
+/// kill who calls.
 pub(super) fn call() -> Call {
     // SAFETY: the child does nothing but two system calls, whatever locks other threads have held.
     let child = unsafe { libc::fork() };
@@ -50,12 +55,12 @@ pub(super) fn call() -> Call {
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(error) };
     }
-    let mut status = 0;
-    // SAFETY: our own child, and a place for its status.
-    if child < 0 || unsafe { libc::waitpid(child, &raw mut status, 0) } != child {
-        return judge(error_of_call());
+    let status =
+        Pid::from_raw(child).filter(|_| child > 0).map(|child| waitpid(Some(child), WaitOptions::empty()));
+    match status {
+        Some(Ok(Some((_, status)))) => status.exit_status().map_or(Call::Killed, judge),
+        _ => judge(error_of_call()),
     }
-    if libc::WIFEXITED(status) { judge(libc::WEXITSTATUS(status)) } else { Call::Killed }
 }
 
 fn judge(error: i32) -> Call {
@@ -74,7 +79,8 @@ fn error_of_call() -> i32 {
 
 /// The reason in words, and what to do about it; nothing where the call goes through.
 pub(super) fn reason(call: Call, standing: Standing) -> Option<(String, &'static str)> {
-    const NAMESPACE: &str = "run ktrace in the host's user namespace: Kubernetes: hostUsers: true; podman: not rootless, --userns=host";
+    const NAMESPACE: &str = "run ktrace in the host's user namespace: Kubernetes: hostUsers: true; podman: \
+    not rootless, --userns=host";
     let Standing { has_capability, in_host_user_namespace, is_filtered } = standing;
     let error = match call {
         Call::Through => return None,
@@ -109,7 +115,8 @@ pub(super) fn reason(call: Call, standing: Standing) -> Option<(String, &'static
         }
         (None, true) if forbids => (
             format!(
-                "{said}, though CAP_BPF is held: a user namespace's, if so; without /proc that is not to be seen"
+                "{said}, though CAP_BPF is held: a user namespace's, if so; without /proc that is not to \
+                be seen"
             ),
             NAMESPACE,
         ),
@@ -118,9 +125,11 @@ pub(super) fn reason(call: Call, standing: Standing) -> Option<(String, &'static
         }
         _ => (
             format!(
-                "{said}, though CAP_BPF is held and no seccomp filter is in force: a security module denies it"
+                "{said}, though CAP_BPF is held and no seccomp filter is in force: a security module \
+                denies it"
             ),
-            "let the security module allow it: SELinux: seLinuxOptions: {type: spc_t}; see its log (ausearch -m avc, dmesg)",
+            "let the security module allow it: SELinux: seLinuxOptions: {type: spc_t}; see its log \
+            (ausearch -m avc, dmesg)",
         ),
     })
 }

@@ -1,7 +1,8 @@
 //! All calls of `bpf(2)` after the start, made by one thread that keeps the privilege for them.
 //!
-//! Before Linux 5.19, where `kernel.unprivileged_bpf_disabled` is set, even a look into one's own map takes CAP_BPF (`__sys_bpf` in
-//! `kernel/bpf/syscall.c`). Those who read what came from the network shall not have it: they ask here.
+//! Before Linux 5.19, where `kernel.unprivileged_bpf_disabled` is set, even a look into one's own
+//! map takes CAP_BPF (`__sys_bpf` in `kernel/bpf/syscall.c`). Those who read what came from the
+//! network shall not have it: they ask here.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -68,7 +69,7 @@ impl Calls {
         self.ask(Call::Refuse(connection));
     }
 
-    /// The end of this socket is told although its beginning was not seen.
+    /// The end of this socket is reported although its beginning was not seen.
     pub(super) fn track(&self, cookie: u64, ring: u8) {
         self.ask(Call::Track { cookie, ring });
     }
@@ -78,7 +79,7 @@ impl Calls {
         self.ask(Call::TakePort(port));
     }
 
-    /// Writes so many blank records into a ring.
+    /// Writes this number of blank records into a ring.
     pub(super) fn scrub(&self, ring: u8, records: u32) {
         self.ask(Call::Scrub { ring, records });
     }
@@ -106,7 +107,7 @@ fn run(mut held: Held, calls: &Receiver<Call>) {
                     tracing::debug!(%error, "a connection goes on being copied");
                 }
             }
-            // A failure only means that the socket's end is not told.
+            // A failure only means that the socket's end is not reported.
             Call::Track { cookie, ring } => drop(held.tracked.insert(&cookie, &ring, 0)),
             Call::TakePort(port) => {
                 let (word, bit) = port_slot(port);

@@ -1,11 +1,14 @@
-//! Where to attach: the root of the cgroup v2 tree, wherever it is mounted, or a directory that the user names.
+//! Where to attach: the root of the cgroup v2 tree, wherever it is mounted, or a directory that the
+//! user names.
 
-use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, fstatfs, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 /// Where the tree is mounted: alone, or beside version 1.
 const USUAL_MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -33,11 +36,12 @@ pub(super) enum CgroupError {
     Mount { source: io::Error },
 }
 
-/// Opens the directory that the user named, or the root: the mount that shows most of the host, or a mount of our own that nobody sees.
+/// Opens the directory that the user named, or the root: the mount that shows most of the host, or
+/// a mount of our own that no other process sees.
 pub(super) fn open(named: Option<&Path>) -> Result<Cgroup, CgroupError> {
     if let Some(path) = named {
         let fd = open_directory(path)?;
-        return if is_cgroup2(fd.as_raw_fd()) {
+        return if is_cgroup2(&fd) {
             Cgroup::new(fd, Some(path.to_owned()))
         } else {
             Err(CgroupError::NotCgroup2 { path: path.to_owned() })
@@ -49,7 +53,7 @@ pub(super) fn open(named: Option<&Path>) -> Result<Cgroup, CgroupError> {
     let mut part = None;
     for path in mounts {
         match open_directory(&path).and_then(|fd| Cgroup::new(fd, Some(path))) {
-            Ok(cgroup) if !is_cgroup2(cgroup.fd.as_raw_fd()) => {}
+            Ok(cgroup) if !is_cgroup2(&cgroup.fd) => {}
             Ok(cgroup) if cgroup.whole_host => return Ok(cgroup),
             Err(CgroupError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             other => part = part.or(Some(other)),
@@ -74,7 +78,7 @@ impl Cgroup {
 
     /// Whether it has not been removed.
     pub(super) fn is_alive(&self) -> bool {
-        has_file(&self.fd, c"cgroup.procs")
+        has_file(&self.fd, "cgroup.procs")
     }
 }
 
@@ -102,57 +106,35 @@ fn unescape(text: &str) -> String {
     })
 }
 
-/// Only the root of the hierarchy has no `cgroup.events` (`Documentation/admin-guide/cgroup-v2.rst`, "exists on non-root cgroups").
+/// Only the root of the hierarchy has no `cgroup.events`
+/// (`Documentation/admin-guide/cgroup-v2.rst`, "exists on non-root cgroups").
 pub(super) fn is_root(directory: &OwnedFd) -> bool {
-    has_file(directory, c"cgroup.controllers") && !has_file(directory, c"cgroup.events")
+    has_file(directory, "cgroup.controllers") && !has_file(directory, "cgroup.events")
 }
 
-fn has_file(directory: &OwnedFd, name: &CStr) -> bool {
-    // SAFETY: an open descriptor and a terminated string.
-    unsafe { libc::faccessat(directory.as_raw_fd(), name.as_ptr(), libc::F_OK, 0) == 0 }
+fn has_file(directory: &OwnedFd, name: &str) -> bool {
+    accessat(directory, name, Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
-pub(super) fn is_cgroup2(fd: RawFd) -> bool {
-    // SAFETY: all-zero bytes are a valid statfs.
-    let mut info: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: an open descriptor and a valid place to write to.
-    let result = unsafe { libc::fstatfs(fd, &raw mut info) };
-    // The type of both differs between C libraries; the number has 32 bits.
-    result == 0 && info.f_type as u32 == libc::CGROUP2_SUPER_MAGIC as u32
+pub(super) fn is_cgroup2(directory: impl AsFd) -> bool {
+    // The field's type differs between architectures; the number has 32 bits.
+    fstatfs(directory).is_ok_and(|info| info.f_type as u32 == libc::CGROUP2_SUPER_MAGIC as u32)
 }
 
-/// Mounts the tree without a place in any file system: the mount lives as long as the descriptor, so not even `kill -9` leaves it behind.
-/// Linux 5.2; needs CAP_SYS_ADMIN.
+/// Mounts the tree without a place in any file system: the mount lives as long as the descriptor,
+/// so not even `kill -9` leaves it behind. Linux 5.2; needs CAP_SYS_ADMIN.
 fn mount_detached() -> io::Result<OwnedFd> {
-    /// `FSCONFIG_CMD_CREATE` of `include/uapi/linux/mount.h`.
-    const CREATE: libc::c_uint = 6;
-    const HERE: &CStr = c".";
-
-    // SAFETY: a terminated string.
-    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"cgroup2".as_ptr(), 0) })?;
-    let none = std::ptr::null::<libc::c_char>();
-    // SAFETY: an open descriptor; this command takes no key and no value.
-    if unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: an open descriptor.
-    let mount = owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0) })?;
+    let context = fsopen("cgroup2", FsOpenFlags::empty())?;
+    fsconfig_create(&context)?;
+    let mount = fsmount(&context, FsMountFlags::empty(), MountAttrFlags::empty())?;
     // The mount's own descriptor is a mere path; programs attach to a directory that was opened.
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: an open descriptor and a terminated string.
-    owned(unsafe { libc::openat(mount.as_raw_fd(), HERE.as_ptr(), flags) }.into())
-}
-
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
-    match RawFd::try_from(result) {
-        // SAFETY: the kernel just gave this descriptor to us alone.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(openat(&mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     #[test]
@@ -180,7 +162,7 @@ mod tests {
     fn a_mount_of_our_own_is_a_cgroup_root() {
         match mount_detached() {
             Ok(fd) => {
-                assert!(is_cgroup2(fd.as_raw_fd()));
+                assert!(is_cgroup2(&fd));
                 let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
                 assert!(!table.contains(&format!("fd/{}", fd.as_raw_fd())));
             }

@@ -1,6 +1,9 @@
 //! Kernel time (`CLOCK_MONOTONIC`, what the programs stamp) to wall clock.
 
-/// The distance between the two clocks, to be measured again now and then: the wall clock is steered and may jump.
+use rustix::time::{ClockId, clock_gettime};
+
+/// The distance between the two clocks, to be measured again now and then: the wall clock is
+/// steered and may jump.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     /// Wall clock minus monotonic, nanoseconds.
@@ -10,12 +13,13 @@ pub(super) struct Clock {
 impl Clock {
     /// Measures the distance now.
     pub(super) fn measure() -> Self {
-        // A reading of the wall clock between two of the monotonic one; of a few tries the one that took least time is the most exact.
+        // A reading of the wall clock between two of the monotonic one; of a few tries the one that
+        // took least time is the most exact.
         let offset_ns = (0..5)
             .map(|_| {
-                let before = read(libc::CLOCK_MONOTONIC);
-                let wall = read(libc::CLOCK_REALTIME);
-                let after = read(libc::CLOCK_MONOTONIC);
+                let before = read(ClockId::Monotonic);
+                let wall = read(ClockId::Realtime);
+                let after = read(ClockId::Monotonic);
                 (after.saturating_sub(before), wall.saturating_sub(before.midpoint(after)))
             })
             .min()
@@ -31,13 +35,11 @@ impl Clock {
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock of kernel time stamps.
 pub(crate) fn monotonic_ns() -> u64 {
-    read(libc::CLOCK_MONOTONIC).cast_unsigned()
+    read(ClockId::Monotonic).cast_unsigned()
 }
 
-fn read(clock: libc::clockid_t) -> i64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid place to write to. Neither clock can fail.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
+fn read(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 

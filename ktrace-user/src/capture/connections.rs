@@ -1,4 +1,5 @@
-//! Which connections have been told of, so that each is opened once, before its first Segment, and again when its process becomes known.
+//! Which connections have been reported, so that each is opened once, before its first Segment, and
+//! again when its process becomes known.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -8,19 +9,22 @@ use ktrace_common::{SegmentHeader, flags};
 
 use crate::seen::{ConnectionId, Direction, Ends, Event, Process, Side};
 
-/// Connections remembered at a time unless memory is limited: twice as many sockets as the kernel side tracks.
+/// Connections remembered at a time unless memory is limited: twice as many sockets as the kernel
+/// side tracks.
 pub const CAPACITY: usize = 131_072;
 /// What one takes, with its place in a table that is half full.
 pub const KNOWN_BYTES: usize = 2 * (size_of::<(u64, Connection)>() + 1);
-/// How long the last segments of a closed socket may take: as long as Linux keeps an orphaned one in FIN-WAIT-2 (`tcp_fin_timeout`, 60 s).
+/// How long the last segments of a closed socket may take: as long as Linux keeps an orphaned one
+/// in FIN-WAIT-2 (`tcp_fin_timeout`, 60 s).
 const LINGER_NS: u64 = 60_000_000_000;
-/// A connection that was silent for so long is forgotten when there is no room; should it speak again, it is opened again.
+/// A connection that was silent for so long is forgotten when there is no room; should it speak
+/// again, it is opened again.
 const SILENT_NS: u64 = 600_000_000_000;
 
 /// The connections of one source.
 pub(super) struct Connections {
     known: HashMap<u64, Connection>,
-    /// So many are remembered at a time.
+    /// At most this many are remembered at a time.
     capacity: usize,
 }
 
@@ -38,7 +42,7 @@ struct Connection {
     opened_ns: u64,
     owner: Option<Arc<Process>>,
     closed: bool,
-    /// It belongs to nobody who is watched.
+    /// It belongs to a process that is not watched.
     refused: bool,
     /// Kernel time of what was last heard of it.
     last_ns: u64,
@@ -50,7 +54,8 @@ impl Connections {
         Self { known: HashMap::new(), capacity: capacity.clamp(64, CAPACITY) }
     }
 
-    /// A process connects the socket, or was found to hold it. Gives `Opened` if that was told before without this process.
+    /// A process connects the socket, or was found to hold it. Gives `Opened` if that was reported
+    /// before without this process.
     pub(super) fn owned(&mut self, cookie: u64, owner: Arc<Process>, now_ns: u64) -> Option<Event<'static>> {
         let connection = self.entry(cookie, now_ns);
         let known = connection.owner.replace(Arc::clone(&owner));
@@ -59,7 +64,8 @@ impl Connections {
         (!same).then_some(Event::Opened { connection: ConnectionId(cookie), ends, side, owner: Some(owner) })
     }
 
-    /// A process has connected the socket at `time_ns`. Gives `Opened` if its first segment was faster than this word of it.
+    /// A process has connected the socket at `time_ns`. Gives `Opened` if its first segment was
+    /// faster than this word of it.
     pub(super) fn connecting(
         &mut self,
         cookie: u64,
@@ -75,7 +81,8 @@ impl Connections {
         None
     }
 
-    /// A segment passes. Gives `Opened` if it is the connection's first, with the owner if it is known.
+    /// A segment passes. Gives `Opened` if it is the connection's first, with the owner if it is
+    /// known.
     pub(super) fn passes(&mut self, header: &SegmentHeader) -> Option<Event<'static>> {
         let connection = self.entry(header.cookie, header.time_ns);
         if connection.ends.is_some() {
@@ -96,14 +103,14 @@ impl Connections {
         (first && connection.ends.is_some()).then_some(Event::Closed { connection: ConnectionId(cookie) })
     }
 
-    /// Tells nothing more of a connection.
+    /// Reports nothing more of a connection.
     pub(super) fn refuse(&mut self, cookie: u64) {
         if let Some(connection) = self.known.get_mut(&cookie) {
             connection.refused = true;
         }
     }
 
-    /// Whether nothing is told of it.
+    /// Whether nothing is reported of it.
     pub(super) fn is_refused(&self, cookie: u64) -> bool {
         self.known.get(&cookie).is_some_and(|connection| connection.refused)
     }
@@ -134,7 +141,8 @@ impl Connections {
             !connection.closed && now_ns.saturating_sub(connection.last_ns) < SILENT_NS
         });
         if self.known.len() >= self.capacity {
-            // All of them speak: forget the half that spoke least recently. They are opened again when they speak.
+            // All of them speak: forget the half that spoke least recently. They are opened again
+            // when they speak.
             let mut times: Vec<u64> = self.known.values().map(|connection| connection.last_ns).collect();
             let (_, &mut median, _) = times.select_nth_unstable(self.capacity / 2);
             self.known.retain(|_, connection| connection.last_ns > median);
@@ -142,7 +150,7 @@ impl Connections {
     }
 }
 
-/// The two ends, told by role.
+/// The two ends, by role.
 pub(super) fn ends(header: &SegmentHeader) -> Ends {
     let local = address(header.local, header.local_port);
     let remote = address(header.remote, header.remote_port);
@@ -157,7 +165,7 @@ pub(super) fn side(header: &SegmentHeader) -> Side {
     if header.flags & flags::BROKER_END == 0 { Side::Client } else { Side::Broker }
 }
 
-/// Which way the bytes go, told by role.
+/// Which way the bytes go, by role.
 pub(super) fn direction(header: &SegmentHeader) -> Direction {
     let sent = header.flags & flags::INGRESS == 0;
     let by_client = side(header) == Side::Client;

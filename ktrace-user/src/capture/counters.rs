@@ -43,7 +43,8 @@ impl Counters {
     }
 }
 
-/// Reads the counters from anywhere, also while the capture runs in another thread and after it has ended.
+/// Reads the counters from anywhere, also while the capture runs in another thread and after it has
+/// ended.
 #[derive(Clone)]
 pub struct CounterReader {
     calls: Calls,

@@ -1,16 +1,17 @@
 //! Waits for a directory to be made or removed, by inotify(7).
 
 use std::fs::File;
-use std::io::{self, PipeReader, Read as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::io::{PipeReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
 /// Sleeps until something is made or removed beside a directory, or above it.
 pub(super) struct DirectoryWatch {
-    /// `None` where the user has as many as are allowed (`fs.inotify.max_user_instances`): then time alone
-    /// ends the sleep.
+    /// `None` where the user has as many as are allowed (`fs.inotify.max_user_instances`): then
+    /// time alone ends the sleep.
     inotify: Option<File>,
 }
 
@@ -26,44 +27,37 @@ pub(super) enum Woken {
 
 impl DirectoryWatch {
     pub(super) fn new() -> Self {
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
-        if fd < 0 {
-            let error = io::Error::last_os_error();
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map(File::from);
+        let inotify = inotify.inspect_err(|error| {
             tracing::debug!(%error, "no inotify: the cgroup is looked at once a second");
-        }
-        // SAFETY: the kernel just gave this descriptor to us alone.
-        let inotify = (fd >= 0).then(|| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
-        Self { inotify }
+        });
+        Self { inotify: inotify.ok() }
     }
 
-    /// From now on this directory is what is watched, or where some of those above it are gone too, the first
-    /// that is there. The kernel forgets a directory that is removed, and does not watch one twice.
+    /// From now on this directory is what is watched, or where some of those above it are gone too,
+    /// the first that is there. The kernel forgets a directory that is removed, and does not watch
+    /// one twice.
     pub(super) fn turn_to(&mut self, path: &Path) {
         let Some(inotify) = &self.inotify else { return };
-        let events = libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVED_TO | libc::IN_ONLYDIR;
+        let events = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         for above in path.ancestors().skip(1) {
-            let Ok(name) = std::ffi::CString::new(above.as_os_str().as_bytes()) else { return };
-            // SAFETY: an open descriptor and a terminated string.
-            if unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), name.as_ptr(), events) } >= 0 {
+            if inotify::add_watch(inotify, above, events).is_ok() {
                 return;
             }
         }
     }
 
     pub(super) fn wait(&mut self, stop: &PipeReader, at_most: Duration) -> Woken {
-        let inotify = self.inotify.as_ref().map_or(-1, |file| file.as_raw_fd());
-        let mut descriptors = [
-            libc::pollfd { fd: stop.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-            libc::pollfd { fd: inotify, events: libc::POLLIN, revents: 0 },
-        ];
-        let at_most = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: two valid entries; one with a negative descriptor is ignored. A failure is an end of time.
-        unsafe { libc::poll(descriptors.as_mut_ptr(), 2, at_most) };
-        if descriptors[0].revents != 0 {
+        let mut descriptors = vec![PollFd::new(stop, PollFlags::IN)];
+        descriptors.extend(self.inotify.as_ref().map(|inotify| PollFd::new(inotify, PollFlags::IN)));
+        // A failure is an end of time.
+        let _ = poll(&mut descriptors, Timespec::try_from(at_most).ok().as_ref());
+        let is_ready =
+            |at: usize| descriptors.get(at).is_some_and(|of: &PollFd<'_>| !of.revents().is_empty());
+        if is_ready(0) {
             return Woken::Stopped;
         }
-        if descriptors[1].revents == 0 {
+        if !is_ready(1) {
             return Woken::Time;
         }
         // What has happened does not matter, only that something has.
@@ -77,7 +71,7 @@ impl DirectoryWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io};
 
     use super::*;
 

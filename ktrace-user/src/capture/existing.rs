@@ -1,13 +1,15 @@
-//! Kafka sockets that are there already, and the processes that hold them: for connections older than the agent, and for those whose owner
-//! the kernel side could not tell.
+//! Kafka sockets that are there already, and the processes that hold them: for connections older
+//! than the agent, and for those whose owner the kernel side does not know.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{Socket, each_tcp_socket};
 use crate::seen::Ends;
@@ -19,7 +21,8 @@ pub(super) struct Found {
     pub(super) ends: Ends,
     /// The inode of its network namespace.
     pub(super) netns: u64,
-    /// A process that holds the socket, by the agent's view of /proc; `None` where none was found (gone, or not to be seen).
+    /// A process that holds the socket, by the agent's view of /proc; `None` where none was found
+    /// (gone, or not to be seen).
     pub(super) pid: Option<u32>,
 }
 
@@ -32,10 +35,12 @@ pub(super) struct Holder {
     pub(super) pid: Option<u32>,
 }
 
-/// Lists the sockets of all network namespaces that the agent may enter (CAP_SYS_ADMIN for others than its own), and finds their processes
-/// through the descriptors in /proc (CAP_SYS_PTRACE for those of other users).
+/// Lists the sockets of all network namespaces that the agent may enter (CAP_SYS_ADMIN for others
+/// than its own), and finds their processes through the descriptors in /proc (CAP_SYS_PTRACE for
+/// those of other users).
 ///
-/// Takes about a second on a host with a million descriptors; nothing is looked up if no socket is `wanted`.
+/// Takes about a second on a host with a million descriptors; nothing is looked up if no socket is
+/// `wanted`.
 pub(super) fn find(wanted: impl Fn(&Socket) -> bool + Sync) -> io::Result<Vec<Found>> {
     let sockets = in_all_namespaces(usize::MAX, |netns, socket| {
         (!socket.is_listening && wanted(&socket)).then_some((netns, socket))
@@ -60,11 +65,13 @@ pub(super) struct Holders {
     pub(super) connected: HashMap<u64, Holder>,
     /// Of sockets that listen, with where they do.
     pub(super) listening: Vec<(SocketAddr, Holder)>,
-    /// In which network namespace an address is that is some socket's own; `None` where it is in several.
+    /// In which network namespace an address is that is some socket's own; `None` where it is in
+    /// several.
     pub(super) addresses: HashMap<IpAddr, Option<u64>>,
 }
 
-/// The same by cookie, with little kept of each, and of no more than `most` sockets. With those that listen, where they are asked for.
+/// The same by cookie, with little kept of each, and of no more than `most` sockets. With those
+/// that listen, where they are asked for.
 pub(super) fn find_holders(
     most: usize,
     listening: bool,
@@ -97,7 +104,8 @@ pub(super) fn find_holders(
     for Kept { cookie, netns, inode, listens_at, address } in sockets {
         let holder = Holder { netns, pid: by_inode.get(&inode).copied() };
         match listens_at {
-            // Any of those that share it may accept: workers that have inherited it, each after the other.
+            // Any of those that share it may accept: workers that have inherited it, each after the
+            // other.
             Some(local) if shared.contains(&inode) => {
                 found.listening.push((local, Holder { pid: None, ..holder }));
             }
@@ -137,13 +145,13 @@ fn in_all_namespaces<T: Send>(
         let enter = || {
             for (name, path) in others {
                 let Ok(namespace) = File::open(&path) else { continue };
-                // SAFETY: an open descriptor; only this thread changes its namespace.
-                if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+                match move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)) {
                     // One that cannot be listed has none that could be found.
-                    drop(list(&name, &mut sockets));
-                } else {
-                    let error = io::Error::last_os_error();
-                    tracing::debug!(path = %path.display(), %error, "cannot list the sockets of a network namespace");
+                    Ok(()) => drop(list(&name, &mut sockets)),
+                    Err(error) => {
+                        let path = path.display();
+                        tracing::debug!(%path, %error, "cannot list the sockets of a network namespace");
+                    }
                 }
             }
         };
@@ -175,8 +183,9 @@ fn namespaces(own: &Path) -> Vec<(PathBuf, PathBuf)> {
     paths
 }
 
-/// Which process holds each of the wanted sockets. Where several do (after fork), the one with the lowest number: most often the parent.
-/// Of the `listening` ones it is found out, too, which are held by several.
+/// Which process holds each of the wanted sockets. Where several do (after fork), the one with the
+/// lowest number: most often the parent. Of the `listening` ones it is found out, too, which are
+/// held by several.
 fn holders(mut wanted: HashSet<u32>, listening: HashSet<u32>) -> (HashMap<u32, u32>, HashSet<u32>) {
     let (mut holders, mut shared) = (HashMap::new(), HashSet::new());
     for (pid, folder) in processes() {

@@ -1,6 +1,6 @@
-//! A cgroup that the user names by its path: when its directory is removed and made again, as systemd does at
-//! each restart of a service, the programs are attached to the new one. They give way to other tools'
-//! programs that come later.
+//! A cgroup that the user names by its path: when its directory is removed and made again, as
+//! systemd does at each restart of a service, the programs are attached to the new one. They give
+//! way to other tools' programs that come later.
 
 use std::collections::BTreeMap;
 use std::io::{self, PipeReader};
@@ -11,12 +11,12 @@ use super::attachment::{Attached, Refusal, Refused};
 use super::cgroup::{self, CgroupError};
 use super::directory_watch::{DirectoryWatch, Woken};
 
-/// How often the path and the other tools' programs are looked at. A directory that is made again is noticed
-/// at once, where the kernel notifies of that.
+/// How often the path and the other tools' programs are looked at. A directory that is made again
+/// is noticed at once, where the kernel notifies of that.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Lines that are said at once, and how long until there may be one more: a service that is restarted in a
-/// loop does not fill the log.
+/// Lines that are said at once, and how long until there may be one more: a service that is
+/// restarted in a loop does not fill the log.
 const LINES: u32 = 8;
 const LINE_PAUSE: Duration = Duration::from_secs(15);
 
@@ -89,8 +89,8 @@ impl Following {
             Ok(_) => self.seen.missing = None,
             // The path is gone and not what it led to: a mount, or a link in it.
             Err(_) if self.attached.cgroup().is_alive() => {}
-            // What is attached stays so: a socket of a process that was moved away belongs to the removed
-            // directory still.
+            // What is attached stays so: a socket of a process that was moved away belongs to the
+            // removed directory still.
             Err(CgroupError::Open { source, .. }) => self.seen.missing = Some(source.to_string()),
             Err(error) => self.seen.missing = Some(error.to_string()),
         }
@@ -101,7 +101,8 @@ impl Following {
                 Err(error) => tracing::warn!(%error, "cannot look at the cgroup"),
             }
             if !self.attached.cgroup().is_alive() {
-                // Removed meanwhile: what was refused says nothing. The next look finds the next one.
+                // Removed meanwhile: what was refused says nothing. The next look finds the next
+                // one.
                 return;
             }
         }
@@ -202,9 +203,8 @@ mod tests {
         let said = lines(&often, &refused, path);
         assert_eq!(
             said,
-            [
-                "program egress is not attached: taken; nothing is captured until that is over\n        do this"
-            ]
+            ["program egress is not attached: taken; nothing is captured until that is over\n        do \
+                this"]
         );
         assert!(lines(&refused, &refused, path).is_empty());
         assert_eq!(

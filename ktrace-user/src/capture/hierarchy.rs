@@ -1,10 +1,11 @@
-//! What other tools have attached between a cgroup and the root, and whether a program of ours may stand
-//! beside it.
+//! What other tools have attached between a cgroup and the root, and whether a program of ours may
+//! stand beside it.
 //!
-//! A program that is attached without `BPF_F_ALLOW_MULTI` runs for the cgroups below only as long as these
-//! have none of their own; ours, which is attached by a link and so always with that flag, would be such a
-//! one. The kernel says nothing then (`compute_effective_progs` in `kernel/bpf/cgroup.c`), so it has to be
-//! asked before.
+//! A program that is attached without `BPF_F_ALLOW_MULTI` runs for the cgroups below only as long
+//! as these have none of their own; ours, which is attached by a link and so always with that flag,
+//! would be such a one. The kernel says nothing then (`compute_effective_progs` in
+//! `kernel/bpf/cgroup.c`), so it has to be asked before.
+#![expect(unsafe_code, reason = "bpf(2) with attributes that the library does not make")]
 
 use std::fs::File;
 use std::io;
@@ -23,8 +24,8 @@ const ALLOW_OVERRIDE: u32 = 1;
 const ALLOW_MULTI: u32 = 2;
 /// `BPF_CGROUP_MAX_PROGS` of `include/linux/bpf-cgroup.h`: of one type, at one cgroup.
 const MOST_PROGRAMS: usize = 64;
-/// Programs that run for one cgroup: those of each directory above count. No tree is that full; it bounds
-/// what is asked for.
+/// Programs that run for one cgroup: those of each directory above count. No tree is that full; it
+/// bounds what is asked for.
 const MOST_EFFECTIVE: u32 = 4096;
 
 /// What is attached at one cgroup for one type.
@@ -46,7 +47,8 @@ pub(super) struct Hierarchy {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Conflict {
     #[error(
-        "{} has {program} attached with BPF_F_ALLOW_OVERRIDE: one attached below, at {}, would switch it off there",
+        "{} has {program} attached with BPF_F_ALLOW_OVERRIDE: one attached below, at {}, would switch it \
+        off there",
         .at.display(), .below.display()
     )]
     Overridden { at: PathBuf, below: PathBuf, program: Named, advice: String },
@@ -56,13 +58,16 @@ pub(super) enum Conflict {
     )]
     Exclusive { at: PathBuf, program: Named, advice: String },
     #[error(
-        "{} has {program} attached with BPF_F_ALLOW_OVERRIDE, so the kernel lets none with BPF_F_ALLOW_MULTI be attached there: {}",
+        "{} has {program} attached with BPF_F_ALLOW_OVERRIDE, so the kernel lets none with \
+        BPF_F_ALLOW_MULTI be attached there: {}",
         .at.display(), not_permitted()
     )]
     Single { at: PathBuf, program: Named, advice: String },
-    #[error("{} has {MOST_PROGRAMS} programs of this type, which is as many as the kernel takes", .at.display())]
+    #[error("{} has {MOST_PROGRAMS} programs of this type, which is as many as the kernel \
+    takes", .at.display())]
     Full { at: PathBuf },
-    #[error("{program} is attached above what is in sight of {}, and one attached here might switch it off", .at.display())]
+    #[error("{program} is attached above what is in sight of {}, and one attached here might switch it \
+    off", .at.display())]
     OutOfSight { at: PathBuf, program: Named },
     #[error("cannot ask which programs are attached at {}: {source}", .at.display())]
     Unknown { at: PathBuf, source: io::Error },
@@ -72,19 +77,23 @@ impl Conflict {
     /// What the user can do about it.
     pub(super) fn advice(&self) -> String {
         match self {
-            Self::Overridden { advice, .. } | Self::Exclusive { advice, .. } | Self::Single { advice, .. } => {
-                advice.clone()
-            }
+            Self::Overridden { advice, .. }
+            | Self::Exclusive { advice, .. }
+            | Self::Single { advice, .. } => advice.clone(),
             Self::Full { .. } => {
-                "name a directory above with --cgroup, or detach what is no longer in use (bpftool cgroup tree)"
+                "name a directory above with --cgroup, or detach what is no longer in use (bpftool cgroup \
+                tree)"
                     .to_owned()
             }
             Self::OutOfSight { .. } => {
-                "run ktrace where the whole tree is in sight (mount the host's /sys/fs/cgroup into the container), \
+                "run ktrace where the whole tree is in sight (mount the host's /sys/fs/cgroup into the \
+                container), \
                  or have the other tool attach with BPF_F_ALLOW_MULTI"
                     .to_owned()
             }
-            Self::Unknown { .. } => "give ktrace CAP_NET_ADMIN; `ktrace doctor` says what is missing".to_owned(),
+            Self::Unknown { .. } => "give ktrace CAP_NET_ADMIN; `ktrace doctor` says what is \
+            missing"
+                .to_owned(),
         }
     }
 }
@@ -142,7 +151,7 @@ impl Hierarchy {
         let mut levels = vec![(path.clone(), target)];
         for above in path.ancestors().skip(1) {
             match File::open(above) {
-                Ok(directory) if is_cgroup2(directory.as_raw_fd()) => {
+                Ok(directory) if is_cgroup2(&directory) => {
                     levels.push((above.to_owned(), directory.into()));
                 }
                 // Out of sight from here on. Any other failure must not be taken for that.
@@ -159,13 +168,14 @@ impl Hierarchy {
         Ok(Self { levels, is_whole })
     }
 
-    /// Whether a program may be attached at the cgroup, or stay there; `own` is its number in the kernel.
+    /// Whether a program may be attached at the cgroup, or stay there; `own` is its number in the
+    /// kernel.
     pub(super) fn allows(&self, hook: &Hook, own: u32) -> Result<(), Conflict> {
         let ask = |(path, fd): &(PathBuf, OwnedFd), flags| match query(fd.as_fd(), hook.attach_type, flags) {
             // A kernel that does not know the type; none can be attached.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Attached::default()),
-            // At the root there is none above that could be switched off: the kernel itself refuses what
-            // cannot be.
+            // At the root there is none above that could be switched off: the kernel itself refuses
+            // what cannot be.
             Err(_) if self.levels.len() == 1 && self.is_whole => Ok(Attached::default()),
             Err(source) => Err(Conflict::Unknown { at: path.clone(), source }),
             Ok(attached) => Ok(attached),
@@ -217,14 +227,14 @@ impl Hierarchy {
     }
 }
 
-/// What stands in the way of a program at the first level; `effective` are the programs that run there,
-/// wherever they are attached. None of them is ours.
+/// What stands in the way of a program at the first level; `effective` are the programs that run
+/// there, wherever they are attached. None of them is ours.
 fn obstacle(levels: &[Attached], effective: &[u32]) -> Option<Obstacle> {
     if let Some(obstacle) = obstacle_here(levels) {
         return Some(obstacle);
     }
-    // Where another program is in sight, those out of sight that run all the same were attached to stand
-    // beside others.
+    // Where another program is in sight, those out of sight that run all the same were attached to
+    // stand beside others.
     if levels.iter().any(|level| !level.programs.is_empty()) {
         return None;
     }
@@ -248,7 +258,8 @@ fn obstacle_here(levels: &[Attached]) -> Option<Obstacle> {
             });
         }
     }
-    // The nearest level that has programs decides: those further up run beside it already, or no longer run.
+    // The nearest level that has programs decides: those further up run beside it already, or no
+    // longer run.
     let (level, nearest) = (1..).zip(above).find(|(_, level)| !level.programs.is_empty())?;
     let program = *nearest.programs.first()?;
     if is_multi(nearest) {

@@ -21,6 +21,7 @@ use super::connections::CAPACITY;
 use super::hierarchy::Conflict;
 use super::netns::{Netns, NetnsError};
 use super::owners::Owners;
+use super::page::page_size;
 use super::programs::{Maps, Programs, Settings};
 use super::reader::{Reader, Shared, Wanted};
 use super::resolver::Resolver;
@@ -28,11 +29,12 @@ use super::ring::{LARGEST, ring_size, wake_shift};
 use super::{CounterReader, Counters, PortSet, Refusals, TakenPorts, privilege};
 use crate::keys::uprobes::{Probes, Store, Watch};
 use crate::process::{ServiceNames, Table};
-use crate::prompt;
+use crate::sched;
 use crate::seen::Event;
 
-/// Of a ring, where nobody says otherwise: a host that sends as fast as it can fills it in some milliseconds, by when its reader was woken several
-/// times. It counts twice in the agent's resident set, as it is mapped twice so that no record is torn at its end.
+/// Of a ring, unless the user says otherwise: a host that sends as fast as it can fills it in some
+/// milliseconds, by when its reader was woken several times. It counts twice in the agent's
+/// resident set, as it is mapped twice so that no record is torn at its end.
 pub const RING_BYTES: usize = 16 << 20;
 
 /// What to watch.
@@ -43,26 +45,31 @@ pub struct LiveOptions {
     pub cgroup: Option<PathBuf>,
     /// Only connections of this process, by its number in the initial pid namespace.
     pub pid: Option<u32>,
-    /// Only connections in this network namespace: a path to it, a name below /run/netns, or the number of a process in it.
+    /// Only connections in this network namespace: a path to it, a name below /run/netns, or the
+    /// number of a process in it.
     pub netns: Option<String>,
-    /// Ring buffers, each read by a thread of its own; rounded up to a power of two, at most [`MAX_RINGS`].
+    /// Ring buffers, each read by a thread of its own; rounded up to a power of two, at most
+    /// [`MAX_RINGS`].
     pub rings: usize,
-    /// Bytes of all ring buffers together; each is rounded up to a power of two and whole pages, and has at most 1 GiB.
+    /// Bytes of all ring buffers together; each is rounded up to a power of two and whole pages,
+    /// and has at most 1 GiB.
     pub ring_bytes: usize,
     /// Connections that are remembered at a time, of all rings together.
     pub connections: usize,
     /// Clients' ends of connections (their remote port is a Kafka port).
     pub client_end: bool,
-    /// Brokers' ends of connections (their local port is a Kafka port). With both, a connection within the host is seen twice.
+    /// Brokers' ends of connections (their local port is a Kafka port). With both, a connection
+    /// within the host is seen twice.
     pub broker_end: bool,
     /// The user's names for services.
     pub services: ServiceNames,
-    /// TLS connections may be opened, those to these ports among them: the reader is woken for their first records, and with `auto` they are
-    /// copied from their beginning.
+    /// TLS connections may be opened, those to these ports among them: the reader is woken for
+    /// their first records, and with `auto` they are copied from their beginning.
     pub tls: Option<PortSet>,
     /// Processes below these cgroups are marked: [`Process::is_in_tls_cgroup`](crate::seen::Process).
     pub tls_cgroups: Vec<PathBuf>,
-    /// Libraries are probed for secrets of TLS connections, which are put here ([`uprobes`](crate::keys::uprobes)).
+    /// Libraries are probed for secrets of TLS connections, which are put here
+    /// ([`uprobes`](crate::keys::uprobes)).
     pub secrets: Option<Arc<Store>>,
     /// Puts a line before the user, from any thread: what is not captured, or no longer.
     pub say: fn(&str),
@@ -161,20 +168,24 @@ impl CaptureError {
         let advice = match self {
             Self::Occupied { why, .. } => return why.0.advice().into(),
             Self::NotBuilt => {
-                "install bpf-linker and build again without AYA_BUILD_SKIP; `ktrace replay` works without eBPF"
+                "install bpf-linker and build again without AYA_BUILD_SKIP; `ktrace replay` works without \
+                eBPF"
             }
             Self::Cgroup(_) => {
-                "mount the tree (mount -t cgroup2 none /sys/fs/cgroup/unified), or name a directory in it with --cgroup"
+                "mount the tree (mount -t cgroup2 none /sys/fs/cgroup/unified), or name a directory in it \
+                with --cgroup"
             }
             Self::Killed => bpf_call::ALLOW,
             Self::NoSuchCgroup(_) => {
                 "name a directory of the cgroup v2 tree, as `findmnt -t cgroup2` and `systemd-cgls` show it"
             }
             Self::Netns(_) => {
-                "name it as `ip netns list` does, or by its path or the number of a process in it; takes CAP_SYS_ADMIN and Linux 5.14"
+                "name it as `ip netns list` does, or by its path or the number of a process in it; takes \
+                CAP_SYS_ADMIN and Linux 5.14"
             }
             Self::Object(_) | Self::Map { .. } | Self::Program { .. } => {
-                "run as root or with CAP_BPF and CAP_NET_ADMIN, on Linux 5.8 or newer; `ktrace doctor` tells what is missing"
+                "run as root or with CAP_BPF and CAP_NET_ADMIN, on Linux 5.8 or newer; `ktrace doctor` \
+                tells what is missing"
             }
             Self::NoMap(_) | Self::Wait(_) => "this is a defect of ktrace: please report it",
         };
@@ -182,8 +193,8 @@ impl CaptureError {
     }
 }
 
-/// A running capture. The programs stay attached as long as this lives and [`Live::run`] has not returned; when the process dies, by whatever
-/// means, the kernel removes them.
+/// A running capture. The programs stay attached as long as this lives and [`Live::run`] has not
+/// returned; when the process dies, by whatever means, the kernel removes them.
 pub struct Live {
     attachment: Attachment,
     readers: Vec<Reader>,
@@ -251,7 +262,8 @@ impl Live {
             }
             (Some(Err(why)), _) => {
                 (options.say)(&format!(
-                    "libraries cannot be probed for secrets of TLS ({why}): needs CAP_PERFMON, before Linux 6.6 CAP_SYS_ADMIN too, and a kernel with uprobes"
+                    "libraries cannot be probed for secrets of TLS ({why}): needs CAP_PERFMON, before \
+                    Linux 6.6 CAP_SYS_ADMIN too, and a kernel with uprobes"
                 ));
                 None
             }
@@ -281,7 +293,8 @@ impl Live {
         self.calls.count()
     }
 
-    /// Secrets of TLS connections that were seen derived; `None` where they are not asked for, or nothing can be probed.
+    /// Secrets of TLS connections that were seen derived; `None` where they are not asked for, or
+    /// nothing can be probed.
     #[must_use]
     pub fn secrets(&self) -> Option<&Watch> {
         self.secrets.as_ref()
@@ -305,7 +318,7 @@ impl Live {
         TakenPorts::new(self.calls.clone())
     }
 
-    /// Bytes that rings of so many bytes together really have.
+    /// Bytes that this number of rings, of these bytes together, really have.
     #[must_use]
     pub fn ring_bytes(rings: usize, bytes: usize) -> usize {
         let each = ring_size(bytes / rings.max(1), page_size());
@@ -318,8 +331,9 @@ impl Live {
         self.readers.len()
     }
 
-    /// Reads the only ring in this thread until `stop` is set, and hands every event to `sink`; then detaches, hands on what is left in the
-    /// ring, and gives the final counts. Notices `stop` within 100 ms.
+    /// Reads the only ring in this thread until `stop` is set, and hands every event to `sink`;
+    /// then detaches, hands on what is left in the ring, and gives the final counts. Notices `stop`
+    /// within 100 ms.
     ///
     /// # Panics
     /// Where there are several rings.
@@ -338,8 +352,8 @@ impl Live {
         Ok(self.counters())
     }
 
-    /// The same with any number of rings: each is read by a thread of its own, and has a sink of its own, in the rings' order. All events of a
-    /// connection come to the same sink.
+    /// The same with any number of rings: each is read by a thread of its own, and has a sink of
+    /// its own, in the rings' order. All events of a connection come to the same sink.
     pub fn run_each<S: FnMut(Event<'_>) + Send>(
         &mut self,
         stop: &AtomicBool,
@@ -357,7 +371,7 @@ impl Live {
                     let (watched, detached) = (&watched, &detached);
                     scope.spawn(move || {
                         if reads_tls {
-                            prompt::be_prompt(0);
+                            sched::be_prompt(0);
                         }
                         // Nothing is used of a reader or a sink that has panicked.
                         let seen = catch_unwind(AssertUnwindSafe(|| reader.watch(stop, &mut sink)));
@@ -423,7 +437,7 @@ pub(super) fn refusal(error: &ProgramError) -> String {
     }
 }
 
-/// The size of a ring that is to have so many bytes.
+/// The size of a ring that is to have at least these bytes.
 #[must_use]
 pub fn ring_size_of(bytes: usize) -> usize {
     // An u32 fits.
@@ -434,10 +448,4 @@ pub fn ring_size_of(bytes: usize) -> usize {
 #[must_use]
 pub fn ring_bounds() -> [usize; 2] {
     [page_size(), LARGEST]
-}
-
-/// Bytes of a memory page.
-pub(super) fn page_size() -> usize {
-    // SAFETY: no pointers.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

@@ -9,7 +9,7 @@ mod clock;
 mod connections;
 mod counters;
 mod directory_watch;
-mod early;
+mod epoll;
 mod existing;
 pub mod file;
 mod following;
@@ -18,8 +18,10 @@ mod live;
 mod netlink;
 mod netns;
 mod owners;
+mod page;
 mod pidfd;
 mod ports;
+mod pre_accept;
 pub mod probe;
 mod programs;
 mod reader;
@@ -27,17 +29,18 @@ mod refusals;
 mod resolver;
 mod ring;
 mod scrubber;
-mod sleeper;
-mod slice;
 mod taken_ports;
 
 use crate::privilege;
 
 pub(crate) use clock::monotonic_ns;
+pub(crate) use epoll::{Alarm, Sleeper};
+pub(crate) use page::page_size;
 pub(crate) use scrubber::Scrubber;
-pub(crate) use sleeper::{Alarm, Sleeper};
 
 pub use connections::{CAPACITY, KNOWN_BYTES};
+pub use ktrace_kafka::Direction;
+
 pub use counters::{Count, CounterReader, Counters};
 pub use live::{CaptureError, Live, LiveOptions, RING_BYTES, ring_bounds, ring_size_of};
 pub use netns::{NetnsError, NetnsName};

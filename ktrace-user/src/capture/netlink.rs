@@ -2,7 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
 
 use super::connections::address;
 
@@ -26,8 +30,8 @@ const REQUEST: usize = 56;
 const ANSWER: usize = 72;
 /// Number of a state of `include/net/tcp_states.h`.
 const LISTEN: u8 = 10;
-/// Established, SYN sent, FIN wait 1 and 2, close wait, last ACK, closing: all that has or had a peer, without TIME-WAIT, which belongs to no
-/// process; and listening.
+/// Established, SYN sent, FIN wait 1 and 2, close wait, last ACK, closing: all that has or had a
+/// peer, without TIME-WAIT, which belongs to no process; and listening.
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << LISTEN;
 
 /// Gives the sockets of the calling thread's network namespace, one by one: there may be a million.
@@ -39,31 +43,17 @@ pub(super) fn each_tcp_socket(each: &mut dyn FnMut(Socket)) -> io::Result<()> {
 }
 
 fn dump(family: u8, each: &mut dyn FnMut(Socket)) -> io::Result<()> {
-    // SAFETY: no pointers.
-    let fd = unsafe {
-        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just gave this descriptor to us alone.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let request = request(family);
-    // SAFETY: an open descriptor and a buffer of the given length.
-    if unsafe { libc::send(fd.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let (kind, protocol) = (SocketType::RAW, Some(netlink::SOCK_DIAG));
+    let fd = socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, protocol)?;
+    send(&fd, &request(family), SendFlags::empty())?;
     let mut buffer = vec![0_u8; 64 << 10];
     loop {
-        // SAFETY: an open descriptor and a buffer of the given length.
-        let received = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        let Ok(received) = usize::try_from(received) else {
-            match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => continue,
-                error => return Err(error),
-            }
+        let received = match recv(&fd, &mut buffer[..], RecvFlags::empty()) {
+            Ok((received, _)) => received,
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
         };
-        if received == 0 || parse(&buffer[..received.min(buffer.len())], each)? {
+        if received == 0 || parse(&buffer[..received], each)? {
             return Ok(());
         }
     }
@@ -148,19 +138,7 @@ mod tests {
         for listen in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(listen) else { continue };
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let mut cookie = 0_u64;
-            let mut length = size_of::<u64>() as libc::socklen_t;
-            // SAFETY: an open descriptor and a place for eight bytes.
-            let result = unsafe {
-                libc::getsockopt(
-                    stream.as_raw_fd(),
-                    libc::SOL_SOCKET,
-                    libc::SO_COOKIE,
-                    (&raw mut cookie).cast(),
-                    &raw mut length,
-                )
-            };
-            assert_eq!(result, 0);
+            let cookie = rustix::net::sockopt::socket_cookie(&stream).unwrap();
             let mut sockets = Vec::new();
             each_tcp_socket(&mut |socket| sockets.push(socket)).unwrap();
             let found = sockets.iter().find(|socket| socket.cookie == cookie).unwrap();

@@ -1,12 +1,16 @@
 //! A network namespace that the user names.
+#![expect(unsafe_code, reason = "SO_NETNS_COOKIE, which rustix does not have")]
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::pidfd::WatchedProcess;
 
@@ -22,7 +26,7 @@ pub(super) struct Netns {
     pub(super) inode: u64,
 }
 
-/// Why it cannot be told.
+/// Why there is none.
 #[derive(Debug, thiserror::Error)]
 #[error("network namespace {name}: {source}")]
 pub struct NetnsError {
@@ -38,7 +42,8 @@ impl NetnsError {
 }
 
 impl Netns {
-    /// By a path to it, a name below /run/netns (as `ip netns` gives them), or the number of a process in it.
+    /// By a path to it, a name below /run/netns (as `ip netns` gives them), or the number of a
+    /// process in it.
     pub(super) fn open(name: &str) -> Result<Self, NetnsError> {
         Self::read(name).map_err(|source| NetnsError { name: name.to_owned(), source })
     }
@@ -67,7 +72,8 @@ fn pid_of(name: &str) -> Option<u32> {
     name.parse().ok().filter(|_| name.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What the user has named the namespace by. It is not held open: that would keep the namespace and its links alive.
+/// What the user has named the namespace by. It is not held open: that would keep the namespace and
+/// its links alive.
 #[derive(Debug)]
 pub struct NetnsName {
     name: String,
@@ -89,7 +95,8 @@ impl NetnsName {
     /// A line that says so, where the name no longer stands for the namespace that it stood for.
     #[must_use]
     pub fn change(&self) -> Option<String> {
-        let goes_on = "connections in the namespace that it was at the start are captured as long as there are any, and no others";
+        let goes_on = "connections in the namespace that it was at the start are captured as long as there \
+        are any, and no others";
         if let Some(process) = &self.process {
             let has_ended = process.ends_within(Duration::ZERO);
             return has_ended
@@ -97,7 +104,8 @@ impl NetnsName {
         }
         let is_other = match fs::metadata(path_of(&self.name)) {
             Ok(file) => self.file.is_some_and(|known| known != (file.dev(), file.ino())),
-            // Any other error says nothing of the namespace: capabilities may have been dropped meanwhile.
+            // Any other error says nothing of the namespace: capabilities may have been dropped
+            // meanwhile.
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         is_other.then(|| format!("network namespace {} was removed or made again: {goes_on}", self.name))
@@ -106,17 +114,8 @@ impl NetnsName {
 
 /// Enters the namespace, for good, and asks a socket there.
 fn cookie_in(namespace: &File) -> io::Result<u64> {
-    // SAFETY: an open descriptor; only the calling thread changes its namespace.
-    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just gave this descriptor to us alone.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: an open descriptor and a place for eight bytes.

@@ -1,5 +1,6 @@
-//! Reads processes from /proc the moment that they connect, in a thread of its own: a process may be gone a millisecond later, and the thread
-//! that reads the segments may be busy for longer than that.
+//! Reads processes from /proc the moment that they connect, in a thread of its own: a process may
+//! be gone a millisecond later, and the thread that reads the segments may be busy for longer than
+//! that.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +12,15 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 use ktrace_common::Owner;
 
+use super::epoll::{Alarm, Sleeper};
 use super::ring::{Record, decode};
-use super::sleeper::{Alarm, Sleeper};
-use crate::privilege;
 use crate::process::Table;
 use crate::seen::Process;
+use crate::{privilege, sched};
 
-/// Owners read in a row, and the pause after them, so that a process that connects without end does not keep the CPU busy here: each takes about
-/// 10 µs if the process is known already. Meanwhile the ring holds 4096.
+/// Owners read in a row, and the pause after them, so that a process that connects without end does
+/// not keep the CPU busy here: each takes about 10 µs if the process is known already. Meanwhile
+/// the ring holds 4096.
 const BURST: u32 = 32;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -41,7 +43,8 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Starts the thread on the ring of owners. What it reads goes to the receiver of the ring of the socket's segments.
+    /// Starts the thread on the ring of owners. What it reads goes to the receiver of the ring of
+    /// the socket's segments.
     pub(super) fn start(
         mut ring: RingBuf<MapData>,
         rings: usize,
@@ -53,7 +56,13 @@ impl Owners {
         let stopped = Arc::clone(&stop);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..rings).map(|_| mpsc::sync_channel(QUEUE)).unzip();
         let thread = thread::Builder::new().name("ktrace-owners".into()).spawn(move || {
-            hurry();
+            // What this thread does not read at once is lost. On a busy host, of processes that end
+            // a fraction of a millisecond after they connect, half are gone when a thread of
+            // ordinary priority looks; with this, none. [`BURST`] keeps it from taking a CPU for
+            // itself.
+            if let Err(error) = sched::hurry() {
+                tracing::debug!(%error, "without CAP_SYS_NICE, processes that end at once may not be named");
+            }
             privilege::shed();
             loop {
                 // Looked at before the ring, so that what came before the end is read.
@@ -100,31 +109,15 @@ fn drain(ring: &mut RingBuf<MapData>, table: &Mutex<Table>, senders: &[SyncSende
         let comm = owner.comm.split(|byte| *byte == 0).next().unwrap_or_default();
         let comm = String::from_utf8_lossy(comm);
         let process = table.lock().unwrap_or_else(PoisonError::into_inner).get(owner.pid, &comm);
-        // A full queue costs only the word of it: the socket is then looked for as those of before the agent are. Nobody receives once the
-        // capture has ended.
-        let told = match usize::from(owner.ring) {
+        // A full queue costs only the report: the socket is then looked for as those of before the
+        // agent are. There is no receiver once the capture has ended.
+        let to = match usize::from(owner.ring) {
             ring if owner.ring != Owner::ANY_RING => senders.get(ring..=ring).unwrap_or_default(),
             _ => senders,
         };
-        for sender in told {
+        for sender in to {
             let process = Arc::clone(&process);
             drop(sender.try_send(Owned { cookie: owner.cookie, process, time_ns: owner.time_ns }));
         }
-    }
-}
-
-/// Lets this thread go before others where that is allowed (CAP_SYS_NICE): what it does not read at once is lost. On a busy host, of processes
-/// that end a fraction of a millisecond after they connect, half are gone when a thread of ordinary priority looks; with this, none.
-/// [`BURST`] keeps it from taking a CPU for itself.
-fn hurry() {
-    // The kernel's `struct sched_param`: the lowest real-time priority. Not by the C library, since musl's refuses.
-    let lowest: libc::c_int = 1;
-    // SAFETY: a valid parameter; 0 means the calling thread.
-    if unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR, &raw const lowest) } == 0 {
-        return;
-    }
-    // SAFETY: no pointers; 0 means the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } != 0 {
-        tracing::debug!("without CAP_SYS_NICE, processes that end at once may not be named");
     }
 }

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::privilege;
 
@@ -32,11 +36,14 @@ impl ProcessError {
     pub fn advice(&self) -> String {
         match self {
             Self::Missing(_) | Self::Ended(_) => {
-                "name one that runs (pgrep, ps), or choose by --service or --cgroup, which outlast a process".to_owned()
+                "name one that runs (pgrep, ps), or choose by --service or --cgroup, which outlast a \
+                process"
+                    .to_owned()
             }
             Self::Thread(_, process) => format!("name the process: --pid {process}"),
             Self::OutOfSight(..) => {
-                "--pid is its number on the host: run ktrace in the host's pid namespace (hostPID: true, --pid=host)"
+                "--pid is its number on the host: run ktrace in the host's pid namespace (hostPID: true, \
+                --pid=host)"
                     .to_owned()
             }
         }
@@ -61,34 +68,28 @@ impl WatchedProcess {
             Err(_) => {}
         }
         let missing = ProcessError::Missing(pid);
-        let number = libc::pid_t::try_from(pid).ok().filter(|number| *number > 0).ok_or(missing)?;
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
-        let fd = RawFd::try_from(fd).unwrap_or(-1);
-        if fd < 0 {
-            let error = io::Error::last_os_error();
-            return Err(match (error.raw_os_error(), thread_group(pid)) {
-                (Some(libc::ESRCH), _) => ProcessError::Missing(pid),
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(missing)?;
+        let fd =
+            pidfd_open(number, PidfdFlags::empty()).map_err(|error| match (error, thread_group(pid)) {
+                (Errno::SRCH, _) => ProcessError::Missing(pid),
                 // EINVAL, since Linux 6.15 ENOENT.
-                (Some(libc::EINVAL | libc::ENOENT), Some(process)) if process != pid => {
+                (Errno::INVAL | Errno::NOENT, Some(process)) if process != pid => {
                     ProcessError::Thread(pid, process)
                 }
-                _ => ProcessError::OutOfSight(pid, error.to_string()),
-            });
-        }
-        // SAFETY: the kernel just gave this descriptor to us alone.
-        let process = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+                _ => ProcessError::OutOfSight(pid, io::Error::from(error).to_string()),
+            })?;
+        let process = Self { fd };
         if process.ends_within(Duration::ZERO) { Err(ProcessError::Ended(pid)) } else { Ok(process) }
     }
 
     /// Waits for its end, or until the time is up.
     #[must_use]
     pub fn ends_within(&self, patience: Duration) -> bool {
-        let mut descriptor = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: one valid entry.
-        let ready = unsafe { libc::poll(&raw mut descriptor, 1, patience) };
-        ready > 0 && descriptor.revents & libc::POLLIN != 0
+        let mut descriptors = [PollFd::new(&self.fd, PollFlags::IN)];
+        // One that is too long to be said is no limit.
+        let patience = Timespec::try_from(patience).ok();
+        let ready = poll(&mut descriptors, patience.as_ref());
+        ready.is_ok_and(|ready| ready > 0) && descriptors[0].revents().contains(PollFlags::IN)
     }
 }
 
@@ -130,9 +131,8 @@ mod tests {
         }
         let own = std::process::id();
         let opened = std::thread::spawn(|| {
-            // SAFETY: no pointers.
-            let tid = unsafe { libc::gettid() };
-            WatchedProcess::open(tid.cast_unsigned())
+            let tid = rustix::thread::gettid();
+            WatchedProcess::open(tid.as_raw_pid().cast_unsigned())
         });
         let error = opened.join().unwrap().unwrap_err();
         assert!(matches!(error, ProcessError::Thread(_, process) if process == own), "{error}");

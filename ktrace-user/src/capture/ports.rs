@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A set of TCP ports, or wherever Kafka is spoken. Its text form is a list of numbers and ranges, or `auto`.
+/// A set of TCP ports, or wherever Kafka is spoken. Its text form is a list of numbers and ranges,
+/// or `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSet {
     auto: bool,
@@ -24,9 +25,11 @@ pub enum PortsError {
 }
 
 impl PortSet {
-    /// Ports that are Kafka's by convention: those of its own examples and of the large providers (9092 Confluent Cloud, 9093 Event Hubs
-    /// and Strimzi, 9094 to 9098 Amazon MSK, the same with 1 for its public ones; 19092 to 19094 where several brokers share a host, as
-    /// Redpanda's examples have it). Where Kafka is recognised on any port, they tell for what cannot be recognised: TLS.
+    /// Ports that are Kafka's by convention: those of its own examples and of the large providers
+    /// (9092 Confluent Cloud, 9093 Event Hubs and Strimzi, 9094 to 9098 Amazon MSK, the same with 1
+    /// for its public ones; 19092 to 19094 where several brokers share a host, as Redpanda's
+    /// examples have it). Where Kafka is recognised on any port, they decide where it cannot be
+    /// recognised: inside TLS.
     pub const CONVENTIONAL: [RangeInclusive<u16>; 3] = [9092..=9098, 9192..=9198, 19092..=19094];
 
     /// Whether Kafka is to be recognised on any port.
@@ -41,7 +44,8 @@ impl PortSet {
         self.ranges.iter().any(|range| range.contains(&port))
     }
 
-    /// Whether the user has named `port`. With `auto`, one that is in the set by convention counts as not named.
+    /// Whether the user has named `port`. With `auto`, one that is in the set by convention counts
+    /// as not named.
     #[must_use]
     pub fn names(&self, port: u16) -> bool {
         self.contains(port) && !(self.auto && Self::is_conventional(port))

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use ktrace_common::ends;
 use ktrace_kafka::Speaks;
+use rustix::process::{Resource, getrlimit};
 
 use super::attachment::attach_for_a_moment;
 use super::bpf_call::{self, Standing};
 use super::cgroup::{self, Cgroup};
 use super::existing;
-use super::live::{page_size, refusal};
+use super::live::refusal;
+use super::page::page_size;
 use super::programs::{HOOKS, Programs, Settings};
 use super::ring::{ring_size, wake_shift};
 use super::{CaptureError, PortSet, privilege};
@@ -61,7 +63,8 @@ impl Report {
     }
 }
 
-/// Capabilities that capturing makes use of: bit, name, what it is for, and whether there is no capture without it.
+/// Capabilities that capturing makes use of: bit, name, what it is for, and whether there is no
+/// capture without it.
 const CAPABILITIES: [(u32, &str, &str, bool); 7] = [
     (privilege::BPF, "CAP_BPF", "loading the programs", true),
     (privilege::NET_ADMIN, "CAP_NET_ADMIN", "attaching them to sockets", true),
@@ -82,8 +85,8 @@ const CAPABILITIES: [(u32, &str, &str, bool); 7] = [
     (privilege::SYS_NICE, "CAP_SYS_NICE", "the same on busy hosts", false),
 ];
 
-/// Tries everything. Programs are attached for a moment, to the directory that is `named` or else to the root, and let nothing
-/// through the ring.
+/// Tries everything. Programs are attached for a moment, to the directory that is `named` or else
+/// to the root, and let nothing through the ring.
 #[must_use]
 pub fn run(ports: &PortSet, named: Option<&Path>, tls: &TlsOptions) -> Report {
     let standing = Standing::here();
@@ -133,12 +136,7 @@ fn kernel() -> Check {
 
 /// Without /proc, as that may be what is missing.
 fn release() -> String {
-    // SAFETY: all-zero bytes are valid names.
-    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
-    // SAFETY: a valid place to write to.
-    unsafe { libc::uname(&raw mut names) };
-    let release = names.release.iter().map(|c| *c as u8).take_while(|byte| *byte != 0).collect();
-    String::from_utf8(release).unwrap_or_default()
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Major and minor number of a kernel release such as `5.10.0-33-amd64`.
@@ -181,7 +179,8 @@ fn proc() -> Check {
     }
 }
 
-/// The mount option of /proc that hides processes, in a mount table (proc_pid_mountinfo(5)); the last mount is on top.
+/// The mount option of /proc that hides processes, in a mount table (proc_pid_mountinfo(5)); the
+/// last mount is on top.
 fn hidepid(table: &str) -> Option<&str> {
     let proc = table.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"))?;
     let options = proc.split_once(" - ")?.1.split(' ').nth(2)?;
@@ -206,7 +205,8 @@ fn user_namespace(standing: Standing) -> Check {
     .needed()
 }
 
-/// The kernel names processes by their number in the initial namespace; looked up in another one, they would be someone else.
+/// The kernel names processes by their number in the initial namespace; looked up in another one,
+/// they would be someone else.
 fn pid_namespace() -> Check {
     match privilege::is_in_host_pid_namespace() {
         Ok(true) => check("pid namespace", true, "the host's", None),
@@ -262,7 +262,8 @@ fn grant(bit: u32, name: &str, needed: bool) -> String {
     let withheld =
         if privilege::may_be_granted(bit) { "" } else { "what started ktrace withholds it (bounding set): " };
     format!(
-        "{withheld}Kubernetes: capabilities: {{add: [{}]}}; systemd: AmbientCapabilities={}; {file}; or run as root",
+        "{withheld}Kubernetes: capabilities: {{add: [{}]}}; systemd: AmbientCapabilities={}; {file}; or \
+        run as root",
         name.trim_start_matches("CAP_"),
         all.join(" ")
     )
@@ -273,14 +274,13 @@ fn memlock() -> Option<Check> {
     if version(&release())? >= (5, 11) {
         return None;
     }
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a valid place to write to.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    let ok = limit.rlim_max == libc::RLIM_INFINITY || privilege::holds(privilege::SYS_RESOURCE);
-    let advice = "this kernel counts BPF maps as locked memory: raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity)";
-    let detail = match limit.rlim_max {
-        libc::RLIM_INFINITY => "no limit".to_owned(),
-        bytes => format!("at most {} KiB; raised by ktrace where it may", bytes >> 10),
+    let most = getrlimit(Resource::Memlock).maximum;
+    let ok = most.is_none() || privilege::holds(privilege::SYS_RESOURCE);
+    let advice = "this kernel counts BPF maps as locked memory: raise the limit (ulimit -l unlimited, \
+    LimitMEMLOCK=infinity)";
+    let detail = match most {
+        None => "no limit".to_owned(),
+        Some(bytes) => format!("at most {} KiB; raised by ktrace where it may", bytes >> 10),
     };
     Some(check("locked memory", ok, detail, (!ok).then_some(advice)).needed())
 }
@@ -295,14 +295,16 @@ fn cgroup_item(cgroup: &Result<Cgroup, cgroup::CgroupError>, named: Option<&Path
                 || "mounted nowhere; ktrace makes a mount of its own that nobody sees".to_owned(),
                 |path| format!("mounted at {}", path.display()),
             );
-            let advice = "only a container's part of the tree is in sight: mount the host's /sys/fs/cgroup into the container";
+            let advice = "only a container's part of the tree is in sight: mount the host's /sys/fs/cgroup \
+            into the container";
             // A part of the host can be watched too.
             check("cgroup v2", *whole_host, place, (!whole_host).then_some(advice))
         }
         (Err(error), named) => {
             let advice = match named {
                 Some(_) => {
-                    "name a directory of the cgroup v2 tree, as `findmnt -t cgroup2` and `systemd-cgls` show it"
+                    "name a directory of the cgroup v2 tree, as `findmnt -t cgroup2` and `systemd-cgls` \
+                    show it"
                 }
                 None => "mount the tree: mount -t cgroup2 none /sys/fs/cgroup/unified",
             };
@@ -353,7 +355,8 @@ fn tls_keys(tls: &TlsOptions) -> Check {
         (TlsSource::KeyLog(file), _) => match fs::File::open(file) {
             Ok(_) => check(name, true, format!("of the key log {}", file.display()), None),
             Err(error) => {
-                let advice = "name the file that programs write (SSLKEYLOGFILE), where this agent sees it and may read it";
+                let advice = "name the file that programs write (SSLKEYLOGFILE), where this agent sees it \
+                and may read it";
                 check(name, false, format!("of the key log {}: {error}", file.display()), Some(advice))
             }
         },
@@ -389,7 +392,8 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>, standing: Standing) -> Vec
     let mut programs = match Programs::new(&settings) {
         Ok(programs) => programs,
         Err(error) => {
-            // A filter or a security module may look at what is asked for; a user namespace's capabilities go that far.
+            // A filter or a security module may look at what is asked for; a user namespace's
+            // capabilities go that far.
             let denied =
                 error.errno().and_then(|errno| bpf_call::reason(bpf_call::Call::Denied(errno), standing));
             let forbids = matches!(error.errno(), Some(libc::EPERM | libc::EACCES));
@@ -426,7 +430,8 @@ fn programs(ports: &PortSet, cgroup: Option<&Cgroup>, standing: Standing) -> Vec
     items.push(match scrubbed {
         Ok(()) => check(&item, true, "loaded and run", None),
         Err(error) => {
-            let advice = "capture works without it, but what was read stays in memory until as much has passed as the ring holds";
+            let advice = "capture works without it, but what was read stays in memory until as much has \
+            passed as the ring holds";
             check(&item, false, error, Some(advice))
         }
     });
@@ -451,7 +456,8 @@ fn sockets(ports: &PortSet, tls: &TlsOptions) -> (Check, Vec<KafkaSocket>) {
             (check("sockets", true, detail, None), sockets)
         }
         Err(error) => {
-            let advice = "the kernel lists sockets by sock_diag (modules inet_diag and tcp_diag); without it, connections older than ktrace have no process";
+            let advice = "the kernel lists sockets by sock_diag (modules inet_diag and tcp_diag); without \
+            it, connections older than ktrace have no process";
             (check("sockets", false, error.to_string(), Some(advice)), Vec::new())
         }
     }

@@ -8,8 +8,9 @@ use aya::programs::{
 };
 use aya::{Ebpf, EbpfLoader};
 use ktrace_common::{PORT_WORDS, RING_TEMPLATE_BYTES, Tally, port_slot};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::live::page_size;
+use super::page::page_size;
 use super::privilege;
 use super::scrubber::Scrubber;
 use super::{CaptureError, PortSet};
@@ -33,8 +34,8 @@ pub(super) struct Hook {
     pub(super) attach_type: u32,
 }
 
-/// Without `connect4` and `connect6`, processes are only found by looking through /proc; without `sock_release` (Linux 5.9), ends
-/// of sockets are only seen as FIN and RST.
+/// Without `connect4` and `connect6`, processes are only found by looking through /proc; without
+/// `sock_release` (Linux 5.9), ends of sockets are only seen as FIN and RST.
 pub(super) const HOOKS: [Hook; 5] = [
     Hook { name: "egress", needed: true, attach_type: 1 },
     Hook { name: "ingress", needed: true, attach_type: 0 },
@@ -151,8 +152,8 @@ impl Programs {
         Ok(Scrubber::new(program.fd()?.try_clone()?))
     }
 
-    /// Loads the programs that see secrets derived: those that are attached by a link, if the kernel takes them, and those that are attached by an event.
-    /// Takes CAP_PERFMON.
+    /// Loads the programs that see secrets derived: those that are attached by a link, if the
+    /// kernel takes them, and those that are attached by an event. Takes CAP_PERFMON.
     pub(super) fn uprobes(&mut self) -> Result<(Option<uprobes::Programs>, uprobes::Programs), ProgramError> {
         let mut load = |name| -> Result<ProgramFd, ProgramError> {
             let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
@@ -179,7 +180,8 @@ impl Programs {
         Ok(program.info()?.id())
     }
 
-    /// Attaches a loaded program by a link, which takes it off again when it is dropped, or its process dies.
+    /// Attaches a loaded program by a link, which takes it off again when it is dropped, or its
+    /// process dies.
     pub(super) fn attach(&mut self, name: &str, cgroup: &Cgroup) -> Result<FdLink, ProgramError> {
         let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
         // A link is never exclusive: the kernel adds BPF_F_ALLOW_MULTI.
@@ -215,7 +217,8 @@ fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     T::try_from(map).map_err(CaptureError::map(name))
 }
 
-/// Makes the rings and puts them in their places. Before Linux 5.10 all have to be of the size that the object declares.
+/// Makes the rings and puts them in their places. Before Linux 5.10 all have to be of the size that
+/// the object declares.
 fn rings(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<Vec<(RingBuf<MapData>, usize)>, CaptureError> {
     let failed = CaptureError::map("RINGS");
     let map = ebpf.map_mut("RINGS").ok_or(CaptureError::NoMap("RINGS"))?;
@@ -233,9 +236,8 @@ fn rings(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<Vec<(RingBuf<MapDat
         .collect()
 }
 
-/// Before Linux 5.11, maps count as locked memory. Where this fails on such a kernel, loading fails, and says so.
+/// Before Linux 5.11, maps count as locked memory. Where this fails on such a kernel, loading
+/// fails, and says so.
 fn raise_memlock() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid limit.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }

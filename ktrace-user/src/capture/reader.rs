@@ -9,30 +9,33 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use ktrace_common::{SegmentHeader, flags};
+use ktrace_kafka::Push;
 
 use super::calls::Calls;
 use super::clock::{Clock, monotonic_ns};
 use super::connections::{Connections, direction, ends, side};
-use super::early::Early;
+use super::epoll::Sleeper;
 use super::owners::Owned;
+use super::pre_accept::PreAccept;
 use super::resolver::Resolver;
 use super::ring::{Record, decode};
 use super::scrubber::{self, Scrubbed};
-use super::sleeper::Sleeper;
-use super::slice;
+use crate::sched;
 use crate::seen::{ConnectionId, Event, Process, Segment, Side};
 
-/// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing came, and at most. An idle host is so looked at
-/// ten times a second, for less than a thousandth of a CPU; a busy one wakes the agent by amount.
-const SHORTEST_SLEEP_MS: i32 = 10;
-const LONGEST_SLEEP_MS: i32 = 100;
+/// How long the agent sleeps while the ring is empty: at first, doubled each time that nothing
+/// came, and at most. An idle host is so looked at ten times a second, for less than a thousandth
+/// of a CPU; a busy one wakes the agent by amount.
+const SHORTEST_SLEEP_MS: u32 = 10;
+const LONGEST_SLEEP_MS: u32 = 100;
 /// Records read between two looks at the rest (stop, clock, owners).
 const BATCH: usize = 4096;
 /// Between two measurements of the clocks and clearings of what is over.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// How long the ring may fill while the sockets of the host are listed at the start.
 const FIRST_SEARCH: Duration = Duration::from_millis(500);
-/// How long a socket may be without owner before it is searched for: most often the owner is just being read.
+/// How long a socket may be without owner before it is searched for: most often the owner is just
+/// being read.
 const GRACE: Duration = Duration::from_millis(200);
 /// Sockets without owner that are looked for; more wait for their next segment.
 const MOST_LACKING: usize = 64 << 10;
@@ -63,12 +66,12 @@ pub(super) struct Reader {
     shared: Shared,
     clock: Clock,
     connections: Connections,
-    early: Early,
+    pre_accept: PreAccept,
     /// Sockets without owner, and since when.
     lacking: HashMap<u64, Instant>,
     /// Searches whose result was looked at.
     searches: u64,
-    /// Sockets whose end the kernel side is to tell although it did not see their beginning.
+    /// Sockets whose end the kernel side is to report although it did not see their beginning.
     untracked: Vec<u64>,
 }
 
@@ -89,7 +92,7 @@ impl Reader {
             shared,
             clock: Clock::measure(),
             connections: Connections::new(connections),
-            early: Early::default(),
+            pre_accept: PreAccept::default(),
             lacking: HashMap::new(),
             searches: 0,
             untracked: Vec::new(),
@@ -98,7 +101,7 @@ impl Reader {
 
     /// Until `stop` is set.
     pub(super) fn watch(&mut self, stop: &AtomicBool, sink: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
-        if let Err(error) = slice::shorten() {
+        if let Err(error) = sched::shorten() {
             tracing::debug!(%error, "the scheduler gives no shorter turns");
         }
         self.shared.resolver.first(FIRST_SEARCH);
@@ -114,7 +117,7 @@ impl Reader {
                 upkeep = now;
                 self.clock = Clock::measure();
                 self.connections.expire(monotonic_ns());
-                self.early.expire(monotonic_ns());
+                self.pre_accept.expire(monotonic_ns());
             }
             // While much comes, that overwrites what was read, and needs the room.
             if read < BATCH && now.saturating_duration_since(scrubbed) >= scrubber::PAUSE {
@@ -152,7 +155,7 @@ impl Reader {
             shared: &self.shared,
             clock: &self.clock,
             connections: &mut self.connections,
-            early: &mut self.early,
+            pre_accept: &mut self.pre_accept,
             lacking: &mut self.lacking,
             untracked: &mut self.untracked,
             sink,
@@ -183,7 +186,8 @@ impl Reader {
         count
     }
 
-    /// Gives sockets whose owner is not known the one that was found, and has the others searched for.
+    /// Gives sockets whose owner is not known the one that was found, and has the others searched
+    /// for.
     fn look_for_owners(&mut self, now: Instant, sink: &mut impl FnMut(Event<'_>)) {
         if self.lacking.is_empty() {
             return;
@@ -229,29 +233,30 @@ struct Reading<'x, S> {
     shared: &'x Shared,
     clock: &'x Clock,
     connections: &'x mut Connections,
-    early: &'x mut Early,
+    pre_accept: &'x mut PreAccept,
     lacking: &'x mut HashMap<u64, Instant>,
     untracked: &'x mut Vec<u64>,
     sink: &'x mut S,
 }
 
 impl<S: FnMut(Event<'_>)> Reading<'_, S> {
-    /// Takes what processes have connected meanwhile. Returns whether this open socket is told of with its process by now.
+    /// Takes what processes have connected meanwhile. Returns whether this open socket was reported
+    /// with its process.
     fn take_owned(&mut self, socket: Option<u64>) -> bool {
-        let mut is_told = false;
+        let mut is_reported = false;
         while let Ok(owned) = self.owned.try_recv() {
             self.lacking.remove(&owned.cookie);
             if let Some(event) = self.connections.connecting(owned.cookie, owned.process, owned.time_ns) {
-                is_told |= socket == Some(owned.cookie);
+                is_reported |= socket == Some(owned.cookie);
                 (self.sink)(event);
             }
         }
-        is_told
+        is_reported
     }
 
     fn piece(&mut self, header: SegmentHeader, payload: &[u8]) {
         if header.flags & flags::LISTENING != 0 {
-            self.early.hold(header, payload);
+            self.pre_accept.hold(header, payload);
             return;
         }
         self.segment(&header, payload);
@@ -261,26 +266,26 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         let mut early = Vec::new();
         if let Some(opened) = self.connections.passes(header) {
             self.open(header, opened);
-            early = self.early.of(header);
+            early = self.pre_accept.of(header);
         } else if !self.lacking.is_empty() && self.lacking.contains_key(&header.cookie) {
             self.take_owned(None);
         }
         if !self.shared.wanted.is_all() && self.is_unwanted(header.cookie) {
             return;
         }
-        // What tells the beginning comes first, then what came before the socket, then the rest.
+        // The beginning comes first, then what came before the socket, then the rest.
         let begins = header.flags & flags::SYN != 0;
         if begins {
-            let told = self.told(header, payload);
-            (self.sink)(Event::Segment(told));
+            let segment = self.segment_of(header, payload);
+            (self.sink)(Event::Segment(segment));
         }
         for (header, payload) in &early {
-            let told = self.told(header, payload);
-            (self.sink)(Event::Segment(told));
+            let segment = self.segment_of(header, payload);
+            (self.sink)(Event::Segment(segment));
         }
         if !begins {
-            let told = self.told(header, payload);
-            (self.sink)(Event::Segment(told));
+            let segment = self.segment_of(header, payload);
+            (self.sink)(Event::Segment(segment));
         }
     }
 
@@ -316,8 +321,9 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         (self.sink)(opened);
     }
 
-    /// Who accepts the connection, where its end is a broker's: no word of its process will come. Who listens may hand it to another process, so it
-    /// is no answer to whether the process is a wanted one.
+    /// Who accepts the connection, where its end is a broker's: its process will not be reported.
+    /// Who listens may hand it to another process, so it is no answer to whether the process is a
+    /// wanted one.
     fn accepting(&self, header: &SegmentHeader) -> Option<Arc<Process>> {
         let Shared { resolver, wanted, .. } = self.shared;
         if side(header) != Side::Broker || wanted.pid.is_some() || !resolver.accepts() {
@@ -330,26 +336,28 @@ impl<S: FnMut(Event<'_>)> Reading<'_, S> {
         process
     }
 
-    /// Where only some are wanted, those whose owner is not known yet are not told of either.
+    /// Where only some are wanted, those whose owner is not known yet are not reported either.
     fn is_unwanted(&self, cookie: u64) -> bool {
         self.connections.is_refused(cookie) || self.lacking.contains_key(&cookie)
     }
 
-    fn told<'a>(&self, header: &SegmentHeader, payload: &'a [u8]) -> Segment<'a> {
+    fn segment_of<'a>(&self, header: &SegmentHeader, payload: &'a [u8]) -> Segment<'a> {
         let is = |bit: u8| header.flags & bit != 0;
         Segment {
             connection: ConnectionId(header.cookie),
             ends: ends(header),
             side: side(header),
-            direction: direction(header),
-            seq: header.seq,
-            ack: is(flags::ACK).then_some(header.ack),
-            syn: is(flags::SYN),
-            fin: is(flags::FIN),
             rst: is(flags::RST),
-            time_ns: self.clock.wall_ns(header.time_ns),
-            payload,
-            len: header.len,
+            push: Push {
+                direction: direction(header),
+                seq: header.seq,
+                ack: is(flags::ACK).then_some(header.ack),
+                syn: is(flags::SYN),
+                fin: is(flags::FIN),
+                bytes: payload,
+                len: header.len,
+                time_ns: self.clock.wall_ns(header.time_ns),
+            },
         }
     }
 }

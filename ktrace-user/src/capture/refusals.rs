@@ -1,4 +1,5 @@
-//! Connections of which the kernel side is to copy no more: they speak something else than Kafka, or belong to nobody who is watched.
+//! Connections of which the kernel side is to copy no more: they speak something else than Kafka,
+//! or belong to a process that is not watched.
 
 use super::calls::Calls;
 use crate::seen::ConnectionId;

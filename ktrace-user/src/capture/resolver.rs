@@ -14,8 +14,9 @@ use crate::privilege;
 use crate::process::{Table, is_alive};
 use crate::seen::Process;
 
-/// Between two searches that were asked for: going through /proc has its price, and a socket whose owner was not found stays without. So
-/// many times as long as the one before took, which is 5 % of a core, within these bounds.
+/// Between two searches that were asked for: going through /proc has its price, and a socket whose
+/// owner was not found stays without. So many times as long as the one before took, which is 5 % of
+/// a core, within these bounds.
 const PAUSE_TIMES: u32 = 20;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -54,14 +55,14 @@ struct State {
     found: HashMap<u64, Found>,
     accepting: Accepting,
     searches: u64,
-    /// Somebody lacks an owner since.
+    /// A connection lacks its owner since.
     asked: Option<Instant>,
     stop: bool,
 }
 
 impl Resolver {
-    /// Begins with a search; no more than `most` sockets are remembered. `accepts`: brokers' ends are captured. The thread ends with
-    /// [`Resolver::finish`].
+    /// Begins with a search; no more than `most` sockets are remembered. `accepts`: brokers' ends
+    /// are captured. The thread ends with [`Resolver::finish`].
     pub(super) fn start(
         ports: PortSet,
         most: usize,
@@ -107,13 +108,14 @@ impl Resolver {
         self.shared.accepts
     }
 
-    /// Who accepts what comes to this address, as far as the last search has found it; a process that has ended since accepts nothing.
+    /// Who accepts what comes to this address, as far as the last search has found it; a process
+    /// that has ended since accepts nothing.
     pub(super) fn accepting(&self, at: SocketAddr) -> Option<Found> {
         let found = self.shared.lock().accepting.of(at).cloned()?;
         found.process.as_ref().is_some_and(|process| is_alive(process)).then_some(found)
     }
 
-    /// Ends the thread, after the search at hand.
+    /// Ends the thread, after the search that it is in.
     pub(super) fn finish(&self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
@@ -151,7 +153,8 @@ impl Shared {
                 Holders::default()
             });
             let (found, accepting) = self.read(found);
-            // Keys are gone with their connection, so a process is looked for sooner where they are wanted.
+            // Keys are gone with their connection, so a process is looked for sooner where they are
+            // wanted.
             let shortest = if self.accepts { SHORTEST_PAUSE } else { LONGEST_PAUSE };
             let pause = (began.elapsed() * PAUSE_TIMES).clamp(shortest, LONGEST_PAUSE);
             let mut state = self.lock();

@@ -1,6 +1,7 @@
 //! The records of the ring buffer, read.
 
 use ktrace_common::{Closed, Kind, Owner, SegmentHeader};
+use zerocopy::FromBytes as _;
 
 /// One record.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,28 +19,13 @@ pub(super) fn decode(record: &[u8]) -> Option<Record<'_>> {
     match Kind::from_byte(*record.first()?)? {
         Kind::Blank => Some(Record::Blank),
         Kind::Segment => {
-            let (header, room) = record.split_at_checked(size_of::<SegmentHeader>())?;
-            // SAFETY: any bytes make a valid header: integers only, without padding.
-            let header: SegmentHeader = unsafe { read(header)? };
+            let (header, room) = SegmentHeader::read_from_prefix(record).ok()?;
             let payload = room.get(..usize::try_from(header.copied).ok()?)?;
             Some(Record::Segment(header, payload))
         }
-        // SAFETY: any bytes make a valid event: integers only, without padding.
-        Kind::Owner => Some(Record::Owner(unsafe { read(record)? })),
-        // SAFETY: any bytes make a valid event: integers only, without padding.
-        Kind::Closed => Some(Record::Closed(unsafe { read(record)? })),
+        Kind::Owner => Some(Record::Owner(Owner::read_from_prefix(record).ok()?.0)),
+        Kind::Closed => Some(Record::Closed(Closed::read_from_prefix(record).ok()?.0)),
     }
-}
-
-/// Reads a `T` from the beginning of `bytes`; `None` if they are too few.
-///
-/// # Safety
-///
-/// Every bit pattern is a valid `T`.
-unsafe fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
-    let bytes = bytes.get(..size_of::<T>())?;
-    // SAFETY: as many bytes as T has were just taken, and the caller vouches for the patterns.
-    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
 /// A ring's size is an `u32`, and a power of two.
@@ -47,29 +33,28 @@ pub(super) const LARGEST: usize = 1 << 30;
 /// A smaller ring loses much at each burst: the largest record takes a quarter of it.
 pub const LEAST_RING_BYTES: usize = 256 << 10;
 
-/// The size that the kernel accepts for a ring of at least `bytes`: a power of two and a multiple of the page size, at most 1 GiB.
+/// The size that the kernel accepts for a ring of at least `bytes`: a power of two and a multiple
+/// of the page size, at most 1 GiB.
 pub(super) fn ring_size(bytes: usize, page: usize) -> u32 {
     u32::try_from(bytes.clamp(page, LARGEST).next_power_of_two().min(LARGEST)).unwrap_or(1 << 30)
 }
 
-/// How much may wait in a ring of `size` bytes before the agent is woken, as a power of two: an eighth, and 1 MiB at most, so that what is read is still in the CPU's cache.
+/// How much may wait in a ring of `size` bytes before the agent is woken, as a power of two: an
+/// eighth, and 1 MiB at most, so that what is read is still in the CPU's cache.
 pub(super) fn wake_shift(size: u32) -> u32 {
     size.ilog2().saturating_sub(3).min(20)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use zerocopy::IntoBytes as _;
 
-    fn bytes_of<T: Copy>(value: &T) -> Vec<u8> {
-        // SAFETY: the event types have no padding, so all their bytes are initialised.
-        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
-    }
+    use super::*;
 
     #[test]
     fn segments_end_where_the_copy_ended() {
         let header = SegmentHeader { kind: Kind::Segment as u8, len: 5, copied: 3, ..Default::default() };
-        let mut record = bytes_of(&header);
+        let mut record = header.as_bytes().to_vec();
         record.extend(b"abcdefgh");
         assert_eq!(decode(&record), Some(Record::Segment(header, b"abc")));
         record.truncate(size_of::<SegmentHeader>() + 2);
@@ -81,10 +66,10 @@ mod tests {
     #[test]
     fn owners_and_ends() {
         let owner = Owner { kind: Kind::Owner as u8, pid: 7, cookie: 9, ..Default::default() };
-        assert_eq!(decode(&bytes_of(&owner)), Some(Record::Owner(owner)));
+        assert_eq!(decode(owner.as_bytes()), Some(Record::Owner(owner)));
         let closed = Closed { kind: Kind::Closed as u8, cookie: 9, ..Default::default() };
-        assert_eq!(decode(&bytes_of(&closed)), Some(Record::Closed(closed)));
-        assert_eq!(decode(&bytes_of(&closed)[..23]), None);
+        assert_eq!(decode(closed.as_bytes()), Some(Record::Closed(closed)));
+        assert_eq!(decode(&closed.as_bytes()[..23]), None);
         assert_eq!(decode(&[]), None);
         assert_eq!(decode(&[77; 100]), None);
         assert_eq!(decode(&[0; 100]), Some(Record::Blank));

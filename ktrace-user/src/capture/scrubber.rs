@@ -1,9 +1,12 @@
-//! Overwrites what was read of a ring: record values and secrets of clients would else stay in the agent's memory until as many bytes have
-//! passed as the ring holds, which on a quiet host is never.
+//! Overwrites what was read of a ring: record values and secrets of clients would else stay in the
+//! agent's memory until as many bytes have passed as the ring holds, which on a quiet host is
+//! never.
 //!
-//! The kernel lets the agent only read the ring's data (`ringbuf_map_mmap_kern` in `kernel/bpf/ringbuf.c`). So a program of ours writes blank
-//! records behind what is there, and the agent reads over them: once around the ring, a part each second, so that the ring keeps its room for
-//! what the sockets send.
+//! The kernel lets the agent only read the ring's data (`ringbuf_map_mmap_kern` in
+//! `kernel/bpf/ringbuf.c`). So a program of ours writes blank records behind what is there, and the
+//! agent reads over them: once around the ring, a part each second, so that the ring keeps its room
+//! for what the sockets send.
+#![expect(unsafe_code, reason = "bpf(2) with attributes that the library does not make")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -14,7 +17,8 @@ use ktrace_common::{BLANK_BYTES, RECORD_HEADER_BYTES};
 
 /// Between two parts.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
-/// A part is this share of the ring: what was read is gone after a little more than so many seconds.
+/// A part is this share of the ring: what was read is gone after a little more than this number of
+/// seconds.
 const SHARE: usize = 8;
 /// And no more than this: half a millisecond of a processor. Rings of more than 32 MiB take longer.
 const MOST_BYTES: usize = 4 << 20;
@@ -35,7 +39,7 @@ impl Scrubbed {
         Self { ring_bytes, blank_bytes: ring_bytes }
     }
 
-    /// So many records were read, `blanks` of them blank.
+    /// `records` were read, `blanks` of them blank.
     pub(super) fn read(&mut self, records: usize, blanks: usize) {
         if records > blanks {
             self.blank_bytes = 0;
@@ -87,7 +91,7 @@ impl Scrubber {
         Ok(Self { program: self.program.try_clone()? })
     }
 
-    /// Writes so many blank records into this ring, or as many as it has room for.
+    /// Writes this number of blank records into this ring, or as many as it has room for.
     pub(crate) fn write(&self, ring: u8, records: u32) -> io::Result<()> {
         // Not the library's call, which takes the program itself and not its descriptor.
         let mut packet = [0_u8; 64];
@@ -99,7 +103,8 @@ impl Scrubber {
             repeat: records,
             ..TestRun::default()
         };
-        // SAFETY: the attributes of this command in their declared size; the packet outlives the call, which copies it.
+        // SAFETY: the attributes of this command in their declared size; the packet outlives the
+        // call, which copies it.
         match unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw const run, size_of::<TestRun>()) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),

@@ -13,8 +13,8 @@ impl TakenPorts {
         Self { calls }
     }
 
-    /// TLS connections to this port are copied from now on: those that begin, and those whose next packet
-    /// begins with a record.
+    /// TLS connections to this port are copied from now on: those that begin, and those whose next
+    /// packet begins with a record.
     pub fn take(&self, port: u16) {
         self.calls.take_port(port);
     }

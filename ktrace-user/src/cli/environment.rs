@@ -2,6 +2,7 @@
 //!
 //! An unknown name is an error, like an unknown key of the configuration file: it is a misspelled
 //! option, and would otherwise be ignored.
+#![expect(unsafe_code, reason = "the environment is changed before any thread is started")]
 
 use std::ffi::OsString;
 

@@ -279,7 +279,12 @@ pub fn worker(
 ) -> Result<Worker, Failure> {
     let options = WorkerOptions { selection: selection.clone(), ..options };
     let senders = sinks.senders();
-    Worker::new(options, shared, Box::new(move |hop| senders.send(hop))).map_err(|error| Failure::Usage {
+    let of_all = Arc::clone(shared);
+    let emit = move |hop| {
+        of_all.count_span();
+        senders.send(hop);
+    };
+    Worker::new(options, shared, Box::new(emit)).map_err(|error| Failure::Usage {
         what: format!("--context: {error}"),
         advice: format!(
             "known are {}; key:NAME is a header of your own",

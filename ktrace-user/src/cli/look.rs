@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use ktrace_kafka::Speaks;
 use ktrace_kafka::context::Extractor;
-use ktrace_kafka::{Connection, Direction as Way, Limits, Push, Scratch, Sink};
+use ktrace_kafka::{Connection, Limits, Scratch, Sink};
 
 use crate::capture::{CaptureError, Live, LiveOptions, PortSet};
 use crate::privilege;
-use crate::seen::{Direction, Ends, Event, Process, Segment};
+use crate::seen::{Ends, Event, Process, Segment};
 use crate::worker::TlsOptions;
 
 /// Small: this only has to see which protocol is spoken, so a full ring does no harm.
@@ -88,12 +88,6 @@ pub fn look(
 }
 
 fn hear(heard: &mut Heard, segment: &Segment<'_>, scratch: &mut Scratch) {
-    let direction = match segment.direction {
-        Direction::ToBroker => Way::ToBroker,
-        Direction::ToClient => Way::ToClient,
-    };
-    let &Segment { seq, ack, syn, fin, payload: bytes, len, time_ns, .. } = segment;
-    let push = Push { direction, seq, ack, syn, fin, bytes, len, time_ns };
-    heard.connection.push(scratch, push, &mut Nothing);
+    heard.connection.push(scratch, segment.push, &mut Nothing);
     heard.speaks = heard.connection.speaks();
 }

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ktrace_kafka::counters::Lost;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Failure;
 use super::own_limit::usage;
@@ -238,14 +239,7 @@ pub fn say(line: &str) {
 
 /// CPU time that the process has used, in all its threads.
 fn cpu_time() -> Duration {
-    // SAFETY: all zeros are a valid rusage.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: a valid place for the answer; the call cannot fail with RUSAGE_SELF.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    let time = |of: libc::timeval| {
-        Duration::from_secs(of.tv_sec.unsigned_abs()) + Duration::from_micros(of.tv_usec.unsigned_abs())
-    };
-    time(usage.ru_utime) + time(usage.ru_stime)
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
 /// Bytes of the process's resident set. Memory shared with the kernel counts as often as it is

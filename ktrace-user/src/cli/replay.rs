@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ktrace_tls::keylog::KeyLog;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::live::{FLUSH, worker};
 use super::pipeline::{Pipeline, Printed, SummaryArgs};
@@ -218,24 +220,16 @@ impl Input {
 
 impl Read for Input {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        const LOOK_AGAIN_MS: i32 = 100;
+        const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         while !self.stop.load(Ordering::Relaxed) {
-            let mut waiting = libc::pollfd { fd: self.pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call, and its
-            // descriptor is open.
-            let ready = unsafe { libc::poll(&raw mut waiting, 1, LOOK_AGAIN_MS) };
-            if ready > 0 {
-                match self.pipe.read(into) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            match poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], Some(&LOOK_AGAIN)) {
+                Ok(0) => return Err(io::ErrorKind::WouldBlock.into()),
+                Ok(_) => match self.pipe.read(into) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     read => return read,
-                }
-            }
-            if ready == 0 {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let error = io::Error::last_os_error();
-            if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+                },
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(0)

@@ -1,5 +1,6 @@
 //! Ctrl-C, SIGTERM and SIGHUP (the terminal was closed): the first asks for an orderly end, one
 //! after that ends at once.
+#![expect(unsafe_code, reason = "sigaction(2), to ask how a signal is handled")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,9 +46,10 @@ pub fn stop() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn is_ignored(signal: i32) -> bool {
-    // SAFETY: all zeros are a valid sigaction.
-    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: `now` is a valid place for the answer, and nothing is changed.
-    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) };
+    // SAFETY: all zeros are a valid sigaction, which is a valid place for the answer; nothing is changed.
+    let (asked, now) = unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(signal, std::ptr::null(), &raw mut now), now)
+    };
     asked == 0 && now.sa_sigaction == libc::SIG_IGN
 }

@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
+
 use super::Failure;
 use crate::export;
 use crate::summary::Summary;
@@ -88,8 +90,7 @@ fn parent(path: &Path) -> Option<&Path> {
 /// Whether neither this user nor the directory's owner has put it into a directory that others can
 /// write to.
 fn is_of_another(found: &Metadata, directory: &Metadata) -> bool {
-    // SAFETY: it cannot fail.
-    let own = unsafe { libc::geteuid() };
+    let own = geteuid().as_raw();
     directory.mode() & OTHERS_WRITE != 0 && found.uid() != own && found.uid() != directory.uid()
 }
 
@@ -119,8 +120,7 @@ mod tests {
         written(&new).unwrap();
         let text = fs::read_to_string(&target).unwrap();
         assert!(text.starts_with('{') && text == fs::read_to_string(&new).unwrap(), "{text}");
-        // SAFETY: it cannot fail.
-        if unsafe { libc::geteuid() } == 0 {
+        if geteuid().is_root() {
             const NOBODY: Option<u32> = Some(65534);
             for of_another in [&link, &shared.join("directory"), &new] {
                 lchown(of_another, NOBODY, NOBODY).unwrap();

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_and_goes_is_said_once_in_a_while_and_one_that_lasts_always() {
+    fn a_failure_that_flaps_is_reported_seldom_a_lasting_one_always() {
         let mut failing = Failing::new("spans", "http://c".to_owned(), "they wait");
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_escaped_as_everywhere_and_numbers_that_json_lacks_are_null() {
+    fn texts_are_escaped_and_numbers_that_json_lacks_are_null() {
         // Each byte at each place of a word, and of what is left over.
         for byte in 0..0x80_u8 {
             for place in 0..20 {

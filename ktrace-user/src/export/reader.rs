@@ -2,9 +2,12 @@
 //! so no write would fail and show it.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::ExportError;
 use crate::privilege;
@@ -44,18 +47,14 @@ impl Gone {
 }
 
 /// Waits until the other end is closed. False for what has none, such as a file.
-fn wait_for_the_end(output: &impl AsRawFd) -> bool {
+fn wait_for_the_end(output: &impl AsFd) -> bool {
     // No event is asked for: errors and hang-ups are reported in any case.
-    let mut waiting = libc::pollfd { fd: output.as_raw_fd(), events: 0, revents: 0 };
+    let mut waiting = [PollFd::new(output, PollFlags::empty())];
     loop {
-        // SAFETY: `waiting` is one pollfd, alive and exclusively borrowed for the call; a
-        // descriptor that is closed is reported.
-        let ready = unsafe { libc::poll(&raw mut waiting, 1, -1) };
-        if ready > 0 {
-            return waiting.revents & (libc::POLLERR | libc::POLLHUP) != 0;
-        }
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return false;
+        match poll(&mut waiting, None) {
+            Ok(_) => return waiting[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
         }
     }
 }

@@ -10,7 +10,7 @@ pub const MAX_KEY_BYTES: usize = 256;
 /// Stands at the end of a key that was cut.
 const CUT: char = '…';
 
-/// A record's key, cut after [`MAX_KEY_BYTES`].
+/// A record's key, cut after `MAX_KEY_BYTES`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Up to one byte more than is shown: it says that the key was cut.

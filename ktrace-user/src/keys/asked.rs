@@ -12,12 +12,12 @@ use super::memory::Target;
 use super::trial::Wanted;
 use crate::seen::{ConnectionId, Ends, Process};
 
-/// Searches for one connection, and the pauses between them: a key may not have been there yet, or have moved
-/// while memory was read.
+/// Searches for one connection, and the pauses between them: a key may not have been there yet, or
+/// have moved while memory was read.
 pub(super) const SEARCHES: usize = 3;
 const PAUSES: [Duration; SEARCHES - 1] = [Duration::from_millis(200), Duration::from_secs(2)];
-/// Connections that may be asked for at once, and bytes of their records. Workers give up after ten seconds,
-/// so more than this is more than is searched in that time.
+/// Connections that may be asked for at once, and bytes of their records. Workers give up after ten
+/// seconds, so more than this is more than is searched in that time.
 const MOST: usize = 16_384;
 const MOST_BYTES: usize = 64 << 20;
 /// How long the first record of the other direction is waited for.
@@ -34,8 +34,8 @@ pub struct Ask {
     pub ends: Ends,
     /// Of the directions that lack a key.
     pub samples: Samples,
-    /// How long the search may wait: the connection's other end may be on this host, and have its key found
-    /// at less cost.
+    /// How long the search may wait: the connection's other end may be on this host, and have its
+    /// key found at less cost.
     pub delay: Duration,
 }
 
@@ -55,7 +55,7 @@ impl Answer {
     }
 }
 
-/// See the module.
+/// Connections that wait for keys, and the processes to search for them.
 #[derive(Default)]
 pub(super) struct Asked {
     connections: HashMap<ConnectionId, Connection>,
@@ -122,8 +122,8 @@ impl Asked {
         None
     }
 
-    /// Takes newer records of a connection, of the directions that were not answered yet. Returns whether it
-    /// is asked for.
+    /// Takes newer records of a connection, of the directions that were not answered yet. Returns
+    /// whether it is asked for.
     pub(super) fn more(&mut self, connection: ConnectionId, samples: Samples, now: Instant) -> bool {
         let Some(of) = self.connections.get_mut(&connection) else { return false };
         let before = of.client.bytes() + of.server.bytes();
@@ -175,8 +175,8 @@ impl Asked {
         })
     }
 
-    /// The directions of a process's connections that lack a key and have records, and of connections of
-    /// other processes that have the very same records: they are the other ends.
+    /// The directions of a process's connections that lack a key and have records, and of
+    /// connections of other processes that have the very same records: they are the other ends.
     pub(super) fn wanted(&self, target: Target) -> Vec<Wanted> {
         let mut wanted = Self::lacking(self.of(target));
         let mut records: HashMap<_, Vec<&Sample>> = HashMap::new();
@@ -217,7 +217,8 @@ impl Asked {
         self.of(target).any(|(_, of)| matches!(of.client, Lack::Record) || matches!(of.server, Lack::Record))
     }
 
-    /// A key is proved. Returns who asked for it, and how long ago; `None` if it is not wanted any more.
+    /// A key is proved. Returns who asked for it, and how long ago; `None` if it is not wanted any
+    /// more.
     pub(super) fn found(
         &mut self,
         connection: ConnectionId,
@@ -243,8 +244,8 @@ impl Asked {
         Some(answer)
     }
 
-    /// A process was searched for `searched`. Those that lack a key still are searched for again, or given
-    /// up: these are returned.
+    /// A process was searched for `searched`. Those that lack a key still are searched for again,
+    /// or given up: these are returned.
     pub(super) fn searched(
         &mut self,
         target: Target,

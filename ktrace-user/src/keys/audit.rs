@@ -1,4 +1,5 @@
-//! One line for each process that was searched, so that it is known whose memory was read, when and why.
+//! One line for each process that was searched, so that it is known whose memory was read, when and
+//! why.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -131,7 +132,8 @@ mod tests {
         let mut say = |target, search, now| audit.searched(target, "or\nders", ends, search, now);
         assert_eq!(
             say(target, search, now).unwrap(),
-            "memory of or\u{fffd}ders (pid 7) read for keys of 1 TLS connection (10.0.0.1:5 to 10.0.0.2:9093): 3.0 MiB in 2.5 ms \
+            "memory of or\u{fffd}ders (pid 7) read for keys of 1 TLS connection (10.0.0.1:5 to \
+            10.0.0.2:9093): 3.0 MiB in 2.5 ms \
              of CPU, 2 keys found"
         );
         now += Duration::from_secs(1);

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-/// What may be taken at once after a time without searches: so that those of a client's first connections
-/// begin as they are asked for.
+use rustix::time::{ClockId, clock_gettime};
+
+/// What may be taken at once after a time without searches: so that those of a client's first
+/// connections begin as they are asked for.
 const BURST: Duration = Duration::from_secs(1);
 /// As good as never, where no time is allowed: longer than any connection waits.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// A share of one core. A search is not cut short, so it may take more than there is; those behind it then
-/// wait until it has been made up for.
+/// A share of one core. A search is not cut short, so it may take more than there is; those behind
+/// it then wait until it has been made up for.
 pub struct Budget {
     share: f64,
     /// Nanoseconds that may be taken; negative where too many have been.
@@ -49,11 +51,7 @@ impl Budget {
 
 /// CPU time that the calling thread has used.
 pub fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid place for the answer; the calling thread's clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    // Both are positive.
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 #[cfg(test)]

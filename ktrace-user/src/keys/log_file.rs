@@ -1,7 +1,8 @@
 //! A key log (`SSLKEYLOGFILE`): read once for a capture file, or followed as programs write to it.
 //!
-//! A file that is followed may be made later, cut short, or replaced by another. It is looked at by name and size, which holds on
-//! every filesystem and through links. No line of it reaches a message, as each holds a secret; buffers are overwritten.
+//! A file that is followed may be made later, cut short, or replaced by another. It is looked at by
+//! name and size, which holds on every filesystem and through links. No line of it reaches a
+//! message, as each holds a secret; buffers are overwritten.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -23,10 +24,12 @@ use crate::privilege;
 /// What key logs have said: workers look when its number has changed.
 pub type SharedKeyLog = Arc<Versioned<KeyLog>>;
 
-/// So long does a record wait for secrets that were written already. A look that finds nothing is one system call.
+/// So long does a record wait for secrets that were written already. A look that finds nothing is
+/// one system call.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Of a longer file the end is read: as many lines as there may be connections, with five secrets each.
+/// Of a longer file the end is read: as many lines as there may be connections, with five secrets
+/// each.
 const MOST_BYTES: u64 = 64 << 20;
 
 const BUFFER: usize = 64 << 10;
@@ -52,7 +55,8 @@ impl KeyLogError {
             }
             Self::NotAFile { .. } => "name the file that programs write, as SSLKEYLOGFILE does for them",
             Self::NoDirectory { .. } => {
-                "make the directory, or correct the path; the file itself may be made later, by the first program"
+                "make the directory, or correct the path; the file itself may be made later, by the first \
+                program"
             }
         }
     }
@@ -114,7 +118,8 @@ struct Said {
 }
 
 impl KeyLogFile {
-    /// Opens what is there, with the privileges that the caller has now. A file that is not there is waited for.
+    /// Opens what is there, with the privileges that the caller has now. A file that is not there
+    /// is waited for.
     ///
     /// # Errors
     /// Where there is something else than a readable file, or no directory for it.
@@ -154,7 +159,8 @@ impl KeyLogFile {
     /// Reads what was written since the last time.
     ///
     /// # Errors
-    /// Where it cannot be read, or has become something else than a file. The next look may succeed.
+    /// Where it cannot be read, or has become something else than a file. The next look may
+    /// succeed.
     pub fn look(&mut self) -> Result<(), KeyLogError> {
         let failed = |path: &Path, source| KeyLogError::Read { path: path.to_owned(), source };
         let there = match fs::metadata(&self.path) {
@@ -170,7 +176,8 @@ impl KeyLogFile {
             let len = there.map_or(0, |there| there.size());
             return self.read_to(len).map_err(|error| failed(&self.path, error));
         }
-        // Who has the old one open goes on writing to it, if it was removed and until another is there.
+        // Who has the old one open goes on writing to it, if it was removed and until another is
+        // there.
         if let Some(open) = &self.open {
             let len = open.file.metadata().map_or(0, |metadata| metadata.size());
             self.read_to(len).map_err(|error| failed(&self.path, error))?;
@@ -185,8 +192,8 @@ impl KeyLogFile {
         Ok(())
     }
 
-    /// Follows it in a thread of its own, until that is dropped. Called before privileges are given up: the thread keeps what reads a
-    /// file of another user that is made later.
+    /// Follows it in a thread of its own, until that is dropped. Called before privileges are given
+    /// up: the thread keeps what reads a file of another user that is made later.
     ///
     /// # Errors
     /// Where no thread can be started.
@@ -248,7 +255,8 @@ impl KeyLogFile {
         Ok(())
     }
 
-    /// Reads on as far as the file went a moment ago: who writes without end keeps nothing from coming back.
+    /// Reads on as far as the file went a moment ago: who writes without end keeps nothing from
+    /// coming back.
     fn read_to(&mut self, len: u64) -> io::Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         if len < open.offset {

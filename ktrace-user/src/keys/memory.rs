@@ -1,8 +1,10 @@
-//! Reads what a process has written to memory, as a debugger may: nothing is stopped, and nothing is written.
+//! Reads what a process has written to memory, as a debugger may: nothing is stopped, and nothing
+//! is written.
 //!
-//! Only pages that are there now are read, by `/proc/PID/pagemap`: to read others would have the kernel make
-//! them, or fetch them from swap. Only private memory that is no file's, and a JVM's heap, which ZGC has as a
-//! file of its own in memory.
+//! Only pages that are there now are read, by `/proc/PID/pagemap`: to read others would have the
+//! kernel make them, or fetch them from swap. Only private memory that is no file's, and a JVM's
+//! heap, which ZGC has as a file of its own in memory.
+#![expect(unsafe_code, reason = "memory that is mapped and left out of core dumps by itself")]
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,13 +12,17 @@ use std::io::{self, Read as _};
 use std::mem;
 use std::ops::{ControlFlow, Deref, Range};
 use std::os::unix::fs::FileExt as _;
-use std::ptr::NonNull;
 use std::sync::LazyLock;
+use std::{ptr, slice};
 
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+use crate::capture::page_size;
+use crate::privilege;
 use crate::process::start_time;
 
-/// Bytes that a piece has in common with the one before where memory goes on: what lies across is then seen
-/// as a whole, with 1 KiB on either side of it.
+/// Bytes that a piece has in common with the one before where memory goes on: what lies across is
+/// then seen as a whole, with 1 KiB on either side of it.
 pub const OVERLAP: usize = 2048;
 /// Bytes read by one call: a part of what a core's cache holds, as they are looked at next.
 const PIECE: usize = 512 << 10;
@@ -33,10 +39,7 @@ const MOST_MAPS_BYTES: u64 = 64 << 20;
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 
-static PAGE_BYTES: LazyLock<u64> = LazyLock::new(|| {
-    // SAFETY: no pointers.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
-});
+static PAGE_BYTES: LazyLock<u64> = LazyLock::new(|| page_size() as u64);
 
 /// A process, and no other that has its number later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +52,8 @@ pub struct Target {
 /// Why memory cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// It takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and Yama and other security modules may refuse it to
-    /// everyone.
+    /// It takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and Yama and other security modules may
+    /// refuse it to everyone.
     Denied,
     /// The process is over.
     Ended,
@@ -277,11 +280,9 @@ impl<L: FnMut(Piece<'_>) -> ControlFlow<()>> Reader<'_, L> {
 
 /// Where memory of processes is read to: never part of a core dump, and overwritten at its end.
 pub struct Buffer {
-    start: NonNull<u8>,
+    /// A mapping that is its own until it is dropped.
+    mapped: &'static mut [u8],
 }
-
-// SAFETY: the memory is its own alone.
-unsafe impl Send for Buffer {}
 
 impl Buffer {
     const BYTES: usize = OVERLAP + PIECE;
@@ -289,53 +290,32 @@ impl Buffer {
     /// # Errors
     /// Where there is no memory.
     pub fn new() -> io::Result<Self> {
-        let (kind, access) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::PROT_READ | libc::PROT_WRITE);
-        // SAFETY: a new mapping, wherever the kernel has room.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), Self::BYTES, access, kind, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let buffer = Self { start };
-        // SAFETY: the mapping of above, which this does not change.
-        if unsafe { libc::madvise(buffer.start.as_ptr().cast(), Self::BYTES, libc::MADV_DONTDUMP) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(buffer)
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, wherever the kernel has room, of zeros; nothing else refers to it,
+        // and it stays until the buffer is dropped.
+        let mapped = unsafe {
+            let start = mmap_anonymous(ptr::null_mut(), Self::BYTES, access, MapFlags::PRIVATE)?;
+            slice::from_raw_parts_mut(start.cast::<u8>(), Self::BYTES)
+        };
+        // SAFETY: the mapping of above, whose bytes this does not change.
+        unsafe { madvise(mapped.as_mut_ptr().cast(), Self::BYTES, Advice::LinuxDontDump) }?;
+        Ok(Self { mapped })
     }
 
     /// Leaves nothing of what was read.
     pub fn overwrite(&mut self) {
-        self.as_mut().fill(0);
+        self.mapped.fill(0);
         // A use behind the writes, or the compiler might leave them out.
-        std::hint::black_box(self.as_mut());
-    }
-
-    fn as_mut(&mut self) -> &mut [u8] {
-        // SAFETY: so many bytes are mapped until it is dropped, and are its own.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), Self::BYTES) }
+        std::hint::black_box(&mut self.mapped);
     }
 
     fn copy_within(&mut self, from: Range<usize>, to: usize) {
-        self.as_mut().copy_within(from, to);
+        self.mapped.copy_within(from, to);
     }
 
     /// Reads ranges of a process one behind the other, as far as they are there: [`PIECE`] at most.
     fn fill(&mut self, pid: libc::pid_t, ranges: &[Range<u64>]) -> io::Result<usize> {
-        let room = &mut self.as_mut()[OVERLAP..];
-        let local = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-        let remote: Vec<_> = ranges
-            .iter()
-            .map(|range| libc::iovec {
-                iov_base: std::ptr::without_provenance_mut(range.start as usize),
-                iov_len: (range.end - range.start) as usize,
-            })
-            .collect();
-        let count = remote.len() as libc::c_ulong;
-        // SAFETY: as many ranges as are said, and room for what is written. Addresses of the other process
-        // are looked at by the kernel alone.
-        let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), count, 0) };
-        usize::try_from(read).map_err(|_| io::Error::last_os_error())
+        privilege::memory::read(pid, &mut self.mapped[OVERLAP..], ranges)
     }
 }
 
@@ -343,16 +323,16 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: so many bytes are mapped until it is dropped, zeros at first.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), Self::BYTES) }
+        self.mapped
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.overwrite();
-        // SAFETY: the mapping is its own, and not used any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), Self::BYTES) };
+        let mapped = mem::take(&mut self.mapped);
+        // SAFETY: the mapping was its own, and nothing refers to it any more.
+        let _ = unsafe { munmap(mapped.as_mut_ptr().cast(), mapped.len()) };
     }
 }
 
@@ -362,7 +342,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Held while this process's own memory is read: what is read lies in a buffer, where other tests would find it.
+    /// Held while this process's own memory is read: what is read lies in a buffer, where other
+    /// tests would find it.
     pub fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -416,13 +397,13 @@ pub(super) mod tests {
     impl Mapped {
         fn new(pages: usize) -> Self {
             let bytes = pages * *PAGE_BYTES as usize;
-            let (kind, access) =
-                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::PROT_READ | libc::PROT_WRITE);
-            // SAFETY: a new mapping.
-            let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
-            assert_ne!(start, libc::MAP_FAILED);
-            // SAFETY: the mapping of above. Only pages that are written to are to be there.
-            unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            // SAFETY: a new mapping. Only pages that are written to are to be there.
+            let start = unsafe {
+                let start = mmap_anonymous(ptr::null_mut(), bytes, access, MapFlags::PRIVATE).unwrap();
+                madvise(start, bytes, Advice::LinuxNoHugepage).unwrap();
+                start
+            };
             Self(start.cast(), bytes)
         }
 
@@ -440,7 +421,7 @@ pub(super) mod tests {
     impl Drop for Mapped {
         fn drop(&mut self) {
             // SAFETY: its own mapping.
-            unsafe { libc::munmap(self.0.cast(), self.1) };
+            unsafe { munmap(self.0.cast(), self.1) }.unwrap();
         }
     }
 

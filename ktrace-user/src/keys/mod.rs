@@ -7,8 +7,8 @@
 //!    └──────────── Answer {connection, key | why not} ◀─────────────────────────────┘
 //! ```
 //!
-//! A key counts only once a record of a connection that a worker asks for has proved it. All others are
-//! overwritten: a process holds keys of much else.
+//! A key counts only once a record of a connection that a worker asks for has proved it. All others
+//! are overwritten: a process holds keys of much else.
 
 mod asked;
 mod audit;

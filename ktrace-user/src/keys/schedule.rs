@@ -1,23 +1,25 @@
 //! Finds expanded AES keys in memory by their form.
 //!
-//! An implementation of AES keeps the round keys of a key for as long as it uses it: 44 words for AES-128, 60
-//! for AES-256, of which each follows from those before it (FIPS 197, 5.2). So an expanded key proves itself,
-//! wherever it lies and whoever has put it there. (Halderman et al., "Lest We Remember: Cold Boot Attacks on
-//! Encryption Keys", 2008.)
+//! An implementation of AES keeps the round keys of a key for as long as it uses it: 44 words for
+//! AES-128, 60 for AES-256, of which each follows from those before it (FIPS 197, 5.2). So an
+//! expanded key proves itself, wherever it lies and whoever has put it there. (Halderman et al.,
+//! "Lest We Remember: Cold Boot Attacks on Encryption Keys", 2008.)
 //!
 //! ```text
 //!  AES-128   w4 = w0 ^ g(w3)   w5 = w1 ^ w4   w6 = w2 ^ w5    w7 = w3 ^ w6    …  w43
 //!  AES-256   w8 = w0 ^ g(w7)   w9 = w1 ^ w8   w10 = w2 ^ w9   w11 = w3 ^ w10  …  w59
 //! ```
 //!
-//! Words lie in memory as bytes, or as 32-bit integers of the processor (Java's `int[]`), which here means
-//! that each is turned around. What is only added is so in both: it makes a filter that needs no S-box, and
-//! that compilers turn into vector instructions.
+//! Words lie in memory as bytes, or as 32-bit integers of the processor (Java's `int[]`), which
+//! here means that each is turned around. What is only added is so in both: it makes a filter that
+//! needs no S-box, and that compilers turn into vector instructions.
+#![expect(unsafe_code, reason = "a call of what is compiled for AVX2")]
 
 use ktrace_tls::sample::AesKey;
 use zeroize::Zeroizing;
 
-/// Bytes of the longest schedule: who searches in pieces has them overlap by so many, less one word.
+/// Bytes of the longest schedule: who searches in pieces has them overlap by this length, less one
+/// word.
 pub const LONGEST: usize = 4 * AES256_WORDS;
 
 const AES128_WORDS: usize = 44;
@@ -30,8 +32,8 @@ const BLOCK: usize = 64;
 /// A word as it lies in memory.
 type Word = [u8; 4];
 
-/// Gives every schedule that begins at a multiple of four bytes of `memory` and lies wholly in it: where, and
-/// the key.
+/// Gives every schedule that begins at a multiple of four bytes of `memory` and lies wholly in it:
+/// where, and the key.
 pub fn find(memory: &[u8], mut found: impl FnMut(usize, AesKey)) {
     let (words, _) = memory.as_chunks();
     let mut verify = |at: usize| {
@@ -55,7 +57,8 @@ fn filter_avx2(words: &[Word], verify: &mut impl FnMut(usize)) {
     filter(words, verify);
 }
 
-/// Gives where a schedule may begin: one in 2³² places in random words, and hardly any in zeros and patterns.
+/// Gives where a schedule may begin: one in 2³² places in random words, and hardly any in zeros and
+/// patterns.
 #[inline(always)]
 fn filter(words: &[Word], verify: &mut impl FnMut(usize)) {
     let mut at = 0;
@@ -84,8 +87,9 @@ fn may_begin_in(block: &[Word; BLOCK + LOOKAHEAD]) -> bool {
     any
 }
 
-/// Whether the first three sums of AES-128 or AES-256 are right. Words that repeat themselves make a sum zero
-/// only where words are zero: a schedule has such a word once in 2³² times, and is then not found.
+/// Whether the first three sums of AES-128 or AES-256 are right. Words that repeat themselves make
+/// a sum zero only where words are zero: a schedule has such a word once in 2³² times, and is then
+/// not found.
 fn may_begin(words: &[Word]) -> bool {
     let word = |at: usize| words.get(at).map_or(0, |word| u32::from_ne_bytes(*word));
     let sums = |step: usize| {
@@ -144,8 +148,8 @@ fn substitute(word: u32) -> u32 {
 
 static S_BOX: [u8; 256] = s_box();
 
-/// FIPS 197, 5.1.1: the inverse in GF(2⁸), and an affine map. 3 generates the field: its powers and those of
-/// its inverse are walked together.
+/// FIPS 197, 5.1.1: the inverse in GF(2⁸), and an affine map. 3 generates the field: its powers and
+/// those of its inverse are walked together.
 const fn s_box() -> [u8; 256] {
     let mut table = [0; 256];
     // Zero has no inverse.

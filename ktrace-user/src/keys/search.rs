@@ -22,23 +22,23 @@ use super::memory::{self, Buffer, Piece, Target, Unreadable};
 use super::schedule;
 use super::trial::{self, Effort, Wanted};
 use crate::seen::ConnectionId;
-use crate::{privilege, prompt, purge};
+use crate::{privilege, purge, sched};
 
-/// How long keys that open nothing are kept after a search where a direction has had no record yet: a client
-/// that sends one message closes 150 ms later, and its key is gone with it.
+/// How long keys that open nothing are kept after a search where a direction has had no record yet:
+/// a client that sends one message closes 150 ms later, and its key is gone with it.
 const KEPT: Duration = Duration::from_millis(250);
 /// Keys of one process; a broker has two for each connection. And processes of which such are kept.
 const MOST_KEYS: usize = 65_536;
 const MOST_KEPT: usize = 64;
-/// Numbers that are tried of records of TLS 1.2 that do not say theirs, where the secret part of the nonce
-/// does not lie beside the key: some 20 µs for each key. (Go has it elsewhere, and numbers its own records so
-/// that they say it.)
+/// Numbers that are tried of records of TLS 1.2 that do not say theirs, where the secret part of
+/// the nonce does not lie beside the key: some 20 µs for each key. (Go has it elsewhere, and
+/// numbers its own records so that they say it.)
 const TRIES: u64 = 1 << 12;
-/// How often that is done in a search at most: a second's worth. A process with hundreds of such connections
-/// is not read in full.
+/// How often that is done in a search at most: a second's worth. A process with hundreds of such
+/// connections is not read in full.
 const TRIALS: usize = 16_384;
-/// Numbers that are tried when a connection is searched for the last time: for all keys and records together,
-/// a second or two.
+/// Numbers that are tried when a connection is searched for the last time: for all keys and records
+/// together, a second or two.
 const LAST_TRIES: u64 = 1 << 28;
 /// Memory on either side of a key that may hold the secret part of the nonce.
 const BESIDE: usize = 1024;
@@ -139,7 +139,7 @@ impl Keys {
             unknown,
         };
         let thread = thread::Builder::new().name("ktrace-keys".to_owned()).spawn(move || {
-            prompt::be_prompt(FORWARD);
+            sched::be_prompt(FORWARD);
             privilege::shed();
             searcher.run();
         })?;
@@ -179,8 +179,8 @@ impl Keys {
         is_asked
     }
 
-    /// Nothing is wanted of the connection any more: it has ended, or has all the keys that it needs. An
-    /// answer may be under way.
+    /// Nothing is wanted of the connection any more: it has ended, or has all the keys that it
+    /// needs. An answer may be under way.
     pub fn withdraw(&self, connection: ConnectionId) {
         self.shared.state().asked.remove(connection);
     }
@@ -252,8 +252,8 @@ impl Shared {
     }
 }
 
-/// Keys of a process that opened nothing, each on its own, so that none is copied when there are more;
-/// overwritten when they are dropped.
+/// Keys of a process that opened nothing, each on its own, so that none is copied when there are
+/// more; overwritten when they are dropped.
 #[derive(Default)]
 #[expect(clippy::vec_box, reason = "a vector that grows would leave copies behind")]
 struct Candidates(Vec<Box<AesKey>>);
@@ -280,8 +280,8 @@ impl Searcher {
         }
     }
 
-    /// Waits for what is to be searched; `None` at the end. What may not be searched yet is tried with the keys
-    /// that are kept.
+    /// Waits for what is to be searched; `None` at the end. What may not be searched yet is tried
+    /// with the keys that are kept.
     fn next(&mut self) -> Option<Due> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();

@@ -18,16 +18,16 @@ pub(super) struct Wanted {
     pub(super) samples: Arc<[Sample]>,
 }
 
-/// How a key is tried with records of TLS 1.2 of which the number is not known, and is not what they send as
-/// their nonce.
+/// How a key is tried with records of TLS 1.2 of which the number is not known, and is not what
+/// they send as their nonce.
 #[derive(Clone, Copy)]
 pub(super) struct Effort<'a> {
     /// Numbers that are tried.
     pub(super) tries: u64,
-    /// Memory on either side of the key, where it is at hand.
+    /// Memory on either side of the key, where it was read.
     pub(super) beside: &'a [u8],
-    /// How often that is done at most, as it takes a hundred times longer than to try a key otherwise:
-    /// counted down.
+    /// How often that is done at most, as it takes a hundred times longer than to try a key
+    /// otherwise: counted down.
     pub(super) allowed: &'a Cell<usize>,
 }
 
@@ -59,9 +59,9 @@ pub(super) fn opens<'w>(
     found.into_iter()
 }
 
-/// The first of the records that a key opens: it opens all from there to the last, or it is none of theirs.
-/// So a key that is not is tried once, and each record more proves 32 bits and those of the nonce. (Records
-/// before the first are of an older key: the handshake's, or before a KeyUpdate.)
+/// The first of the records that a key opens: it opens all from there to the last, or it is none of
+/// theirs. So a key that is not is tried once, and each record more proves 32 bits and those of the
+/// nonce. (Records before the first are of an older key: the handshake's, or before a KeyUpdate.)
 fn first_opened<'s>(key: &GcmKey, samples: &'s [Sample], effort: Effort<'_>) -> Option<(&'s Sample, Proof)> {
     let open = |sample: &Sample| {
         key.opens(sample, 0).or_else(|| {

@@ -1,7 +1,11 @@
-//! Whether the memory of other processes may be read, tried and not guessed: what `--tls memory` takes.
+//! Whether the memory of other processes may be read, tried and not guessed: what `--tls memory`
+//! takes.
+#![expect(unsafe_code, reason = "process_vm_readv(2), which rustix does not have")]
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
+use std::slice;
 
 use super::{DAC_READ_SEARCH, SYS_PTRACE, holds, is_in_host_pid_namespace};
 
@@ -42,11 +46,14 @@ impl Lack {
         match findings {
             Findings { ptrace: false, .. } => lack(
                 "memory of other users' processes cannot be read without CAP_SYS_PTRACE",
-                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
+                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: \
+                AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
             ),
             Findings { dac: false, .. } => lack(
-                "which pages of other users' processes are resident cannot be read without CAP_DAC_READ_SEARCH",
-                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
+                "which pages of other users' processes are resident cannot be read without \
+                CAP_DAC_READ_SEARCH",
+                "Kubernetes: capabilities: {add: [SYS_PTRACE, DAC_READ_SEARCH]}; systemd: \
+                AmbientCapabilities=; or run as root; or use --tls keylog:FILE",
             ),
             Findings { yama: Some(3..), .. } => lack(
                 "Yama forbids to read any process's memory (kernel.yama.ptrace_scope is 3)",
@@ -58,24 +65,26 @@ impl Lack {
             ),
             Findings { read: Some(libc::ENOSYS), .. } => lack(
                 "a seccomp filter forbids process_vm_readv",
-                "allow it in the container's seccomp profile (Kubernetes: seccompProfile), or use --tls keylog:FILE",
+                "allow it in the container's seccomp profile (Kubernetes: seccompProfile), or use --tls \
+                keylog:FILE",
             ),
             Findings { read: Some(error @ 1..), .. } => lack(
                 &format!(
                     "the memory of other processes cannot be read: {}",
                     io::Error::from_raw_os_error(error)
                 ),
-                "a security module (AppArmor, SELinux), a seccomp filter or a user namespace forbids it: see deploy/README.md; or use --tls keylog:FILE",
+                "a security module (AppArmor, SELinux), a seccomp filter or a user namespace forbids it: \
+                see deploy/README.md; or use --tls keylog:FILE",
             ),
             _ => None,
         }
     }
 }
 
-/// Tries some processes, the newest first, as one alone may be protected for reasons of its own; 0, or the
-/// last error.
+/// Tries some processes, the newest first, as one alone may be protected for reasons of its own; 0,
+/// or the last error.
 fn read_a_word_of_any() -> Option<i32> {
-    /// A host where none of so many can be read is one where none can.
+    /// A host where none of this number can be read is one where none can.
     const TRIES: usize = 16;
     let own = libc::pid_t::try_from(std::process::id()).unwrap_or(0);
     let names = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.file_name());
@@ -101,24 +110,39 @@ fn read_a_word_of_any() -> Option<i32> {
     last.map(|(error, _)| error)
 }
 
-/// Reads eight bytes of a process, in the way of a search: where its memory is, which pages are resident, and
-/// what stands in one. `false` where it has no memory.
+/// Reads eight bytes of a process, in the way of a search: where its memory is, which pages are
+/// resident, and what stands in one. `false` where it has no memory.
 fn read_a_word(pid: libc::pid_t) -> io::Result<bool> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     File::open(format!("/proc/{pid}/pagemap"))?;
     let writable =
         maps.lines().find(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")));
-    let start = writable.and_then(|line| usize::from_str_radix(line.split_once('-')?.0, 16).ok());
+    let start = writable.and_then(|line| u64::from_str_radix(line.split_once('-')?.0, 16).ok());
     // A thread of the kernel has none.
     let Some(start) = start else { return Ok(false) };
     let mut word = [0_u8; 8];
-    let here = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
-    let there = libc::iovec { iov_base: std::ptr::without_provenance_mut(start), iov_len: word.len() };
-    // SAFETY: `here` is eight bytes that are ours alone; `there` is an address of the other process, which
-    // the kernel checks.
-    let read = unsafe { libc::process_vm_readv(pid, &raw const here, 1, &raw const there, 1, 0) };
+    let range = start..start.saturating_add(8);
+    let read = read(pid, &mut word, slice::from_ref(&range));
     word.fill(0);
-    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(true) }
+    read.map(|_| true)
+}
+
+/// Reads ranges of a process's memory one behind the other, as far as they are there and have room;
+/// how many bytes were read.
+pub(crate) fn read(pid: libc::pid_t, into: &mut [u8], ranges: &[Range<u64>]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote: Vec<_> = ranges
+        .iter()
+        .map(|range| libc::iovec {
+            iov_base: std::ptr::without_provenance_mut(range.start as usize),
+            iov_len: range.end.saturating_sub(range.start) as usize,
+        })
+        .collect();
+    let count = remote.len() as libc::c_ulong;
+    // SAFETY: as many ranges as are said, and room for what is written. Addresses of the other
+    // process are looked at by the kernel alone.
+    let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), count, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]

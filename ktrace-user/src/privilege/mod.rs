@@ -1,14 +1,23 @@
 //! What this process may do, and what it gives up once it watches.
 //!
-//! Capabilities belong to threads, and a new thread begins with its parent's. So each thread that is started before the programs are attached
-//! calls [`shed`] first of all; the main thread does so in [`confine`], and all that it starts later begins with nothing. Threads share their
-//! memory: what one keeps is within reach of whoever runs code of his own in another. It is little, and the smaller the better.
+//! Capabilities belong to threads, and a new thread begins with its parent's. So each thread that
+//! is started before the programs are attached calls [`shed`] first of all; the main thread does so
+//! in [`confine`], and all that it starts later begins with nothing. Threads share their memory:
+//! what one keeps is within reach of whoever runs code of his own in another. It is little, and the
+//! smaller the better.
 
 pub mod filter;
 pub mod memory;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io, thread};
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, SecureComputingMode, capabilities, capability_is_in_bounding_set,
+    no_new_privs, remove_capability_from_bounding_set, secure_computing_mode, set_capabilities,
+    set_no_new_privs,
+};
 
 /// Bits of `include/uapi/linux/capability.h`.
 pub const DAC_READ_SEARCH: u32 = 2;
@@ -20,13 +29,10 @@ pub const SYS_RESOURCE: u32 = 24;
 pub const PERFMON: u32 = 38;
 pub const BPF: u32 = 39;
 
-/// `PROC_PID_INIT_INO` and `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`: the inodes of the initial
-/// namespaces.
+/// `PROC_PID_INIT_INO` and `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`: the inodes of the
+/// initial namespaces.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
-
-/// An argument of prctl(2), which has to be zero in its whole width.
-const UNUSED: libc::c_ulong = 0;
 
 /// A thread that keeps capabilities.
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +54,16 @@ pub const KEEPERS: [Keeper; 8] = [
     Keeper { thread: "ktrace-keys", keeps: &[SYS_PTRACE, DAC_READ_SEARCH] },
     Keeper { thread: "ktrace-owners", keeps: &[SYS_PTRACE, DAC_READ_SEARCH] },
     Keeper { thread: "ktrace-resolve", keeps: &[SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN] },
-    // With --tls-uprobes alone: it looks at files that processes have mapped, and attaches to them: before Linux 6.6 by events, for
-    // which kernels since July 2025 ask for SYS_ADMIN, and those before for PERFMON (`perf_uprobe_event_init` in `kernel/events/core.c`).
+    // With --tls-uprobes alone: it looks at files that processes have mapped, and attaches to them:
+    // before Linux 6.6 by events, for which kernels since July 2025 ask for SYS_ADMIN, and those
+    // before for PERFMON (`perf_uprobe_event_init` in `kernel/events/core.c`).
     Keeper { thread: "ktrace-uprobes", keeps: &[BPF, PERFMON, SYS_ADMIN, SYS_PTRACE, DAC_READ_SEARCH] },
     // It enters the namespaces for the one before, and ends.
     Keeper { thread: "ktrace-netns", keeps: &[SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN] },
 ];
 
-/// Whether anything is given up: a program that uses this crate decides that itself, and `--no-harden` says no.
+/// Whether anything is given up: a program that uses this crate decides that itself, and
+/// `--no-harden` says no.
 static HARDENS: AtomicBool = AtomicBool::new(false);
 
 /// From here on threads give up what they do not need. Called before any is started.
@@ -63,7 +71,8 @@ pub fn harden() {
     HARDENS.store(true, Ordering::Relaxed);
 }
 
-/// Gives up all capabilities of the calling thread that [`KEEPERS`] does not leave it, for good: none can be had again, not by `execve` either.
+/// Gives up all capabilities of the calling thread that [`KEEPERS`] does not leave it, for good:
+/// none can be had again, not by `execve` either.
 pub fn shed() {
     let name = thread::current().name().unwrap_or_default().to_owned();
     let kept = KEEPERS.iter().find(|keeper| keeper.thread == name).map_or(&[][..], |keeper| keeper.keeps);
@@ -80,9 +89,10 @@ pub fn keep(capabilities: &[u32]) {
     }
 }
 
-/// Restricts the whole process: the calling thread keeps these capabilities, no thread gains any, none makes a system call that the agent does
-/// not need, and nobody reads the memory or has it dumped who is not root. What needs a privilege that no thread keeps, has been done before.
-/// `also`: system calls that threads which were started before make; those that are started later cannot.
+/// Restricts the whole process: the calling thread keeps these capabilities, no thread gains any,
+/// none makes a system call that the agent does not need, and only root reads the memory or has it
+/// dumped. What needs a privilege that no thread keeps, has been done before. `also`: system calls
+/// that threads which were started before make; those that are started later cannot.
 pub fn confine(capabilities: &[u32], also: &[libc::c_long]) {
     if !HARDENS.load(Ordering::Relaxed) {
         return;
@@ -100,59 +110,36 @@ pub fn confine(capabilities: &[u32], also: &[libc::c_long]) {
 
 /// No core files, and `/proc/PID/mem` and `ptrace` are for root alone.
 fn undumpable() -> io::Result<()> {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a valid limit.
-    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    prctl(libc::PR_SET_DUMPABLE, [0; 4])
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// The kernel's `struct __user_cap_header_struct`.
-#[repr(C)]
-struct Header {
-    version: u32,
-    pid: libc::c_int,
-}
-
-/// The kernel's `struct __user_cap_data_struct`: 32 capabilities.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Sets {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
-
-/// `_LINUX_CAPABILITY_VERSION_3`: two times 32 capabilities.
-const VERSION: u32 = 0x2008_0522;
-
-/// Leaves the calling thread `wanted` of its permitted capabilities, in its permitted and effective sets; empties all others.
+/// Leaves the calling thread `wanted` of its permitted capabilities, in its permitted and effective
+/// sets; empties all others.
 fn reduce(wanted: &[u32]) -> io::Result<()> {
-    prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])?;
-    // Takes CAP_SETPCAP, and so comes first. Without it the set stays, and is of no use to who may not gain privileges.
+    set_no_new_privs(true)?;
+    // Takes CAP_SETPCAP, and so comes first. Without it the set stays, and is of no use to who may
+    // not gain privileges.
     for bit in 0..u64::BITS {
-        if prctl(libc::PR_CAPBSET_DROP, [bit.into(), 0, 0, 0]).is_err() {
+        if remove_capability_from_bounding_set(capability(bit)).is_err() {
             break;
         }
     }
-    let (header, mut sets) = capabilities()?;
-    let permitted = u64::from(sets[0].permitted) | u64::from(sets[1].permitted) << 32;
-    let kept = among(permitted, wanted);
-    // Cast on purpose: one half each.
-    for (set, half) in sets.iter_mut().zip([kept as u32, (kept >> 32) as u32]) {
-        *set = Sets { effective: half, permitted: half, inheritable: 0 };
-    }
+    let permitted = capabilities(None)?.permitted.bits();
+    let kept = CapabilitySet::from_bits_retain(among(permitted, wanted));
     // Ambient capabilities go with the permitted and inheritable ones.
-    // SAFETY: as above.
-    match unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?)
 }
 
-/// What of `permitted` is kept for the `wanted`. To the kernel SYS_ADMIN stands for BPF and NET_ADMIN where `bpf(2)` asks for them
-/// (`bpf_capable` and `bpf_net_capable` in `include/linux/bpf.h`), and for PERFMON (`perfmon_capable` in `include/linux/capability.h`).
+/// One that the library may not know by name.
+const fn capability(bit: u32) -> CapabilitySet {
+    CapabilitySet::from_bits_retain(1 << bit)
+}
+
+/// What of `permitted` is kept for the `wanted`. To the kernel SYS_ADMIN stands for BPF and
+/// NET_ADMIN where `bpf(2)` asks for them (`bpf_capable` and `bpf_net_capable` in
+/// `include/linux/bpf.h`), and for PERFMON (`perfmon_capable` in `include/linux/capability.h`).
 pub(crate) fn among(permitted: u64, wanted: &[u32]) -> u64 {
     wanted.iter().fold(0, |kept, bit| {
         let stand_in = if matches!(*bit, BPF | NET_ADMIN | PERFMON) { permitted & 1 << SYS_ADMIN } else { 0 };
@@ -163,29 +150,9 @@ pub(crate) fn among(permitted: u64, wanted: &[u32]) -> u64 {
     })
 }
 
-fn prctl(option: libc::c_int, arguments: [libc::c_ulong; 4]) -> io::Result<()> {
-    let [a, b, c, d] = arguments;
-    // SAFETY: none of the options used takes a pointer.
-    match unsafe { libc::prctl(option, a, b, c, d) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The calling thread's capabilities. Needs no `/proc`.
-fn capabilities() -> io::Result<(Header, [Sets; 2])> {
-    let header = Header { version: VERSION, pid: 0 };
-    let mut sets = [Sets::default(); 2];
-    // SAFETY: a valid header, and room for the two sets of its version; 0 is the calling thread.
-    match unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) } {
-        0 => Ok((header, sets)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// All effective capabilities of the calling thread, a bit each.
+/// All effective capabilities of the calling thread, a bit each. Needs no `/proc`.
 pub(crate) fn effective() -> u64 {
-    capabilities().map_or(0, |(_, [low, high])| u64::from(high.effective) << 32 | u64::from(low.effective))
+    capabilities(None).map_or(0, |sets| sets.effective.bits())
 }
 
 /// Whether one of them is held.
@@ -195,28 +162,22 @@ pub(crate) fn holds(bit: u32) -> bool {
 
 /// Whether a program that this process starts could have the capability at all.
 pub(crate) fn may_be_granted(bit: u32) -> bool {
-    // SAFETY: no pointers.
-    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(bit), UNUSED, UNUSED, UNUSED) == 1 }
+    capability_is_in_bounding_set(capability(bit)).unwrap_or(false)
 }
 
 /// Whether capabilities of executable files are ignored (`no_new_privs`).
 pub(crate) fn ignores_file_capabilities() -> bool {
-    // SAFETY: no pointers.
-    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, UNUSED, UNUSED, UNUSED, UNUSED) == 1 }
+    no_new_privs().unwrap_or(false)
 }
 
-/// Whether a seccomp filter is in force. (In the strict mode this very call would kill, as nearly all others
-/// do.)
+/// Whether a seccomp filter is in force. (In the strict mode this very call would kill, as nearly
+/// all others do.)
 pub(crate) fn is_filtered() -> bool {
-    // SAFETY: no pointers.
-    unsafe {
-        libc::prctl(libc::PR_GET_SECCOMP, UNUSED, UNUSED, UNUSED, UNUSED)
-            == libc::SECCOMP_MODE_FILTER.cast_signed()
-    }
+    secure_computing_mode() == Ok(SecureComputingMode::Filter)
 }
 
-/// Whether the capabilities are the host's, and not only those of a user namespace, which bpf(2) does not ask
-/// for.
+/// Whether the capabilities are the host's, and not only those of a user namespace, which bpf(2)
+/// does not ask for.
 pub(crate) fn is_in_host_user_namespace() -> io::Result<bool> {
     Ok(fs::read_link("/proc/self/ns/user")?.to_str() == Some(INITIAL_USER_NAMESPACE))
 }
@@ -226,7 +187,8 @@ pub(crate) fn is_in_host_pid_namespace() -> io::Result<bool> {
     Ok(fs::read_link("/proc/self/ns/pid")?.to_str() == Some(INITIAL_PID_NAMESPACE))
 }
 
-/// What a thread has left after [`shed`] and the filter, tried in a thread that then ends: capabilities, or what failed.
+/// What a thread has left after [`shed`] and the filter, tried in a thread that then ends:
+/// capabilities, or what failed.
 pub(crate) fn rehearse() -> io::Result<Result<u64, filter::FilterError>> {
     let rehearsal = thread::Builder::new().name("ktrace-rehearse".to_owned()).spawn(|| {
         reduce(&[])?;

@@ -1,5 +1,6 @@
-//! What a process's environment says about its resource: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, as in the OpenTelemetry
-//! specification (`specification/resource/sdk.md`). No other variable is looked at or kept.
+//! What a process's environment says about its resource: `OTEL_SERVICE_NAME` and
+//! `OTEL_RESOURCE_ATTRIBUTES`, as in the OpenTelemetry specification
+//! (`specification/resource/sdk.md`). No other variable is looked at or kept.
 
 /// The two variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,7 +11,8 @@ pub(super) struct Environment {
     pub(super) attributes: Vec<(String, String)>,
 }
 
-/// Attributes taken from one process, and bytes of each: it is the process that decides what stands there.
+/// Attributes taken from one process, and bytes of each: it is the process that decides what stands
+/// there.
 const MOST_ATTRIBUTES: usize = 64;
 const LONGEST_VALUE: usize = 1024;
 
@@ -35,7 +37,8 @@ pub(super) fn parse(block: &[u8]) -> Environment {
     environment
 }
 
-/// `key=value,key=value`, both percent-encoded. `None` if any part is wrong: then the specification discards the whole variable.
+/// `key=value,key=value`, both percent-encoded. `None` if any part is wrong: then the specification
+/// discards the whole variable.
 fn attributes(text: &[u8]) -> Option<Vec<(String, String)>> {
     let text = std::str::from_utf8(text).ok()?;
     let mut attributes: Vec<(String, String)> = Vec::new();

@@ -1,17 +1,20 @@
-//! What to call a process that does not say its name: after the program that an interpreter or virtual machine runs, or its executable.
+//! What to call a process that does not say its name: after the program that an interpreter or
+//! virtual machine runs, or its executable.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Names that the user gives services, by what ktrace would call them otherwise (the derived `service.name`), by the executable's full path or
-/// its file name, or by container id. The most exact wins: container, path, derived name, file name.
+/// Names that the user gives services, by what ktrace would call them otherwise (the derived
+/// `service.name`), by the executable's full path or its file name, or by container id. The most
+/// exact wins: container, path, derived name, file name.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceNames {
     names: HashMap<String, String>,
 }
 
 impl ServiceNames {
-    /// The user's name for a process, if any of its keys is in the map. Keys are tried in their order.
+    /// The user's name for a process, if any of its keys is in the map. Keys are tried in their
+    /// order.
     pub(super) fn find<'a>(&self, keys: impl IntoIterator<Item = &'a str>) -> Option<&str> {
         keys.into_iter().find_map(|key| self.names.get(key)).map(String::as_str)
     }
@@ -32,7 +35,8 @@ pub(super) struct Derived {
     pub(super) runtime: Option<&'static str>,
 }
 
-/// An interpreter or virtual machine: which of its options take the next argument as their value, and how its program is found.
+/// An interpreter or virtual machine: which of its options take the next argument as their value,
+/// and how its program is found.
 struct Runtime {
     /// File names of the executable, without version.
     executables: &'static [&'static str],
@@ -46,7 +50,7 @@ struct Runtime {
 const RUNTIMES: [Runtime; 8] = [
     Runtime {
         executables: &["java"],
-        // Which of the virtual machines it is cannot be told from outside.
+        // Which of the virtual machines it is cannot be seen from outside.
         name: None,
         with_value: &[
             "-cp",
@@ -118,7 +122,8 @@ const RUNTIMES: [Runtime; 8] = [
     },
 ];
 
-/// Derives a name from the executable's file name and the arguments (the first is the program's own name). Both may be anything.
+/// Derives a name from the executable's file name and the arguments (the first is the program's own
+/// name). Both may be anything.
 pub(super) fn derive(executable: &str, arguments: &[String]) -> Derived {
     let plain = executable.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let runtime = RUNTIMES
@@ -170,7 +175,8 @@ fn program(runtime: &Runtime, plain: &str, arguments: &[String]) -> Option<Strin
     None
 }
 
-/// `-m`, also behind other letters (`-um`) or with the module in the same argument (`-mhttp.server`): what follows the `m`.
+/// `-m`, also behind other letters (`-um`) or with the module in the same argument
+/// (`-mhttp.server`): what follows the `m`.
 fn python_module(argument: &str) -> Option<&str> {
     let letters = argument.strip_prefix('-').filter(|letters| !letters.starts_with('-'))?;
     let (flags, module) = letters.split_once('m')?;
@@ -183,7 +189,8 @@ fn main_class(text: &str) -> String {
     class.rsplit('.').next().unwrap_or(class).to_owned()
 }
 
-/// A script's name without folder and extension; where every project has a file of that name, the folder's.
+/// A script's name without folder and extension; where every project has a file of that name, the
+/// folder's.
 fn script(path: &str) -> String {
     const NAMELESS: [&str; 2] = ["index", "__main__"];
     const INNER: [&str; 6] = ["src", "dist", "lib", "bin", "build", "."];

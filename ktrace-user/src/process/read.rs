@@ -1,7 +1,7 @@
-//! What /proc tells of a process (proc(5)), and the resource that follows from it.
+//! What /proc says of a process (proc(5)), and the resource that follows from it.
 //!
-//! Command lines and environments hold secrets: of the command only the first argument is kept, of the environment only what
-//! [`environment`] names.
+//! Command lines and environments hold secrets: of the command only the first argument is kept, of
+//! the environment only what [`environment`] names.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,8 @@ use super::environment::{self, Environment};
 use super::name::{self, ServiceNames};
 use crate::span::{Resource, Value};
 
-/// Bytes of a command line or an environment that are looked at; the kernel allows 2 MiB for both on most hosts.
+/// Bytes of a command line or an environment that are looked at; the kernel allows 2 MiB for both
+/// on most hosts.
 const MOST_BYTES: u64 = 2 << 20;
 
 /// What is known of a process.
@@ -96,18 +97,21 @@ impl Facts {
     }
 }
 
-/// When the process was started, in clock ticks since boot: with the pid it names a process for good. `None` if it is gone.
+/// When the process was started, in clock ticks since boot: with the pid it names a process for
+/// good. `None` if it is gone.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     start_time_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22; the second is the name in parentheses and may hold anything, spaces and parentheses too.
+/// Field 22; the second is the name in parentheses and may hold anything, spaces and parentheses
+/// too.
 fn start_time_of(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Where the executable lies, as the process sees it; `None` for kernel threads and where it may not be read.
+/// Where the executable lies, as the process sees it; `None` for kernel threads and where it may
+/// not be read.
 pub(super) fn executable(pid: u32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     // An executable that was replaced while it ran.
@@ -138,12 +142,14 @@ fn arguments(command_line: &[u8]) -> Vec<String> {
     ended.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
 }
 
-/// Processes that rewrite their title leave the whole line in the first argument: nothing behind the first blank is kept.
+/// Processes that rewrite their title leave the whole line in the first argument: nothing behind
+/// the first blank is kept.
 fn first_word(command: &str) -> &str {
     command.split_ascii_whitespace().next().unwrap_or_default()
 }
 
-/// The container id in a cgroup path: 64 hex digits, bare (`/docker/<id>`) or in a scope's name (`cri-containerd-<id>.scope`).
+/// The container id in a cgroup path: 64 hex digits, bare (`/docker/<id>`) or in a scope's name
+/// (`cri-containerd-<id>.scope`).
 fn container_id(cgroups: &str) -> Option<String> {
     cgroups
         .lines()

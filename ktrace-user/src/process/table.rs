@@ -23,7 +23,8 @@ pub struct Table {
 }
 
 struct Entry {
-    /// What makes it this process and not another with the same number, and this program and not the one before `execve`.
+    /// What makes it this process and not another with the same number, and this program and not
+    /// the one before `execve`.
     start_time: Option<u64>,
     executable: Option<PathBuf>,
     process: Arc<Process>,
@@ -47,8 +48,9 @@ impl Table {
         Self { tls_cgroups, ..self }
     }
 
-    /// The process with this number (in the agent's view of /proc, so in the initial pid namespace). If it is gone before it could be read,
-    /// and was not seen before, all that is known of it is `comm`, the name of its thread.
+    /// The process with this number (in the agent's view of /proc, so in the initial pid
+    /// namespace). If it is gone before it could be read, and was not seen before, all that is
+    /// known of it is `comm`, the name of its thread.
     pub fn get(&mut self, pid: u32, comm: &str) -> Arc<Process> {
         if let Some(entry) = self.entries.get(&pid) {
             let start_time = start_time(pid);
@@ -74,11 +76,13 @@ impl Table {
     }
 }
 
-/// Directories of a cgroup that are looked through for a process. A host of the largest size has some thousands.
+/// Directories of a cgroup that are looked through for a process. A host of the largest size has
+/// some thousands.
 const MOST_DIRECTORIES: usize = 1 << 16;
 
-/// Whether a cgroup's directory, or one below it, lists the process. Its own word of where it is (`/proc/PID/cgroup`) is relative to the
-/// agent's cgroup namespace, and a directory's path to the agent's mounts: where these differ, neither says where the other is.
+/// Whether a cgroup's directory, or one below it, lists the process. Its own word of where it is
+/// (`/proc/PID/cgroup`) is relative to the agent's cgroup namespace, and a directory's path to the
+/// agent's mounts: where these differ, neither says where the other is.
 fn is_below(dir: &Path, pid: u32) -> bool {
     let mut dirs = vec![dir.to_owned()];
     let mut looked = 0;
@@ -89,7 +93,8 @@ fn is_below(dir: &Path, pid: u32) -> bool {
         }
         looked += 1;
         if looked >= MOST_DIRECTORIES {
-            tracing::warn!(dir = %dir.display(), "more cgroups than are looked through: a process may be taken for one outside");
+            tracing::warn!(dir = %dir.display(), "more cgroups than are looked through: a process may be \
+            taken for one outside");
             return false;
         }
         let below = fs::read_dir(&dir).into_iter().flatten().flatten();

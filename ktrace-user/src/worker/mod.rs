@@ -1,7 +1,7 @@
 //! From Events to Hops: the pipeline of one ring or one capture file.
 //!
 //! ```text
-//!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Waiting ─▶ Hop
+//!  Event ─▶ connection table ─▶ ktrace_kafka::Connection ─▶ Listener ─▶ Hop ─▶ Stages ─▶ emitted
 //! ```
 //!
 //! A worker owns its connections; no lock lies on the way of the bytes. What it shares with the
@@ -47,7 +47,7 @@ use crate::hop::Hop;
 use crate::hop::deadline::is_over;
 use crate::losses::{Group, keep_lossiest};
 use crate::purge;
-use crate::seen::{ConnectionId, Direction, Ends, Event, Process, Segment, Side};
+use crate::seen::{ConnectionId, Ends, Event, Process, Segment, Side};
 pub use brokers::Brokers;
 use connection::Connection;
 use connection::state::State;
@@ -279,18 +279,15 @@ impl Worker {
 
     fn segment(&mut self, segment: &Segment<'_>) {
         self.totals.segments = self.totals.segments.saturating_add(1);
-        self.totals.bytes = self.totals.bytes.saturating_add(u64::from(segment.len));
-        if is_over(self.swept_ns, SWEEP_NS, segment.time_ns) {
-            self.tick(segment.time_ns);
+        let Push { direction, len, time_ns, .. } = segment.push;
+        self.totals.bytes = self.totals.bytes.saturating_add(u64::from(len));
+        if is_over(self.swept_ns, SWEEP_NS, time_ns) {
+            self.tick(time_ns);
         }
-        let direction = match segment.direction {
-            Direction::ToBroker => kafka::Direction::ToBroker,
-            Direction::ToClient => kafka::Direction::ToClient,
-        };
         let mut claimed = 0;
         match self.connections.get(&segment.connection) {
             Some(connection) => {
-                let wants = connection.kafka.wants(direction, segment.payload.len());
+                let wants = connection.kafka.wants(direction, segment.push.bytes.len());
                 if wants > 0 {
                     claimed = self.claim(segment.connection, wants);
                 }
@@ -299,25 +296,15 @@ impl Worker {
             None => self.opened(segment.connection, (segment.ends, segment.side), None),
         }
         let Some(connection) = self.connections.get_mut(&segment.connection) else { return };
-        connection.last_ns = segment.time_ns;
-        self.world.now_ns = segment.time_ns;
-        self.stages.release(When::Due(segment.time_ns), &mut self.world);
-        let push = Push {
-            direction,
-            seq: segment.seq,
-            ack: segment.ack,
-            syn: segment.syn,
-            fin: segment.fin,
-            bytes: segment.payload,
-            len: segment.len,
-            time_ns: segment.time_ns,
-        };
+        connection.last_ns = time_ns;
+        self.world.now_ns = time_ns;
+        self.stages.release(When::Due(time_ns), &mut self.world);
         if !connection.left_out {
             let (id, world, stages) = (segment.connection, &mut self.world, &mut self.stages);
             let scratch = &mut self.scratch;
             connection.weigh(&mut self.held_bytes, |kafka, state| {
                 let mut listener = Listener { id, state, world, stages };
-                kafka.push(scratch, push, &mut listener);
+                kafka.push(scratch, segment.push, &mut listener);
                 listener.settle();
             });
         }
@@ -326,15 +313,15 @@ impl Worker {
         }
         let is_to_be_given_up = connection.is_over() && !connection.given_up;
         let is_inside = connection.kafka.tls().is_some() || self.tls.is_waiting(segment.connection);
-        let hangs_up = connection.end_by(segment, direction);
+        let hangs_up = connection.end_by(segment);
         if is_to_be_given_up || is_inside {
-            self.give_up(segment.connection, segment.time_ns);
-            self.look_at_tls(segment.connection, segment.time_ns);
+            self.give_up(segment.connection, time_ns);
+            self.look_at_tls(segment.connection, time_ns);
         }
         if hangs_up {
             self.hung_up(segment.connection);
         }
-        self.stages.release(When::News(segment.time_ns), &mut self.world);
+        self.stages.release(When::News(time_ns), &mut self.world);
         self.weigh_all(claimed > 0);
     }
 

@@ -10,6 +10,7 @@ use super::upkeep::{HOLE_NS, LINGER_NS, OWNER_NS};
 use super::*;
 use crate::hop::sampling::Sampling;
 use crate::hop::shown;
+use crate::seen::Direction;
 use crate::seen::Side;
 use crate::span::{Span, Value};
 
@@ -107,15 +108,17 @@ impl Watched {
             connection: ConnectionId(self.socket.0),
             ends,
             side: self.socket.1,
-            direction,
-            seq,
-            ack: Some(ack),
-            syn: false,
-            fin: false,
             rst,
-            time_ns: self.now_ns,
-            payload,
-            len: payload.len() as u32,
+            push: Push {
+                direction,
+                seq,
+                ack: Some(ack),
+                syn: false,
+                fin: false,
+                bytes: payload,
+                len: payload.len() as u32,
+                time_ns: self.now_ns,
+            },
         }));
     }
 
@@ -256,7 +259,7 @@ fn a_hole_that_nobody_acknowledges_is_given_up_by_time() {
     assert_eq!(watched.worker.finish().lost["gap_bytes"], 500);
 }
 
-/// Killed while answers were on their way: what came behind a lost one is read by nobody.
+/// Killed while answers were on their way: what came behind a lost one is not read.
 #[test]
 fn a_hole_before_a_reset_is_no_loss() {
     let (by_client, by_broker) = (Direction::ToBroker, Direction::ToClient);

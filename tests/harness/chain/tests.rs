@@ -13,8 +13,8 @@ fn line(service: &str, topic: &str, offset: i64, because: &[(&str, i64)]) -> Lin
         .map(|(topic, offset)| json!({"topic": topic, "partition": 0, "offset": offset}))
         .collect();
     serde_json::from_value(json!({
-        "event": "sent", "client": "python", "service": service, "topic": topic, "partition": 0, "offset": offset,
-        "because": because
+        "event": "sent", "client": "python", "service": service,
+        "topic": topic, "partition": 0, "offset": offset, "because": because
     }))
     .expect("a truth line")
 }
@@ -26,12 +26,14 @@ fn span(operation: &str, service: &str, topic: &str, offset: i64, links: &[(&str
         .iter()
         .map(|(operation, topic, is_inferred)| {
             let attributes = if *is_inferred { json!({"ktrace.inferred": "key"}) } else { json!({}) };
-            json!({"trace_id": format!("{topic} {offset}"), "span_id": id(operation, topic), "attributes": attributes})
+            let trace_id = format!("{topic} {offset}");
+            json!({"trace_id": trace_id, "span_id": id(operation, topic), "attributes": attributes})
         })
         .collect();
     serde_json::from_value(json!({
-        "trace_id": format!("{topic} {offset}"), "span_id": id(operation, topic), "parent_span_id": null, "links": links,
-        "name": format!("{operation} {topic}"), "kind": "client", "start_unix_nanos": 1, "end_unix_nanos": 2,
+        "trace_id": format!("{topic} {offset}"), "span_id": id(operation, topic),
+        "parent_span_id": null, "links": links, "name": format!("{operation} {topic}"), "kind": "client",
+        "start_unix_nanos": 1, "end_unix_nanos": 2,
         "status": "unset", "resource": {"service.name": service},
         "attributes": {"messaging.destination.name": topic, "messaging.destination.partition.id": "0",
             "messaging.kafka.offset": offset}

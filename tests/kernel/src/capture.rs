@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use ktrace_kafka::Push;
 use ktrace_kafka::internal::{Piece, Run, Stream};
 use ktrace_user::capture::{Counters, Live, LiveOptions, PortSet};
 use ktrace_user::seen::{Direction, Ends, Event, Segment};
@@ -54,16 +55,10 @@ impl Way {
         }
     }
 
-    fn push(&mut self, segment: &Segment<'_>) {
-        self.passed += segment.payload.len() as u64;
-        let run = Run {
-            seq: segment.seq,
-            bytes: segment.payload,
-            len: segment.len,
-            syn: segment.syn,
-            fin: segment.fin,
-            time_ns: segment.time_ns,
-        };
+    fn push(&mut self, push: Push<'_>) {
+        let Push { seq, bytes, len, syn, fin, time_ns, .. } = push;
+        self.passed += bytes.len() as u64;
+        let run = Run { seq, bytes, len, syn, fin, time_ns };
         self.stream.push(run, MAX_HELD, Self::take(&mut self.bytes, &mut self.gaps));
     }
 
@@ -75,17 +70,18 @@ impl Way {
 impl Seen {
     fn segment(&mut self, segment: &Segment<'_>) {
         self.reset |= segment.rst;
-        self.syn_data |= segment.syn && !segment.payload.is_empty();
-        self.largest = self.largest.max(segment.payload.len());
-        let (way, other) = match segment.direction {
+        let push = segment.push;
+        self.syn_data |= push.syn && !push.bytes.is_empty();
+        self.largest = self.largest.max(push.bytes.len());
+        let (way, other) = match push.direction {
             Direction::ToBroker => (&mut self.to_broker, &mut self.to_client),
             Direction::ToClient => (&mut self.to_client, &mut self.to_broker),
         };
         // As the agent does: what a segment acknowledges was there before it.
-        if let Some(ack) = segment.ack {
+        if let Some(ack) = push.ack {
             other.acknowledged(ack);
         }
-        way.push(segment);
+        way.push(push);
     }
 
     /// Nothing more will come.

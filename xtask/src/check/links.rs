@@ -50,9 +50,11 @@ impl Page {
                 Event::Html(html) | Event::InlineHtml(html) => {
                     let ids = html.split(['"', '\'']).collect::<Vec<_>>();
                     let named = ids
-                        .chunks_exact(2)
-                        .filter(|pair| pair[0].ends_with("id=") || pair[0].ends_with("name="));
-                    page.anchors.extend(named.map(|pair| pair[1].to_owned()));
+                        .as_chunks()
+                        .0
+                        .iter()
+                        .filter(|[name, _]| name.ends_with("id=") || name.ends_with("name="));
+                    page.anchors.extend(named.map(|[_, anchor]| (*anchor).to_owned()));
                 }
                 _ => {}
             }

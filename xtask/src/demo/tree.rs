@@ -112,8 +112,9 @@ mod tests {
         at: u64,
     ) -> serde_json::Value {
         let mut span = json!({
-            "trace_id": trace, "span_id": id, "parent_span_id": parent, "links": [], "name": format!("{operation} orders"),
-            "kind": "client", "start_unix_nanos": at * 1_000_000, "end_unix_nanos": at * 1_000_000 + 1_500_000,
+            "trace_id": trace, "span_id": id, "parent_span_id": parent, "links": [],
+            "name": format!("{operation} orders"), "kind": "client",
+            "start_unix_nanos": at * 1_000_000, "end_unix_nanos": at * 1_000_000 + 1_500_000,
             "status": "unset", "resource": {"service.name": service},
             "attributes": {"messaging.destination.name": "orders", "messaging.destination.partition.id": "2",
                 "messaging.kafka.offset": 7}

@@ -1,8 +1,10 @@
-//! Blocks of capture files: packets with their link types and times, and secrets of TLS connections.
+//! Blocks of capture files: packets with their link types and times, and secrets of TLS
+//! connections.
 
 use pcap_parser::{Block, Linktype, PcapBlockOwned};
 
-/// The type of secrets that are an NSS key log: "TLSK" (draft-ietf-opsawg-pcapng). Others are those of SSH, `WireGuard`, Zigbee.
+/// The type of secrets that are an NSS key log: "TLSK" (draft-ietf-opsawg-pcapng). Others are those
+/// of SSH, `WireGuard`, Zigbee.
 pub(super) const TLS_KEY_LOG: u32 = 0x544c_534b;
 
 /// What a block of the file is.
@@ -37,7 +39,8 @@ pub(super) struct Interface {
 }
 
 impl Links {
-    /// The packet of a block, if it is one; other blocks change what is known of interfaces. Blocks without a time get `last_time_ns`.
+    /// The packet of a block, if it is one; other blocks change what is known of interfaces. Blocks
+    /// without a time get `last_time_ns`.
     pub fn packet<'a>(&mut self, block: &'a PcapBlockOwned<'_>, last_time_ns: u64) -> Found<'a> {
         match (self, block) {
             (Self::Pcap { link, nanoseconds }, PcapBlockOwned::LegacyHeader(header)) => {
@@ -115,7 +118,8 @@ impl Interface {
     }
 }
 
-/// `if_tsresol`: a negative power of 10, or of 2 where the top bit is set. Beyond 64 bits: microseconds, the default.
+/// `if_tsresol`: a negative power of 10, or of 2 where the top bit is set. Beyond 64 bits:
+/// microseconds, the default.
 fn ticks_per_second(resolution: u8) -> u64 {
     let exponent = u32::from(resolution & 0x7f);
     let base: u64 = if resolution & 0x80 == 0 { 10 } else { 2 };

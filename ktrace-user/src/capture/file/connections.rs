@@ -1,4 +1,5 @@
-//! Which connection a captured packet belongs to, and which way it goes: what the socket tells in live capture.
+//! Which connection a captured packet belongs to, and which way it goes: what the socket says in
+//! live capture.
 
 use std::collections::HashMap;
 
@@ -11,8 +12,9 @@ use super::take::Waiting;
 use crate::capture::PortSet;
 use crate::seen::{ConnectionId, Direction, Ends};
 
-/// So many connections are remembered at once, so that memory does not grow with the file; those closed or longest
-/// silent are forgotten first. A packet of a forgotten one begins a new connection in its middle.
+/// At most this many connections are remembered at once, so that memory does not grow with the
+/// file; those closed or longest silent are forgotten first. A packet of a forgotten one begins a
+/// new connection in its middle.
 const MAX_CONNECTIONS: usize = 65_536;
 
 /// The connections of a capture file, numbered from 1 in the order of their first packets.
@@ -69,7 +71,8 @@ impl Known {
 pub(super) struct Placed {
     pub connection: ConnectionId,
     pub direction: Direction,
-    /// An earlier connection of the same ends, still open as far as the file told, that this one's SYN ends.
+    /// An earlier connection of the same ends, still open as far as the file shows, that this one's
+    /// SYN ends.
     pub replaces: Option<ConnectionId>,
     pub ends: Ends,
     /// This is the connection's first packet.
@@ -79,7 +82,7 @@ pub(super) struct Placed {
 }
 
 impl Connections {
-    /// None yet. Kafka's ports tell the ends apart.
+    /// None yet. Kafka's ports distinguish the ends.
     #[must_use]
     pub fn new(ports: PortSet) -> Self {
         Self {
@@ -106,7 +109,8 @@ impl Connections {
         let known = self.by_ends.get(&ends);
         let new = match (known, syn_isn) {
             (None, _) => true,
-            // A SYN seen again is a retransmission; one with another number is a new connection on old ports.
+            // A SYN seen again is a retransmission; one with another number is a new connection on
+            // old ports.
             (Some(known), Some(isn)) if known.client_isn != Some(isn) => {
                 replaces = (!known.closed).then_some(known.id);
                 true
@@ -140,9 +144,11 @@ impl Connections {
         Some(Placed { connection: known.id, direction, replaces, ends, opens: new, closes })
     }
 
-    /// By port: who listens on a Kafka port is the broker. On other ports, where Kafka is to be recognised: who opens the connection, or
-    /// sends what begins with a request, is the client; whether it speaks Kafka shows later. Where both ends have one: a connection that is known; else the SYN
-    /// tells; else the broker is the end with the lower port, since ports for clients are taken from high ranges.
+    /// By port: who listens on a Kafka port is the broker. On other ports, where Kafka is to be
+    /// recognised: who opens the connection, or sends what begins with a request, is the client;
+    /// whether it speaks Kafka shows later. Where both ends have one: a connection that is known;
+    /// else by the SYN; else the broker is the end with the lower port, since ports for clients are
+    /// taken from high ranges.
     fn orient(&self, packet: &Packet<'_>) -> Option<(Ends, Direction)> {
         let to_broker = (Ends { client: packet.source, broker: packet.destination }, Direction::ToBroker);
         let to_client = (Ends { client: packet.destination, broker: packet.source }, Direction::ToClient);
@@ -245,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn on_any_port_the_opener_or_the_sender_of_a_request_is_the_client() {
+    fn the_opener_or_the_sender_of_a_request_is_the_client() {
         let mut connections = Connections::new(PortSet::default());
         let syn = Packet { syn: true, ack: None, ..packet(40000, 29092) };
         assert_eq!(connections.place(&syn).unwrap().direction, Direction::ToBroker);

@@ -1,15 +1,17 @@
 //! Packets that a capture holds more than once.
 //!
-//! A capture on all interfaces has a packet once for each that it passes: on a veth, on the bridge, tagged on
-//! the card. And where addresses are translated between two of them (NAT), it has the same conversation
-//! twice, under different ends. Sequence numbers pass all of these unchanged, as live capture uses them to
-//! find both ends of a connection (`worker/twins.rs`). Here there are the bytes too: a connection that begins
-//! as another one did a moment before, with the same numbers and the same first bytes in both directions, is
-//! the same conversation, and its packets are taken for that one's. Until that is known its packets are held;
-//! should its bytes turn out to be others later, it is one of its own.
+//! A capture on all interfaces has a packet once for each that it passes: on a veth, on the bridge,
+//! tagged on the card. And where addresses are translated between two of them (NAT), it has the
+//! same conversation twice, under different ends. Sequence numbers pass all of these unchanged, as
+//! live capture uses them to find both ends of a connection (`worker/twins.rs`). Here there are the
+//! bytes too: a connection that begins as another one did a moment before, with the same numbers
+//! and the same first bytes in both directions, is the same conversation, and its packets are taken
+//! for that one's. Until that is known its packets are held; should its bytes turn out to be others
+//! later, it is one of its own.
 
 use std::collections::{HashMap, VecDeque};
 
+use ktrace_kafka::Push;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::seen::{ConnectionId, Direction, Ends, Segment};
@@ -20,26 +22,26 @@ const MARKS: usize = 8;
 /// Bytes at the beginning and at the end of a packet by which it is known.
 const KNOWN_BY: usize = 256;
 
-/// Bytes by which packets of one place and of different lengths differ: a request begins with its size, API
-/// and id.
+/// Bytes by which packets of one place and of different lengths differ: a request begins with its
+/// size, API and id.
 const HEAD: usize = 16;
 
-/// How far apart copies are at most. The kernel takes microseconds from one interface to the next; merged
-/// captures of two hosts differ by their clocks.
+/// How far apart copies are at most. The kernel takes microseconds from one interface to the next;
+/// merged captures of two hosts differ by their clocks.
 pub const APART_NS: u64 = 1_000_000_000;
 
 /// And by packets of the file.
 pub const APART_PACKETS: u64 = 16_384;
 
-/// What is held of a connection until it is known whether it is a copy: a handshake, a request and its
-/// response are five packets; large ones are cut into more.
+/// What is held of a connection until it is known whether it is a copy: a handshake, a request and
+/// its response are five packets; large ones are cut into more.
 pub const MAX_HELD: usize = 64;
 
 /// Bytes that are held of all such connections. With more, the first is decided by what is known.
 pub const MAX_HELD_BYTES: usize = 64 << 20;
 
-/// Copies of one connection: a packet passes a few interfaces, and seldom more than one translation. Further
-/// ones are taken for connections of their own.
+/// Copies of one connection: a packet passes a few interfaces, and seldom more than one
+/// translation. Further ones are taken for connections of their own.
 pub const MAX_COPIES: usize = 8;
 
 /// Beginnings of connections that are remembered.
@@ -68,7 +70,8 @@ type Name = (bool, u32, u32, u64);
 impl Mark {
     /// `None` for packets without data.
     pub fn of(segment: &Segment<'_>) -> Option<Self> {
-        let Segment { direction, seq, len, payload, ack, syn, fin, rst, .. } = *segment;
+        let Segment { rst, push: Push { direction, seq, len, bytes: payload, ack, syn, fin, .. }, .. } =
+            *segment;
         let tail = payload.get(payload.len().saturating_sub(KNOWN_BY)..)?;
         let print = match payload.get(..KNOWN_BY) {
             Some(head) => xxh3_64_with_seed(tail, xxh3_64(head)),
@@ -85,7 +88,8 @@ impl Mark {
         (self.direction == Direction::ToBroker, self.seq, self.len, self.print)
     }
 
-    /// Whether both have the same bytes, `None` if they are of other places, or of different lengths.
+    /// Whether both have the same bytes, `None` if they are of other places, or of different
+    /// lengths.
     fn same_bytes(&self, other: &Self) -> Option<bool> {
         if (self.direction, self.seq) != (other.direction, other.seq) {
             return None;
@@ -216,8 +220,8 @@ impl Suspect {
         self.compared(mark, same)
     }
 
-    /// What it is taken for when it has been held for long enough: numbers of 32 bits and bytes that are the
-    /// same by chance are not to be expected. `begins`: its SYN was seen.
+    /// What it is taken for when it has been held for long enough: numbers of 32 bits and bytes
+    /// that are the same by chance are not to be expected. `begins`: its SYN was seen.
     pub fn at_last(&self, begins: bool) -> Verdict {
         let [asked, answered] = self.same;
         // What is asked differs sooner than what is answered.
@@ -230,8 +234,8 @@ impl Suspect {
 pub struct Copies {
     openings: Recent<u32>,
     beginnings: Recent<Name>,
-    /// Connections that are held, with when that began: time, and number of the packet. They may be decided
-    /// by now.
+    /// Connections that are held, with when that began: time, and number of the packet. They may be
+    /// decided by now.
     pub suspects: VecDeque<(Original, u64, u64)>,
     /// Connections that are over, with when that was.
     pub closed: VecDeque<(Original, u64, u64)>,

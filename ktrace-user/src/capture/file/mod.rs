@@ -1,7 +1,9 @@
-//! Capture files as a source of Segments: pcap and pcapng, also gzipped, of any size in constant memory.
+//! Capture files as a source of Segments: pcap and pcapng, also gzipped, of any size in constant
+//! memory.
 //!
-//! No process is known here: [`Event::Opened`] comes with no owner. Packets that a capture on several devices holds more than
-//! once are given once ([`copies`]), and those that stand before what they acknowledge behind it ([`order`]).
+//! No process is known here: [`Event::Opened`] comes with no owner. Packets that a capture on
+//! several devices holds more than once are given once ([`copies`]), and those that stand before
+//! what they acknowledge behind it ([`order`]).
 
 mod blocks;
 mod connections;
@@ -32,7 +34,8 @@ use crate::seen::Event;
 
 /// Read at once. Larger than any packet, so that the buffer seldom has to grow.
 const BUFFER: usize = 1 << 20;
-/// No block of a sound file is larger: the longest packets are below 1 MiB, blocks of TLS secrets not much longer.
+/// No block of a sound file is larger: the longest packets are below 1 MiB, blocks of TLS secrets
+/// not much longer.
 const MAX_BLOCK: usize = 64 << 20;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -102,10 +105,11 @@ pub struct FileCounters {
     pub link_type: u64,
     /// Packets of interfaces that the file does not describe.
     pub interface: u64,
-    /// Packets inside others (VXLAN, Geneve, GRE, IP in IP, MPLS, `PPPoE`) or encrypted (IPsec): not looked into.
+    /// Packets inside others (VXLAN, Geneve, GRE, IP in IP, MPLS, `PPPoE`) or encrypted (IPsec):
+    /// not looked into.
     pub tunnel: u64,
-    /// Packets with nothing that the file does not have already: on another interface, before or after a translation of
-    /// addresses, or sent again. No loss.
+    /// Packets with nothing that the file does not have already: on another interface, before or
+    /// after a translation of addresses, or sent again. No loss.
     pub duplicates: u64,
 }
 
@@ -128,7 +132,7 @@ impl FileCounters {
 pub struct CaptureFile {
     name: String,
     reader: Box<dyn PcapReaderIterator + Send>,
-    /// The reader tells only that reading failed; this is why.
+    /// The reader reports only that reading failed; this is why.
     failure: Failure,
     links: Links,
     counters: FileCounters,
@@ -188,13 +192,15 @@ impl CaptureFile {
         }
     }
 
-    /// Secrets of TLS connections that the file holds (Decryption Secrets Blocks of pcapng) go there, each before the packets behind it.
+    /// Secrets of TLS connections that the file holds (Decryption Secrets Blocks of pcapng) go
+    /// there, each before the packets behind it.
     #[must_use]
     pub fn with_key_log(self, key_log: SharedKeyLog) -> Self {
         Self { key_log: Some(key_log), ..self }
     }
 
-    /// The secrets alone of a file that may hold any, which is then run for nothing else: they may stand behind the packets that they are for.
+    /// The secrets alone of a file that may hold any, which is then run for nothing else: they may
+    /// stand behind the packets that they are for.
     #[must_use]
     pub fn only_secrets(self, key_log: SharedKeyLog) -> Option<Self> {
         let may_hold = matches!(self.links, Links::PcapNg(_));
@@ -212,13 +218,14 @@ impl CaptureFile {
         &self.link_types
     }
 
-    /// Gives every event of the file, until its end or until `stop` is set. `connections` are those of the files before it, and
-    /// may hold some back: see [`Connections::finish`]. Where the input is a pipe that reports when it is silent (by
-    /// [`io::ErrorKind::WouldBlock`]), time goes on all the same.
+    /// Gives every event of the file, until its end or until `stop` is set. `connections` are those
+    /// of the files before it, and may hold some back: see [`Connections::finish`]. Where the input
+    /// is a pipe that reports when it is silent (by [`io::ErrorKind::WouldBlock`]), time goes on
+    /// all the same.
     ///
     /// # Errors
-    /// [`FileError::Cut`], [`FileError::Damaged`], [`FileError::Read`], each after the events of what was whole;
-    /// [`FileError::Unreadable`].
+    /// [`FileError::Cut`], [`FileError::Damaged`], [`FileError::Read`], each after the events of
+    /// what was whole; [`FileError::Unreadable`].
     pub fn run(
         &mut self,
         connections: &mut Connections,
@@ -286,7 +293,7 @@ impl CaptureFile {
                     }
                 }
                 Next::Grow => capacity = self.grow(capacity)?,
-                // A reader that was told to stop ends anywhere.
+                // A reader that was asked to stop ends anywhere.
                 Next::Fail(_) if stop.load(Ordering::Relaxed) => return Ok(()),
                 Next::Fail(what) => {
                     let (name, packets) = (self.name.clone(), self.counters.packets);
@@ -365,7 +372,7 @@ fn give(
     }
 }
 
-/// So many link types that are not read are named.
+/// At most this many link types that are not read are named.
 const MAX_LINK_TYPES: usize = 16;
 
 /// One more packet of a link type that is not read.
@@ -397,7 +404,8 @@ fn open_reader(mut input: Box<dyn Read + Send>, failure: &Failure) -> io::Result
             Err(error) => return Err(error),
         };
     }
-    // The readers look at their first read alone for the file's header, and a pipe may give less: so it is read here.
+    // The readers look at their first read alone for the file's header, and a pipe may give less:
+    // so it is read here.
     let swapped = |magic: [u8; 4]| [magic[3], magic[2], magic[1], magic[0]];
     if PCAP.iter().any(|magic| head == *magic || head == swapped(*magic)) {
         head.extend(read_up_to(&mut input, 20)?);

@@ -1,29 +1,33 @@
 //! The packets of a connection in an order in which they can have been sent.
 //!
-//! A socket's own hooks see its packets in order. A capture file need not have them so: taps and mirror ports
-//! merge the two directions, and each of a card's queues is written by itself, so that an ACK, or a response,
-//! may stand before the data that it acknowledges. Read like that, the data would be taken for lost. So a
-//! packet that acknowledges what the file has not shown yet is held until it has, or until a window has
-//! passed: then the data is missing indeed. Where a file is in order nothing is held, and nothing is copied.
+//! A socket's own hooks see its packets in order. A capture file need not have them so: taps and
+//! mirror ports merge the two directions, and each of a card's queues is written by itself, so that
+//! an ACK, or a response, may stand before the data that it acknowledges. Read like that, the data
+//! would be taken for lost. So a packet that acknowledges what the file has not shown yet is held
+//! until it has, or until a window has passed: then the data is missing indeed. Where a file is in
+//! order nothing is held, and nothing is copied.
 
 use std::collections::VecDeque;
 
+use ktrace_kafka::Push;
+
 use crate::seen::{Direction, Segment};
 
-/// How long a packet is held, by the file's own clock. Merged captures are apart by what their clocks differ
-/// and by what a buffer of a card or a tap holds: some milliseconds, seldom tens of them.
+/// How long a packet is held, by the file's own clock. Merged captures are apart by what their
+/// clocks differ and by what a buffer of a card or a tap holds: some milliseconds, seldom tens of
+/// them.
 pub const WINDOW_NS: u64 = 100_000_000;
 
 /// And by packets of the file, as clocks may stand still.
 pub const WINDOW_PACKETS: u64 = 4096;
 
-/// Packets of one connection that are held at once, and their bytes: 100 ms at 40 MB/s, more than that at
-/// once in the large packets of a capture with segmentation offload.
+/// Packets of one connection that are held at once, and their bytes: 100 ms at 40 MB/s, more than
+/// that at once in the large packets of a capture with segmentation offload.
 const MAX_HELD: usize = 256;
 const MAX_HELD_BYTES: usize = 4 << 20;
 
-/// Runs of bytes behind a hole that are remembered. Further ones are forgotten: then what is held waits for
-/// the window's end.
+/// Runs of bytes behind a hole that are remembered. Further ones are forgotten: then what is held
+/// waits for the window's end.
 const MAX_AHEAD: usize = 64;
 
 /// No TCP window is larger: what lies further away is of another life of the connection.
@@ -87,7 +91,7 @@ struct Held {
     number: u64,
 }
 
-/// See the module.
+/// The packets of one connection, of which some are held: what they acknowledge was not shown yet.
 #[derive(Debug, Default)]
 pub struct Order {
     client: Reach,
@@ -101,8 +105,8 @@ pub struct Order {
 }
 
 impl Order {
-    /// Takes a packet, the `number`th of the capture; `give` gets what is in order now, and whether it ends
-    /// the connection. Returns whether this one is held.
+    /// Takes a packet, the `number`th of the capture; `give` gets what is in order now, and whether
+    /// it ends the connection. Returns whether this one is held.
     pub fn take(
         &mut self,
         segment: &Segment<'_>,
@@ -113,10 +117,10 @@ impl Order {
         self.closes |= closes;
         let is_held = !self.is_due(segment);
         if is_held {
-            self.held_bytes += segment.payload.len();
+            self.held_bytes += segment.push.bytes.len();
             self.held.push_back(Held {
-                segment: Segment { payload: &[], ..*segment },
-                payload: segment.payload.into(),
+                segment: segment.with_bytes(&[]),
+                payload: segment.push.bytes.into(),
                 number,
             });
             while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
@@ -158,16 +162,17 @@ impl Order {
 
     /// What it acknowledges was shown, and, if it ends its direction, all before it.
     fn is_due(&mut self, segment: &Segment<'_>) -> bool {
-        let (own, other) = self.reaches(segment.direction);
-        let ends = segment.fin || segment.rst;
-        !(segment.ack.is_some_and(|ack| other.misses(ack)) || (ends && own.misses(segment.seq)))
+        let Push { direction, seq, ack, fin, .. } = segment.push;
+        let (own, other) = self.reaches(direction);
+        let ends = fin || segment.rst;
+        !(ack.is_some_and(|ack| other.misses(ack)) || (ends && own.misses(seq)))
     }
 
     fn show(&mut self, segment: &Segment<'_>) {
-        self.last_ns = self.last_ns.max(segment.time_ns);
-        let Segment { direction, seq, ack, syn, fin, rst, len, .. } = *segment;
+        let Push { direction, seq, ack, syn, fin, len, time_ns, .. } = segment.push;
+        self.last_ns = self.last_ns.max(time_ns);
         // A reset's number need not be one of the connection's.
-        if rst {
+        if segment.rst {
             return;
         }
         let end = seq.wrapping_add(len).wrapping_add(u32::from(syn)).wrapping_add(u32::from(fin));
@@ -182,7 +187,7 @@ impl Order {
     fn drain(&mut self, give: &mut impl FnMut(&Segment<'_>, bool)) {
         let mut place = 0;
         while let Some(held) = self.held.get(place) {
-            let segment = Segment { payload: &[], ..held.segment };
+            let segment = held.segment;
             if !self.is_due(&segment) {
                 place += 1;
                 continue;
@@ -195,7 +200,7 @@ impl Order {
 
     fn give_up_first(&mut self, give: &mut impl FnMut(&Segment<'_>, bool)) {
         let Some(first) = self.held.front() else { return };
-        let Segment { direction, ack, seq, .. } = first.segment;
+        let Push { direction, ack, seq, .. } = first.segment.push;
         let (own, other) = self.reaches(direction);
         if let Some(ack) = ack {
             other.go_to(ack);
@@ -209,8 +214,9 @@ impl Order {
         let Some(Held { segment, payload, .. }) = self.held.remove(place) else { return };
         self.held_bytes = self.held_bytes.saturating_sub(payload.len());
         self.show(&segment);
-        let time_ns = segment.time_ns.max(self.last_ns);
-        give(&Segment { payload: &payload, time_ns, ..segment }, self.is_over());
+        let mut segment = segment.with_bytes(&payload);
+        segment.push.time_ns = segment.push.time_ns.max(self.last_ns);
+        give(&segment, self.is_over());
     }
 }
 
@@ -224,16 +230,25 @@ mod tests {
             connection: ConnectionId(1),
             ends: Ends { client: ([10, 0, 0, 1], 40000).into(), broker: ([10, 0, 0, 2], 9092).into() },
             side: Side::Client,
-            direction,
-            seq,
-            ack: Some(ack),
-            syn: false,
-            fin: false,
             rst: false,
-            time_ns: 0,
-            payload,
-            len: u32::try_from(payload.len()).unwrap(),
+            push: Push {
+                direction,
+                seq,
+                ack: Some(ack),
+                syn: false,
+                fin: false,
+                bytes: payload,
+                len: u32::try_from(payload.len()).unwrap(),
+                time_ns: 0,
+            },
         }
+    }
+
+    /// The same, changed.
+    fn with<'a>(segment: Segment<'a>, change: impl FnOnce(&mut Segment<'a>)) -> Segment<'a> {
+        let mut segment = segment;
+        change(&mut segment);
+        segment
     }
 
     fn asks<'a>(seq: u32, ack: u32, payload: &'a str) -> Segment<'a> {
@@ -244,12 +259,12 @@ mod tests {
         segment(Direction::ToClient, seq, ack, payload.as_bytes())
     }
 
-    /// What is given of segments, each as the text of its payload or the number that it acknowledges; and how
-    /// many of them were held.
+    /// What is given of segments, each as the text of its payload or the number that it
+    /// acknowledges; and how many of them were held.
     fn given(segments: &[Segment<'_>]) -> (Vec<String>, usize) {
         let (mut order, mut seen, mut held) = (Order::default(), vec![], 0);
-        let text = |segment: &Segment<'_>| match segment.payload {
-            [] => segment.ack.map_or("syn".to_owned(), |ack| format!("a{ack}")),
+        let text = |segment: &Segment<'_>| match segment.push.bytes {
+            [] => segment.push.ack.map_or("syn".to_owned(), |ack| format!("a{ack}")),
             payload => String::from_utf8(payload.to_vec()).unwrap(),
         };
         for (number, segment) in (0..).zip(segments) {
@@ -262,8 +277,8 @@ mod tests {
     #[test]
     fn what_is_in_order_is_not_held() {
         let segments = [
-            Segment { syn: true, ack: None, ..asks(999, 0, "") },
-            Segment { syn: true, ..answers(4999, 1000, "") },
+            with(asks(999, 0, ""), |first| (first.push.syn, first.push.ack) = (true, None)),
+            with(answers(4999, 1000, ""), |first| first.push.syn = true),
             asks(1000, 5000, "one"),
             answers(5000, 1003, ""),
             answers(5000, 1003, "two"),
@@ -278,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_acknowledges_is_held_until_what_it_acknowledges_is_there() {
+    fn an_ack_is_held_until_what_it_acknowledges_is_there() {
         for segments in [
             // An ACK, and a response, before the request; and both.
             vec![asks(1, 1, "a"), answers(1, 2, ""), answers(1, 5, ""), asks(2, 1, "req")],
@@ -326,8 +341,8 @@ mod tests {
     /// A side whose clock is ahead: its packets stand before all that they answer.
     #[test]
     fn a_beginning_is_known_by_either_side() {
-        let syn = Segment { syn: true, ack: None, ..asks(0, 0, "") };
-        let back = Segment { syn: true, ..answers(0, 1, "") };
+        let syn = with(asks(0, 0, ""), |first| (first.push.syn, first.push.ack) = (true, None));
+        let back = with(answers(0, 1, ""), |first| first.push.syn = true);
         let segments = [back, answers(1, 4, ""), answers(1, 4, "resp"), syn, asks(1, 1, "req")];
         assert_eq!(given(&segments), (["a1", "syn", "req", "a4", "resp"].map(String::from).to_vec(), 2));
         let segments = [syn, asks(1, 1, "req"), asks(4, 5, ""), back, answers(1, 4, "resp")];
@@ -336,21 +351,22 @@ mod tests {
 
     #[test]
     fn an_end_waits_for_the_bytes_before_it() {
-        let reset = Segment { rst: true, ..answers(5, 2, "") };
-        let end = Segment { fin: true, ..answers(5, 2, "") };
+        let reset = with(answers(5, 2, ""), |last| last.rst = true);
+        let end = with(answers(5, 2, ""), |last| last.push.fin = true);
         for end in [reset, end] {
             let (mut order, mut ends) = (Order::default(), vec![]);
             let segments = [asks(1, 1, "a"), answers(1, 2, ""), end, answers(1, 2, "resp")];
             for (number, segment) in (0..).zip(segments) {
-                let closes = segment.fin || segment.rst;
+                let closes = segment.push.fin || segment.rst;
                 order.take(&segment, closes, number, |_, closes| ends.push(closes));
             }
             assert_eq!(ends, [false, false, false, true]);
             // What ends the connection may be in order, and what is held not be.
             let (mut order, mut ends) = (Order::default(), vec![]);
-            let segments = [asks(1, 1, "a"), answers(1, 5, "resp"), Segment { ack: None, ..end }];
+            let end = with(end, |last| last.push.ack = None);
+            let segments = [asks(1, 1, "a"), answers(1, 5, "resp"), end];
             for (number, segment) in (0..).zip(segments) {
-                let closes = segment.fin || segment.rst;
+                let closes = segment.push.fin || segment.rst;
                 order.take(&segment, closes, number, |_, closes| ends.push(closes));
             }
             order.give_up(u64::MAX, |_, closes| ends.push(closes));
@@ -376,10 +392,10 @@ mod tests {
     #[test]
     fn times_do_not_go_back_within_a_connection() {
         let (mut order, mut times) = (Order::default(), vec![]);
-        let early = Segment { time_ns: 7, ..answers(1, 5, "resp") };
-        let late = Segment { time_ns: 9, ..asks(2, 1, "req") };
+        let early = with(answers(1, 5, "resp"), |early| early.push.time_ns = 7);
+        let late = with(asks(2, 1, "req"), |late| late.push.time_ns = 9);
         for (number, segment) in (0..).zip([asks(1, 1, "a"), early, late]) {
-            order.take(&segment, false, number, |segment, _| times.push(segment.time_ns));
+            order.take(&segment, false, number, |segment, _| times.push(segment.push.time_ns));
         }
         assert_eq!(times, [0, 9, 9]);
     }

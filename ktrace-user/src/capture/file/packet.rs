@@ -1,4 +1,5 @@
-//! One captured packet: from the link layer down to the TCP payload, as slices of the file's buffer.
+//! One captured packet: from the link layer down to the TCP payload, as slices of the file's
+//! buffer.
 
 use std::net::SocketAddr;
 
@@ -36,7 +37,8 @@ pub(super) enum Skipped {
     Tunnel,
 }
 
-/// Reads one packet of a capture file. `original` is its length on the wire, `data` what was captured of it.
+/// Reads one packet of a capture file. `original` is its length on the wire, `data` what was
+/// captured of it.
 pub(super) fn parse(link: Linktype, data: &[u8], original: usize) -> Result<Packet<'_>, Skipped> {
     let ip = strip_link(link, data)?;
     let cut_off = original.saturating_sub(data.len());
@@ -56,7 +58,8 @@ pub(super) fn parse(link: Linktype, data: &[u8], original: usize) -> Result<Pack
         });
     }
     let tcp = TcpSlice::from_slice(payload.payload).map_err(|_| Skipped::Headers)?;
-    // A length of zero is how segmentation offload shows packets above 64 KiB: then the packet fills the frame.
+    // A length of zero is how segmentation offload shows packets above 64 KiB: then the packet
+    // fills the frame.
     let missing = if payload.incomplete {
         claimed_len(&slice).saturating_sub(ip.len())
     } else if payload.len_source == LenSource::Slice {
@@ -113,7 +116,8 @@ fn strip_link(link: Linktype, frame: &[u8]) -> Result<&[u8], Skipped> {
         Linktype::ETHERNET => by_ether_type(frame, 12, 14),
         Linktype::LINUX_SLL => by_ether_type(frame, 14, 16),
         Linktype::LINUX_SLL2 => by_ether_type(frame, 0, 20),
-        // Four bytes name the address family, in the byte order of the capturing host; the IP version says the same.
+        // Four bytes name the address family, in the byte order of the capturing host; the IP
+        // version says the same.
         Linktype::NULL | Linktype::LOOP => frame.get(4..).ok_or(Skipped::Headers),
         // 12 and 14 are what RAW is called by captures of some BSDs.
         Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => Ok(frame),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use ktrace_kafka::Push;
+
 use super::FileCounters;
 use super::connections::{Connections, Known};
 use super::copies::{
@@ -12,8 +14,8 @@ use super::order::{WINDOW_NS, WINDOW_PACKETS};
 use super::packet::Packet;
 use crate::seen::{Ends, Event, Segment, Side};
 
-/// Packets that are held for those that they acknowledge, over all connections. With more, the first is held
-/// no more.
+/// Packets that are held for those that they acknowledge, over all connections. With more, the
+/// first is held no more.
 const MAX_WAITING: usize = 16_384;
 
 /// And their bytes.
@@ -71,7 +73,7 @@ fn emit(segment: &Segment<'_>, closes: bool, each: &mut impl FnMut(Event<'_>)) {
 impl<E: FnMut(Event<'_>)> Giving<'_, E> {
     /// Gives a packet of a connection when it is in order.
     fn give(&mut self, known: &mut Known, segment: &Segment<'_>, closes: bool) {
-        let Segment { connection, ends, side, time_ns, .. } = *segment;
+        let Segment { connection, ends, side, push: Push { time_ns, bytes, .. }, .. } = *segment;
         if !known.opened {
             known.opened = true;
             (self.each)(Event::Opened { connection, ends, side, owner: None });
@@ -80,7 +82,7 @@ impl<E: FnMut(Event<'_>)> Giving<'_, E> {
         let number = self.number;
         if known.live().order.take(segment, closes, number, |segment, closes| emit(segment, closes, each)) {
             let of = Original { ends, id: connection };
-            self.waiting.push(Since { of, time_ns, number, bytes: segment.payload.len() });
+            self.waiting.push(Since { of, time_ns, number, bytes: bytes.len() });
         }
     }
 }
@@ -108,15 +110,8 @@ impl Connections {
             connection: placed.connection,
             ends: placed.ends,
             side: Side::Client,
-            direction: placed.direction,
-            seq,
-            ack,
-            syn,
-            fin,
             rst,
-            time_ns,
-            payload,
-            len,
+            push: Push { direction: placed.direction, seq, ack, syn, fin, bytes: payload, len, time_ns },
         };
         if placed.closes {
             let closed = Original { ends: segment.ends, id: segment.connection };
@@ -130,7 +125,7 @@ impl Connections {
                 let of = suspect.of;
                 self.copies.held_bytes = self.copies.held_bytes.saturating_add(payload.len());
                 suspect.held.push(Kept {
-                    segment: Segment { payload: &[], ..segment },
+                    segment: segment.with_bytes(&[]),
                     payload: payload.into(),
                     closes: placed.closes,
                     mark: Mark::of(&segment),
@@ -233,13 +228,13 @@ impl Connections {
         let mark = Mark::of(segment);
         let of = match (client_isn, mark) {
             (Some(isn), _) if !opened => {
-                live.twin.like = self.copies.opened(isn, own, segment.time_ns);
+                live.twin.like = self.copies.opened(isn, own, segment.push.time_ns);
                 live.twin.like
             }
             // It was silent at first.
             (Some(_), Some(_)) if live.marks.is_empty() => live.twin.like,
             (None, Some(mark)) => {
-                let like = self.copies.began(&mark, own, segment.time_ns);
+                let like = self.copies.began(&mark, own, segment.push.time_ns);
                 like.filter(|_| live.marks.is_empty())
             }
             _ => None,
@@ -266,7 +261,7 @@ impl Connections {
         let number = self.packets;
         if let Some(known) = self.by_ends.get_mut(&own.ends) {
             known.live().twin.state = State::Suspect(Suspect::new(of));
-            self.copies.suspects.push_back((own, segment.time_ns, number));
+            self.copies.suspects.push_back((own, segment.push.time_ns, number));
         }
     }
 
@@ -368,7 +363,7 @@ impl Connections {
             original.live().twin.suspects.retain(|other| other != ends);
         }
         for Kept { segment, payload, closes, .. } in held {
-            let segment = Segment { payload: &payload, ..segment };
+            let segment = segment.with_bytes(&payload);
             match verdict {
                 Verdict::Copy => self.copied(of, &segment, closes, counters, each),
                 Verdict::Other | Verdict::Unknown => self.own(&segment, closes, counters, each),
@@ -388,7 +383,7 @@ impl Connections {
                     if is_copy {
                         counters.duplicates += 1;
                     } else {
-                        giving.give(&mut known, &Segment { payload: &payload, ..segment }, closes);
+                        giving.give(&mut known, &segment.with_bytes(&payload), closes);
                     }
                 }
             }

@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use super::blocks::TLS_KEY_LOG;
 use super::*;
 use crate::capture::PortSet;
-use crate::seen::{ConnectionId, Direction};
+use crate::seen::{ConnectionId, Direction, Segment};
 
 const RAW_IP: u32 = 101;
 
@@ -70,9 +70,9 @@ fn read(file: Vec<u8>) -> (Vec<String>, Result<FileCounters, FileError>) {
     let mut each = |event: Event<'_>| {
         seen.push(match event {
             Event::Opened { connection: ConnectionId(id), owner: None, .. } => format!("open {id}"),
-            Event::Segment(s) => {
-                let arrow = if s.direction == Direction::ToBroker { '>' } else { '<' };
-                format!("{arrow}{} {} @{}", s.seq, s.payload.len(), s.time_ns)
+            Event::Segment(Segment { push, .. }) => {
+                let arrow = if push.direction == Direction::ToBroker { '>' } else { '<' };
+                format!("{arrow}{} {} @{}", push.seq, push.bytes.len(), push.time_ns)
             }
             Event::Closed { connection: ConnectionId(id) } => format!("close {id}"),
             other => format!("{other:?}"),
@@ -135,7 +135,8 @@ fn secrets(kind: u32, text: &[u8]) -> Vec<u8> {
     block(0xa, &[&kind.to_le_bytes()[..], &len.to_le_bytes(), text].concat())
 }
 
-/// With the byte order of the other kind of machine: all words of what is above, with the text as it is.
+/// With the byte order of the other kind of machine: all words of what is above, with the text as
+/// it is.
 fn swapped(file: &[u8], text: &[u8]) -> Vec<u8> {
     let at = file.windows(text.len()).position(|window| window == text).unwrap();
     let mut file = file.to_vec();
@@ -149,7 +150,7 @@ fn swapped(file: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn secrets_in_the_file_go_to_the_key_log_before_the_packets_behind_them() {
+fn secrets_go_to_the_key_log_before_the_packets_behind_them() {
     let line = |number: u8| {
         let random = format!("{number:02x}").repeat(32);
         format!("CLIENT_RANDOM {random} {}\n", "77".repeat(48))
@@ -281,9 +282,10 @@ fn without_times(packets: &[Vec<u8>]) -> (Vec<String>, u64) {
     (seen, end.unwrap().duplicates)
 }
 
-/// Two that began alike, but say something else: at once, in an answer, or later. Synthetic captures have such.
+/// Two that began alike, but say something else: at once, in an answer, or later. Synthetic
+/// captures have such.
 #[test]
-fn connections_that_begin_alike_are_two_if_they_say_different_things() {
+fn connections_that_begin_alike_are_two_if_their_bytes_differ() {
     let one: [(bool, &str); 4] = [(true, "hello"), (false, "welcome"), (true, "one"), (false, "uno")];
     for differs in 0..one.len() {
         let mut other = one;

@@ -85,7 +85,7 @@ fn what_cannot_work_is_named() {
 }
 
 #[test]
-fn an_endpoint_without_a_scheme_needs_to_know_whether_it_is_secure() {
+fn an_endpoint_without_a_scheme_must_say_whether_it_is_secure() {
     let shown = |insecure| {
         let set = [("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317"), ("OTEL_EXPORTER_OTLP_INSECURE", insecure)];
         endpoint(&TRACES, None, &set).map(|endpoint| endpoint.to_string())

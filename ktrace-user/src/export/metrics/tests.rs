@@ -133,7 +133,7 @@ fn metrics_are_the_agents_own() {
 }
 
 #[test]
-fn a_collector_that_refuses_metrics_is_asked_again_and_no_failure() {
+fn a_collector_that_refuses_metrics_is_retried_and_no_failure() {
     let collector = refusing(&[Code::Unimplemented, Code::PermissionDenied]);
     let exporting = start(serve(collector.clone()), Counts::default);
     exporting.provider.force_flush().unwrap();

@@ -142,7 +142,7 @@ fn the_end_is_not_held_up_by_what_a_collector_asks_for() {
 /// What is refused waits for as long as there is room, then the oldest gives way; nothing is
 /// unaccounted for.
 #[test]
-fn a_collector_that_is_down_costs_what_the_queue_cannot_hold_and_no_more() {
+fn a_collector_that_is_down_costs_only_what_does_not_fit() {
     const SENT: u64 = 300;
     let collector = Collector::default();
     *collector.down.lock().unwrap() = Some(Status::unavailable("down"));

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_of_messages_without_headers_is_marked_whatever_settles_them() {
+    fn a_trace_of_messages_without_headers_is_marked_always() {
         let (mut poll, mut caused) = (samples::poll(), span(samples::send(), 5, None, 31));
         let (trace_id, attribute) = (poll.trace_id, Some((INFERRED, "key".into())));
         poll.attributes.push(("ktrace.derived", Value::Bool(true)));

@@ -1,7 +1,7 @@
 //! Chains: a process reads a message and writes another because of it, and no header says so.
 //!
 //! A cause is reported only where there is evidence. Of all messages that the process is known to
-//! have read ([`REMEMBERED_NS`]), exactly one has the same key; it came within [`WINDOW_NS`] before
+//! have read (`REMEMBERED_NS`), exactly one has the same key; it came within [`WINDOW_NS`] before
 //! the process sent this one; and earlier messages to the same topic had such a cause, too.
 //!
 //! Nothing is reported of a process that also writes to the topic on its own, that reads the same

@@ -59,7 +59,7 @@ impl Watch {
         self.uncommitted.cover(&hop);
     }
 
-    /// What is told so many tenths of a second after the beginning, and how many are only counted.
+    /// What is emitted at this tenth of a second after the beginning, and how many are only counted.
     fn due(&self, tenth: u64) -> (Vec<i64>, u64) {
         let Due { hops, left_out } = self.uncommitted.due(tenth * SECOND / 10);
         (hops.into_iter().map(|hop| hop.passage.offset.unwrap()).collect(), left_out)
@@ -93,7 +93,7 @@ fn a_message_that_is_delivered_again_and_again_waits_since_the_first_time() {
     assert_eq!(watch.due(1105), (vec![5], 0));
     watch.deliver([5], 111);
     assert_eq!(watch.due(1300), (vec![], 0));
-    // Much later it is told anew.
+    // Much later it is emitted anew.
     let hours = 1300 + 2 * FORGET_NS / SECOND * 10;
     assert_eq!(watch.due(hours), (vec![], 0));
     watch.deliver([5], hours / 10);

@@ -94,8 +94,8 @@ fn a_record_that_comes_late_is_tried_with_all_keys() {
     assert!(look(&mut pass, 0x54).is_break());
 }
 
-/// The search's whole purpose, and that it leaves nothing else: on memory of this process, in which a
-/// schedule lies that is of use and one that is not.
+/// The search's whole purpose, and that it leaves nothing else: on memory of this process, in which
+/// a schedule lies that is of use and one that is not.
 #[test]
 fn keys_that_open_nothing_are_overwritten() {
     let _alone = alone();

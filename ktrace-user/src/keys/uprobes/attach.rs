@@ -1,4 +1,8 @@
 //! A program attached to a place in a file, for all processes that have it mapped.
+#![expect(
+    unsafe_code,
+    reason = "bpf(2), perf_event_open(2) and ioctl(2) with attributes that no library makes"
+)]
 
 use std::fs::{self, File};
 use std::io;
@@ -6,7 +10,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use aya::programs::ProgramFd;
 
-/// As much of `struct perf_event_attr` as the kernel of 2009 had, and its second word of configuration (`PERF_ATTR_SIZE_VER1`).
+/// As much of `struct perf_event_attr` as the kernel of 2009 had, and its second word of
+/// configuration (`PERF_ATTR_SIZE_VER1`).
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
@@ -28,7 +33,8 @@ const FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const SET_BPF: u64 = 0x4004_2408;
 const ENABLE: u64 = 0x2400;
 
-/// As much of `union bpf_attr` as `BPF_LINK_CREATE` of many places needs (`link_create.uprobe_multi`).
+/// As much of `union bpf_attr` as `BPF_LINK_CREATE` of many places needs
+/// (`link_create.uprobe_multi`).
 #[repr(C)]
 #[derive(Default)]
 struct Link {
@@ -54,7 +60,8 @@ const UPROBE_MULTI: u32 = 48;
 pub(super) enum Attacher {
     /// By a link, which takes CAP_BPF alone: since Linux 6.6.
     Link,
-    /// By an event of this kind, which takes CAP_SYS_ADMIN on kernels since July 2025, and CAP_PERFMON on those before.
+    /// By an event of this kind, which takes CAP_SYS_ADMIN on kernels since July 2025, and
+    /// CAP_PERFMON on those before.
     Event { kind: u32 },
 }
 
@@ -71,8 +78,8 @@ impl Attacher {
         Ok(Self::Event { kind: kind.trim().parse().map_err(|_| io::ErrorKind::InvalidData)? })
     }
 
-    /// Not the library's call, which takes the program itself and not its descriptor, and asks the kernel first for what it can by loading programs,
-    /// which is forbidden by then.
+    /// Not the library's call, which takes the program itself and not its descriptor, and asks the
+    /// kernel first for what it can by loading programs, which is forbidden by then.
     pub(super) fn attach(&self, program: &ProgramFd, file: &File, offset: u64) -> io::Result<Probe> {
         // By the descriptor, so that it is the very file that was looked at.
         let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
@@ -93,8 +100,8 @@ fn link(program: &ProgramFd, path: &str, offset: u64) -> io::Result<Probe> {
         count: 1,
         ..Link::default()
     };
-    // SAFETY: attributes of this command in their declared size, a path that ends with a zero byte, and as many offsets as are said; the kernel
-    // copies all.
+    // SAFETY: attributes of this command in their declared size, a path that ends with a zero byte,
+    // and as many offsets as are said; the kernel copies all.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const link, size_of::<Link>()) };
     owned(fd).map(|fd| Probe { _attached: fd })
 }
@@ -107,9 +114,11 @@ fn event(kind: u32, program: &ProgramFd, path: &str, offset: u64) -> io::Result<
         offset,
         ..Attributes::default()
     };
-    // All processes: then the CPU only says to which the event itself belongs, the program runs on any.
+    // All processes: then the CPU only says to which the event itself belongs, the program runs on
+    // any.
     let (process, cpu, group): (libc::c_int, libc::c_int, libc::c_int) = (-1, 0, -1);
-    // SAFETY: attributes of the size that they say, and a path that ends with a zero byte; the kernel copies both.
+    // SAFETY: attributes of the size that they say, and a path that ends with a zero byte; the
+    // kernel copies both.
     let event = unsafe {
         libc::syscall(libc::SYS_perf_event_open, &raw const attributes, process, cpu, group, FD_CLOEXEC)
     };

@@ -17,7 +17,8 @@ use crate::losses::Reason;
 const OF_A_PROCESS: usize = 64;
 /// Processes whose secrets are kept: those of which came longest nothing new are forgotten.
 const PROCESSES: usize = 1024;
-/// A connection's first protected record follows its handshake at once, so its secrets are asked for by then.
+/// A connection's first protected record follows its handshake at once, so its secrets are asked
+/// for by then.
 const KEPT_NS: u64 = 60_000_000_000;
 
 /// A secret of one connection of a process.
@@ -61,7 +62,8 @@ impl Store {
         self.lock().is_empty()
     }
 
-    /// The number of the newest of this process, if there is one: a number that other processes do not change.
+    /// The number of the newest of this process, if there is one: a number that other processes do
+    /// not change.
     #[must_use]
     pub fn number_of(&self, pid: u32) -> Option<u64> {
         self.lock().get(&pid)?.back().map(|derived| derived.number)
@@ -79,8 +81,9 @@ impl Store {
         self.forgotten.load(Ordering::Relaxed)
     }
 
-    /// Opens what can be opened of a connection of this process. Returns whether a key came of it. Those up to the
-    /// number `tried` were tried with what the session held then, and are tried with newer records only.
+    /// Opens what can be opened of a connection of this process. Returns whether a key came of it.
+    /// Those up to the number `tried` were tried with what the session held then, and are tried
+    /// with newer records only.
     pub fn open(
         &self,
         pid: u32,
@@ -120,8 +123,8 @@ impl Store {
         opened
     }
 
-    /// What may be of a connection of this process, the newest first: where both randoms are known they have to be the same; else a record that it
-    /// opens has to show it.
+    /// What may be of a connection of this process, the newest first: where both randoms are known
+    /// they have to be the same; else a record that it opens has to show it.
     #[must_use]
     pub fn of(&self, pid: u32, client_random: Option<&[u8; 32]>) -> Vec<Derived> {
         let fits = |derived: &&Derived| match (&derived.client_random, client_random) {
@@ -255,7 +258,7 @@ mod tests {
         assert_eq!(store.lock().len(), PROCESSES, "not yet");
         store.tick(62 * 1_000_000_000);
         assert_eq!(store.lock().len(), 0);
-        // A length that the kernel never tells.
+        // A length that the kernel never reports.
         store.add(SecretKind::Master, &Secret { length: 49, ..told(1, 0, None, 1) });
         assert!(store.of(1, None).is_empty());
     }

@@ -1,5 +1,5 @@
-//! Go's table of functions (`.gopclntab`), which stays in stripped executables, since the runtime itself needs it. Its form is that of
-//! `cmd/link/internal/ld/pcln.go` since Go 1.18.
+//! Go's table of functions (`.gopclntab`), which stays in stripped executables, since the runtime
+//! itself needs it. Its form is that of `cmd/link/internal/ld/pcln.go` since Go 1.18.
 //!
 //! The file is another's: nothing here panics or reads without bound, whatever it holds.
 
@@ -19,12 +19,13 @@ const WINDOW: usize = 16 << 10;
 pub(super) struct Entry {
     /// From the beginning of the program's text (`runtime.text`).
     pub(super) offset: u64,
-    /// The address of that beginning, where the table says it: until Go 1.25, and not in executables that may lie anywhere.
+    /// The address of that beginning, where the table says it: until Go 1.25, and not in
+    /// executables that may lie anywhere.
     pub(super) text: Option<u64>,
 }
 
-/// Looks a function up, in a table that lies at `at` of a file and has `size` bytes. `None` where it is not there, or the table is of
-/// a form that is not known.
+/// Looks a function up, in a table that lies at `at` of a file and has `size` bytes. `None` where
+/// it is not there, or the table is of a form that is not known.
 pub(super) fn find<R: Read + Seek + Clone>(
     file: &R,
     at: u64,
@@ -48,7 +49,8 @@ pub(super) fn find<R: Read + Seek + Clone>(
     let mut details = Window::new(file.clone(), at, size);
     for index in 0..functions {
         let [offset, detail] = table.words(sum(lines, index * 8)?)?;
-        // `struct _func` of `runtime/runtime2.go` begins with the same offset, and where the name lies.
+        // `struct _func` of `runtime/runtime2.go` begins with the same offset, and where the name
+        // lies.
         let [entry, name_at] = details.words(sum(lines, u64::from(detail))?)?;
         if u64::from(name_at) == name && entry == offset {
             return Ok(Some(Entry { offset: u64::from(offset), text: (text != 0).then_some(text) }));
@@ -65,7 +67,8 @@ struct Window<R> {
     /// What was read last, and where in the part that begins.
     read: Vec<u8>,
     read_at: u64,
-    /// Bytes that may still be read: offsets that lead to and fro would have the same read over and over.
+    /// Bytes that may still be read: offsets that lead to and fro would have the same read over and
+    /// over.
     left: u64,
 }
 

@@ -19,7 +19,8 @@ pub(super) struct Identity {
     size: u64,
 }
 
-/// Opens each file that the process has mapped to be executed, by its own view of the file system. What cannot be opened is left out.
+/// Opens each file that the process has mapped to be executed, by its own view of the file system.
+/// What cannot be opened is left out.
 pub(super) fn executables(pid: u32) -> io::Result<Vec<(Identity, File)>> {
     let maps = File::open(format!("/proc/{pid}/maps"))?;
     let mut files: Vec<_> = paths(maps).into_iter().filter_map(|path| open(&within(pid, &path))).collect();
@@ -46,7 +47,8 @@ fn open(path: &Path) -> Option<(Identity, File)> {
     meta.is_file().then_some((identity, file))
 }
 
-/// Paths of files in a list of mappings (`/proc/PID/maps`) that may be executed, each once, as far as they still have that path.
+/// Paths of files in a list of mappings (`/proc/PID/maps`) that may be executed, each once, as far
+/// as they still have that path.
 fn paths(maps: impl io::Read) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = Vec::new();
     // A line that is not whole ends it.

@@ -1,12 +1,13 @@
-//! Secrets of TLS connections from probes on the functions that derive them: for ciphers whose keys cannot be told in memory (ChaCha20), and for
-//! processes that end at once.
+//! Secrets of TLS connections from probes on the functions that derive them: for ciphers whose keys
+//! cannot be recognised in memory (ChaCha20), and for processes that end at once.
 //!
 //! ```text
 //!  a process connects to a broker's port ─▶ what it has mapped ─▶ probes on those files, for all processes
 //!  a probe sees a secret, in a process that has just connected so ─▶ ring ─▶ store ─▶ a record that it opens shows whose it is
 //! ```
 //!
-//! A probe is a breakpoint in the text of other programs: each call takes some microseconds more. Only handshakes make such calls.
+//! A probe is a breakpoint in the text of other programs: each call takes some microseconds more.
+//! Only handshakes make such calls.
 
 mod attach;
 mod derived;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use aya::programs::ProgramFd;
 use ktrace_common::{Secret, SecretKind};
+use zerocopy::FromBytes as _;
 
 pub use derived::{Derived, Store};
 pub use watch::Watch;
@@ -31,7 +33,8 @@ use attach::{Attacher, Probe};
 use mapped::Identity;
 use target::{Function, Point};
 
-/// Files with probes at a time. One host has few versions of a few libraries; containers bring their own.
+/// Files with probes at a time. One host has few versions of a few libraries; containers bring
+/// their own.
 const FILES: usize = 64;
 /// Files of which is known that there is nothing to probe.
 const OTHERS: usize = 4096;
@@ -73,8 +76,8 @@ pub struct Counts {
 }
 
 impl Probes {
-    /// Attaches by links where the kernel knows them, else by events. Fails where this kernel lets no file be probed, or not us: that is tried with our
-    /// own.
+    /// Attaches by links where the kernel knows them, else by events. Fails where this kernel lets
+    /// no file be probed, or not us: that is tried with our own.
     pub fn new(by_link: Option<Programs>, by_event: Programs, say: fn(&str)) -> io::Result<Self> {
         let own = File::open("/proc/self/exe")?;
         let entry = target::entry(&&own).ok_or(io::ErrorKind::InvalidData)?;
@@ -104,7 +107,8 @@ impl Probes {
         Counts { files: self.probed.len(), ..self.counts }
     }
 
-    /// A process is about to begin a handshake: probes what it has mapped, where that was not done yet.
+    /// A process is about to begin a handshake: probes what it has mapped, where that was not done
+    /// yet.
     pub fn look_at(&mut self, pid: u32) {
         let begun = Instant::now();
         let files = match mapped::executables(pid) {
@@ -145,7 +149,8 @@ impl Probes {
         if self.probed.len() >= FILES {
             if self.counts.over_limit == 0 {
                 (self.say)(&format!(
-                    "{FILES} libraries and executables are probed for secrets of TLS: those of programs with others are not seen"
+                    "{FILES} libraries and executables are probed for secrets of TLS: those of programs \
+                    with others are not seen"
                 ));
             }
             self.counts.over_limit += 1;
@@ -167,7 +172,8 @@ impl Probes {
             Err(error) => {
                 if self.counts.failed == 0 {
                     (self.say)(&format!(
-                        "a library cannot be probed for secrets of TLS: {error}; those of the programs that use it are not seen"
+                        "a library cannot be probed for secrets of TLS: {error}; those of the programs \
+                        that use it are not seen"
                     ));
                 }
                 self.counts.failed += 1;
@@ -181,7 +187,6 @@ impl Probes {
 /// Reads a record; `None` for what the programs never write, and what says nothing.
 fn decode(record: &[u8]) -> Option<(SecretKind, Secret)> {
     let kind = SecretKind::from_byte(*record.first()?)?;
-    let bytes = record.get(..size_of::<Secret>()).filter(|_| kind != SecretKind::Blank)?;
-    // SAFETY: as many bytes as it has were just taken, and any bytes make a valid one: integers only, without padding.
-    Some((kind, unsafe { bytes.as_ptr().cast::<Secret>().read_unaligned() }))
+    let (secret, _) = Secret::read_from_prefix(record).ok().filter(|_| kind != SecretKind::Blank)?;
+    Some((kind, secret))
 }

@@ -1,5 +1,6 @@
-//! Where in an executable or a library the functions begin that are probed. Files are other programs': whatever they hold, looking at them neither
-//! panics nor takes more than some megabytes.
+//! Where in an executable or a library the functions begin that are probed. Files are other
+//! programs': whatever they hold, looking at them neither panics nor takes more than some
+//! megabytes.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -33,7 +34,7 @@ const KEY_LOG: &[u8] = b"crypto/tls.(*Config).writeKeyLog";
 const GO_TABLES: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
 /// Of Node, which exports more than any other, 2 MB of symbols and 5 MB of names.
 const MOST_BYTES: u64 = 32 << 20;
-/// Go's linker puts this before all other text, unless it is told not to.
+/// Go's linker puts this before all other text, unless a flag forbids it.
 const BUILD_ID: &[u8] = b"\xff Go build ID: \"";
 /// Before it, in programs that have C in them, is what C begins with.
 const BEFORE_BUILD_ID: u64 = 64 << 10;
@@ -43,8 +44,9 @@ const MACHINE: elf::Machine = elf::EM_X86_64;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: elf::Machine = elf::EM_AARCH64;
 
-/// The first instructions of a Go function that looks whether its stack is large enough: `cmp rsp, [r14+16]`, or `lea r12, [rsp-frame]`. A
-/// probe in the middle of an instruction would break the program: so a place that begins otherwise is not probed.
+/// The first instructions of a Go function that looks whether its stack is large enough: `cmp rsp,
+/// [r14+16]`, or `lea r12, [rsp-frame]`. A probe in the middle of an instruction would break the
+/// program: so a place that begins otherwise is not probed.
 #[cfg(target_arch = "x86_64")]
 const PROLOGUES: [&[u8]; 3] =
     [&[0x49, 0x3b, 0x66, 0x10], &[0x4c, 0x8d, 0x64, 0x24], &[0x4c, 0x8d, 0xa4, 0x24]];
@@ -52,8 +54,9 @@ const PROLOGUES: [&[u8]; 3] =
 #[cfg(target_arch = "aarch64")]
 const PROLOGUES: [&[u8]; 1] = [&[0x90, 0x0b, 0x40, 0xf9]];
 
-/// First instructions behind which a conditional jump follows. The kernel carries a jump out by itself; for most others it lets the program run a copy of the
-/// instruction, and stops it once more. What the function was called with is still in its registers: these only compare.
+/// First instructions behind which a conditional jump follows. The kernel carries a jump out by
+/// itself; for most others it lets the program run a copy of the instruction, and stops it once
+/// more. What the function was called with is still in its registers: these only compare.
 #[cfg(target_arch = "x86_64")]
 const COMPARISONS: [&[u8]; 2] = [
     // `test rdi, rdi`, as OpenSSL's function begins: is there a context?
@@ -135,7 +138,8 @@ impl<'a, R: Read + Seek> Image<'a, R> {
         (size <= MOST_BYTES).then(|| self.cache.read_bytes_at(at, size).ok())?
     }
 
-    /// Where a function begins that the file exports, or that it still names, as most do that have OpenSSL within them.
+    /// Where a function begins that the file exports, or that it still names, as most do that have
+    /// OpenSSL within them.
     fn named(&self, name: &[u8]) -> Option<u64> {
         let whole = [name, b"\0"].concat();
         let address = [elf::SHT_DYNSYM, elf::SHT_SYMTAB].into_iter().find_map(|kind| {
@@ -206,7 +210,8 @@ mod tests {
     const CODE: u64 = 0x2000;
     const ADDRESS: u64 = 0x40_2000;
 
-    /// An executable that exports OpenSSL's function 0x40 bytes into its code, and has Go's 0x80 bytes into it.
+    /// An executable that exports OpenSSL's function 0x40 bytes into its code, and has Go's 0x80
+    /// bytes into it.
     fn executable(text: u64) -> Vec<u8> {
         let name_at = 1_u32;
         let names = b"\0EVP_KDF_derive\0EVP_KDF_derived\0".to_vec();

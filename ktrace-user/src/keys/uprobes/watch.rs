@@ -1,4 +1,5 @@
-//! The thread that probes and reads what the probes have seen: it keeps the privileges for both, and reads nothing that came from the network.
+//! The thread that probes and reads what the probes have seen: it keeps the privileges for both,
+//! and reads nothing that came from the network.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +13,11 @@ use super::{Counts, Probes, Store, decode};
 use crate::capture::{Alarm, Scrubber, Sleeper, monotonic_ns};
 use crate::privilege;
 
-/// Blank records that go around the ring of secrets with what is read between two halves: 64 KiB, each 2 KiB long.
+/// Blank records that go around the ring of secrets with what is read between two halves: 64 KiB,
+/// each 2 KiB long.
 const HALF: u32 = 16;
 /// How often secrets are looked through for those that are too old, while there are any.
-const TICK_MS: i32 = 1000;
+const TICK_MS: u32 = 1000;
 
 /// The thread; it ends, and all probes are taken off, when this is dropped or the process dies.
 pub struct Watch {

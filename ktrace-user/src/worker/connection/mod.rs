@@ -9,8 +9,8 @@ pub(super) mod state;
 pub(super) mod transactions;
 
 use ktrace_kafka as kafka;
-use ktrace_kafka::Speaks;
 use ktrace_kafka::counters::Lost;
+use ktrace_kafka::{Push, Speaks};
 
 use self::state::State;
 use super::shared::{self, Shared};
@@ -70,8 +70,9 @@ impl Connection {
     }
 
     /// A segment passes: what its flags say of the connection's end. Returns whether it hangs up.
-    pub fn end_by(&mut self, segment: &Segment<'_>, direction: kafka::Direction) -> bool {
-        if segment.fin {
+    pub fn end_by(&mut self, segment: &Segment<'_>) -> bool {
+        let Push { direction, ack, fin, len, .. } = segment.push;
+        if fin {
             match direction {
                 kafka::Direction::ToBroker => self.fin.0 = true,
                 kafka::Direction::ToClient => self.fin.1 = true,
@@ -79,13 +80,13 @@ impl Connection {
         }
         self.closed |= self.fin == (true, true);
         // Data after a reset says that the reset was none: TCP checks it after it was seen here.
-        self.reset = segment.rst || (self.reset && segment.len == 0);
-        if segment.rst && segment.ack.is_some() {
+        self.reset = segment.rst || (self.reset && len == 0);
+        if segment.rst && ack.is_some() {
             self.refused = Some(direction);
-        } else if segment.len > 0 {
+        } else if len > 0 {
             self.refused = None;
         }
-        segment.rst || (segment.fin && self.closed)
+        segment.rst || (fin && self.closed)
     }
 
     /// What it has lost, if that is anything.

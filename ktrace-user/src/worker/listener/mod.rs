@@ -35,7 +35,7 @@ impl Listener<'_> {
     /// Hands a hop to the stages.
     #[inline(always)]
     fn pass(&mut self, hop: Hop) {
-        self.stages.pass(self.id, hop, self.world);
+        self.stages.pass(self.id, self.world, hop);
     }
 
     /// Whether the other end of the connection is captured too, and shows it.

@@ -226,7 +226,8 @@ impl Sink for Listener<'_> {
         self.open(partition.operation, &hop);
         match sought {
             Some(sought) => self.caused(sought, Some(hop)),
-            None => self.pass(hop),
+            // Not by a method of ours, which would copy it.
+            None => self.stages.pass(self.id, self.world, hop),
         }
     }
 }

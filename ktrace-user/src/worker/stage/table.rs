@@ -43,16 +43,30 @@ macro_rules! each {
 /// Hands a hop to the first of the named stages. It stays where it is in memory until one takes it.
 macro_rules! pass {
     ($table:ident, $connection:ident, $hop:ident, $world:ident;) => {
-        {
-            $world.shared.count_span();
-            ($table.sink.emit)($hop);
-        }
+        ($table.sink.emit)($hop)
     };
     ($table:ident, $connection:ident, $hop:ident, $world:ident; $stage:ident $($rest:ident)*) => {
         match $table.$stage.admit($connection, &mut $hop, $world) {
             Admit::Pass => pass!($table, $connection, $hop, $world; $($rest)*),
             Admit::Wait => $table.$stage.hold($connection, $hop, $world, next!($table; $($rest)*)),
             Admit::Drop => {}
+        }
+    };
+}
+
+/// Has the one of the stages that is named so hold a hop.
+macro_rules! hold_at {
+    ($table:ident, $name:ident, $connection:ident, $hop:ident, $world:ident;) => {
+        ($table.sink.emit)($hop)
+    };
+    (
+        $table:ident, $name:ident, $connection:ident, $hop:ident, $world:ident;
+        $stage:ident: $type:ty, $($rest:ident: $rest_type:ty,)*
+    ) => {
+        if $name == <$type as Stage>::NAME {
+            $table.$stage.hold($connection, $hop, $world, next!($table; $($rest)*));
+        } else {
+            hold_at!($table, $name, $connection, $hop, $world; $($rest: $rest_type,)*);
         }
     };
 }
@@ -89,24 +103,47 @@ macro_rules! stages {
             /// Takes a hop of a connection.
             ///
             /// Nearly all hops need not wait. For them the first group costs one question a stage,
-            /// and they go to the sink from where they are in memory. A hop has some 300 bytes, so
-            /// each copy would cost a thirtieth of all that it takes to read a message: hence one
-            /// function, which is not inlined and calls none with the hop.
+            /// and they go to the sink from where they are in memory. A hop has some 300 bytes, and
+            /// whoever hands one on by value copies it, which costs a thirtieth of all that it takes
+            /// to read a message: so this is one function, it asks by reference, and the hop is its
+            /// last argument (the compiler copies one that stands before others).
             #[inline(never)]
-            pub fn pass(&mut self, connection: ConnectionId, hop: Hop, world: &mut World) {
+            pub fn pass(&mut self, connection: ConnectionId, world: &mut World, mut hop: Hop) {
                 if hop.waits() $(|| !self.$waiting.is_clear(connection))* {
-                    self.pass_all(connection, hop, world);
-                } else if self.decides {
-                    self.decide(connection, hop, world);
-                } else {
-                    world.shared.count_span();
-                    (self.sink.emit)(hop);
+                    return self.pass_all(connection, hop, world);
                 }
+                if self.decides
+                    && let Err((admit, at)) = self.decide(connection, &mut hop, world)
+                {
+                    if admit == Admit::Wait {
+                        self.hold_at(at, connection, hop, world);
+                    }
+                    return;
+                }
+                (self.sink.emit)(hop);
             }
 
+            /// What the second group makes of a hop; with the stage's name, where it does not pass.
             #[inline(never)]
-            fn decide(&mut self, connection: ConnectionId, mut hop: Hop, world: &mut World) {
-                pass!(self, connection, hop, world; $($deciding)*);
+            fn decide(
+                &mut self,
+                connection: ConnectionId,
+                hop: &mut Hop,
+                world: &mut World,
+            ) -> Result<(), (Admit, &'static str)> {
+                $(
+                    match self.$deciding.admit(connection, hop, world) {
+                        Admit::Pass => {}
+                        admit => return Err((admit, <$deciding_type as Stage>::NAME)),
+                    }
+                )*
+                Ok(())
+            }
+
+            /// Has a stage of the second group hold a hop.
+            #[inline(never)]
+            fn hold_at(&mut self, name: &str, connection: ConnectionId, hop: Hop, world: &mut World) {
+                hold_at!(self, name, connection, hop, world; $($deciding: $deciding_type,)*);
             }
 
             #[cold]

@@ -17,7 +17,7 @@ struct Service {
 const READS: usize = 0;
 const WRITES: usize = 1;
 
-/// After so many messages that it sent because of what it got, it is taken for granted.
+/// Messages that a process has to send because of what it got before that is taken for granted.
 const PROOF: usize = 16;
 
 impl Service {

@@ -96,7 +96,7 @@ impl Talk {
         self.watched.hops().len()
     }
 
-    /// The spans so far, told in short.
+    /// The spans so far, in short.
     pub fn told(&self) -> Vec<String> {
         let told = |hop: &Hop| {
             let topic = shown(&hop.topic);
@@ -180,8 +180,8 @@ fn a_commit_stands_in_the_trace_of_the_last_message_that_it_covers() {
     assert_ne!(hops[4].passage.derived, commit.trace_id);
 }
 
-/// One process, several groups with the same client id: what connections they fetch on tells them
-/// apart.
+/// One process, several groups with the same client id: their connections
+/// keep them apart.
 #[test]
 fn a_connection_that_ends_makes_room_for_the_next() {
     let mut talk = Talk::new();

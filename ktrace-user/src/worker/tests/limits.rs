@@ -106,7 +106,7 @@ fn past_the_cpu_limit_the_same_traces_are_skipped_first_and_counted() {
     assert_eq!(watched.worker.finish().lost, [("cpu_limit", skipped as u64)].into());
 }
 
-/// What one worker's traffic pushes out is told once, by whichever worker looks.
+/// What one worker's traffic pushes out is counted once, by whichever worker looks.
 #[test]
 fn what_makes_room_in_what_all_know_is_a_loss() {
     let shared = Arc::new(Shared::default());

@@ -1,4 +1,4 @@
-//! The broker's end: clients that nobody else shows, and nobody twice.
+//! The broker's end: clients that are shown at no other end, and none twice.
 
 use super::groups::{committed, fetched};
 use super::*;

@@ -1,4 +1,4 @@
-//! Transactions: what became of messages, as markers and producers tell.
+//! Transactions: what became of messages, as markers and producers say.
 
 use super::groups::{Talk, fetched_batches, fetched_of, logged};
 use super::*;
@@ -65,7 +65,7 @@ fn a_marker_that_was_passed_over_decides_nothing() {
     let elsewhere = [logged(50, transactional()), logged(51, marker(true))].concat();
     talk.say(11, |id| fetched_batches(id, 50, &elsewhere));
     assert_eq!(talk.told(), ["poll @0 in=unknown", "poll @50 in=committed"]);
-    // Nobody tells.
+    // Its end does not come.
     talk.say(11, |id| fetched_batches(id, 52, &logged(52, transactional())));
     assert_eq!(talk.told().len(), 2);
     talk.watched.wait(11_000_000_000);
@@ -76,10 +76,10 @@ fn a_marker_that_was_passed_over_decides_nothing() {
 #[test]
 fn past_many_places_that_were_left_an_exchange_is_not_followed() {
     let mut talk = Talk::new();
-    // Their records lie behind the ends that they tell.
+    // Their records lie behind the ends that they name.
     let lies = |offset| {
         let mut batch = logged(offset, transactional());
-        batch[61 + 4] = 20;
+        batch[61 + 3] = 20;
         batch
     };
     let hops: Vec<_> = (0..=300).map(|number| (0, 5, lies(number % 2))).collect();

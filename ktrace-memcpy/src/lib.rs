@@ -1,21 +1,52 @@
-//! Copying of bytes for the static binary, in place of musl's: its `memcpy` takes 10 to 35 ns for what is shorter than 256 bytes,
-//! five times as long as it must, and records and spans consist of little else. Long copies go as musl does them.
+//! Copying of bytes for static binaries, in place of musl's.
 //!
-//! Only where it was measured: x86-64, as it is released. <https://git.musl-libc.org/cgit/musl/tree/src/string/x86_64/memcpy.s>
+//! musl's `memcpy` takes 10 to 35 ns for what is shorter than 256 bytes, five times as long as it
+//! must (<https://git.musl-libc.org/cgit/musl/tree/src/string/x86_64/memcpy.s>); a program that
+//! mostly copies short runs, as one that reads records and writes spans does, spends its time
+//! there. Long copies go as musl does them.
+//!
+//! With the feature `export`, an optimised build for x86-64 and musl defines `memcpy` and `memmove`
+//! themselves. Nowhere else: that is where it was measured, and glibc's are as fast. `cargo bench
+//! -p ktrace-memcpy` compares, best with `--target x86_64-unknown-linux-musl`.
+#![cfg(target_arch = "x86_64")]
+#![no_std]
+// Else the compiler might make a loop that copies into a call of `memcpy`: itself.
+#![no_builtins]
 
-use std::arch::asm;
-use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
-use std::ffi::c_void;
+use core::arch::asm;
+use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
+use core::ffi::c_void;
 
 /// From here on the processor's own copying is faster than a loop.
 const LONG: usize = 2048;
 
-/// Copies `len` bytes that do not overlap.
+/// C's symbols. Unoptimised, they would be made of calls to themselves.
+#[cfg(all(feature = "export", target_env = "musl", not(debug_assertions)))]
+mod symbols {
+    use super::c_void;
+
+    /// # Safety
+    /// See [`copy`](super::copy).
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn memcpy(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
+        // SAFETY: the caller's promise.
+        unsafe { super::copy(to, from, len) }
+    }
+
+    /// # Safety
+    /// See [`copy_within`](super::copy_within).
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn memmove(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
+        // SAFETY: the caller's promise.
+        unsafe { super::copy_within(to, from, len) }
+    }
+}
+
+/// C's `memcpy`: copies `len` bytes that do not overlap, and returns `to`.
 ///
 /// # Safety
-/// C's: `from` can be read and `to` written for `len` bytes, and they do not overlap.
-#[cfg_attr(not(test), unsafe(no_mangle))]
-unsafe extern "C" fn memcpy(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
+/// `from` can be read and `to` written for `len` bytes, and they do not overlap.
+pub unsafe fn copy(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
     let (into, from) = (to.cast(), from.cast());
     // SAFETY: what the caller promises.
     unsafe {
@@ -28,16 +59,16 @@ unsafe extern "C" fn memcpy(to: *mut c_void, from: *const c_void, len: usize) ->
     to
 }
 
-/// Copies `len` bytes that may overlap.
+/// C's `memmove`: copies `len` bytes that may overlap, and returns `to`.
 ///
 /// # Safety
-/// C's: `from` can be read and `to` written for `len` bytes.
-#[cfg_attr(not(test), unsafe(no_mangle))]
-unsafe extern "C" fn memmove(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
+/// `from` can be read and `to` written for `len` bytes.
+pub unsafe fn copy_within(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
     let (into, from): (*mut u8, *const u8) = (to.cast(), from.cast());
     let ahead = to.addr().wrapping_sub(from.addr());
-    // SAFETY: what the caller promises; a copy from the first byte to the last reads no byte that it has written unless `to`
-    // begins within `from`, and `long` is for what does not overlap at all.
+    // SAFETY: what the caller promises; a copy from the first byte to the last reads no byte that
+    // it has written unless `to` begins within `from`, and `long` is for what does not overlap at
+    // all.
     unsafe {
         match len {
             0..=128 => short(into, from, len),
@@ -126,7 +157,8 @@ unsafe fn short(to: *mut u8, from: *const u8, len: usize) {
 /// More than 64 bytes can be read and written, and `to` does not begin within `from`.
 #[inline(always)]
 unsafe fn forwards(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: blocks begin at least a block before the end; the last is read before anything is written.
+    // SAFETY: blocks begin at least a block before the end; the last is read before anything is
+    // written.
     unsafe {
         let end = len - BLOCK;
         let last = load(from.add(end));
@@ -140,10 +172,12 @@ unsafe fn forwards(to: *mut u8, from: *const u8, len: usize) {
 }
 
 /// # Safety
-/// More than 64 bytes can be read and written, and `from` does not begin within `to`, or they are the same.
+/// More than 64 bytes can be read and written, and `from` does not begin within `to`, or they are
+/// the same.
 #[inline(always)]
 unsafe fn backwards(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: blocks end at least a block behind the beginning; the first is read before anything is written.
+    // SAFETY: blocks end at least a block behind the beginning; the first is read before anything
+    // is written.
     unsafe {
         let first = load(from);
         let mut end = len;
@@ -159,8 +193,8 @@ unsafe fn backwards(to: *mut u8, from: *const u8, len: usize) {
 /// At least 64 bytes can be read and written, and do not overlap.
 #[inline(always)]
 unsafe fn long(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the first 16 bytes, then words from the first aligned place behind `to` on, then the last 16 bytes: all within `len`.
-    // The direction flag is clear by the calling convention.
+    // SAFETY: the first 16 bytes, then words from the first aligned place behind `to` on, then the
+    // last 16 bytes: all within `len`. The direction flag is clear by the calling convention.
     unsafe {
         let (head, tail) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(len - 16).cast()));
         let skip = 16 - to.addr() % 16;
@@ -178,6 +212,11 @@ unsafe fn long(to: *mut u8, from: *const u8, len: usize) {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::vec;
+    use std::vec::Vec;
+
     use super::*;
 
     const LENS: [usize; 26] = [
@@ -197,9 +236,7 @@ mod tests {
                 let mut expected = to.clone();
                 expected[16 + skew..][..len].copy_from_slice(&from[from_skew..][..len]);
                 // SAFETY: both are longer than the skew and `len`.
-                unsafe {
-                    memcpy(to[16 + skew..].as_mut_ptr().cast(), from[from_skew..].as_ptr().cast(), len)
-                };
+                unsafe { copy(to[16 + skew..].as_mut_ptr().cast(), from[from_skew..].as_ptr().cast(), len) };
                 assert!(to == expected, "{len} {skew} {from_skew}");
             }
         }
@@ -216,7 +253,7 @@ mod tests {
                 expected.copy_within(from..from + len, to);
                 let start = bytes.as_mut_ptr();
                 // SAFETY: both ends lie within `bytes`.
-                unsafe { memmove(start.add(to).cast(), start.add(from).cast(), len) };
+                unsafe { copy_within(start.add(to).cast(), start.add(from).cast(), len) };
                 assert!(bytes == expected, "{len} from {from} to {to}");
             }
         }

@@ -1,6 +1,8 @@
-//! Bytes that came before their connection had a socket of its own: payload on the SYN (TCP Fast Open), or on the segment that ends the handshake.
+//! Bytes that came before their connection had a socket of its own: payload on the SYN (TCP Fast
+//! Open), or on the segment that ends the handshake.
 //!
-//! The kernel sees them at the listening socket. They wait here for the connection's first piece, which is told apart by both its addresses.
+//! The kernel sees them at the listening socket. They are held here until the connection's first
+//! piece comes, which has the same two addresses.
 
 use std::collections::HashMap;
 
@@ -16,9 +18,9 @@ const MOST_BYTES: usize = 128 << 10;
 /// The rest of a connection follows at once, or never.
 const KEPT_NS: u64 = 5_000_000_000;
 
-/// What waits.
+/// Pieces whose connection has no socket yet, by its ends.
 #[derive(Default)]
-pub(super) struct Early {
+pub(super) struct PreAccept {
     held: HashMap<Ends, Held>,
 }
 
@@ -29,7 +31,7 @@ struct Held {
     time_ns: u64,
 }
 
-impl Early {
+impl PreAccept {
     /// Keeps a piece that a listening socket got.
     pub(super) fn hold(&mut self, header: SegmentHeader, payload: &[u8]) {
         let ends = ends(&header);
@@ -72,26 +74,26 @@ mod tests {
 
     #[test]
     fn given_to_the_connection_of_the_same_addresses() {
-        let mut early = Early::default();
-        early.hold(header(1, 40000, 5), b"one");
-        early.hold(header(1, 40001, 5), b"two");
-        let mine = early.of(&header(9, 40001, 6));
+        let mut pre_accept = PreAccept::default();
+        pre_accept.hold(header(1, 40000, 5), b"one");
+        pre_accept.hold(header(1, 40001, 5), b"two");
+        let mine = pre_accept.of(&header(9, 40001, 6));
         assert_eq!(mine, [(header(9, 40001, 5), b"two".to_vec())]);
-        assert!(early.of(&header(9, 40001, 6)).is_empty());
-        early.expire(5 + KEPT_NS);
-        assert!(early.of(&header(8, 40000, 6)).is_empty());
+        assert!(pre_accept.of(&header(9, 40001, 6)).is_empty());
+        pre_accept.expire(5 + KEPT_NS);
+        assert!(pre_accept.of(&header(8, 40000, 6)).is_empty());
     }
 
     #[test]
     fn bounded() {
-        let mut early = Early::default();
+        let mut pre_accept = PreAccept::default();
         for port in 0..2 * CAPACITY as u16 {
-            early.hold(header(1, port, 1), &[0; 100]);
+            pre_accept.hold(header(1, port, 1), &[0; 100]);
         }
-        assert_eq!(early.held.len(), CAPACITY);
+        assert_eq!(pre_accept.held.len(), CAPACITY);
         for _ in 0..100 {
-            early.hold(header(1, 1, 1), &[0; 60_000]);
+            pre_accept.hold(header(1, 1, 1), &[0; 60_000]);
         }
-        assert!(early.of(&header(2, 1, 1)).len() < 4);
+        assert!(pre_accept.of(&header(2, 1, 1)).len() < 4);
     }
 }
