@@ -240,7 +240,7 @@ fn connections_of_before_are_found_with_their_process() {
 
     let capture = Capture::start(options(ports));
     stream.write_all(b"seen").unwrap();
-    // The socket is listed before the ring is read (a closing one is not listed any more); from then on its end is told too.
+    // The socket is listed before the ring is read (a closing one is not listed any more); from then on its end is reported, too.
     capture.wait_until("the owner", |seen| {
         seen.values().any(|seen| seen.ends.iter().any(|ends| ends.1.is_some()))
     });

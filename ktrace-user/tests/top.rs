@@ -18,7 +18,7 @@ fn terminal() -> (File, OwnedFd) {
         libc::openpty(&raw mut ours, &raw mut theirs, none, none.cast(), &raw const size as *mut _)
     };
     assert_eq!(opened, 0);
-    // SAFETY: both were just opened, and nobody else has them.
+    // SAFETY: both were just opened, and are owned here alone.
     unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
 }
 

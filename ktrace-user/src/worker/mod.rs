@@ -67,7 +67,7 @@ pub use tls_options::{TlsOptions, TlsSource};
 pub use totals::Totals;
 use world::{Settings, World};
 
-/// Connections at once, as many as the kernel source remembers. Past it, those that were silent
+/// Connections at once, as many as the kernel source remembers. With more, those that were silent
 /// longest are forgotten; should they speak again, they are read from their next whole exchange on.
 const MAX_CONNECTIONS: usize = 128 << 10;
 

@@ -45,7 +45,7 @@ TLS = {
 IN_FRONT = {"FRONT13": "BEHIND13", "FRONT12": "BEHIND12", "FRONTCBC": "BEHINDCBC"}
 BROKERS = ["PLAINTEXT", *TLS, *IN_FRONT.values()]
 
-# Name, client, listener, what kafka-python is told, messages, bytes of each, whether they are fetched, too.
+# Name, client, listener, arguments of kafka-python, messages, bytes of each, whether they are fetched, too.
 CASES = [
     ("kafka-python-tls13", "kafka-python", "SASL", ["--sasl"], 8, 700, True),
     ("kafka-python-tls13-chacha20", "kafka-python", "CHACHA13", [], 3, 40, False),

@@ -32,8 +32,6 @@ const KNOWN: &[&str] = &[
     "ktrace-user/src/export",
     "ktrace-user/src/hop/appends",
     "ktrace-user/src/hop/groups",
-    "ktrace-user/src/losses",
-    "ktrace-user/tests/bounds",
 ];
 
 /// Fails with the files of each circle, and with the imports that close it.
