@@ -257,9 +257,12 @@ impl Pipeline {
             what: error.to_string(),
             advice: "patterns know *, ? and [abc]".to_owned(),
         })?;
+        // Messages bear keys only where one of these asks for them, see [`Self::worker`].
+        let bears_hidden_keys = self.follow_key.is_some() && !self.keys;
+        let asks_for_all = wanted.asks_for_all() && !bears_hidden_keys;
         Ok(Selection {
             follow: self.follow_key.as_deref().map(|key| Arc::new(Follow::new(key))),
-            filter: Some(Arc::new(filter)),
+            filter: (!asks_for_all).then(|| Arc::new(filter)),
             uncommitted: self.uncommitted.map(|patience| Arc::new(Uncommitted::new(patience))),
         })
     }

@@ -226,7 +226,7 @@ impl Sink for Listener<'_> {
         self.open(partition.operation, &hop);
         match sought {
             Some(sought) => self.caused(sought, Some(hop)),
-            // Not by a method of ours, which would copy it.
+            None if self.stages.emits_at_once(self.id, &hop) => (self.stages.sink.emit)(hop),
             None => self.stages.pass(self.id, self.world, hop),
         }
     }

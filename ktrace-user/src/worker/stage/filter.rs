@@ -27,6 +27,18 @@ pub struct FilterOptions<'a> {
     pub keys: bool,
 }
 
+impl FilterOptions<'_> {
+    /// Whether no hop is left out.
+    #[must_use]
+    pub fn asks_for_all(&self) -> bool {
+        let patterns = [self.topic, self.group, self.service, self.key];
+        patterns.iter().all(|patterns| patterns.is_empty())
+            && self.trace.is_empty()
+            && !self.errors
+            && self.slower_than.is_none()
+    }
+}
+
 /// Keeps a hop or leaves it out.
 #[derive(Clone, Debug)]
 pub struct Filter {
