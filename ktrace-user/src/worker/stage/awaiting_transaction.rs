@@ -2,7 +2,7 @@
 //! seen, on whichever worker, and settles them
 //! ([`Listener::end_commits`](crate::worker::listener::Listener)); here they are given up.
 //!
-//! What waits is shared by all workers
+//! The items are shared by all workers
 //! ([`PendingCommits`](crate::worker::pending_commits::PendingCommits)), so it is neither counted
 //! nor weighed here.
 

@@ -2,8 +2,8 @@
 //! emitted where it does not in time.
 //!
 //! It stands behind the filter, so each hop passes that once. Commits and acknowledgements come
-//! here whatever filters, sampling and limits say of them ([`World::has_to_hear_of`]). What waits
-//! is shared by all workers ([`Uncommitted`]), so it is neither counted nor weighed here.
+//! here whatever filters, sampling and limits say of them ([`World::has_to_hear_of`]). All
+//! workers share the hops that wait ([`Uncommitted`]), so these are neither counted nor weighed here.
 
 use std::sync::Arc;
 

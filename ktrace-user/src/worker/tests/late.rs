@@ -1,4 +1,4 @@
-//! What waits for other rings: in which order, until when, and what is known by then.
+//! Hops that wait for other rings: in which order, until when, and with which knowledge.
 
 use super::groups::{Talk, assigned, committed, fetched, fetched_batches, logged, request};
 use super::sharing::{ID, metadata};

@@ -22,7 +22,7 @@ use crate::worker::may_open::Opening;
 use crate::worker::shared::count;
 use crate::worker::{Sides, Worker};
 
-/// What waits for a key may take so much of one connection.
+/// Ciphertext of one connection that may wait for a key, in bytes.
 const MOST_BYTES: usize = 4 << 20;
 
 /// And so much of all connections of all workers.
