@@ -61,7 +61,7 @@ reasons! {
     // The kernel's programs.
     RingFull "ring_full" Lost Pieces Kernel LIVE,
         "A piece of a packet found no room in its ring: the agent did not read in time.",
-        "Make the rings larger (--ring-size), give the agent CPU time, or capture less (--ports, --cgroup).";
+        "Make the rings larger (--ring-size, of all together) or more (--rings), give it CPU time, or capture less (--ports, --cgroup).";
     LoadFailed "load_failed" Lost Pieces Kernel LIVE,
         "A packet's payload could not be read from the socket buffer; its headers were.",
         "Report it with the kernel's version (uname -r) and network driver: no cause is known.";

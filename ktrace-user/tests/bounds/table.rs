@@ -7,7 +7,7 @@ use super::row::{Row, row};
 
 pub const TABLE: &[Row] = &[
     row(
-        "a ring buffer",
+        "a ring buffer (`--ring-size` is for all together)",
         "{} (`--ring-size`), less where memory is limited",
         &[(Bytes, "capture/live.rs", "RING_BYTES")],
         "",

@@ -140,7 +140,7 @@ impl AwaitingNews {
                     break;
                 }
                 let Some(held) = queue.pop() else { break };
-                let hop = self.let_go(held);
+                let hop = self.taken_out(held);
                 if verdict != Verdict::Drop {
                     hand_on(*connection, hop, world, next);
                 }
@@ -150,7 +150,8 @@ impl AwaitingNews {
         self.connections = connections;
     }
 
-    fn let_go(&mut self, Held { hop, id, .. }: Held) -> Hop {
+    /// A hop that leaves the queue, which counts it no more.
+    fn taken_out(&mut self, Held { hop, id, .. }: Held) -> Hop {
         self.len = self.len.saturating_sub(1);
         if let Some(id) = id
             && let Some(count) = self.topics.get_mut(&id)
@@ -210,7 +211,7 @@ impl Stage for AwaitingNews {
         if self.len > MAX_HOPS
             && let Some(oldest) = queue.pop()
         {
-            let hop = self.let_go(oldest);
+            let hop = self.taken_out(oldest);
             self.early = self.early.saturating_add(1);
             hand_on(connection, hop, world, next);
         }
