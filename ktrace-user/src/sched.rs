@@ -11,7 +11,7 @@
 
 use std::io;
 
-use rustix::process::{getpriority_process, setpriority_process};
+use rustix::process::setpriority_process;
 
 /// The shortest slice that the kernel takes, 0.1 ms. About as long as it takes to read what one
 /// wake-up brings.
@@ -32,7 +32,8 @@ pub(crate) fn shorten() -> io::Result<()> {
 /// much its nice value is to be below that of the process; for threads that run little, and only
 /// where CAP_SYS_NICE is held.
 pub(crate) fn be_prompt(more: i32) {
-    let nice = getpriority_process(None).unwrap_or(0);
+    // Not by getpriority(2), which the filter of system calls refuses.
+    let nice = get().map_or(0, |now| now.sched_nice);
     let with = |nice| libc::sched_attr { sched_nice: nice, sched_runtime: SLICE_NS, ..ordinary() };
     let done = set(&with(nice.saturating_sub(more).max(-20))).or_else(|_| set(&with(nice)));
     if let Err(error) = done {

@@ -55,8 +55,7 @@ pub(super) fn call() -> Call {
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(error) };
     }
-    let status =
-        Pid::from_raw(child).filter(|_| child > 0).map(|child| waitpid(Some(child), WaitOptions::empty()));
+    let status = Pid::from_raw(child.max(0)).map(|child| waitpid(Some(child), WaitOptions::empty()));
     match status {
         Some(Ok(Some((_, status)))) => status.exit_status().map_or(Call::Killed, judge),
         _ => judge(error_of_call()),

@@ -297,9 +297,11 @@ impl Buffer {
             let start = mmap_anonymous(ptr::null_mut(), Self::BYTES, access, MapFlags::PRIVATE)?;
             slice::from_raw_parts_mut(start.cast::<u8>(), Self::BYTES)
         };
+        let buffer = Self { mapped };
+        let start = buffer.mapped.as_mut_ptr().cast();
         // SAFETY: the mapping of above, whose bytes this does not change.
-        unsafe { madvise(mapped.as_mut_ptr().cast(), Self::BYTES, Advice::LinuxDontDump) }?;
-        Ok(Self { mapped })
+        unsafe { madvise(start, Self::BYTES, Advice::LinuxDontDump) }?;
+        Ok(buffer)
     }
 
     /// Leaves nothing of what was read.
