@@ -81,7 +81,10 @@ impl PendingCommits {
             !is_over
         });
         self.len.fetch_sub(over.len(), Ordering::Relaxed);
-        over.sort_by_key(|commit| commit.hop.passage.end_ns);
+        over.sort_by_key(|commit| {
+            let passage = &commit.hop.passage;
+            (passage.end_ns, passage.partition, passage.offset)
+        });
         over
     }
 }

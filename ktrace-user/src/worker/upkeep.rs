@@ -50,6 +50,10 @@ impl Worker {
                 holes.push(*id);
             }
         }
+        // In one order, whatever that of the table is: what they yet emit of a capture file is the
+        // same each time.
+        over.sort_unstable();
+        holes.sort_unstable();
         for id in over {
             self.forget(id);
         }
@@ -94,11 +98,12 @@ impl Worker {
         let mut times: Vec<u64> = self.connections.values().map(|connection| connection.last_ns).collect();
         let half = times.len() / 2;
         let (_, &mut median, _) = times.select_nth_unstable(half);
-        let silent: Vec<ConnectionId> = self
+        let mut silent: Vec<ConnectionId> = self
             .connections
             .iter()
             .filter_map(|(id, connection)| (connection.last_ns <= median).then_some(*id))
             .collect();
+        silent.sort_unstable();
         self.world.losses.lose_n(Reason::ConnectionForgotten, silent.len() as u64);
         for id in silent {
             self.forget(id);

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ktrace_kafka::context::{SpanId, TraceId};
 
 use super::store::{Bound, Bounded, Store, drop_evicted, part_of};
+use crate::seen::Process;
 use crate::span::Resource;
 
 /// How old a cause may be. Longer than most processing takes; with a wider window a key is more
@@ -283,8 +284,12 @@ impl Chain {
 /// A process whose chain is known.
 #[derive(Debug)]
 struct Followed {
-    /// A new one is made for each process and for each program that it executes: its address
-    /// identifies them.
+    /// When the process was started, in clock ticks since boot: another with its number was started
+    /// later. 0 where that is not known.
+    started: u64,
+    /// Identifies the process where its start is not known. Not otherwise: what is read of a
+    /// process anew has another, and connections opened before must stay in one chain with later
+    /// ones.
     resource: Arc<Resource>,
     chain: Shared,
 }
@@ -321,14 +326,18 @@ impl Chains {
 
     /// The chain of a process, known or new. `None` where its number is not known (0), or all that
     /// may be followed have connections.
-    pub fn of(&self, pid: u32, resource: &Arc<Resource>) -> Option<Shared> {
+    pub fn of(&self, process: &Process) -> Option<Shared> {
+        let Process { pid, start_time: started, ref resource, .. } = *process;
         if pid == 0 {
             return None;
         }
+        let is_it = |known: &Followed| {
+            (started != 0 && known.started == started) || Arc::ptr_eq(&known.resource, resource)
+        };
         let mut by_pid = self.by_pid();
         // The number may be another process's by now.
         match by_pid.get(&pid) {
-            Some(known) if Arc::ptr_eq(&known.resource, resource) => return Some(Arc::clone(&known.chain)),
+            Some(known) if is_it(known) => return Some(Arc::clone(&known.chain)),
             Some(_) => self.end(by_pid.remove(&pid)),
             None => {}
         }
@@ -337,7 +346,7 @@ impl Chains {
             return None;
         }
         let chain = Shared::default();
-        let followed = Followed { resource: Arc::clone(resource), chain: Arc::clone(&chain) };
+        let followed = Followed { started, resource: Arc::clone(resource), chain: Arc::clone(&chain) };
         by_pid.insert(pid, followed, 0, drop_evicted);
         Some(chain)
     }

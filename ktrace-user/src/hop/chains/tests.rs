@@ -5,8 +5,9 @@ use crate::span::Resource;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn resource() -> Arc<Resource> {
-    Arc::new(Resource::new(vec![]))
+/// One whose start is not known, and no other with this number.
+fn process(pid: u32) -> Process {
+    Process { pid, resource: Arc::new(Resource::new(vec![])), ..Process::default() }
 }
 
 fn read(key: u64, message: u32, end_ns: u64) -> Read {
@@ -24,7 +25,7 @@ struct Service {
 impl Service {
     fn new() -> Self {
         let chains = Chains::default();
-        let chain = chains.of(7, &resource()).unwrap();
+        let chain = chains.of(&process(7)).unwrap();
         Self { chains, chain, topic: "out".into() }
     }
 
@@ -198,7 +199,7 @@ fn what_is_remembered_is_bounded_and_what_is_forgotten_is_told() {
     assert_eq!(service.reads(&many), 10 + u64::from(FIRST_STREAK));
     assert_eq!(service.sends(1000, 4), None, "forgotten");
     assert_eq!(service.sends(1500, 4), None, "so who knows what else is");
-    let others: Vec<_> = (10..20).filter_map(|pid| service.chains.of(pid, &resource())).collect();
+    let others: Vec<_> = (10..20).filter_map(|pid| service.chains.of(&process(pid))).collect();
     for other in &others {
         other.writes(1);
         service.chains.read(other, &mut many.clone());
@@ -215,28 +216,39 @@ fn what_is_remembered_is_bounded_and_what_is_forgotten_is_told() {
 #[test]
 fn a_number_may_become_another_processes() {
     let chains = Chains::default();
-    let (one, two) = (resource(), resource());
-    let chain = chains.of(1, &one).unwrap();
-    assert!(Arc::ptr_eq(&chain, &chains.of(1, &one).unwrap()));
-    let second = chains.of(1, &two).unwrap();
+    let (one, two) = (process(1), process(1));
+    let chain = chains.of(&one).unwrap();
+    assert!(Arc::ptr_eq(&chain, &chains.of(&one).unwrap()));
+    let second = chains.of(&two).unwrap();
     assert!(!Arc::ptr_eq(&chain, &second));
-    assert!(chains.of(0, &resource()).is_none());
-    let kept: Vec<_> =
-        (2..MAX_PROCESSES as u32 + 1).map(|pid| chains.of(pid, &resource()).unwrap()).collect();
-    assert!(chains.of(u32::MAX, &resource()).is_none(), "all are in use");
+    assert!(chains.of(&process(0)).is_none());
+    let kept: Vec<_> = (2..MAX_PROCESSES as u32 + 1).map(|pid| chains.of(&process(pid)).unwrap()).collect();
+    assert!(chains.of(&process(u32::MAX)).is_none(), "all are in use");
     drop((kept, second));
-    assert!(chains.of(u32::MAX, &resource()).is_some());
+    assert!(chains.of(&process(u32::MAX)).is_some());
     assert_eq!(chains.by_pid().len(), MAX_PROCESSES, "one is evicted");
+}
+
+/// Its executable was replaced, or it was evicted from the table of processes: older connections stay
+/// in one chain with later ones.
+#[test]
+fn a_process_that_is_read_anew_keeps_its_chain() {
+    let chains = Chains::default();
+    let [older, later] = [process(1), process(1)].map(|of| Process { start_time: 77, ..of });
+    let chain = chains.of(&older).unwrap();
+    assert!(Arc::ptr_eq(&chain, &chains.of(&later).unwrap()));
+    let other = Process { start_time: 78, ..process(1) };
+    assert!(!Arc::ptr_eq(&chain, &chains.of(&other).unwrap()));
 }
 
 /// A connection may outlive the program that opened it: the process executes another one.
 #[test]
 fn what_an_ended_process_gets_is_not_counted() {
     let chains = Chains::default();
-    let first = chains.of(1, &resource()).unwrap();
+    let first = chains.of(&process(1)).unwrap();
     chains.read(&first, &mut vec![read(1, 1, 3), read(2, 2, 3)]);
     assert_eq!(chains.held.load(Ordering::Relaxed), 2);
-    let second = chains.of(1, &resource()).unwrap();
+    let second = chains.of(&process(1)).unwrap();
     chains.read(&first, &mut vec![read(3, 3, 3)]);
     assert!(!first.has_read() && chains.held.load(Ordering::Relaxed) == 0);
     chains.read(&second, &mut vec![read(4, 4, 3)]);

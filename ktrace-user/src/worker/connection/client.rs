@@ -139,7 +139,7 @@ impl ClientState {
     /// What the client's process reads and writes, if that is followed.
     pub fn chain(&mut self, shared: &Shared, now_ns: u64) -> Option<&chains::Shared> {
         let owner = &self.owner;
-        let of = || owner.as_ref().and_then(|owner| shared.chains.of(owner.pid, &owner.resource));
+        let of = || owner.as_ref().and_then(|owner| shared.chains.of(owner));
         let chain = self.chain.get_or_insert_with(of).as_ref()?;
         if std::mem::take(&mut self.misses_reads) {
             chain.missed(now_ns);

@@ -94,7 +94,8 @@ impl Listener<'_> {
         }
         let now_ns = self.world.now_ns;
         if self.world.shared.is_read_by_several()
-            && let Some(since_ns) = self.state.first_messages.come(&reader, now_ns)
+            && let Some(since_ns) = (self.stages.awaiting_group.since_of(self.id))
+                .or_else(|| self.state.first_messages.come(&reader, now_ns))
         {
             let late = LateRun {
                 client: self.state.client.speaker().clone(),

@@ -217,6 +217,15 @@ impl AwaitingGroup {
         self.is_full()
     }
 
+    /// Since when runs of the connection wait, if any do: its later messages do not go before them,
+    /// whatever the clock says meanwhile.
+    pub fn since_of(&self, connection: ConnectionId) -> Option<u64> {
+        if self.by_connection.is_empty() {
+            return None;
+        }
+        self.by_connection.get(&connection).map(|waiting| waiting.since_ns)
+    }
+
     fn is_full(&self) -> bool {
         self.size > MAX_HOPS
     }

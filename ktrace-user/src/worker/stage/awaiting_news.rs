@@ -211,6 +211,9 @@ impl Stage for AwaitingNews {
         if self.len > MAX_HOPS
             && let Some(oldest) = queue.pop()
         {
+            if queue.held.is_empty() {
+                self.connections.remove(&connection);
+            }
             let hop = self.taken_out(oldest);
             self.early = self.early.saturating_add(1);
             hand_on(connection, hop, world, next);

@@ -198,6 +198,20 @@ fn a_message_at_the_last_of_all_offsets_is_named() {
 }
 
 /// Times are those of a wall clock.
+/// Another connection's, stamped before the clock was set back, are due later and stand before them.
+#[test]
+fn later_messages_do_not_overtake_first_ones_that_are_due() {
+    let (mut fetches, _joins) = two();
+    fetches.say(11, |id| fetched(id, 0, &[0]));
+    fetches.watched.now_ns -= 50_000_000;
+    fetches.say(12, |id| fetched(id, 0, &[0]));
+    fetches.watched.now_ns += 155_000_000;
+    fetches.say(12, |id| fetched(id, 1, &[1]));
+    fetches.watched.wait(300_000_000);
+    fetches.watched.wait(300_000_000);
+    assert_eq!(fetches.told(), ["poll @0", "poll @0", "poll @1"]);
+}
+
 #[test]
 fn first_messages_do_not_wait_until_a_clock_that_was_set_back_is_there_again() {
     let (mut fetches, _joins) = two();

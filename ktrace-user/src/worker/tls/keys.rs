@@ -301,7 +301,8 @@ impl Worker {
         let has_grown = std::mem::replace(&mut self.tls.log_number, number) != number;
         let number = self.tls.derived.as_ref().map_or(0, |derived| derived.number());
         let has_derived = std::mem::replace(&mut self.tls.derived_number, number) != number;
-        let ids: Vec<ConnectionId> = self.tls.waiting.keys().copied().collect();
+        let mut ids: Vec<ConnectionId> = self.tls.waiting.keys().copied().collect();
+        ids.sort_unstable();
         for id in ids {
             let was_allowed = self.tls.waiting.get(&id).is_some_and(|waiting| waiting.allowed);
             if self.may_go_on(id, now_ns) {
