@@ -404,7 +404,7 @@ fn manual_completions_help_and_version_print() {
         (&["completions", "zsh"], "#compdef ktrace"),
         (&["completions", "bash"], "ring_full"),
         (&["explain"], "ktrace explain REASON says what to do about one."),
-        (&["explain", "ring_full", "malformed.frame"], "what to do  Make the rings larger (--ring-size)"),
+        (&["explain", "ring_full", "malformed.frame"], "what to do  Make the rings larger (--ring-size"),
         (&["explain", "-o", "json", "ring_full"], r#""metric":"ktrace.lost.events""#),
         (&["--version"], concat!("ktrace ", env!("CARGO_PKG_VERSION"))),
         (&["replay", "--help"], "--sample <RATIO>"),

@@ -175,8 +175,8 @@ mod tests {
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
             "ring_full: A piece of a packet found no room in its ring: the agent did not read in time.\n\
-             \x20 what to do  Make the rings larger (--ring-size), give the agent CPU time, or capture less \
-             (--ports, --cgroup).\n\
+             \x20 what to do  Make the rings larger (--ring-size, of all together) or more (--rings), give it \
+             CPU time, or capture less (--ports, --cgroup).\n\
              \x20 counts      pieces of packets, where they arise: kernel\n\
              \x20 listed      lost.ring_full in the summary, and metric ktrace.lost.events; \
              reported as soon as it begins\n\
